@@ -1,0 +1,5 @@
+//! Who does the work.
+
+#![forbid(unsafe_code)]
+
+pub mod node;

@@ -1,0 +1,5 @@
+//! What an operator may say.
+
+#![forbid(unsafe_code)]
+
+pub mod config;

@@ -1,0 +1,62 @@
+//! The wire contract of Althing: etcd's protobufs and their Rust types, etcd's error table, key
+//! ranges and ids. It depends on nothing of ours, so that storage, daemon, ctl and tests may all
+//! speak it without seeing one another.
+//!
+//! Not here: validation of requests, I/O, default values.
+
+#![forbid(unsafe_code)]
+
+pub mod error;
+pub mod id;
+pub mod range;
+
+/// Key-value records and events.
+#[allow(missing_docs, clippy::all, clippy::unwrap_used)]
+pub mod mvccpb {
+    include!(concat!(env!("OUT_DIR"), "/mvccpb.rs"));
+    #[cfg(feature = "json")]
+    include!(concat!(env!("OUT_DIR"), "/mvccpb.serde.rs"));
+}
+
+/// Users, roles and permissions.
+#[allow(missing_docs, clippy::all, clippy::unwrap_used)]
+pub mod authpb {
+    include!(concat!(env!("OUT_DIR"), "/authpb.rs"));
+    #[cfg(feature = "json")]
+    include!(concat!(env!("OUT_DIR"), "/authpb.serde.rs"));
+}
+
+/// The client services KV, Watch, Lease, Cluster, Maintenance and Auth.
+#[allow(missing_docs, clippy::all, clippy::unwrap_used)]
+pub mod etcdserverpb {
+    include!(concat!(env!("OUT_DIR"), "/etcdserverpb.rs"));
+    #[cfg(feature = "json")]
+    include!(concat!(env!("OUT_DIR"), "/etcdserverpb.serde.rs"));
+}
+
+/// The lock service.
+#[allow(missing_docs, clippy::all, clippy::unwrap_used)]
+pub mod v3lockpb {
+    include!(concat!(env!("OUT_DIR"), "/v3lockpb.rs"));
+    #[cfg(feature = "json")]
+    include!(concat!(env!("OUT_DIR"), "/v3lockpb.serde.rs"));
+}
+
+/// The election service.
+#[allow(missing_docs, clippy::all, clippy::unwrap_used)]
+pub mod v3electionpb {
+    include!(concat!(env!("OUT_DIR"), "/v3electionpb.rs"));
+    #[cfg(feature = "json")]
+    include!(concat!(env!("OUT_DIR"), "/v3electionpb.serde.rs"));
+}
+
+/// What an entry of the raft log holds.
+#[allow(missing_docs, clippy::all, clippy::unwrap_used)]
+pub mod commandpb {
+    include!(concat!(env!("OUT_DIR"), "/commandpb.rs"));
+}
+
+/// The etcd release whose contract this crate carries; `/version` and Status report it.
+pub const ETCD_VERSION: &str = "3.7.0";
+/// The cluster version of that release, as etcd derives it: major and minor, patch zero.
+pub const ETCD_CLUSTER_VERSION: &str = "3.7.0";

@@ -1,0 +1,3 @@
+//! What is on the wire.
+#![forbid(unsafe_code)]
+pub mod rpc;
