@@ -46,6 +46,9 @@ use std::sync::Arc;
 pub use tail::LogTail;
 use tail::{Flushed, Readable};
 
+/// The next segment is prepared once this part of the current one is used.
+const AHEAD_PART: u64 = 4;
+
 /// Limits of a WAL.
 #[derive(Clone, Debug)]
 pub struct WalSettings {
@@ -118,6 +121,8 @@ pub struct Wal {
     flushed: Option<LogId>,
     tail: LogTail,
     preparer: Preparer,
+    /// The preparer was told to make the next segment ready.
+    prepares_ahead: bool,
     failure: Option<(io::ErrorKind, String)>,
 }
 
@@ -189,14 +194,14 @@ impl Wal {
             flushed: found.span.last,
             tail,
             preparer,
+            prepares_ahead: false,
             failure: None,
         };
         if wal.segments.is_empty() {
             wal.batch.next_segment(&wal.marks, None);
             wal.flush().map_err(io_error)?;
         }
-        wal.recycle();
-        wal.preparer.work_inline();
+        wal.after_flush();
         Ok((wal, found.recovery))
     }
 
@@ -316,8 +321,7 @@ impl Wal {
             .report(&self.unreported, self.flushed, self.truncations);
         self.unreported.clear();
         self.batch.clear();
-        self.recycle();
-        self.preparer.work_inline();
+        self.after_flush();
         Ok(self.flushed)
     }
 
@@ -375,7 +379,23 @@ impl Wal {
             file,
             highest: None,
         });
+        self.prepares_ahead = false;
         Ok(())
+    }
+
+    /// Recycles what a purge set free, and sees to the next segment once part of this one is used:
+    /// not before, so that a small log takes one segment's space and a start is left in peace.
+    fn after_flush(&mut self) {
+        self.recycle();
+        let used = self
+            .settings
+            .segment_bytes
+            .saturating_sub(self.batch.room());
+        if !self.prepares_ahead && used >= self.settings.segment_bytes / AHEAD_PART {
+            self.prepares_ahead = true;
+            self.preparer.prepare_ahead();
+        }
+        self.preparer.work_inline();
     }
 
     /// Gives back segments whose entries are all purged, oldest first, never the one being written.
@@ -399,7 +419,8 @@ impl Wal {
 
     /// No segment is prepared and the last attempt found no space: once
     /// [`headroom_bytes`](Wal::headroom_bytes) is used up, `flush` fails. Writes should be refused
-    /// before. It turns false by itself when space returns.
+    /// before. It turns false by itself when space returns. (Without it a small headroom only means
+    /// that the next segment is still being prepared.)
     pub fn space_exhausted(&self) -> bool {
         self.preparer.is_full()
     }

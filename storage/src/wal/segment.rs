@@ -8,8 +8,9 @@ use std::sync::Arc;
 /// Smallest and largest segment an operator may choose; offsets are kept in 32 bits.
 pub(super) const MIN_BYTES: u64 = 1 << 20;
 pub(super) const MAX_BYTES: u64 = 1 << 31;
-/// Zeros written at a time, so that preparing a segment can stop between two writes.
-const FILL_BYTES: usize = 256 * 1024;
+/// Zeros written and synced at a time. A flush that comes meanwhile waits for no more than these,
+/// and preparing a segment can stop between two such writes.
+const FILL_BYTES: usize = 2 << 20;
 
 /// A segment that holds records.
 #[derive(Debug)]
@@ -76,7 +77,8 @@ fn hex(text: &str) -> Option<u64> {
     }
 }
 
-/// Writes zeros from `from` to `to` and makes them durable. `go_on` is asked between writes.
+/// Writes zeros from `from` to `to` and makes them durable. `go_on` is asked before each write, and
+/// may take its time.
 ///
 /// # Errors
 /// What the disk says; `Interrupted` when `go_on` said no.
@@ -86,7 +88,8 @@ pub(super) fn zero_fill(
     to: u64,
     go_on: &dyn Fn() -> bool,
 ) -> io::Result<()> {
-    let zeros = vec![0; FILL_BYTES];
+    let longest = to.saturating_sub(from).min(FILL_BYTES as u64);
+    let zeros = vec![0; longest as usize];
     let mut at = from;
     while at < to {
         if !go_on() {
@@ -95,6 +98,9 @@ pub(super) fn zero_fill(
         let bytes = (to - at).min(FILL_BYTES as u64);
         file.write_at(at, &zeros[..bytes as usize])?;
         at += bytes;
+        if at < to {
+            file.sync()?;
+        }
     }
     file.sync_all()
 }
