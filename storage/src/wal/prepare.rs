@@ -317,9 +317,9 @@ impl Shared {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let name = segment::free_name(self.number());
-        let go_on = || self.pause();
+        let between = |file: &dyn DiskFile| self.pause(file);
         let (path, file) =
-            segment::create_filled(disk, &self.dir, &name, self.segment_bytes, &go_on)?;
+            segment::create_filled(disk, &self.dir, &name, self.segment_bytes, &between)?;
         self.state.lock().ready.push_back(Prepared {
             path,
             file,
@@ -328,13 +328,23 @@ impl Shared {
         Ok(true)
     }
 
-    /// Lets others have the disk for a moment, unless somebody waits. False: stop.
-    fn pause(&self) -> bool {
-        let mut state = self.state.lock();
-        if !state.urgent && !self.stop.load(Ordering::Acquire) && !self.inline {
-            self.changed.wait_for(&mut state, PAUSE);
+    /// Unless somebody waits, writes what is there and leaves the disk to others for a moment: a
+    /// flush that comes meanwhile has no more than one piece before it.
+    fn pause(&self, file: &dyn DiskFile) -> io::Result<()> {
+        if self.inline {
+            return Ok(());
         }
-        !self.stop.load(Ordering::Acquire)
+        if !self.state.lock().urgent {
+            file.sync()?;
+            let mut state = self.state.lock();
+            if !state.urgent && !self.stop.load(Ordering::Acquire) {
+                self.changed.wait_for(&mut state, PAUSE);
+            }
+        }
+        if self.stop.load(Ordering::Acquire) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        Ok(())
     }
 
     fn number(&self) -> u64 {
