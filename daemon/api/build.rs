@@ -4,10 +4,13 @@ use std::path::PathBuf;
 
 use prost::Message;
 
-const PROTOS: [&str; 6] = [
-    "kv.proto",
-    "auth.proto",
-    "rpc.proto",
+const PROTOS: [&str; 9] = [
+    "rpc/kv.proto",
+    "rpc/watch.proto",
+    "rpc/lease.proto",
+    "rpc/cluster.proto",
+    "rpc/maintenance.proto",
+    "rpc/auth.proto",
     "lock.proto",
     "election.proto",
     "command.proto",
