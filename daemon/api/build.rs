@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use prost::Message;
 
-const PROTOS: [&str; 9] = [
+const PROTOS: [&str; 10] = [
     "rpc/kv.proto",
     "rpc/watch.proto",
     "rpc/lease.proto",
@@ -14,6 +14,7 @@ const PROTOS: [&str; 9] = [
     "lock.proto",
     "election.proto",
     "command.proto",
+    "health.proto",
 ];
 /// What the JSON gateway speaks; log commands never leave the member as JSON.
 const JSON_PACKAGES: [&str; 5] = [
@@ -23,7 +24,7 @@ const JSON_PACKAGES: [&str; 5] = [
     ".v3lockpb",
     ".v3electionpb",
 ];
-const SERVED_PACKAGES: [&str; 3] = ["etcdserverpb", "v3lockpb", "v3electionpb"];
+const SERVED_PACKAGES: [&str; 4] = ["etcdserverpb", "v3lockpb", "v3electionpb", "grpc.health.v1"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");

@@ -1,3 +1,4 @@
 //! What is on the wire.
 #![forbid(unsafe_code)]
+pub mod client;
 pub mod rpc;
