@@ -4,8 +4,12 @@
 //! by `rpc`, which asks the node of the actors crate; `boot` starts all of it from a configuration
 //! and `shutdown` stops it.
 #![forbid(unsafe_code)]
-pub mod client;
 
+pub mod client;
+pub mod identity;
+pub mod listen;
+pub mod log;
 pub mod metrics;
 mod process_metrics;
 pub mod rpc;
+pub mod service_manager;

@@ -17,8 +17,6 @@ use prometheus::{
 
 use crate::process_metrics;
 
-/// etcd's default quota of the store, in bytes, which Status and the metrics report.
-pub const QUOTA_BYTES: i64 = 2 * 1024 * 1024 * 1024;
 /// Most values of `client_api_version` that get a label of their own: clients choose that text.
 const VERSIONS_MAX: usize = 32;
 /// A read index that took longer counts as slow; etcd retries after the same time.
@@ -247,8 +245,8 @@ struct NodeGauges {
     compacted_revision: IntGauge,
 }
 
-/// Registers what describes this process and its store.
-pub fn register_node(registry: &Registry, handles: &Handles) -> Result<()> {
+/// Registers what describes this process and its store; `quota_bytes` is negative without a quota.
+pub fn register_node(registry: &Registry, handles: &Handles, quota_bytes: i64) -> Result<()> {
     let constant = |name: &str, help: &str, label: &str, value: &str| -> Result<()> {
         let gauge = IntGaugeVec::new(Opts::new(name, help), &[label])?;
         gauge.with_label_values(&[value]).set(1);
@@ -264,7 +262,7 @@ pub fn register_node(registry: &Registry, handles: &Handles) -> Result<()> {
     let id = handles.status().member_id.to_string();
     constant("etcd_server_id", "The id of this member.", "server_id", &id)?;
     let quota = IntGauge::new("etcd_server_quota_backend_bytes", "Quota of the store.")?;
-    quota.set(QUOTA_BYTES);
+    quota.set(quota_bytes);
     registry.register(Box::new(quota))?;
     registry.register(Box::new(NodeGauges::new(handles.clone())?))?;
     process_metrics::register(registry)

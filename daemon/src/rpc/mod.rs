@@ -78,6 +78,8 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// Bytes that all running range reads may hold together; more is refused.
     pub read_bytes_max: usize,
+    /// The quota of the store that Status reports, in bytes; negative: none.
+    pub quota_bytes: i64,
 }
 
 impl Rpc {
