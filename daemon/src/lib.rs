@@ -10,6 +10,7 @@ pub mod identity;
 pub mod listen;
 pub mod log;
 pub mod metrics;
+pub mod peer;
 mod process_metrics;
 pub mod rpc;
 pub mod service_manager;
