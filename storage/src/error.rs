@@ -13,4 +13,7 @@ pub enum OpenError {
         /// The cause.
         source: std::io::Error,
     },
+    /// The store's file cannot be used.
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreOpenError),
 }
