@@ -1,1 +1,2 @@
+//! The member of a cluster.
 fn main() {}
