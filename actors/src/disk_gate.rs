@@ -81,7 +81,11 @@ impl DiskGate {
         if self.wal_headroom_bytes.load(Ordering::Relaxed) < WAL_HEADROOM_MIN_BYTES {
             return Err(Error::NoSpace);
         }
-        if only_frees(command) { Ok(()) } else { Err(Error::NoSpace) }
+        if only_frees(command) {
+            Ok(())
+        } else {
+            Err(Error::NoSpace)
+        }
     }
 }
 
@@ -120,17 +124,29 @@ mod tests {
     use super::*;
 
     fn put() -> Command {
-        Command { request: Some(command::Request::Put(PutRequest::default())) }
+        Command {
+            request: Some(command::Request::Put(PutRequest::default())),
+        }
     }
 
     fn delete() -> Command {
-        Command { request: Some(command::Request::DeleteRange(DeleteRangeRequest::default())) }
+        Command {
+            request: Some(command::Request::DeleteRange(DeleteRangeRequest::default())),
+        }
     }
 
     fn txn(ops: Vec<request_op::Request>) -> Command {
-        let success = ops.into_iter().map(|op| RequestOp { request: Some(op) }).collect();
-        let txn = TxnRequest { success, ..TxnRequest::default() };
-        Command { request: Some(command::Request::Txn(txn)) }
+        let success = ops
+            .into_iter()
+            .map(|op| RequestOp { request: Some(op) })
+            .collect();
+        let txn = TxnRequest {
+            success,
+            ..TxnRequest::default()
+        };
+        Command {
+            request: Some(command::Request::Txn(txn)),
+        }
     }
 
     #[test]
@@ -141,11 +157,17 @@ mod tests {
         assert_eq!(gate.admit(&put()), Err(Error::NoSpace));
         gate.admit(&delete()).unwrap();
         let compaction = command::Request::Compaction(CompactionRequest::default());
-        gate.admit(&Command { request: Some(compaction) }).unwrap();
+        gate.admit(&Command {
+            request: Some(compaction),
+        })
+        .unwrap();
         let delete_op = request_op::Request::RequestDeleteRange(DeleteRangeRequest::default());
         let put_op = request_op::Request::RequestPut(PutRequest::default());
         gate.admit(&txn(vec![delete_op.clone()])).unwrap();
-        assert_eq!(gate.admit(&txn(vec![delete_op, put_op])), Err(Error::NoSpace));
+        assert_eq!(
+            gate.admit(&txn(vec![delete_op, put_op])),
+            Err(Error::NoSpace)
+        );
         gate.free_bytes_measured(100);
         gate.admit(&put()).unwrap();
     }

@@ -1,2 +1,1 @@
 //! What tests of this crate use and nothing else does.
-

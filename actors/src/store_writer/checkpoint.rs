@@ -57,7 +57,11 @@ mod tests {
             (1, false, Next::WaitForLog),
         ];
         for (remaining, progressed, expected) in table {
-            assert_eq!(next(remaining, progressed), expected, "{remaining} {progressed}");
+            assert_eq!(
+                next(remaining, progressed),
+                expected,
+                "{remaining} {progressed}"
+            );
         }
     }
 }

@@ -63,7 +63,9 @@ pub(crate) struct StoreWriter {
 
 impl fmt::Debug for StoreWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoreWriter").field("compacting", &self.compacting).finish_non_exhaustive()
+        f.debug_struct("StoreWriter")
+            .field("compacting", &self.compacting)
+            .finish_non_exhaustive()
     }
 }
 
@@ -95,7 +97,11 @@ impl StoreWriter {
                 return;
             };
             let began = Instant::now();
-            match self.setup.store.checkpoint(flushed, self.setup.pace.records_max) {
+            match self
+                .setup
+                .store
+                .checkpoint(flushed, self.setup.pace.records_max)
+            {
                 Ok(done) => {
                     let progressed = done.durable > before;
                     if progressed {
@@ -133,7 +139,11 @@ impl StoreWriter {
 
     fn step_compaction(&mut self, ctx: &mut Context<Self>) {
         self.compacting = false;
-        match self.setup.store.compact_step(self.setup.pace.compact_revisions_max) {
+        match self
+            .setup
+            .store
+            .compact_step(self.setup.pace.compact_revisions_max)
+        {
             // Behind the mailbox, so that checkpoints that came meanwhile go first.
             Ok(CompactStep::More) => self.compact(ctx),
             Ok(CompactStep::Finished(revision)) => {
