@@ -25,14 +25,14 @@ use super::{Applied, MemberRecord, record};
 
 /// The database, closed while `db` is `None`: between a failed commit and the next use.
 #[derive(Debug)]
-pub(super) struct Disk {
+pub(crate) struct Disk {
     medium: Arc<dyn Medium>,
     page_cache_bytes: usize,
     db: RwLock<Option<Database>>,
 }
 
 /// A consistent view of the file.
-pub(super) struct DiskView {
+pub(crate) struct DiskView {
     medium: Arc<dyn Medium>,
     txn: ReadTransaction,
     revision: ReadOnlyTable<RevKey, &'static [u8]>,
@@ -41,7 +41,7 @@ pub(super) struct DiskView {
 
 /// The rows of table `meta` and `member`.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Meta {
+pub(crate) struct Meta {
     pub applied: Applied,
     pub revision: i64,
     /// -1: never.
@@ -173,8 +173,10 @@ impl Disk {
         self.commit(|txn| {
             used = append_records(txn, &batch.records)?;
             let mut meta = txn.open_table(META)?;
-            let applied = schema::encode_log_id(batch.applied);
-            put_meta(&mut meta, schema::META_APPLIED, &applied)?;
+            if let Some(applied) = batch.applied {
+                let row = schema::encode_log_id(applied);
+                put_meta(&mut meta, schema::META_APPLIED, &row)?;
+            }
             put_meta(
                 &mut meta,
                 schema::META_REVISION,
@@ -236,7 +238,7 @@ fn format_of(row: &[u8]) -> Option<u32> {
     Some(u32::from_le_bytes(content.try_into().ok()?))
 }
 
-pub(super) fn put_meta(
+fn put_meta(
     table: &mut Table<'_, &'static str, &'static [u8]>,
     name: &str,
     content: &[u8],
@@ -246,7 +248,7 @@ pub(super) fn put_meta(
     Ok(())
 }
 
-pub(super) fn put_member(
+fn put_member(
     table: &mut Table<'_, u64, &'static [u8]>,
     member: &MemberRecord,
 ) -> Result<(), redb::Error> {
@@ -257,10 +259,7 @@ pub(super) fn put_member(
 
 /// Appends records behind the last one; redb refuses any other order. Answers about how many bytes
 /// they take.
-pub(super) fn append_records(
-    txn: &WriteTransaction,
-    records: &[PendingRecord],
-) -> Result<u64, redb::Error> {
+fn append_records(txn: &WriteTransaction, records: &[PendingRecord]) -> Result<u64, redb::Error> {
     if records.is_empty() {
         return Ok(0);
     }
@@ -284,7 +283,7 @@ pub(super) fn append_records(
 
 /// One row of table `revision`, for scans.
 #[derive(Debug)]
-pub(super) struct StoredRecord {
+pub(crate) struct StoredRecord {
     pub rev: Rev,
     pub tombstone: bool,
     /// Length of the value, if it is in the other table and missing here.

@@ -23,7 +23,7 @@ pub trait Medium: Debug + Send + Sync + 'static {
 
 /// A file.
 #[derive(Debug)]
-pub(super) struct FileMedium(pub PathBuf);
+pub(crate) struct FileMedium(pub PathBuf);
 
 impl Medium for FileMedium {
     fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
@@ -58,7 +58,7 @@ pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
 
 /// redb takes backends by value; this one hands every call on.
 #[derive(Debug)]
-pub(super) struct Boxed(pub Box<dyn StorageBackend>);
+pub(crate) struct Boxed(pub Box<dyn StorageBackend>);
 
 impl StorageBackend for Boxed {
     fn len(&self) -> io::Result<u64> {

@@ -19,6 +19,7 @@
 //! checkpoint fails with the damage's text, which halts the node. The Applier panics on damage,
 //! because it cannot refuse a committed entry.
 
+mod builder;
 mod checkpoint;
 mod compaction;
 mod disk;
@@ -43,8 +44,12 @@ use std::sync::{Arc, OnceLock, Weak};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
+pub(crate) use builder::FileBuilder;
+pub(crate) use disk::{DiskView, Meta as DiskMeta};
 pub use error::StoreOpenError;
 pub use medium::Medium;
+pub(crate) use medium::sync_parent;
+pub(crate) use pending::SideChanges;
 pub use read::ReadView;
 pub(crate) use read::{Keyspace, range, read_range};
 pub use scan::RangeScan;
@@ -55,7 +60,7 @@ use disk::Disk;
 use error::DiskError;
 use index::Index;
 use medium::FileMedium;
-use pending::{Pending, SideChanges};
+use pending::Pending;
 
 use crate::entry::LogId;
 use crate::error::OpenError;
@@ -240,6 +245,12 @@ impl Store {
     /// The log position and membership of exactly the state that redb durably holds.
     pub fn durable_mark(&self) -> Applied {
         self.shared.durable.read().clone()
+    }
+
+    /// A consistent view of what redb durably holds.
+    pub(crate) fn disk_view(&self) -> Result<DiskView, CheckpointError> {
+        self.shared.refuse_after_fault()?;
+        Ok(self.shared.disk.view()?)
     }
 
     /// Members that published themselves, by id.
