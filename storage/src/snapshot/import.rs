@@ -1,9 +1,7 @@
 //! Reading a snapshot into a new store file.
 
-use std::ffi::OsString;
-use std::fs;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
 use prost::Message;
@@ -22,64 +20,17 @@ pub fn import(
     dest: &Path,
     cluster_id: u64,
 ) -> Result<SnapshotMark, SnapshotError> {
-    let building = building_path(dest);
-    remove_if_there(&building)?;
-    let imported = build(stream, &building, cluster_id);
-    if imported.is_err() {
-        // The first error counts; the next import removes what this cannot.
-        let _ = fs::remove_file(&building);
-        return imported;
-    }
-    fs::rename(&building, dest)?;
-    crate::store::sync_parent(dest)?;
-    imported
-}
-
-fn building_path(dest: &Path) -> PathBuf {
-    let mut name = OsString::from(dest);
-    name.push(".tmp");
-    name.into()
-}
-
-fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-fn build(
-    stream: &mut impl Read,
-    building: &Path,
-    cluster_id: u64,
-) -> Result<SnapshotMark, SnapshotError> {
     let mut stream = Hashed::new(stream);
-    let mut magic = [0; MAGIC.len()];
-    read_exact(&mut stream, &mut magic)?;
-    if magic != *MAGIC {
-        return Err(SnapshotError::Damaged("it does not start like a snapshot"));
-    }
-    let (kind, content) = frame(&mut stream)?;
-    let meta = Meta::decode(content);
-    let meta = meta.map_err(|_| SnapshotError::Damaged("its head cannot be read"))?;
-    if kind != KIND_META {
-        return Err(SnapshotError::Damaged("its head is missing"));
-    }
-    if meta.format > FORMAT {
-        return Err(SnapshotError::Newer { found: meta.format });
-    }
-    if meta.cluster_id != cluster_id {
-        let (found, expected) = (meta.cluster_id, cluster_id);
-        return Err(SnapshotError::OtherCluster { found, expected });
-    }
-    let mut builder = FileBuilder::create(building).map_err(CheckpointError::from)?;
-    let records = copy_records(&mut stream, &mut builder)?;
-    let sha256 = stream.digest();
-    let mut expected = [0; SHA256_BYTES];
-    read_exact(&mut stream, &mut expected)?;
-    if sha256 != expected {
-        return Err(SnapshotError::Damaged("its hash does not fit"));
-    }
+    let meta = read_head(&mut stream, cluster_id)?;
+    let mut builder = FileBuilder::create(dest).map_err(CheckpointError::from)?;
+    let body = read_body(&mut stream, &mut builder);
+    let (records, sha256) = match body {
+        Ok(body) => body,
+        Err(error) => {
+            builder.abandon();
+            return Err(error);
+        }
+    };
     let applied = meta.applied();
     let side = SideChanges {
         membership: applied.membership.clone(),
@@ -96,6 +47,43 @@ fn build(
         records,
         sha256,
     })
+}
+
+fn read_head(stream: &mut impl Read, cluster_id: u64) -> Result<Meta, SnapshotError> {
+    let mut magic = [0; MAGIC.len()];
+    read_exact(stream, &mut magic)?;
+    if magic != *MAGIC {
+        return Err(SnapshotError::Damaged("it does not start like a snapshot"));
+    }
+    let (kind, content) = frame(stream)?;
+    let meta = Meta::decode(content);
+    let meta = meta.map_err(|_| SnapshotError::Damaged("its head cannot be read"))?;
+    if kind != KIND_META {
+        return Err(SnapshotError::Damaged("its head is missing"));
+    }
+    if meta.format > FORMAT {
+        return Err(SnapshotError::Newer { found: meta.format });
+    }
+    if meta.cluster_id != cluster_id {
+        let (found, expected) = (meta.cluster_id, cluster_id);
+        return Err(SnapshotError::OtherCluster { found, expected });
+    }
+    Ok(meta)
+}
+
+/// Copies the records and checks the stream's hash.
+fn read_body(
+    stream: &mut Hashed<impl Read>,
+    builder: &mut FileBuilder,
+) -> Result<(u64, [u8; SHA256_BYTES]), SnapshotError> {
+    let records = copy_records(stream, builder)?;
+    let sha256 = stream.digest();
+    let mut expected = [0; SHA256_BYTES];
+    read_exact(stream, &mut expected)?;
+    if sha256 != expected {
+        return Err(SnapshotError::Damaged("its hash does not fit"));
+    }
+    Ok((records, sha256))
 }
 
 /// Copies frames of records up to the end frame; answers how many records there were.

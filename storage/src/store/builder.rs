@@ -1,16 +1,19 @@
-//! A store file made from outside: the receiving end of a snapshot.
+//! A store file made beside its place and then renamed: a new one, or the receiving end of a
+//! snapshot. redb cannot open a file whose creation was cut short, so none may appear at its place.
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{fs, io};
 
 use bytes::Bytes;
 
 use super::disk::Disk;
 use super::error::DiskError;
 use super::history::Rev;
-use super::medium::FileMedium;
+use super::medium::{FileMedium, sync_parent};
 use super::pending::{Batch, PendingRecord, SideChanges};
-use super::record;
+use super::{record, schema};
 use crate::entry::LogId;
 
 /// Records per commit.
@@ -22,17 +25,29 @@ const PAGE_CACHE_BYTES: usize = 16 << 20;
 #[derive(Debug)]
 pub(crate) struct FileBuilder {
     disk: Disk,
+    building: PathBuf,
+    dest: PathBuf,
     records: Vec<PendingRecord>,
 }
 
 impl FileBuilder {
-    /// Starts a new file.
-    pub fn create(path: &Path) -> Result<FileBuilder, DiskError> {
-        let medium = Arc::new(FileMedium(path.to_path_buf()));
+    /// Starts a file that will be `dest`; an unfinished one of an earlier attempt is removed.
+    pub fn create(dest: &Path) -> Result<FileBuilder, DiskError> {
+        let mut building = OsString::from(dest);
+        building.push(".tmp");
+        let building = PathBuf::from(building);
+        let failed = |error| DiskError::from_redb(&building, redb::Error::Io(error));
+        match fs::remove_file(&building) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        let medium = Arc::new(FileMedium(building.clone()));
         let disk = Disk::new(medium, PAGE_CACHE_BYTES);
         disk.prepare()?;
         Ok(FileBuilder {
             disk,
+            building,
+            dest: dest.to_path_buf(),
             records: Vec::new(),
         })
     }
@@ -52,19 +67,38 @@ impl FileBuilder {
             });
         }
         if self.records.len() >= RECORDS_PER_COMMIT {
-            self.commit(None, 1, SideChanges::default())?;
+            self.commit(None, schema::EMPTY_REVISION, SideChanges::default())?;
         }
         Ok(())
     }
 
-    /// Writes the rest and what the state says about itself, durably.
+    /// Writes the rest and what the state says about itself, and moves the file to its place,
+    /// durably.
     pub fn finish(
         mut self,
         applied: Option<LogId>,
         revision: i64,
         side: SideChanges,
     ) -> Result<(), DiskError> {
-        self.commit(applied, revision, side)
+        self.commit(applied, revision, side)?;
+        let FileBuilder {
+            disk,
+            building,
+            dest,
+            ..
+        } = self;
+        // Closes the file, so that its new name is the only one in use.
+        drop(disk);
+        let moved = fs::rename(&building, &dest).and_then(|()| sync_parent(&dest));
+        moved.map_err(|error| DiskError::from_redb(&dest, redb::Error::Io(error)))
+    }
+
+    /// Removes the unfinished file.
+    pub fn abandon(self) {
+        let FileBuilder { disk, building, .. } = self;
+        drop(disk);
+        // What cannot be removed now is removed by the next attempt.
+        let _ = fs::remove_file(building);
     }
 
     fn commit(

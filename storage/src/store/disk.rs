@@ -12,8 +12,8 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use prost::Message;
 use redb::{
-    Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Table,
-    TableError, WriteTransaction,
+    Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
+    ReadableTableMetadata, Table, TableError, WriteTransaction,
 };
 
 use super::error::DiskError;
@@ -159,10 +159,12 @@ impl Disk {
                 schema::META_FORMAT,
                 &schema::FORMAT.to_le_bytes(),
             )?;
-            put_meta(&mut meta, schema::META_REVISION, &1i64.to_le_bytes())
+            put_meta(
+                &mut meta,
+                schema::META_REVISION,
+                &schema::EMPTY_REVISION.to_le_bytes(),
+            )
         })?;
-        let io = |error| self.error(redb::Error::Io(error));
-        self.medium.sync_name().map_err(io)?;
         Ok(Some(schema::FORMAT))
     }
 
@@ -306,6 +308,12 @@ impl DiskView {
         DiskError::damaged(self.medium.path(), &detail)
     }
 
+    /// Rows of a table are lost.
+    pub fn damaged_table(&self, name: &str) -> DiskError {
+        let detail = format!("table {name} lacks rows");
+        DiskError::damaged(self.medium.path(), &detail)
+    }
+
     /// The whole record of `rev`, if it is there.
     pub fn record(&self, rev: Rev) -> Result<Option<Bytes>, DiskError> {
         let row = self
@@ -336,6 +344,11 @@ impl DiskView {
         let value = value.ok_or_else(|| self.damaged("the value", rev))?;
         kv.value = Bytes::copy_from_slice(value);
         Ok(record::encode(&kv))
+    }
+
+    /// Rows that table `revision` says it has.
+    pub fn revision_count(&self) -> Result<u64, DiskError> {
+        self.revision.len().map_err(|error| self.error(error))
     }
 
     /// Every row of table `revision`, in order, without large values.
@@ -415,7 +428,7 @@ impl DiskView {
         };
         Ok(Meta {
             applied: Applied { log_id, membership },
-            revision: self.meta_i64(schema::META_REVISION, 1)?,
+            revision: self.meta_i64(schema::META_REVISION, schema::EMPTY_REVISION)?,
             compact_scheduled: self.meta_i64(schema::META_COMPACT_SCHEDULED, -1)?,
             compact_finished: self.meta_i64(schema::META_COMPACT_FINISHED, -1)?,
             cluster_version,

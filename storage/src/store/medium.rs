@@ -15,8 +15,6 @@ pub trait Medium: Debug + Send + Sync + 'static {
     fn open(&self) -> io::Result<Box<dyn StorageBackend>>;
     /// Its name in error messages; for a file, its path.
     fn path(&self) -> &Path;
-    /// Makes a new file's name durable.
-    fn sync_name(&self) -> io::Result<()>;
     /// Bytes it occupies on the disk.
     fn allocated_bytes(&self) -> io::Result<u64>;
 }
@@ -35,10 +33,6 @@ impl Medium for FileMedium {
 
     fn path(&self) -> &Path {
         &self.0
-    }
-
-    fn sync_name(&self) -> io::Result<()> {
-        sync_parent(&self.0)
     }
 
     fn allocated_bytes(&self) -> io::Result<u64> {

@@ -48,7 +48,6 @@ pub(crate) use builder::FileBuilder;
 pub(crate) use disk::{DiskView, Meta as DiskMeta};
 pub use error::StoreOpenError;
 pub use medium::Medium;
-pub(crate) use medium::sync_parent;
 pub(crate) use pending::SideChanges;
 pub use read::ReadView;
 pub(crate) use read::{Keyspace, range, read_range};
@@ -202,10 +201,11 @@ impl Store {
     /// Opens or creates the store's file and rebuilds the index. Errors name the file and what to
     /// do: an I/O error, damage, a foreign file, or a newer format.
     pub fn open(path: &Path, settings: StoreSettings) -> Result<Store, OpenError> {
+        open::create_if_absent(path)?;
         Store::open_on(Arc::new(FileMedium(path.to_path_buf())), settings)
     }
 
-    /// As [`Store::open`], on any medium.
+    /// As [`Store::open`], on any medium; an empty one becomes a new store.
     pub fn open_on(medium: Arc<dyn Medium>, settings: StoreSettings) -> Result<Store, OpenError> {
         let shared = open::open(medium, &settings)?;
         Ok(Store {

@@ -61,6 +61,20 @@ fn put(rng: &mut StdRng) -> PutRequest {
     }
 }
 
+/// A put that is never refused, of a value of 500 to 3000 bytes.
+pub fn plain_put(rng: &mut StdRng) -> Command {
+    let len = rng.random_range(500..3000);
+    let value: Vec<u8> = (0..len).map(|_| rng.random()).collect();
+    let put = PutRequest {
+        key: key(rng),
+        value: value.into(),
+        ..Default::default()
+    };
+    Command {
+        request: Some(Request::Put(put)),
+    }
+}
+
 fn delete(rng: &mut StdRng) -> DeleteRangeRequest {
     let wide = rng.random_ratio(1, 6);
     DeleteRangeRequest {

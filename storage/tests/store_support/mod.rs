@@ -16,6 +16,7 @@ use althing_storage::store::StoreSettings;
 use bytes::Bytes;
 
 pub mod gen_command;
+pub mod sim_disk;
 
 /// Budgets so small that records are evicted and redb is read.
 pub const TINY: StoreSettings = StoreSettings {
