@@ -24,8 +24,8 @@ use althing_storage::wal::{Recovery, Wal, WalSettings};
 
 use crate::arbiters::Arbiters;
 pub use crate::halt::HaltCause;
-use crate::handles::Shared;
 pub use crate::handles::{Applied, Handles};
+use crate::handles::Shared;
 use crate::metrics::StateCollector;
 use crate::raft_node::{
     CORE_QUEUE, Proposer, RaftSettings, RaftSetup, StartedRaft, start as start_raft,
@@ -103,9 +103,7 @@ pub struct Node {
 
 impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Node")
-            .field("me", &self.common.me)
-            .finish_non_exhaustive()
+        f.debug_struct("Node").field("me", &self.common.me).finish_non_exhaustive()
     }
 }
 
@@ -122,12 +120,17 @@ impl Node {
             "admitted proposals must fit the queue of raft's core"
         );
         let opened = open(dir, &settings)?;
+        Node::start_opened(opened, settings).await
+    }
+
+    /// Starts on what is opened already.
+    pub(crate) async fn start_opened(
+        opened: Opened,
+        settings: NodeSettings,
+    ) -> Result<(Node, Handles), StartError> {
         let store = opened.store.clone();
-        let common = Common::new(
-            settings.member_id.0,
-            settings.disk_reserve_bytes,
-            settings.proposals_max,
-        );
+        let common =
+            Common::new(settings.member_id.0, settings.disk_reserve_bytes, settings.proposals_max);
         let mut node = Node::build(common, opened)?;
         node.start_raft(&settings).await?;
         let handles = node.handles(&settings, store);
@@ -177,9 +180,7 @@ impl Node {
             first_voters,
         };
         let threads = self.arbiters.as_ref().expect("running").threads();
-        let raft = start_raft(&threads.raft, setup)
-            .await
-            .map_err(StartError::Raft)?;
+        let raft = start_raft(&threads.raft, setup).await.map_err(StartError::Raft)?;
         self.raft = Some(raft);
         Ok(())
     }
@@ -223,9 +224,7 @@ impl Node {
     ) -> Result<(), StartError> {
         let raft = self.raft.as_ref().expect("started");
         raft.recovered().await.map_err(StartError::Raft)?;
-        publish(handles, settings)
-            .await
-            .map_err(StartError::Publish)
+        publish(handles, settings).await.map_err(StartError::Publish)
     }
 
     /// Resolves when the node has to stop by itself (I/O error, a core actor's death).
@@ -281,12 +280,7 @@ fn open(dir: DataDir, settings: &NodeSettings) -> Result<Opened, StartError> {
     }
     let store = Store::open(&dir.store(), settings.store.clone())?;
     check(&recovery, &store)?;
-    Ok(Opened {
-        dir: Arc::new(dir),
-        wal,
-        recovery,
-        store,
-    })
+    Ok(Opened { dir: Arc::new(dir), wal, recovery, store })
 }
 
 /// The store holds a prefix of the log: it reaches at least to what was purged, and not beyond the
@@ -310,16 +304,11 @@ fn check(recovery: &Recovery, store: &Store) -> Result<(), StartError> {
 async fn publish(handles: &Handles, settings: &NodeSettings) -> Result<(), Error> {
     // Alone, the member leads by now; among others this waits for a leader.
     handles.read_index().await?;
-    let own = settings
-        .initial_members
-        .iter()
-        .find(|member| member.id == settings.member_id);
+    let own = settings.initial_members.iter().find(|member| member.id == settings.member_id);
     let record = MemberRecord {
         id: settings.member_id.0,
         name: settings.name.clone(),
-        peer_urls: own
-            .map(|member| member.peer_urls.clone())
-            .unwrap_or_default(),
+        peer_urls: own.map(|member| member.peer_urls.clone()).unwrap_or_default(),
         client_urls: settings.client_urls.clone(),
     };
     if !handles.store().members().contains(&record) {
@@ -339,14 +328,9 @@ async fn publish(handles: &Handles, settings: &NodeSettings) -> Result<(), Error
     }
     if handles.store().cluster_version().is_none() {
         let version = ETCD_CLUSTER_VERSION.to_owned();
-        let request = Some(command::Request::SetClusterVersion(SetClusterVersion {
-            version,
-        }));
+        let request = Some(command::Request::SetClusterVersion(SetClusterVersion { version }));
         handles.propose_own(Command { request }).await?.response?;
-        tracing::info!(
-            cluster_version = ETCD_CLUSTER_VERSION,
-            "set initial cluster version"
-        );
+        tracing::info!(cluster_version = ETCD_CLUSTER_VERSION, "set initial cluster version");
     }
     Ok(())
 }

@@ -14,7 +14,9 @@ use crate::disk_gate::DiskGate;
 use crate::halt::Halt;
 use crate::metrics::Metrics;
 use crate::progress::Progress;
-use crate::raft_node::{LogStore, LogStoreSetup, Picture, RaftNodeSetup, SoleVoter, StateMachine};
+use crate::raft_node::{
+    LogStore, LogStoreSetup, Picture, RaftNodeSetup, SoleVoter, StateMachine,
+};
 use crate::reply::Admission;
 use crate::snapshotter::Snapshotter;
 use crate::store_writer::{CheckpointPace, FlushedIndex, StoreWriter, StoreWriterSetup};
@@ -29,7 +31,7 @@ const SNAPSHOTTER: &str = "Snapshotter";
 const RAFT_NODE: &str = "RaftNode";
 
 /// State that several actors share.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Common {
     pub(crate) me: u64,
     pub(crate) halt: Halt,
@@ -109,12 +111,7 @@ impl Tree {
         supervisor: &Addr<Supervisor>,
         flushed: FlushedIndex,
     ) -> Tree {
-        let Opened {
-            dir,
-            wal,
-            recovery,
-            store,
-        } = opened;
+        let Opened { dir, wal, recovery, store } = opened;
         let tail = wal.tail();
         let wal_writer = start_wal_writer(common, wal, threads, supervisor);
         let store_writer =
@@ -138,12 +135,7 @@ impl Tree {
             store_writer: store_writer.clone(),
             snapshotter,
         };
-        Tree {
-            wal_writer,
-            store_writer,
-            log_store,
-            state_machine,
-        }
+        Tree { wal_writer, store_writer, log_store, state_machine }
     }
 }
 
@@ -165,11 +157,7 @@ fn flushed_index(tail: LogTail) -> FlushedIndex {
 
 /// A guard for a child whose death halts the node.
 fn core_child(supervisor: &Addr<Supervisor>, child: &'static str) -> DeathWatch {
-    supervisor.do_send(Supervise {
-        child,
-        policy: Policy::Halt,
-        respawn: None,
-    });
+    supervisor.do_send(Supervise { child, policy: Policy::Halt, respawn: None });
     DeathWatch::new(child, supervisor.clone().recipient())
 }
 

@@ -65,10 +65,7 @@ struct Tally {
 
 impl Tally {
     fn add(&mut self, committed: &Committed) {
-        let deleted = committed
-            .events
-            .iter()
-            .filter(|event| event.r#type() == EventType::Delete);
+        let deleted = committed.events.iter().filter(|event| event.r#type() == EventType::Delete);
         let deleted = deleted.count() as u64;
         self.deletes += deleted;
         self.puts += committed.events.len() as u64 - deleted;

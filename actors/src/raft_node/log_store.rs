@@ -9,11 +9,11 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use actix::Addr;
-use althing_storage::entry::{Entry as StoredEntry, EntryKind, LogId, Vote};
+use althing_storage::entry::{Entry as StoredEntry, LogId, Vote};
 use althing_storage::wal::{LogTail, Recovery};
 use futures_util::stream::{self, Stream};
-use openraft::OptionalSend;
 use openraft::storage::{LogState, RaftLogReader, RaftLogStorage};
+use openraft::OptionalSend;
 use parking_lot::Mutex;
 
 use super::entry::Entry;
@@ -81,9 +81,7 @@ impl LogStore {
         }
         let tail = self.tail.clone();
         let read = move || tail.read(start..end, max_bytes);
-        tokio::task::spawn_blocking(read)
-            .await
-            .map_err(io::Error::other)?
+        tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
     }
 
     /// The part of `range` that may exist.
@@ -165,11 +163,7 @@ impl Pieces {
             if self.next >= self.end {
                 return Ok(None);
             }
-            self.piece = self
-                .log
-                .read(self.next, self.end, READ_MAX_BYTES)
-                .await?
-                .into_iter();
+            self.piece = self.log.read(self.next, self.end, READ_MAX_BYTES).await?.into_iter();
         }
         let Some(entry) = self.piece.next() else {
             return Ok(None);
@@ -199,10 +193,7 @@ impl RaftLogStorage<Types> for LogStore {
         if vote.voted_for != Some(self.me) {
             self.sole_voter.follow();
         }
-        self.wal
-            .send(SaveVote(vote))
-            .await
-            .map_err(|_| wal_is_gone())??;
+        self.wal.send(SaveVote(vote)).await.map_err(|_| wal_is_gone())??;
         self.marks.lock().vote = Some(vote);
         Ok(())
     }
@@ -229,8 +220,7 @@ impl RaftLogStorage<Types> for LogStore {
         let mut stored = Vec::new();
         for entry in entries {
             if let Some(membership) = entry.membership() {
-                self.sole_voter
-                    .appended(from_raft_log_id(entry.log_id()), &membership);
+                self.sole_voter.appended(entry.id(), &membership);
             }
             stored.push(entry.into_stored());
         }

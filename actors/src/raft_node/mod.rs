@@ -37,15 +37,16 @@ use openraft::errors::{LinearizableReadError, RaftError};
 use openraft::{ReadPolicy, ServerState};
 
 pub(crate) use self::config::{CORE_QUEUE, RaftSettings};
-pub(crate) use self::log_store::{LogStore, LogStoreSetup};
-use self::message::{BeginReadRound, CoreEnded, LeadConfirmed, RaftChanged};
+pub use self::log_store::LogStore;
+pub(crate) use self::log_store::LogStoreSetup;
 pub(crate) use self::message::{Propose, ReadIndex};
+use self::message::{BeginReadRound, CoreEnded, LeadConfirmed, RaftChanged};
 pub(crate) use self::picture::Picture;
 pub(crate) use self::propose::Proposer;
 use self::read_index::ReadRounds;
 pub(crate) use self::sole_voter::SoleVoter;
 pub(crate) use self::start::{RaftSetup, StartedRaft, start};
-pub(crate) use self::state_machine::StateMachine;
+pub use self::state_machine::StateMachine;
 use self::types::{Encoded, RaftHandle};
 use crate::halt::Halt;
 use crate::progress::Progress;
@@ -86,9 +87,7 @@ impl RaftNode {
         let metrics = self.raft.server_metrics().borrow_watched().clone();
         let term = metrics.vote.leader_id.term;
         let leader = metrics.current_leader.unwrap_or_default();
-        self.setup
-            .picture
-            .set_membership(Arc::clone(&metrics.membership_config));
+        self.setup.picture.set_membership(Arc::clone(&metrics.membership_config));
         let changed = self.setup.progress.lead(term, leader);
         let leads = metrics.state == ServerState::Leader && leader == self.setup.me;
         if changed && leads {
@@ -151,17 +150,12 @@ impl Handler<Propose> for RaftNode {
     type Result = ();
 
     fn handle(&mut self, propose: Propose, _: &mut Context<Self>) {
-        let handed_over = self
-            .raft
-            .client_write_ff(Encoded(propose.command), Some(propose.reply));
+        let handed_over = self.raft.client_write_ff(Encoded(propose.command), Some(propose.reply));
         // The core's queue is longer than the number of admitted proposals, so this never waits.
         // Without `unconstrained` tokio would make it, once per 128 messages, to be fair to others.
         // Should the core be gone, the reply is dropped, which answers `Stopped`.
         let done = tokio::task::unconstrained(handed_over).now_or_never();
-        debug_assert!(
-            done.is_some(),
-            "admission is below the capacity of the core's queue"
-        );
+        debug_assert!(done.is_some(), "admission is below the capacity of the core's queue");
     }
 }
 
@@ -208,9 +202,7 @@ impl Handler<LeadConfirmed> for RaftNode {
         let metrics = self.raft.server_metrics().borrow_watched().clone();
         let leads = metrics.state == ServerState::Leader && metrics.vote.leader_id.term == term;
         if leads {
-            self.setup
-                .sole_voter
-                .confirm(&metrics.committed_membership_config);
+            self.setup.sole_voter.confirm(&metrics.committed_membership_config);
         }
     }
 }

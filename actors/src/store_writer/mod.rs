@@ -22,7 +22,6 @@ use std::time::Instant;
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler};
 use althing_storage::data_dir::DataDir;
-use althing_storage::entry::LogId;
 use althing_storage::store::{CheckpointError, CompactStep, Store};
 use tokio::sync::watch;
 
@@ -63,9 +62,7 @@ pub(crate) struct StoreWriter {
 
 impl fmt::Debug for StoreWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoreWriter")
-            .field("compacting", &self.compacting)
-            .finish_non_exhaustive()
+        f.debug_struct("StoreWriter").field("compacting", &self.compacting).finish_non_exhaustive()
     }
 }
 
@@ -97,11 +94,7 @@ impl StoreWriter {
                 return;
             };
             let began = Instant::now();
-            match self
-                .setup
-                .store
-                .checkpoint(flushed, self.setup.pace.records_max)
-            {
+            match self.setup.store.checkpoint(flushed, self.setup.pace.records_max) {
                 Ok(done) => {
                     let progressed = done.durable > before;
                     if progressed {
@@ -109,7 +102,8 @@ impl StoreWriter {
                     }
                     self.setup.gate.checkpoint_ended(false);
                     self.setup.backlog.checkpointed();
-                    match next(done.remaining, progressed) {
+                    let behind = done.durable < self.setup.store.applied().log_id;
+                    match next(behind, progressed) {
                         Next::Commit => {}
                         Next::WaitForLog => return,
                         Next::Compact => return self.compact(ctx),
@@ -139,11 +133,7 @@ impl StoreWriter {
 
     fn step_compaction(&mut self, ctx: &mut Context<Self>) {
         self.compacting = false;
-        match self
-            .setup
-            .store
-            .compact_step(self.setup.pace.compact_revisions_max)
-        {
+        match self.setup.store.compact_step(self.setup.pace.compact_revisions_max) {
             // Behind the mailbox, so that checkpoints that came meanwhile go first.
             Ok(CompactStep::More) => self.compact(ctx),
             Ok(CompactStep::Finished(revision)) => {
