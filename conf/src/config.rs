@@ -1,97 +1,172 @@
 //! The tree of options. `default.toml` documents each one.
-#![allow(missing_docs)]
+
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// Everything an operator may say, after all layers and checks.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Who this member is and where its data lies.
     pub member: Member,
+    /// The cluster it starts with.
     pub cluster: Cluster,
+    /// The client port.
     pub client: Client,
+    /// The peer port.
     pub peer: Peer,
+    /// Consensus and its log.
     pub raft: Raft,
+    /// The key-value state.
     pub store: Store,
+    /// The daemon's own log lines.
     pub log: Log,
 }
+
+/// Who this member is and where its data lies.
 #[derive(Clone, Debug)]
 pub struct Member {
+    /// The member's name, as `cluster.initial` uses it.
     pub name: String,
     /// `<name>.althing` unless set.
     pub data_dir: PathBuf,
     /// Inside the data directory unless set.
     pub wal_dir: Option<PathBuf>,
 }
+
+/// The cluster it starts with.
 #[derive(Clone, Debug)]
 pub struct Cluster {
-    /// name -> peer URLs
+    /// Member name and its peer URLs, in the order given; a name occurs once.
     pub initial: Vec<(String, Vec<String>)>,
+    /// Whether this start forms the cluster or joins one.
     pub initial_state: InitialState,
+    /// Goes into member and cluster ids.
     pub token: String,
 }
+
+/// Whether a first start forms a cluster or joins one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InitialState {
+    /// Form it.
     New,
+    /// Join it.
     Existing,
 }
+
+/// The client port.
 #[derive(Clone, Debug)]
 pub struct Client {
+    /// Listeners of gRPC and JSON.
     pub listen_urls: Vec<Url>,
+    /// What the member tells clients to dial.
     pub advertise_urls: Vec<String>,
     /// Extra listeners of /metrics, /health, /livez, /readyz only.
     pub metrics_urls: Vec<Url>,
+    /// Largest encoded command, in bytes.
     pub request_bytes_max: u64,
+    /// Most operations of one txn.
     pub txn_ops_max: usize,
+    /// Most streams of one HTTP/2 connection.
     pub streams_max: u32,
+    /// Most client connections at once.
     pub connections_max: usize,
+    /// The shortest interval at which a client may ping.
     pub keepalive_min_time: Duration,
+    /// How often the server pings an idle connection; zero: never.
     pub keepalive_interval: Duration,
+    /// How long the server waits for the answer; zero: it does not check.
     pub keepalive_timeout: Duration,
+    /// Whether HTTP/1.1 carries the JSON form of the RPCs.
     pub grpc_gateway: bool,
+    /// Origins that browsers may call from; `*` allows all.
     pub cors: Vec<String>,
+    /// Host names accepted in plain HTTP requests; `*` allows all.
     pub host_whitelist: Vec<String>,
     /// HTTP worker threads; 0 = one per core.
     pub workers: usize,
+    /// Bytes that all running range reads may hold together.
     pub read_bytes_max: u64,
     /// Time an orderly stop waits for requests in flight.
     pub shutdown_timeout: Duration,
 }
+
+/// The peer port.
 #[derive(Clone, Debug)]
 pub struct Peer {
+    /// Listeners of raft traffic.
     pub listen_urls: Vec<Url>,
+    /// What the member tells other members to dial.
     pub advertise_urls: Vec<String>,
 }
+
+/// Consensus and its log.
 #[derive(Clone, Debug)]
 pub struct Raft {
+    /// How often a leader shows that it lives.
     pub heartbeat_interval: Duration,
+    /// How long a follower waits for it; at least five heartbeats.
     pub election_timeout: Duration,
+    /// Applied entries between two snapshots.
     pub snapshot_count: u64,
+    /// Proposals admitted at once.
     pub proposals_max: usize,
+    /// Size of one WAL segment, in bytes.
     pub wal_segment_bytes: u64,
+    /// Flushed entries kept in memory, in bytes.
     pub wal_tail_bytes: u64,
 }
+
+/// The key-value state.
 #[derive(Clone, Debug)]
 pub struct Store {
+    /// Latest records kept inside the key index, in bytes.
     pub record_cache_bytes: u64,
+    /// Page cache of the file, in bytes.
     pub page_cache_bytes: u64,
+    /// Bytes applied but not yet in the file, above which applying waits.
     pub pending_bytes_max: u64,
+    /// Free disk bytes below which writes are refused.
     pub disk_reserve_bytes: u64,
+    /// Size of the store above which writes are refused, in bytes; `None`: no quota.
+    pub quota_bytes: Option<u64>,
 }
+
+/// The daemon's own log lines.
 #[derive(Clone, Debug)]
 pub struct Log {
-    /// etcd's levels: debug, info, warn, error; or a RUST_LOG-style filter.
+    /// etcd's levels: debug, info, warn, error; or a `target=level` filter list.
     pub level: String,
+    /// How a line is written.
     pub format: LogFormat,
 }
+
+/// How a log line is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
+    /// For people.
     Text,
+    /// One JSON object per line.
     Json,
 }
+
 /// A listen URL: scheme http/https, host an IP or localhost, port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
+    /// `http` or `https`.
     pub scheme: String,
+    /// An IP address or `localhost`; IPv6 without its brackets.
     pub host: String,
+    /// Zero lets the system choose.
     pub port: u16,
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "{}://[{}]:{}", self.scheme, self.host, self.port)
+        } else {
+            write!(f, "{}://{}:{}", self.scheme, self.host, self.port)
+        }
+    }
 }

@@ -1,0 +1,206 @@
+//! Rules across options. All of them are judged, so that one start shows every mistake.
+//!
+//! A rule is skipped when a value it compares was refused already: it would only complain about a
+//! default that nobody chose.
+
+use crate::config::{Config, Url};
+use crate::error::Fault;
+use crate::reader::{self, Reader};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// What the WAL writes around a command, rounded up generously, in bytes.
+const RECORD_OVERHEAD: u64 = 64 << 10;
+
+/// Judges every rule.
+pub(crate) fn check(config: &Config, reader: &mut Reader<'_>) {
+    names(config, reader);
+    timing(config, reader);
+    advertised(reader);
+    initial_cluster(config, reader);
+    listeners(config, reader);
+    sizes(config, reader);
+}
+
+/// A log level: a word of etcd, or a filter list of `target=level`.
+pub(crate) fn log_level(value: &config::Value) -> Result<String, Fault> {
+    const LEVELS: [&str; 5] = ["trace", "debug", "info", "warn", "error"];
+    let text = reader::shown(value).trim().to_ascii_lowercase();
+    let is_filter = |part: &str| {
+        let level = part.rsplit('=').next().unwrap_or(part);
+        part == "off" || level == "off" || LEVELS.contains(&level)
+    };
+    match text.as_str() {
+        // etcd's two levels above error; nothing of ours is logged there.
+        "panic" | "fatal" => Ok("error".to_owned()),
+        _ if text.split(',').all(is_filter) => Ok(text),
+        _ => Err(Fault::new(
+            "is no log level",
+            "write debug, info, warn or error",
+        )),
+    }
+}
+
+/// Judges one rule over the options it compares; the first one is blamed.
+fn rule(reader: &mut Reader<'_>, keys: &[&str], broken: Option<Fault>) {
+    if let Some(fault) = broken
+        && !keys.iter().any(|key| reader.is_refused(key))
+    {
+        reader.refuse(keys[0], fault);
+    }
+}
+
+fn names(config: &Config, reader: &mut Reader<'_>) {
+    let name = &config.member.name;
+    let broken =
+        (name.trim().is_empty() || name.contains(['=', ',']) || name.contains('\0')).then(|| {
+            Fault::new(
+                "is no name for a member",
+                "use letters, digits, dots and dashes",
+            )
+        });
+    rule(reader, &["member.name"], broken);
+}
+
+fn timing(config: &Config, reader: &mut Reader<'_>) {
+    let (heartbeat, election) = (config.raft.heartbeat_interval, config.raft.election_timeout);
+    let broken = (heartbeat < Duration::from_millis(1)).then(|| {
+        Fault::new(
+            "is too short",
+            "the least is 1 ms; 100 ms suits most networks",
+        )
+    });
+    rule(reader, &["raft.heartbeat_interval"], broken);
+
+    let least = heartbeat.saturating_mul(5);
+    let broken = (election < least).then(|| {
+        let (election, heartbeat) = (election.as_millis(), heartbeat.as_millis());
+        Fault::new(
+            format!("{election} ms is less than five heartbeats of {heartbeat} ms"),
+            format!(
+                "use at least {} ms, or a shorter heartbeat",
+                least.as_millis()
+            ),
+        )
+    });
+    rule(
+        reader,
+        &["raft.election_timeout", "raft.heartbeat_interval"],
+        broken,
+    );
+
+    let broken = (election > Duration::from_secs(50))
+        .then(|| Fault::new("is too long", "the most is 50000 ms"));
+    rule(reader, &["raft.election_timeout"], broken);
+}
+
+/// Where clients should dial is not known when only the listeners were said.
+fn advertised(reader: &mut Reader<'_>) {
+    let is_missing = reader.is_set("client.listen_urls") && !reader.is_set("client.advertise_urls");
+    // The sentence is etcd's own: operators and tools know it.
+    let broken = is_missing.then(|| {
+        Fault::new(
+            "--advertise-client-urls is required when --listen-client-urls is set explicitly",
+            "set it to the URLs that clients can dial",
+        )
+    });
+    rule(reader, &["client.advertise_urls"], broken);
+}
+
+fn initial_cluster(config: &Config, reader: &mut Reader<'_>) {
+    let keys = ["cluster.initial", "member.name", "peer.advertise_urls"];
+    if !reader.is_set("cluster.initial") {
+        return;
+    }
+    let name = &config.member.name;
+    let own = config
+        .cluster
+        .initial
+        .iter()
+        .find(|(known, _)| known == name);
+    let broken = match own {
+        None => Some(Fault::new(
+            format!("does not name this member, {name:?}"),
+            format!("add {name}=<its peer URL>, or set --name to one of the names"),
+        )),
+        Some((_, urls)) => {
+            let listed: BTreeSet<&String> = urls.iter().collect();
+            let advertised: BTreeSet<&String> = config.peer.advertise_urls.iter().collect();
+            (listed != advertised).then(|| {
+                let advertised = config.peer.advertise_urls.join(",");
+                Fault::new(
+                    format!("gives {name:?} other URLs than it advertises, {advertised}"),
+                    "make --initial-advertise-peer-urls and this entry the same",
+                )
+            })
+        }
+    };
+    rule(reader, &keys, broken);
+
+    let members = config.cluster.initial.len();
+    let broken = (members > 1).then(|| {
+        Fault::new(
+            format!("names {members} members, and this version runs clusters of one"),
+            "name this member only",
+        )
+    });
+    rule(reader, &["cluster.initial"], broken);
+}
+
+/// Two listeners on one address cannot both be opened.
+fn listeners(config: &Config, reader: &mut Reader<'_>) {
+    let groups = [
+        ("client.listen_urls", &config.client.listen_urls),
+        ("peer.listen_urls", &config.peer.listen_urls),
+        ("client.metrics_urls", &config.client.metrics_urls),
+    ];
+    for (position, (key, urls)) in groups.iter().enumerate() {
+        for (other_key, others) in &groups[..position] {
+            let taken = |url: &&Url| {
+                url.port != 0
+                    && others
+                        .iter()
+                        .any(|o| o.port == url.port && o.host == url.host)
+            };
+            let broken = urls.iter().find(taken).map(|url| {
+                Fault::new(
+                    format!("{url} is already one of {other_key}"),
+                    "give each listener an address or port of its own",
+                )
+            });
+            rule(reader, &[key, other_key], broken);
+        }
+    }
+}
+
+fn sizes(config: &Config, reader: &mut Reader<'_>) {
+    let request = config.client.request_bytes_max;
+    let segment = config.raft.wal_segment_bytes;
+    let broken = (request + RECORD_OVERHEAD > segment).then(|| {
+        Fault::new(
+            format!("a request of {request} bytes does not fit into one segment"),
+            format!(
+                "use at least {} bytes, or smaller requests",
+                request + RECORD_OVERHEAD
+            ),
+        )
+    });
+    rule(
+        reader,
+        &["raft.wal_segment_bytes", "client.request_bytes_max"],
+        broken,
+    );
+
+    let pending = config.store.pending_bytes_max;
+    let broken = (request > pending).then(|| {
+        Fault::new(
+            format!("is less than one request of {request} bytes"),
+            format!("use at least {request} bytes"),
+        )
+    });
+    rule(
+        reader,
+        &["store.pending_bytes_max", "client.request_bytes_max"],
+        broken,
+    );
+}

@@ -1,0 +1,262 @@
+//! Every option we have: its key in the file, its flag, and what its value looks like.
+//!
+//! The one table from which flags, environment names and the reader's checks for unknown keys are
+//! made. `default.toml` and the reader are compared with it by tests.
+
+/// One option.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    /// `section.key` in the file.
+    pub key: &'static str,
+    /// The long flag without dashes; etcd's where etcd has it.
+    pub flag: &'static str,
+    /// What the help calls the value; empty for a boolean.
+    pub value: &'static str,
+    /// One line of help.
+    pub help: &'static str,
+}
+
+impl Setting {
+    pub fn is_bool(&self) -> bool {
+        self.value.is_empty()
+    }
+}
+
+/// The option that a file key names.
+pub(crate) fn by_key(key: &str) -> Option<&'static Setting> {
+    OPTIONS.iter().find(|option| option.key == key)
+}
+
+/// The option that a flag names.
+pub(crate) fn by_flag(flag: &str) -> Option<&'static Setting> {
+    OPTIONS.iter().find(|option| option.flag == flag)
+}
+
+const fn option(
+    key: &'static str,
+    flag: &'static str,
+    value: &'static str,
+    help: &'static str,
+) -> Setting {
+    Setting {
+        key,
+        flag,
+        value,
+        help,
+    }
+}
+
+pub(crate) static OPTIONS: &[Setting] = &[
+    option("member.name", "name", "NAME", "Name of this member"),
+    option(
+        "member.data_dir",
+        "data-dir",
+        "DIR",
+        "Data directory [default: <name>.althing]",
+    ),
+    option(
+        "member.wal_dir",
+        "wal-dir",
+        "DIR",
+        "WAL directory [default: in the data directory]",
+    ),
+    option(
+        "cluster.initial",
+        "initial-cluster",
+        "NAME=URL,...",
+        "Members of the first cluster",
+    ),
+    option(
+        "cluster.initial_state",
+        "initial-cluster-state",
+        "STATE",
+        "new or existing",
+    ),
+    option(
+        "cluster.token",
+        "initial-cluster-token",
+        "TOKEN",
+        "Makes member and cluster ids unique",
+    ),
+    option(
+        "client.listen_urls",
+        "listen-client-urls",
+        "URLS",
+        "Where to listen for clients",
+    ),
+    option(
+        "client.advertise_urls",
+        "advertise-client-urls",
+        "URLS",
+        "What clients are told to dial",
+    ),
+    option(
+        "client.metrics_urls",
+        "listen-metrics-urls",
+        "URLS",
+        "Extra metrics and health listeners",
+    ),
+    option(
+        "client.request_bytes_max",
+        "max-request-bytes",
+        "BYTES",
+        "Largest request accepted",
+    ),
+    option(
+        "client.txn_ops_max",
+        "max-txn-ops",
+        "COUNT",
+        "Most operations of one txn",
+    ),
+    option(
+        "client.streams_max",
+        "max-concurrent-streams",
+        "COUNT",
+        "Most streams of a connection",
+    ),
+    option(
+        "client.connections_max",
+        "max-connections",
+        "COUNT",
+        "Most client connections at once",
+    ),
+    option(
+        "client.keepalive_min_time",
+        "grpc-keepalive-min-time",
+        "TIME",
+        "Shortest interval at which a client may ping",
+    ),
+    option(
+        "client.keepalive_interval",
+        "grpc-keepalive-interval",
+        "TIME",
+        "How often the server pings a connection; 0 = never",
+    ),
+    option(
+        "client.keepalive_timeout",
+        "grpc-keepalive-timeout",
+        "TIME",
+        "How long the server waits for the answer to its ping",
+    ),
+    option(
+        "client.grpc_gateway",
+        "enable-grpc-gateway",
+        "",
+        "Serve the JSON form of the RPCs",
+    ),
+    option(
+        "client.cors",
+        "cors",
+        "ORIGINS",
+        "Origins that browsers may call from",
+    ),
+    option(
+        "client.host_whitelist",
+        "host-whitelist",
+        "HOSTS",
+        "Host names accepted over HTTP",
+    ),
+    option(
+        "client.workers",
+        "workers",
+        "COUNT",
+        "HTTP worker threads; 0 = one per core",
+    ),
+    option(
+        "client.read_bytes_max",
+        "max-read-bytes",
+        "BYTES",
+        "Bytes all running reads may hold",
+    ),
+    option(
+        "client.shutdown_timeout",
+        "shutdown-timeout",
+        "TIME",
+        "How long a stop waits for requests",
+    ),
+    option(
+        "peer.listen_urls",
+        "listen-peer-urls",
+        "URLS",
+        "Where to listen for other members",
+    ),
+    option(
+        "peer.advertise_urls",
+        "initial-advertise-peer-urls",
+        "URLS",
+        "What other members are told to dial",
+    ),
+    option(
+        "raft.heartbeat_interval",
+        "heartbeat-interval",
+        "MS",
+        "How often a leader shows it lives",
+    ),
+    option(
+        "raft.election_timeout",
+        "election-timeout",
+        "MS",
+        "How long a follower waits for that",
+    ),
+    option(
+        "raft.snapshot_count",
+        "snapshot-count",
+        "COUNT",
+        "Applied entries between snapshots",
+    ),
+    option(
+        "raft.proposals_max",
+        "max-proposals",
+        "COUNT",
+        "Writes in flight at once",
+    ),
+    option(
+        "raft.wal_segment_bytes",
+        "wal-segment-bytes",
+        "BYTES",
+        "Size of one WAL segment",
+    ),
+    option(
+        "raft.wal_tail_bytes",
+        "wal-tail-bytes",
+        "BYTES",
+        "Recent log entries kept in memory",
+    ),
+    option(
+        "store.record_cache_bytes",
+        "record-cache-bytes",
+        "BYTES",
+        "Latest records kept in memory",
+    ),
+    option(
+        "store.page_cache_bytes",
+        "page-cache-bytes",
+        "BYTES",
+        "Page cache of the store's file",
+    ),
+    option(
+        "store.pending_bytes_max",
+        "max-pending-bytes",
+        "BYTES",
+        "Applied, not yet in the file",
+    ),
+    option(
+        "store.disk_reserve_bytes",
+        "disk-reserve-bytes",
+        "BYTES",
+        "Free disk kept in reserve",
+    ),
+    option(
+        "store.quota_bytes",
+        "quota-backend-bytes",
+        "BYTES",
+        "Quota; 0 = 2 GiB, negative = none",
+    ),
+    option(
+        "log.level",
+        "log-level",
+        "LEVEL",
+        "debug, info, warn, error, or a filter",
+    ),
+    option("log.format", "log-format", "FORMAT", "json or console"),
+];
