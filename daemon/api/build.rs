@@ -4,13 +4,17 @@ use std::path::PathBuf;
 
 use prost::Message;
 
-const PROTOS: [&str; 6] = [
-    "kv.proto",
-    "auth.proto",
-    "rpc.proto",
+const PROTOS: [&str; 10] = [
+    "rpc/kv.proto",
+    "rpc/watch.proto",
+    "rpc/lease.proto",
+    "rpc/cluster.proto",
+    "rpc/maintenance.proto",
+    "rpc/auth.proto",
     "lock.proto",
     "election.proto",
     "command.proto",
+    "health.proto",
 ];
 /// What the JSON gateway speaks; log commands never leave the member as JSON.
 const JSON_PACKAGES: [&str; 5] = [
@@ -20,7 +24,7 @@ const JSON_PACKAGES: [&str; 5] = [
     ".v3lockpb",
     ".v3electionpb",
 ];
-const SERVED_PACKAGES: [&str; 3] = ["etcdserverpb", "v3lockpb", "v3electionpb"];
+const SERVED_PACKAGES: [&str; 4] = ["etcdserverpb", "v3lockpb", "v3electionpb", "grpc.health.v1"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");

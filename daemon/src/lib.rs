@@ -1,3 +1,18 @@
-//! What is on the wire.
+//! What is on the wire: the client and peer endpoints, boot and shutdown.
+//!
+//! A request is decoded by a front end (`client`: gRPC or the JSON gateway), checked and answered
+//! by `rpc`, which asks the node of the actors crate; `boot` starts all of it from a configuration
+//! and `shutdown` stops it.
 #![forbid(unsafe_code)]
+
+pub mod boot;
+pub mod client;
+pub mod identity;
+pub mod listen;
+pub mod log;
+pub mod metrics;
+pub mod peer;
+mod process_metrics;
 pub mod rpc;
+pub mod service_manager;
+pub mod shutdown;

@@ -1,30 +1,373 @@
-//! The data directory: its layout, its lock and its format version.
+//! The data directory: its layout, its lock, its format version and the member's identity.
+//!
+//! ```text
+//!   LOCK              held while a process uses the directory
+//!   VERSION           whose directory this is, and its format
+//!   member/id         who the member is, written once
+//!   member/wal/       the write-ahead log, unless a directory of its own was chosen for it
+//!   member/store.redb the key-value state
+//!   member/snap/      snapshots on their way in
+//! ```
+//! A directory that holds anything else before `VERSION` exists is somebody else's and is refused.
+
 use crate::error::OpenError;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+const LOCK: &str = "LOCK";
+const VERSION: &str = "VERSION";
+const FORMAT: u32 = 1;
+/// Files of ours, and of the file system, that may be there before `VERSION` is.
+const HARMLESS: [&str; 3] = [LOCK, "VERSION.tmp", "lost+found"];
+/// An identity is a few short lines; more is damage.
+const IDENTITY_BYTES_MAX: u64 = 64 * 1024;
 
 /// An opened and locked data directory; the lock lives as long as this value.
 #[derive(Debug)]
-pub struct DataDir {}
+pub struct DataDir {
+    path: PathBuf,
+    wal: PathBuf,
+    /// Held open for their locks.
+    _locks: Vec<File>,
+}
+
+/// Who a member is. Written once, when it bootstraps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster it belongs to.
+    pub cluster_id: u64,
+    /// The member itself.
+    pub member_id: u64,
+    /// Its human-readable name; no control characters.
+    pub name: String,
+}
 
 impl DataDir {
     /// Opens or creates `path` (mode 0700), locks it, and refuses a foreign or newer directory.
-    pub fn open(_path: &Path) -> Result<DataDir, OpenError> {
-        todo!()
+    ///
+    /// # Errors
+    /// [`OpenError::Foreign`], [`OpenError::Newer`], [`OpenError::Locked`],
+    /// [`OpenError::Unusable`].
+    pub fn open(path: &Path) -> Result<DataDir, OpenError> {
+        DataDir::open_with_wal(path, None)
     }
+
+    /// As [`DataDir::open`], with the write-ahead log in `wal` (created, checked and locked
+    /// likewise) instead of inside `path`.
+    ///
+    /// # Errors
+    /// As [`DataDir::open`]; also when `path` already holds a log of its own.
+    pub fn open_with_wal(path: &Path, wal: Option<&Path>) -> Result<DataDir, OpenError> {
+        let mut locks = vec![claim(path, "data")?];
+        let member = path.join("member");
+        let inside = member.join("wal");
+        for dir in [&member, &member.join("snap"), &inside] {
+            create_dir(dir)?;
+        }
+        if let Some(wal) = wal {
+            if has_segments(&inside)? {
+                let why = "the log is here, but another WAL directory is configured; move these \
+                           files there while the member is stopped, or drop the option";
+                return Err(OpenError::Foreign {
+                    path: inside,
+                    why: why.into(),
+                });
+            }
+            locks.push(claim(wal, "WAL")?);
+        }
+        sync_dir(&member)?;
+        sync_dir(path)?;
+        let wal = wal.map_or(inside, Path::to_path_buf);
+        Ok(DataDir {
+            path: path.to_path_buf(),
+            wal,
+            _locks: locks,
+        })
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Where the WAL segments are.
     pub fn wal(&self) -> PathBuf {
-        todo!()
+        self.wal.clone()
     }
+
     /// The store's file.
     pub fn store(&self) -> PathBuf {
-        todo!()
+        self.path.join("member/store.redb")
     }
+
     /// Where snapshots arrive.
     pub fn snap(&self) -> PathBuf {
-        todo!()
+        self.path.join("member/snap")
     }
-    /// Free bytes of the file system that holds the directory.
-    pub fn free_bytes(&self) -> std::io::Result<u64> {
-        todo!()
+
+    /// Free bytes of the file system that holds the directory, as far as this user may use them.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn free_bytes(&self) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(&self.path)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    /// Who the member is; `None` before it was bootstrapped.
+    ///
+    /// # Errors
+    /// [`OpenError::FileDamaged`] when the file fails its checksum, or what the operating system
+    /// says.
+    pub fn identity(&self) -> Result<Option<Identity>, OpenError> {
+        let path = self.identity_path();
+        let mut bytes = Vec::new();
+        match File::open(&path) {
+            Ok(file) => file
+                .take(IDENTITY_BYTES_MAX)
+                .read_to_end(&mut bytes)
+                .map_err(|source| OpenError::Io {
+                    path: path.clone(),
+                    source,
+                })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(OpenError::Io { path, source }),
+        };
+        match decode_identity(&bytes) {
+            Ok(identity) => Ok(Some(identity)),
+            Err(why) => Err(OpenError::FileDamaged {
+                path,
+                why: why.into(),
+            }),
+        }
+    }
+
+    /// Writes who the member is, so that it survives power loss.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a name with control characters; else what the operating system says.
+    pub fn save_identity(&self, identity: &Identity) -> io::Result<()> {
+        if identity.name.chars().any(char::is_control) {
+            let what = "a member name must not have control characters";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+        replace_file(&self.identity_path(), encode_identity(identity).as_bytes())
+    }
+
+    fn identity_path(&self) -> PathBuf {
+        self.path.join("member/id")
     }
 }
+
+fn encode_identity(identity: &Identity) -> String {
+    let Identity {
+        cluster_id,
+        member_id,
+        name,
+    } = identity;
+    let body = format!(
+        "althing member 1\ncluster {cluster_id:016x}\nmember {member_id:016x}\nname {name}\n"
+    );
+    let crc = crc32c::crc32c(body.as_bytes());
+    format!("{body}crc32c {crc:08x}\n")
+}
+
+/// Reads an identity file.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn decode_identity(bytes: &[u8]) -> Result<Identity, &'static str> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "not text")?;
+    let lines: Vec<&str> = text.split('\n').collect();
+    let &[head, cluster, member, name, crc, ""] = lines.as_slice() else {
+        return Err("not five lines");
+    };
+    let field = |line: &'static str, text: &str| match text.strip_prefix(line) {
+        Some(value) => Ok(value.to_owned()),
+        None => Err("a line has the wrong name"),
+    };
+    let crc = u32::from_str_radix(&field("crc32c ", crc)?, 16).map_err(|_| "no checksum")?;
+    let body = text.rfind("crc32c ").map_or("", |at| &text[..at]);
+    if crc32c::crc32c(body.as_bytes()) != crc {
+        return Err("the checksum does not match");
+    }
+    if head != "althing member 1" {
+        return Err("unknown format");
+    }
+    let hex = |text: String| u64::from_str_radix(&text, 16).map_err(|_| "not a hexadecimal id");
+    Ok(Identity {
+        cluster_id: hex(field("cluster ", cluster)?)?,
+        member_id: hex(field("member ", member)?)?,
+        name: field("name ", name)?,
+    })
+}
+
+/// Creates, checks and locks a directory of ours.
+fn claim(path: &Path, purpose: &str) -> Result<File, OpenError> {
+    create_dir(path)?;
+    if !check_version(path, purpose)? {
+        check_empty(path, purpose)?;
+    }
+    let lock = lock(path)?;
+    // Read again under the lock: another process may have begun the directory meanwhile.
+    if !check_version(path, purpose)? {
+        let version = path.join(VERSION);
+        let text = format!("althing {purpose} directory, format {FORMAT}\n");
+        replace_file(&version, text.as_bytes())
+            .map_err(|e| unusable(&version, "write", e, WRITE_REMEDY))?;
+    }
+    Ok(lock)
+}
+
+const WRITE_REMEDY: &str = "make the directory writable for the user that runs althingd, and the \
+                            file system large enough, or choose another directory";
+
+fn unusable(path: &Path, what: &'static str, source: io::Error, remedy: &'static str) -> OpenError {
+    OpenError::Unusable {
+        path: path.to_path_buf(),
+        what,
+        source,
+        remedy,
+    }
+}
+
+fn create_dir(path: &Path) -> Result<(), OpenError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let made = match parent {
+        Some(parent) => std::fs::create_dir_all(parent),
+        None => Ok(()),
+    };
+    let made = made.and_then(|()| DirBuilder::new().mode(0o700).create(path));
+    made.map_err(|e| unusable(path, "create the directory", e, WRITE_REMEDY))
+}
+
+/// Whether the directory says that it is ours.
+fn check_version(dir: &Path, purpose: &str) -> Result<bool, OpenError> {
+    let path = dir.join(VERSION);
+    let text = match std::fs::read(&path) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(unusable(&path, "read", error, READ_REMEDY)),
+    };
+    let start = format!("althing {purpose} directory, format ");
+    let format = text
+        .strip_prefix(&start)
+        .and_then(|rest| rest.trim_end().parse::<u32>().ok());
+    match format {
+        Some(FORMAT) => Ok(true),
+        Some(found) if found > FORMAT => Err(OpenError::Newer {
+            path,
+            found,
+            known: FORMAT,
+        }),
+        _ => {
+            let why = format!(
+                "does not say that this is the {purpose} directory of an althingd; choose another \
+                 directory, or restore the file if it was damaged"
+            );
+            Err(OpenError::Foreign { path, why })
+        }
+    }
+}
+
+const READ_REMEDY: &str = "make it readable for the user that runs althingd";
+
+/// A directory without our version must be empty: we never write into somebody else's.
+fn check_empty(dir: &Path, purpose: &str) -> Result<(), OpenError> {
+    let mut names = list(dir)?;
+    names.sort();
+    let Some(name) = names.iter().find(|name| !HARMLESS.contains(&name.as_str())) else {
+        return Ok(());
+    };
+    let etcd = dir.join("member/snap/db").exists()
+        || (name.ends_with(".wal") && purpose == "WAL")
+        || dir.join("member/wal").is_dir();
+    let why = if etcd {
+        "looks like a directory of etcd, whose files althingd does not read; choose an empty \
+         directory and copy the keys through the client API while etcd runs"
+            .to_owned()
+    } else {
+        format!("not empty (it has {name:?}) and not a directory of althingd; choose another one")
+    };
+    Err(OpenError::Foreign {
+        path: dir.to_path_buf(),
+        why,
+    })
+}
+
+fn list(dir: &Path) -> Result<Vec<String>, OpenError> {
+    let unreadable = |e| unusable(dir, "list", e, READ_REMEDY);
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(unreadable)? {
+        names.push(
+            entry
+                .map_err(unreadable)?
+                .file_name()
+                .to_string_lossy()
+                .into_owned(),
+        );
+    }
+    Ok(names)
+}
+
+fn has_segments(wal: &Path) -> Result<bool, OpenError> {
+    Ok(list(wal)?.iter().any(|name| name.ends_with(".wal")))
+}
+
+fn lock(dir: &Path) -> Result<File, OpenError> {
+    let path = dir.join(LOCK);
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|e| unusable(&path, "open", e, WRITE_REMEDY))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked {
+            path: dir.to_path_buf(),
+        }),
+        Err(TryLockError::Error(e)) => {
+            let remedy = "use a file system that supports locks";
+            Err(unusable(&path, "lock", e, remedy))
+        }
+    }
+}
+
+/// Writes a whole small file: afterwards the old or the new content is there, whatever happens.
+fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let unfinished = path.with_extension("tmp");
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&unfinished)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&unfinished, path)?;
+    let dir = path
+        .parent()
+        .expect("a file of ours is in a directory of ours");
+    File::open(dir)?.sync_all()
+}
+
+fn sync_dir(dir: &Path) -> Result<(), OpenError> {
+    let synced = File::open(dir).and_then(|file| file.sync_all());
+    synced.map_err(|source| OpenError::Io {
+        path: dir.to_path_buf(),
+        source,
+    })
+}
+
+#[cfg(test)]
+#[path = "data_dir_test.rs"]
+mod data_dir_test;

@@ -50,6 +50,12 @@ pub mod v3electionpb {
     include!(concat!(env!("OUT_DIR"), "/v3electionpb.serde.rs"));
 }
 
+/// The standard health service of gRPC, package `grpc.health.v1`.
+#[allow(missing_docs, clippy::all, clippy::unwrap_used)]
+pub mod healthpb {
+    include!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs"));
+}
+
 /// What an entry of the raft log holds.
 #[allow(missing_docs, clippy::all, clippy::unwrap_used)]
 pub mod commandpb {

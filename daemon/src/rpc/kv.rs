@@ -1,43 +1,168 @@
 //! gRPC service etcdserverpb.KV.
 
+use std::sync::Arc;
+use std::time::Instant;
+
+use althing_api::commandpb::command;
 use althing_api::etcdserverpb::kv_server::Kv;
 use althing_api::etcdserverpb::*;
-use futures_util::stream::BoxStream;
+use althing_storage::apply;
 use tonic::{Request, Response, Status};
 
-use super::{Rpc, unsupported};
+use super::guard::{Call, Learner};
+use super::range_stream::{self, Chunks};
+use super::read_budget::ReadPermit;
+use super::{Rpc, check, status};
+use crate::metrics::RequestKind;
+
+/// A learner answers only ranges that accept old data.
+fn learner(serializable: bool) -> Learner {
+    if serializable {
+        Learner::Answers
+    } else {
+        Learner::Refuses
+    }
+}
+
+/// The answer, with its part of the read budget for whoever sends it.
+fn respond<T>(answer: T, permit: Option<Arc<ReadPermit>>) -> Response<T> {
+    let mut response = Response::new(answer);
+    if let Some(permit) = permit {
+        response.extensions_mut().insert(permit);
+    }
+    response
+}
 
 #[tonic::async_trait]
 impl Kv for Rpc {
     async fn range(
         &self,
-        _request: Request<RangeRequest>,
+        request: Request<RangeRequest>,
     ) -> Result<Response<RangeResponse>, Status> {
-        Err(unsupported("KV.Range"))
+        let learner = learner(request.get_ref().serializable);
+        self.admit(request.metadata(), Call::Unary, learner)?;
+        let request = request.into_inner();
+        check::range(&request).map_err(status::of)?;
+        let start = Instant::now();
+        let outcome = self.serve_range(request).await;
+        self.finish(RequestKind::Range, start, outcome.is_ok());
+        outcome
     }
-    type RangeStreamStream = BoxStream<'static, Result<RangeStreamResponse, Status>>;
+
+    type RangeStreamStream = Chunks;
     async fn range_stream(
         &self,
-        _request: Request<RangeRequest>,
+        request: Request<RangeRequest>,
     ) -> Result<Response<Self::RangeStreamStream>, Status> {
-        Err(unsupported("KV.RangeStream"))
+        self.admit(request.metadata(), Call::Stream, Learner::Refuses)?;
+        let request = request.into_inner();
+        check::range_stream(&request).map_err(status::of)?;
+        if !request.serializable {
+            self.read_index().await?;
+        }
+        let view = self.handles.store().read();
+        let (term, revision) = (self.handles.term(), view.revision());
+        let header = self.state.identity.header(term, revision);
+        let target_bytes = self.limits.request_bytes_max;
+        let chunks = range_stream::chunks(&view, &request, header, target_bytes)?;
+        Ok(Response::new(chunks))
     }
-    async fn put(&self, _request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
-        Err(unsupported("KV.Put"))
+
+    async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
+        self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
+        let request = request.into_inner();
+        check::put(&request).map_err(status::of)?;
+        let request = command::Request::Put(request);
+        let (answer, revision) = self.propose(RequestKind::Put, request).await?;
+        let apply::Response::Put(mut answer) = answer else {
+            unreachable!("the state machine answers a put with a put's answer");
+        };
+        self.complete(&mut answer.header, revision);
+        Ok(Response::new(answer))
     }
+
     async fn delete_range(
         &self,
-        _request: Request<DeleteRangeRequest>,
+        request: Request<DeleteRangeRequest>,
     ) -> Result<Response<DeleteRangeResponse>, Status> {
-        Err(unsupported("KV.DeleteRange"))
+        self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
+        let request = request.into_inner();
+        check::delete_range(&request).map_err(status::of)?;
+        let request = command::Request::DeleteRange(request);
+        let (answer, revision) = self.propose(RequestKind::DeleteRange, request).await?;
+        let apply::Response::DeleteRange(mut answer) = answer else {
+            unreachable!("the state machine answers a deletion with a deletion's answer");
+        };
+        self.complete(&mut answer.header, revision);
+        Ok(Response::new(answer))
     }
-    async fn txn(&self, _request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
-        Err(unsupported("KV.Txn"))
+
+    async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
+        self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
+        let request = request.into_inner();
+        check::txn(&request, self.limits.txn_ops_max).map_err(status::of)?;
+        if check::is_read_only(&request) {
+            let start = Instant::now();
+            let outcome = self.serve_read_txn(request).await;
+            self.finish(RequestKind::ReadonlyTxn, start, outcome.is_ok());
+            return outcome;
+        }
+        let request = command::Request::Txn(request);
+        let (answer, revision) = self.propose(RequestKind::Txn, request).await?;
+        let apply::Response::Txn(mut answer) = answer else {
+            unreachable!("the state machine answers a txn with a txn's answer");
+        };
+        self.complete(&mut answer.header, revision);
+        self.state.metrics.count_ranges(&answer);
+        Ok(Response::new(answer))
     }
+
     async fn compact(
         &self,
-        _request: Request<CompactionRequest>,
+        request: Request<CompactionRequest>,
     ) -> Result<Response<CompactionResponse>, Status> {
-        Err(unsupported("KV.Compact"))
+        self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
+        let request = request.into_inner();
+        let command = command::Request::Compaction(request);
+        let (answer, revision) = self.propose(RequestKind::Compaction, command).await?;
+        let apply::Response::Compaction(mut answer) = answer else {
+            unreachable!("the state machine answers a compaction with a compaction's answer");
+        };
+        if request.physical {
+            // As long as it takes: the caller's own deadline is the only bound, as in etcd.
+            let finished = self.handles.compaction_finished(request.revision).await;
+            finished.map_err(status::of)?;
+        }
+        self.complete(&mut answer.header, revision);
+        Ok(Response::new(answer))
+    }
+}
+
+impl Rpc {
+    async fn serve_range(&self, request: RangeRequest) -> Result<Response<RangeResponse>, Status> {
+        if !request.serializable {
+            self.read_index().await?;
+        }
+        let start = Instant::now();
+        let view = self.handles.store().read();
+        let revision = view.revision();
+        let outcome = self.read_range(view, request).await;
+        let metrics = &self.state.metrics;
+        metrics.observe_range(start.elapsed(), outcome.is_ok());
+        let (mut answer, permit) = outcome?;
+        self.complete(&mut answer.header, revision);
+        Ok(respond(answer, permit))
+    }
+
+    async fn serve_read_txn(&self, request: TxnRequest) -> Result<Response<TxnResponse>, Status> {
+        if !check::is_serializable(&request) {
+            self.read_index().await?;
+        }
+        let view = self.handles.store().read();
+        let revision = view.revision();
+        let (mut answer, permit) = self.read_txn(view, request).await?;
+        self.complete(&mut answer.header, revision);
+        self.state.metrics.count_ranges(&answer);
+        Ok(respond(answer, permit))
     }
 }

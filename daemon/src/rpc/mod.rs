@@ -1,19 +1,53 @@
 //! The gRPC services. One value implements every service: front ends (gRPC, JSON gateway) call the
 //! same functions.
+//!
+//! ```text
+//!            guard            check            node                    header
+//!  request --------> metadata ------> content ------> read or propose --------> answer
+//! ```
+//!
+//! Reads are served from the store on the calling thread, large ones in slices or on the blocking
+//! pool, within one budget of bytes; writes are proposed to the node and answered by the state
+//! machine. A refusal is a status with etcd's code and text. This module owns no state but
+//! counters; dropping a call's future abandons its answer, never its proposal.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use althing_actors::node::Handles;
+use althing_api::commandpb::{Command, command};
+use althing_api::error::Error;
+use althing_api::etcdserverpb::ResponseHeader;
+use althing_storage::apply;
+use prost::Message;
 use tonic::Status;
 
+use crate::metrics::{RequestKind, RequestMetrics};
+use header::Identity;
+use read_budget::ReadBudget;
+
 mod auth;
+pub mod check;
 mod cluster;
 mod election;
+mod guard;
+mod header;
 mod kv;
 mod lease;
 mod lock;
 mod maintenance;
+mod overlap;
+mod range_stream;
+mod read;
+pub mod read_budget;
+pub mod status;
 mod watch;
+
+/// A request that took longer is logged.
+const SLOW_REQUEST: Duration = Duration::from_millis(100);
+/// Bytes that etcd adds to a command when it measures it against the request limit: the header
+/// with the request's id. We add them too, so that both refuse the same requests.
+const ENVELOPE_BYTES: usize = 14;
 
 /// Every client service of this member. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -22,6 +56,15 @@ pub struct Rpc {
     pub handles: Handles,
     /// Limits of requests.
     pub limits: Arc<Limits>,
+    state: Arc<State>,
+}
+
+/// What all clones share.
+#[derive(Debug)]
+struct State {
+    identity: Identity,
+    metrics: RequestMetrics,
+    budget: ReadBudget,
 }
 
 /// Limits of requests.
@@ -32,9 +75,89 @@ pub struct Limits {
     /// Most operations of one txn (etcd: 128).
     pub txn_ops_max: usize,
     /// etcd: 5 s plus twice the election timeout.
-    pub request_timeout: std::time::Duration,
+    pub request_timeout: Duration,
     /// Bytes that all running range reads may hold together; more is refused.
     pub read_bytes_max: usize,
+    /// The quota of the store that Status reports, in bytes; negative: none.
+    pub quota_bytes: i64,
+}
+
+impl Rpc {
+    /// The services of `handles`. Registers their metrics in the node's registry; error: another
+    /// `Rpc` of the same node did so before.
+    pub fn new(handles: Handles, limits: Limits) -> Result<Rpc, prometheus::Error> {
+        let status = handles.status();
+        let state = State {
+            identity: Identity {
+                cluster_id: status.cluster_id,
+                member_id: status.member_id,
+            },
+            metrics: RequestMetrics::register(&handles.metrics())?,
+            budget: ReadBudget::new(limits.read_bytes_max),
+        };
+        Ok(Rpc {
+            handles,
+            limits: Arc::new(limits),
+            state: Arc::new(state),
+        })
+    }
+
+    /// Completes an answer's header; see `Identity::complete`.
+    fn complete(&self, header: &mut Option<ResponseHeader>, revision: i64) {
+        let term = self.handles.term();
+        self.state.identity.complete(header, term, revision);
+    }
+
+    /// Proposes a command and waits for the state machine's answer and the revision after it.
+    async fn propose(
+        &self,
+        kind: RequestKind,
+        request: command::Request,
+    ) -> Result<(apply::Response, i64), Status> {
+        let command = Command {
+            request: Some(request),
+        };
+        if command.encoded_len() + ENVELOPE_BYTES > self.limits.request_bytes_max {
+            return Err(status::of(Error::RequestTooLarge));
+        }
+        let start = Instant::now();
+        let proposal = self.handles.propose(command);
+        let outcome = match tokio::time::timeout(self.limits.request_timeout, proposal).await {
+            Ok(Ok(applied)) => applied.response.map(|answer| (answer, applied.revision)),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(Error::Timeout),
+        };
+        self.finish(kind, start, outcome.is_ok());
+        outcome.map_err(status::of)
+    }
+
+    /// Waits until the local store has everything that was committed before this call.
+    async fn read_index(&self) -> Result<(), Status> {
+        let start = Instant::now();
+        let read_index = self.handles.read_index();
+        let outcome = tokio::time::timeout(self.limits.request_timeout, read_index)
+            .await
+            .unwrap_or(Err(Error::Timeout));
+        self.state.metrics.observe_read_index(start.elapsed());
+        outcome.map_err(status::of)
+    }
+
+    /// Records the duration of a request, and logs it when it was long.
+    fn finish(&self, kind: RequestKind, start: Instant, succeeded: bool) {
+        let took = start.elapsed();
+        self.state.metrics.observe(kind, took, succeeded);
+        if took > SLOW_REQUEST {
+            let expected = SLOW_REQUEST;
+            let request = kind.name();
+            tracing::warn!(
+                ?took,
+                ?expected,
+                request,
+                succeeded,
+                "apply request took too long"
+            );
+        }
+    }
 }
 
 /// The answer of a call that this version of Althing does not serve.

@@ -1,0 +1,56 @@
+//! What the client port asks of the member behind it: every gRPC service, and a few facts for the
+//! health end-points. Generic, so that the port is tested against a member without raft or disk.
+
+use althing_api::etcdserverpb::AlarmType;
+use althing_api::etcdserverpb::auth_server::Auth;
+use althing_api::etcdserverpb::cluster_server::Cluster;
+use althing_api::etcdserverpb::kv_server::Kv;
+use althing_api::etcdserverpb::lease_server::Lease;
+use althing_api::etcdserverpb::maintenance_server::Maintenance;
+use althing_api::etcdserverpb::watch_server::Watch;
+use althing_api::v3electionpb::election_server::Election;
+use althing_api::v3lockpb::lock_server::Lock;
+
+use crate::rpc::Rpc;
+
+/// Facts about the member that no RPC answers without permission checks.
+pub trait Member: Send + Sync + 'static {
+    /// Whether a leader is known.
+    fn has_leader(&self) -> bool;
+    /// Whether this member is a learner.
+    fn is_learner(&self) -> bool;
+    /// The cluster version, once decided.
+    fn cluster_version(&self) -> Option<String>;
+    /// Active alarms of any member.
+    fn alarms(&self) -> Vec<AlarmType>;
+}
+
+/// Everything that the client port serves.
+pub trait Api:
+    Kv + Watch + Lease + Cluster + Maintenance + Auth + Lock + Election + Member
+{
+}
+
+impl<T> Api for T where
+    T: Kv + Watch + Lease + Cluster + Maintenance + Auth + Lock + Election + Member
+{
+}
+
+impl Member for Rpc {
+    fn has_leader(&self) -> bool {
+        self.handles.status().leader.0 != 0
+    }
+
+    fn is_learner(&self) -> bool {
+        self.handles.status().is_learner
+    }
+
+    fn cluster_version(&self) -> Option<String> {
+        self.handles.store().cluster_version()
+    }
+
+    /// This version raises no alarms.
+    fn alarms(&self) -> Vec<AlarmType> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,192 @@
+//! One client connection, from its first byte to its last, on the worker that accepted it.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use actix_server::GracefulShutdownSignal;
+use http::{Request, Response, header};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+
+use super::ClientSettings;
+use super::api::Api;
+use super::bridge::{self, Http2Body};
+use super::conn::{Conn, Protocol};
+use super::grpc::Services;
+use super::lazy_io::LazyIo;
+use super::web::{Http1Service, WebService};
+
+/// A client that connects and says nothing is let go after this time.
+const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(30);
+/// Resets that a client may have outstanding before the connection counts as an attack: clients
+/// rightly cancel thousands of calls at once.
+const RESET_STREAMS_MAX: usize = 10_000;
+
+/// Admits connections up to a number that all workers share.
+#[derive(Debug)]
+pub(super) struct Gate {
+    open: AtomicUsize,
+    connections_max: usize,
+}
+
+/// The place of one open connection.
+pub(super) struct Place(Arc<Gate>);
+
+impl Gate {
+    pub(super) fn new(connections_max: usize) -> Arc<Gate> {
+        Arc::new(Gate {
+            open: AtomicUsize::new(0),
+            connections_max,
+        })
+    }
+
+    /// None when every place is taken.
+    pub(super) fn enter(self: &Arc<Gate>) -> Option<Place> {
+        let place = Place(self.clone());
+        match self.open.fetch_add(1, Ordering::Relaxed) < self.connections_max {
+            true => Some(place),
+            false => None,
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What the connections of one worker share.
+pub(super) struct Worker<A> {
+    pub(super) services: Option<Services<A>>,
+    pub(super) web: WebService,
+    pub(super) http1: Http1Service,
+    pub(super) stop: GracefulShutdownSignal,
+    pub(super) gate: Arc<Gate>,
+    pub(super) settings: Arc<ClientSettings>,
+}
+
+/// hyper's tasks run on the worker of their connection and need not be `Send`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LocalExec;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExec {
+    fn execute(&self, task: F) {
+        tokio::task::spawn_local(task);
+    }
+}
+
+/// Serves one accepted socket until it closes. Errors of a connection are its client's business
+/// and appear only in the debug log.
+pub(super) async fn serve<A: Api>(worker: Rc<Worker<A>>, io: TcpStream) {
+    let Some(_place) = worker.gate.enter() else {
+        tracing::debug!("connection refused: client.connections_max are open");
+        return;
+    };
+    let (Ok(()), Ok(peer)) = (io.set_nodelay(true), io.peer_addr()) else {
+        return;
+    };
+    let sniff = tokio::time::timeout(FIRST_BYTES_TIMEOUT, Conn::sniff(io));
+    let sniffed = tokio::select! {
+        sniffed = sniff => sniffed,
+        () = worker.stop.notified() => return,
+    };
+    let result = match sniffed {
+        Ok(Ok((conn, Protocol::Http1))) => {
+            let served = actix_service::Service::call(&worker.http1, (conn, Some(peer)));
+            served.await.map_err(|error| error.to_string())
+        }
+        Ok(Ok((conn, Protocol::Http2))) => serve_http2(&worker, conn).await,
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("no request arrived in time".to_string()),
+    };
+    if let Err(error) = result {
+        debug_closed(peer, &error);
+    }
+}
+
+fn debug_closed(peer: SocketAddr, error: &str) {
+    tracing::debug!(%peer, error, "client connection ended");
+}
+
+async fn serve_http2<A: Api>(worker: &Rc<Worker<A>>, conn: Conn) -> Result<(), String> {
+    let io = LazyIo::new(conn);
+    let service = {
+        let worker = worker.clone();
+        service_fn(move |request| {
+            let worker = worker.clone();
+            async move { Ok::<_, Infallible>(answer(&worker, request).await) }
+        })
+    };
+    let settings = &worker.settings;
+    let connection = hyper::server::conn::http2::Builder::new(LocalExec)
+        .timer(TokioTimer::new())
+        .auto_date_header(false)
+        .max_concurrent_streams(settings.streams_max)
+        .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
+        .max_local_error_reset_streams(None)
+        .keep_alive_interval(settings.keepalive_interval)
+        .keep_alive_timeout(settings.keepalive_timeout)
+        .serve_connection(TokioIo::new(io.clone()), service);
+    let mut connection = pin!(connection);
+    let mut stop = pin!(worker.stop.notified());
+    let mut is_stopping = false;
+    let mut outcome = None;
+    poll_fn(|cx| {
+        if !is_stopping && stop.as_mut().poll(cx).is_ready() {
+            is_stopping = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        if outcome.is_none()
+            && let Poll::Ready(result) = connection.as_mut().poll(cx)
+        {
+            outcome = Some(result.map_err(|error| error.to_string()));
+        }
+        // Everything that this wake-up produced leaves in one write.
+        let drained = io.poll_drain(cx);
+        match (drained, outcome.take()) {
+            (Poll::Ready(Err(error)), None) => Poll::Ready(Err(error.to_string())),
+            (Poll::Ready(_), Some(result)) => Poll::Ready(result),
+            (Poll::Ready(Ok(())), None) => Poll::Pending,
+            (Poll::Pending, result) => {
+                outcome = result;
+                Poll::Pending
+            }
+        }
+    })
+    .await
+}
+
+async fn answer<A: Api>(worker: &Worker<A>, request: Request<Incoming>) -> Response<Http2Body> {
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    let is_grpc =
+        content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+    match &worker.services {
+        Some(services) if is_grpc => services.call(request).await.map(Http2Body::Grpc),
+        _ => bridge::call(&worker.web, request).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_connection_frees_its_place() {
+        let gate = Gate::new(1);
+        let place = gate.enter();
+        assert!(place.is_some());
+        assert!(gate.enter().is_none());
+        drop(place);
+        assert!(gate.enter().is_some());
+    }
+}

@@ -1,0 +1,133 @@
+//! The JSON gateway: `POST /v3/...` with a request message as JSON, answered with the response
+//! message as JSON.
+//!
+//! A route calls the same function of the same service as gRPC does, so the two can not differ. It
+//! owns nothing but its table of routes, one per worker. It fails as its call fails: a gRPC status
+//! becomes an HTTP status and a small JSON object.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use actix_server::GracefulShutdownSignal;
+use actix_web::http::Method;
+use actix_web::http::header::HeaderMap;
+use actix_web::{HttpRequest, HttpResponse, web};
+use futures_util::future::LocalBoxFuture;
+use tokio::time::Instant;
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Status};
+
+use super::api::Api;
+use super::deadline;
+use super::grpc_body::Limits;
+use super::methods::{Method as GrpcMethod, Methods};
+
+mod json;
+mod metadata;
+mod refusal;
+mod routes;
+mod stream;
+mod unary;
+
+use refusal::refusal;
+
+/// The routes and what they need.
+pub(super) struct Gateway<A> {
+    routes: HashMap<&'static str, Route<A>>,
+    api: Arc<A>,
+    receive_bytes_max: usize,
+    stop: GracefulShutdownSignal,
+}
+
+/// One path: its method and how to call it.
+struct Route<A> {
+    method: Arc<GrpcMethod>,
+    answer: Answer<A>,
+}
+
+type Answer<A> = Box<dyn Fn(Exchange<A>) -> LocalBoxFuture<'static, HttpResponse>>;
+
+/// One HTTP request on its way to a method.
+struct Exchange<A> {
+    api: Arc<A>,
+    method: Arc<GrpcMethod>,
+    metadata: MetadataMap,
+    limits: Limits,
+    receive_bytes_max: usize,
+    payload: web::Payload,
+}
+
+impl<A: Api> Gateway<A> {
+    /// `receive_bytes_max` bounds the decoded request message, as for gRPC.
+    pub(super) fn new(
+        api: Arc<A>,
+        methods: &Methods,
+        receive_bytes_max: usize,
+        stop: GracefulShutdownSignal,
+    ) -> Gateway<A> {
+        Gateway {
+            routes: routes::table(methods),
+            api,
+            receive_bytes_max,
+            stop,
+        }
+    }
+
+    /// Whether the gateway answers for `path`, be it to say that nothing is there.
+    pub(super) fn is_its(&self, path: &str) -> bool {
+        path.starts_with("/v3/") || path.starts_with("/v3beta/")
+    }
+
+    pub(super) async fn serve(&self, request: HttpRequest, payload: web::Payload) -> HttpResponse {
+        let path = request.path();
+        let route = match path.strip_prefix("/v3beta/") {
+            None => self.routes.get(path),
+            Some(rest) => self.routes.get(format!("/v3/{rest}").as_str()),
+        };
+        let Some(route) = route else {
+            return refusal(&Status::new(Code::NotFound, "Not Found"));
+        };
+        if request.method() != Method::POST {
+            return refusal(&Status::new(Code::Unimplemented, "Method Not Allowed"));
+        }
+        let deadline = match deadline_of(request.headers()) {
+            Ok(deadline) => deadline,
+            Err(status) => return refusal(&status),
+        };
+        let exchange = Exchange {
+            api: self.api.clone(),
+            method: route.method.clone(),
+            metadata: metadata::from_headers(request.headers()),
+            limits: Limits {
+                deadline,
+                stop: self.stop.clone(),
+            },
+            receive_bytes_max: self.receive_bytes_max,
+            payload,
+        };
+        (route.answer)(exchange).await
+    }
+}
+
+fn deadline_of(headers: &HeaderMap) -> Result<Option<Instant>, Status> {
+    let Some(value) = headers.get("grpc-timeout") else {
+        return Ok(None);
+    };
+    // A gateway's client wrote the header: what is wrong with it is wrong with the request.
+    match deadline::parse(value.as_bytes()) {
+        Ok(timeout) => Ok(Some(Instant::now() + timeout)),
+        Err(_) => Err(Status::invalid_argument(format!(
+            "invalid grpc-timeout: {}",
+            String::from_utf8_lossy(value.as_bytes())
+        ))),
+    }
+}
+
+/// The paths of all routes.
+#[cfg(test)]
+pub(super) fn paths() -> Vec<&'static str> {
+    let methods = Methods::register(&prometheus::Registry::new()).unwrap();
+    routes::table::<crate::rpc::Rpc>(&methods)
+        .into_keys()
+        .collect()
+}

@@ -1,0 +1,137 @@
+//! Calls with one request and one answer, and what every call does with its request.
+
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::{HttpResponse, web};
+use althing_api::error::Error;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use prost::Message;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tonic::{Extensions, Request, Response, Status};
+
+use super::super::api::Api;
+use super::super::methods::Call;
+use super::super::status::{to_status, too_large};
+use super::refusal::refusal;
+use super::{Answer, Exchange, json};
+
+/// A JSON body may be so many times larger than the message in it: base64 adds a third, blanks and
+/// names add more. What is larger still is refused unread.
+const JSON_BYTES_PER_MESSAGE_BYTE: usize = 2;
+const JSON_BYTES_MIN: usize = 64 * 1024;
+
+/// A method of a service, as the generated traits declare it.
+pub(super) type Method<A, Q, R> =
+    for<'a> fn(&'a A, Request<Q>) -> BoxFuture<'a, Result<Response<R>, Status>>;
+
+/// The route of a unary method.
+pub(super) fn unary<A, Q, R>(method: Method<A, Q, R>) -> Answer<A>
+where
+    A: Api,
+    Q: Message + Default + DeserializeOwned + 'static,
+    R: Message + Serialize + 'static,
+{
+    Box::new(move |exchange| {
+        Box::pin(async move {
+            match exchange.unary(method).await {
+                Ok(response) => response,
+                Err(status) => refusal(&status),
+            }
+        })
+    })
+}
+
+impl<A: Api> Exchange<A> {
+    async fn unary<Q, R>(self, method: Method<A, Q, R>) -> Result<HttpResponse, Status>
+    where
+        Q: Message + Default + DeserializeOwned,
+        R: Message + Serialize,
+    {
+        let (mut call, request, rest) = self.start().await?;
+        let answer = rest.within_deadline(method(&rest.api, request)).await;
+        let message = match answer {
+            Ok(answer) => answer.into_inner(),
+            Err(status) => {
+                call.finish(status.code());
+                return Err(status);
+            }
+        };
+        let bytes = message.encoded_len();
+        let mut body = Vec::new();
+        json::encode(&message, bytes, &mut body)?;
+        call.method.sent(1, bytes as u64);
+        call.finish(tonic::Code::Ok);
+        Ok(ok().body(body))
+    }
+
+    /// Reads, decodes and counts the request message.
+    pub(super) async fn start<Q>(mut self) -> Result<(Call, Request<Q>, Exchange<A>), Status>
+    where
+        Q: Message + Default + DeserializeOwned,
+    {
+        let body = read(&mut self.payload, self.receive_bytes_max).await?;
+        let message: Q = json::decode(&body)?;
+        let bytes = message.encoded_len();
+        let call = Call::start(&self.method);
+        if bytes > self.receive_bytes_max {
+            let status = too_large(bytes, self.receive_bytes_max);
+            let mut call = call;
+            call.finish(status.code());
+            return Err(status);
+        }
+        call.method.received(1, bytes as u64);
+        let metadata = std::mem::take(&mut self.metadata);
+        let request = Request::from_parts(metadata, Extensions::default(), message);
+        Ok((call, request, self))
+    }
+
+    /// Waits for `answer`, but not longer than the client said it would.
+    pub(super) async fn within_deadline<R>(
+        &self,
+        answer: BoxFuture<'_, Result<R, Status>>,
+    ) -> Result<R, Status> {
+        match self.limits.deadline {
+            None => answer.await,
+            Some(deadline) => match tokio::time::timeout_at(deadline, answer).await {
+                Ok(answer) => answer,
+                Err(_) => Err(to_status(Error::ContextDeadline)),
+            },
+        }
+    }
+}
+
+/// The head of every good answer.
+pub(super) fn ok() -> actix_web::HttpResponseBuilder {
+    let mut builder = HttpResponse::Ok();
+    builder
+        .insert_header((CONTENT_TYPE, "application/json"))
+        .insert_header(("Grpc-Metadata-Content-Type", "application/grpc"));
+    builder
+}
+
+/// Reads a whole body; one that comes in a single piece is not copied.
+async fn read(payload: &mut web::Payload, receive_bytes_max: usize) -> Result<Bytes, Status> {
+    let bytes_max = JSON_BYTES_MIN + receive_bytes_max * JSON_BYTES_PER_MESSAGE_BYTE;
+    let mut first = Bytes::new();
+    let mut all = BytesMut::new();
+    while let Some(piece) = payload.next().await {
+        let piece = piece.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        if first.is_empty() {
+            first = piece;
+            continue;
+        }
+        if all.is_empty() {
+            all.extend_from_slice(&first);
+        }
+        all.extend_from_slice(&piece);
+        if all.len() > bytes_max {
+            return Err(too_large(all.len(), receive_bytes_max));
+        }
+    }
+    match all.is_empty() {
+        true => Ok(first),
+        false => Ok(all.freeze()),
+    }
+}

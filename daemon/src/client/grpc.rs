@@ -1,0 +1,131 @@
+//! gRPC requests: from the path to a generated service.
+
+use std::sync::Arc;
+
+use actix_server::GracefulShutdownSignal;
+use althing_api::etcdserverpb::auth_server::AuthServer;
+use althing_api::etcdserverpb::cluster_server::ClusterServer;
+use althing_api::etcdserverpb::kv_server::KvServer;
+use althing_api::etcdserverpb::lease_server::LeaseServer;
+use althing_api::etcdserverpb::maintenance_server::MaintenanceServer;
+use althing_api::etcdserverpb::watch_server::WatchServer;
+use althing_api::healthpb::health_server::HealthServer;
+use althing_api::v3electionpb::election_server::ElectionServer;
+use althing_api::v3lockpb::lock_server::LockServer;
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+use tonic::Status;
+use tonic::codegen::Service as _;
+
+use althing_api::error::Error;
+
+use super::api::Api;
+use super::deadline;
+use super::grpc_body::{Limits, RequestBody, ResponseBody};
+use super::grpc_health::GrpcHealth;
+use super::methods::{self, Call, Methods, Service};
+use super::status::{in_words_of_go, to_status};
+
+type Answer = BoxFuture<'static, Result<Response<tonic::body::Body>, std::convert::Infallible>>;
+
+/// The generated services over one member.
+pub(super) struct Services<A> {
+    kv: KvServer<A>,
+    watch: WatchServer<A>,
+    lease: LeaseServer<A>,
+    cluster: ClusterServer<A>,
+    maintenance: MaintenanceServer<A>,
+    auth: AuthServer<A>,
+    lock: LockServer<A>,
+    election: ElectionServer<A>,
+    health: HealthServer<GrpcHealth>,
+    methods: Methods,
+    receive_bytes_max: usize,
+    stop: GracefulShutdownSignal,
+}
+
+impl<A: Api> Services<A> {
+    pub(super) fn new(
+        api: &Arc<A>,
+        methods: Methods,
+        receive_bytes_max: usize,
+        stop: GracefulShutdownSignal,
+    ) -> Services<A> {
+        let max = receive_bytes_max;
+        let api = || api.clone();
+        Services {
+            kv: KvServer::from_arc(api()).max_decoding_message_size(max),
+            watch: WatchServer::from_arc(api()).max_decoding_message_size(max),
+            lease: LeaseServer::from_arc(api()).max_decoding_message_size(max),
+            cluster: ClusterServer::from_arc(api()).max_decoding_message_size(max),
+            maintenance: MaintenanceServer::from_arc(api()).max_decoding_message_size(max),
+            auth: AuthServer::from_arc(api()).max_decoding_message_size(max),
+            lock: LockServer::from_arc(api()).max_decoding_message_size(max),
+            election: ElectionServer::from_arc(api()).max_decoding_message_size(max),
+            health: HealthServer::new(GrpcHealth).max_decoding_message_size(max),
+            methods,
+            receive_bytes_max,
+            stop,
+        }
+    }
+
+    /// Serves one request. The future may be dropped when the client goes away.
+    pub(super) async fn call(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+        let path = request.uri().path();
+        let Some(method) = self.methods.get(path) else {
+            return methods::unknown(path).into_http();
+        };
+        let call = Call::start(method);
+        let timeout = match request.headers().get("grpc-timeout") {
+            None => None,
+            Some(value) => match deadline::parse(value.as_bytes()) {
+                Ok(timeout) => Some(timeout),
+                Err(status) => return refused(call, status),
+            },
+        };
+        let limits = Limits {
+            deadline: timeout.map(|timeout| Instant::now() + timeout),
+            stop: self.stop.clone(),
+        };
+        let service = method.service;
+        let body = method.clone();
+        let answer = self.route(service, request.map(|inner| RequestBody::new(inner, body)));
+        let answer = match limits.deadline {
+            None => answer.await,
+            Some(deadline) => match tokio::time::timeout_at(deadline, answer).await {
+                Ok(answer) => answer,
+                Err(_) => return refused(call, to_status(Error::ContextDeadline)),
+            },
+        };
+        let Ok(answer) = answer;
+        // A status in the headers is the whole answer; else trailers bring it.
+        match Status::from_header_map(answer.headers()) {
+            None => answer.map(|inner| ResponseBody::new(inner, call, limits)),
+            Some(status) => {
+                let rewritten = in_words_of_go(&status, self.receive_bytes_max);
+                refused(call, rewritten.unwrap_or(status))
+            }
+        }
+    }
+
+    fn route(&self, service: Service, request: Request<RequestBody>) -> Answer {
+        match service {
+            Service::Kv => self.kv.clone().call(request),
+            Service::Watch => self.watch.clone().call(request),
+            Service::Lease => self.lease.clone().call(request),
+            Service::Cluster => self.cluster.clone().call(request),
+            Service::Maintenance => self.maintenance.clone().call(request),
+            Service::Auth => self.auth.clone().call(request),
+            Service::Lock => self.lock.clone().call(request),
+            Service::Election => self.election.clone().call(request),
+            Service::Health => self.health.clone().call(request),
+        }
+    }
+}
+
+fn refused(mut call: Call, status: Status) -> Response<ResponseBody> {
+    call.finish(status.code());
+    status.into_http()
+}

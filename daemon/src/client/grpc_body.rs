@@ -1,0 +1,257 @@
+//! Bodies of gRPC requests and answers on their way between hyper and the services.
+//!
+//! Both count messages and bytes. The answer's body also ends a waiting stream when the client's
+//! deadline passes or the member stops: an open watch would else hold back an orderly stop until
+//! its time limit.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use actix_server::GracefulShutdownSignal;
+use bytes::Bytes;
+use futures_util::future::{Either, FutureExt, LocalBoxFuture, select};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+use tonic::{Code, Status};
+
+use althing_api::error::Error;
+
+use super::methods::{Call, Method};
+use super::status::to_status;
+
+const PREFIX_BYTES: usize = 5;
+
+/// Follows the length-prefixed messages of a stream through its pieces.
+#[derive(Debug, Default)]
+struct MessageCounter {
+    prefix: [u8; PREFIX_BYTES],
+    /// Bytes of `prefix` that are there.
+    prefix_bytes: usize,
+    /// Bytes of the current message still to come.
+    remaining: usize,
+}
+
+impl MessageCounter {
+    /// Returns how many messages began in `data`, and the bytes of messages in it.
+    fn feed(&mut self, mut data: &[u8]) -> (u64, u64) {
+        let (mut messages, mut bytes) = (0, 0);
+        while !data.is_empty() {
+            if self.remaining > 0 {
+                let count = self.remaining.min(data.len());
+                self.remaining -= count;
+                bytes += count as u64;
+                data = &data[count..];
+                continue;
+            }
+            let count = (PREFIX_BYTES - self.prefix_bytes).min(data.len());
+            self.prefix[self.prefix_bytes..][..count].copy_from_slice(&data[..count]);
+            self.prefix_bytes += count;
+            data = &data[count..];
+            if self.prefix_bytes == PREFIX_BYTES {
+                let [_, length @ ..] = self.prefix;
+                self.remaining = u32::from_be_bytes(length) as usize;
+                self.prefix_bytes = 0;
+                messages += 1;
+            }
+        }
+        (messages, bytes)
+    }
+}
+
+/// A request's body that counts what it brings.
+#[derive(Debug)]
+pub(super) struct RequestBody {
+    inner: Incoming,
+    counter: MessageCounter,
+    method: Arc<Method>,
+}
+
+impl RequestBody {
+    pub(super) fn new(inner: Incoming, method: Arc<Method>) -> RequestBody {
+        RequestBody {
+            inner,
+            counter: MessageCounter::default(),
+            method,
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        let frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            let (messages, bytes) = this.counter.feed(data);
+            this.method.received(messages, bytes);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// Why an answer that still streams has to end early.
+#[derive(Clone, Debug)]
+pub(super) struct Limits {
+    /// The client's deadline.
+    pub(super) deadline: Option<Instant>,
+    /// Resolves when the member stops.
+    pub(super) stop: GracefulShutdownSignal,
+}
+
+impl Limits {
+    /// Resolves with what the client is told, when the first of the limits is reached.
+    pub(super) async fn reached(self) -> Status {
+        let stopped = std::pin::pin!(self.stop.notified());
+        let Some(deadline) = self.deadline else {
+            stopped.await;
+            return to_status(Error::Stopped);
+        };
+        match select(stopped, std::pin::pin!(tokio::time::sleep_until(deadline))).await {
+            Either::Left(_) => to_status(Error::Stopped),
+            Either::Right(_) => to_status(Error::ContextDeadline),
+        }
+    }
+}
+
+/// An answer's body: counted, and ended with a status of ours when a limit is reached.
+/// The default is the body of an answer that is all headers.
+#[derive(Default)]
+pub(super) struct ResponseBody {
+    inner: tonic::body::Body,
+    counter: MessageCounter,
+    call: Option<Call>,
+    /// Unset only in the default.
+    limits: Option<Limits>,
+    /// Made only when the answer has to wait for a message: most answers never do.
+    reached: Option<LocalBoxFuture<'static, Status>>,
+    ended: bool,
+}
+
+impl ResponseBody {
+    /// The body of a running call.
+    pub(super) fn new(inner: tonic::body::Body, call: Call, limits: Limits) -> ResponseBody {
+        ResponseBody {
+            inner,
+            counter: MessageCounter::default(),
+            call: Some(call),
+            limits: Some(limits),
+            reached: None,
+            ended: false,
+        }
+    }
+
+    /// Counts the outcome that these trailers tell.
+    fn finish(&mut self, trailers: &HeaderMap) {
+        if let Some(mut call) = self.call.take() {
+            let code = trailers.get(Status::GRPC_STATUS);
+            call.finish(code.map_or(Code::Unknown, |code| Code::from_bytes(code.as_bytes())));
+        }
+    }
+
+    fn end_with(&mut self, status: &Status) -> Frame<Bytes> {
+        let mut trailers = HeaderMap::new();
+        status
+            .add_header(&mut trailers)
+            .expect("our own texts are valid header values");
+        self.ended = true;
+        self.finish(&trailers);
+        Frame::trailers(trailers)
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = self.get_mut();
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        match Pin::new(&mut this.inner).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref() {
+                    let (messages, bytes) = this.counter.feed(data);
+                    if let Some(call) = &this.call {
+                        call.method.sent(messages, bytes);
+                    }
+                } else if let Some(trailers) = frame.trailers_ref() {
+                    this.finish(trailers);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(rest) => Poll::Ready(rest),
+            Poll::Pending => {
+                if this.reached.is_none() {
+                    let limits = this.limits.take();
+                    this.reached = limits.map(|limits| Limits::reached(limits).boxed_local());
+                }
+                let Some(reached) = &mut this.reached else {
+                    return Poll::Pending;
+                };
+                let status = ready!(reached.as_mut().poll(cx));
+                Poll::Ready(Some(Ok(this.end_with(&status))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended || self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn messages_are_counted_the_same_however_the_stream_is_cut(
+            lengths in prop::collection::vec(0usize..300, 0..8),
+            cut in 1usize..50,
+        ) {
+            let mut stream = Vec::new();
+            for length in &lengths {
+                stream.push(0);
+                stream.extend_from_slice(&(*length as u32).to_be_bytes());
+                stream.resize(stream.len() + length, 7);
+            }
+            let mut counter = MessageCounter::default();
+            let (mut messages, mut bytes) = (0, 0);
+            for piece in stream.chunks(cut) {
+                let (more_messages, more_bytes) = counter.feed(piece);
+                messages += more_messages;
+                bytes += more_bytes;
+            }
+            prop_assert_eq!(messages as usize, lengths.len());
+            prop_assert_eq!(bytes as usize, lengths.iter().sum::<usize>());
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Statuses that the client port makes itself, without asking a service.
+
+use althing_api::error::Error;
+use tonic::{Code, Status};
+
+/// The gRPC status of one of etcd's errors.
+pub(super) fn to_status(error: Error) -> Status {
+    Status::new(Code::from_i32(error.code() as i32), error.text())
+}
+
+/// What a client is told whose message is larger than the receive limit, as Go's library says it.
+pub(super) fn too_large(bytes: usize, bytes_max: usize) -> Status {
+    Status::resource_exhausted(format!(
+        "grpc: received message larger than max ({bytes} vs. {bytes_max})"
+    ))
+}
+
+/// Rewrites what tonic says by itself about a bad message into the code and text of Go's library.
+pub(super) fn in_words_of_go(status: &Status, bytes_max: usize) -> Option<Status> {
+    let text = status.message();
+    match status.code() {
+        Code::OutOfRange => {
+            let rest = text.strip_prefix("Error, decoded message length too large: found ")?;
+            let bytes = rest.split(' ').next()?.parse().ok()?;
+            Some(too_large(bytes, bytes_max))
+        }
+        Code::Internal => {
+            let reason = text.strip_prefix("failed to decode Protobuf message: ")?;
+            Some(Status::internal(format!(
+                "grpc: failed to unmarshal the received message: proto: {reason}"
+            )))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,115 @@
+//! The actix-web application of the client port: which path is answered by what.
+
+use std::future::ready;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_http::HttpService;
+use actix_server::GracefulShutdownSignal;
+use actix_service::boxed::{self, BoxService};
+use actix_service::{ServiceFactory, fn_factory, map_config};
+use actix_web::body::BoxBody;
+use actix_web::dev::{AppConfig, ServiceRequest, ServiceResponse};
+use actix_web::http::KeepAlive;
+use actix_web::middleware::{Next, from_fn};
+use actix_web::{App, Error, HttpRequest, web};
+
+use super::access::{self, Access};
+use super::api::Api;
+use super::conn::Conn;
+use super::gateway::Gateway;
+use super::health::{self, Probes};
+use super::info;
+use super::plain::not_found;
+
+/// The application, shared by the worker's connections of either version of HTTP.
+pub(super) type WebService = Rc<BoxService<actix_http::Request, ServiceResponse<BoxBody>, Error>>;
+/// Serves one HTTP/1.1 connection by the application.
+pub(super) type Http1Service =
+    BoxService<(Conn, Option<std::net::SocketAddr>), (), actix_http::error::DispatchError>;
+
+/// How long an idle HTTP/1.1 connection is kept.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long a client may take to send a request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What the application serves.
+pub(super) struct Pages<A> {
+    pub(super) probes: Rc<Probes<A>>,
+    pub(super) api: Arc<A>,
+    pub(super) registry: prometheus::Registry,
+    /// Unset on listeners of metrics only.
+    pub(super) front: Option<Front<A>>,
+}
+
+/// What only the client listeners serve.
+pub(super) struct Front<A> {
+    pub(super) access: Rc<Access>,
+    /// Unset when the gateway is switched off.
+    pub(super) gateway: Option<Rc<Gateway<A>>>,
+}
+
+/// Builds the application once for a worker.
+pub(super) async fn build<A: Api>(pages: Pages<A>) -> Result<WebService, ()> {
+    match pages.front {
+        None => {
+            let app = App::new().configure(|config| probes(config, &pages.probes, &pages.registry));
+            let app = app.default_service(web::to(|| ready(not_found())));
+            let factory = map_config(app, |(): ()| AppConfig::default());
+            Ok(Rc::new(boxed::service(factory.new_service(()).await?)))
+        }
+        Some(front) => {
+            let (access, gateway) = (front.access, front.gateway);
+            let check = move |request: ServiceRequest, next: Next<BoxBody>| {
+                access::check(access.clone(), request, next)
+            };
+            let rest = move |request: HttpRequest, payload: web::Payload| {
+                let gateway = gateway.clone();
+                async move {
+                    match gateway {
+                        Some(gateway) if gateway.is_its(request.path()) => {
+                            gateway.serve(request, payload).await
+                        }
+                        _ => not_found(),
+                    }
+                }
+            };
+            let app = App::new()
+                .configure(|config| {
+                    probes(config, &pages.probes, &pages.registry);
+                    info::version(config, &pages.api);
+                })
+                .default_service(web::to(rest))
+                .wrap(from_fn(check));
+            let factory = map_config(app, |(): ()| AppConfig::default());
+            Ok(Rc::new(boxed::service(factory.new_service(()).await?)))
+        }
+    }
+}
+
+fn probes<A: Api>(
+    config: &mut web::ServiceConfig,
+    probes: &Rc<Probes<A>>,
+    registry: &prometheus::Registry,
+) {
+    health::routes(config, probes);
+    info::metrics(config, registry);
+}
+
+/// Serves HTTP/1.1 by an application that is built already.
+pub(super) async fn http1(
+    web: &WebService,
+    stop: &GracefulShutdownSignal,
+) -> Result<Http1Service, ()> {
+    let (web, stop) = (web.clone(), stop.clone());
+    let factory = HttpService::build()
+        .keep_alive(KeepAlive::Timeout(IDLE_TIMEOUT))
+        .client_request_timeout(HEAD_TIMEOUT)
+        .graceful_shutdown_signal(move || {
+            let stop = stop.clone();
+            async move { stop.notified().await }
+        })
+        .h1(fn_factory(move || ready(Ok::<_, ()>(web.clone()))));
+    Ok(boxed::service(factory.new_service(()).await?))
+}

@@ -1,0 +1,289 @@
+//! Metrics of the client services and of the process, under etcd's names. The actors register
+//! theirs, what is applied and the state of the store among them, in the same registry, which
+//! `/metrics` renders.
+
+use std::time::Duration;
+
+use althing_actors::node::Handles;
+use althing_api::ETCD_VERSION;
+use althing_api::etcdserverpb::TxnResponse;
+use althing_api::etcdserverpb::response_op::Response as Op;
+use parking_lot::RwLock;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, Result, exponential_buckets,
+};
+
+use crate::process_metrics;
+
+/// Most values of `client_api_version` that get a label of their own: clients choose that text.
+const VERSIONS_MAX: usize = 32;
+/// A read index that took longer counts as slow; etcd retries after the same time.
+const SLOW_READ_INDEX: Duration = Duration::from_millis(500);
+
+/// What a request asked for, as the label `type` of the duration histogram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum RequestKind {
+    Range,
+    Put,
+    DeleteRange,
+    Txn,
+    ReadonlyTxn,
+    Compaction,
+}
+
+impl RequestKind {
+    const ALL: [RequestKind; 6] = [
+        RequestKind::Range,
+        RequestKind::Put,
+        RequestKind::DeleteRange,
+        RequestKind::Txn,
+        RequestKind::ReadonlyTxn,
+        RequestKind::Compaction,
+    ];
+
+    /// The name that etcd uses in labels and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            RequestKind::Range => "Range",
+            RequestKind::Put => "Put",
+            RequestKind::DeleteRange => "DeleteRange",
+            RequestKind::Txn => "Txn",
+            RequestKind::ReadonlyTxn => "ReadonlyTxn",
+            RequestKind::Compaction => "Compaction",
+        }
+    }
+}
+
+/// Counters that the client services keep. Children of labelled metrics are resolved once, so that
+/// a request pays only for its atomics.
+#[derive(Debug)]
+pub struct RequestMetrics {
+    clients: IntCounterVec,
+    versions: RwLock<Vec<(String, [IntCounter; 2])>>,
+    unknown_version: [IntCounter; 2],
+    /// Per kind: failed, succeeded.
+    durations: [[Histogram; 2]; RequestKind::ALL.len()],
+    range_durations: [Histogram; 2],
+    ranges: IntCounter,
+    read_indexes_slow: IntCounter,
+}
+
+impl RequestMetrics {
+    /// Registers every counter. Error: one of the names is taken.
+    pub fn register(registry: &Registry) -> Result<RequestMetrics> {
+        let counter = |name: &str, help: &str| -> Result<IntCounter> {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let clients = IntCounterVec::new(
+            Opts::new(
+                "etcd_server_client_requests_total",
+                "Requests of clients, by API version of the client.",
+            ),
+            &["type", "client_api_version"],
+        )?;
+        registry.register(Box::new(clients.clone()))?;
+        Ok(RequestMetrics {
+            unknown_version: per_call(&clients, "unknown"),
+            versions: RwLock::default(),
+            clients,
+            durations: request_durations(registry)?,
+            range_durations: range_durations(registry)?,
+            ranges: counter("etcd_mvcc_range_total", "Ranges seen by this member.")?,
+            read_indexes_slow: counter(
+                "etcd_server_slow_read_indexes_total",
+                "Linearizable reads that waited long for their read index.",
+            )?,
+        })
+    }
+
+    /// Counts one call of a client that announced `version`.
+    pub fn count_client(&self, version: Option<&str>, is_stream: bool) {
+        let kind = usize::from(is_stream);
+        let Some(version) = version else {
+            self.unknown_version[kind].inc();
+            return;
+        };
+        if let Some(known) = find(&self.versions.read(), version) {
+            known[kind].inc();
+            return;
+        }
+        let mut versions = self.versions.write();
+        match find(&versions, version) {
+            Some(known) => known[kind].inc(),
+            None if versions.len() < VERSIONS_MAX => {
+                let counters = per_call(&self.clients, version);
+                counters[kind].inc();
+                versions.push((version.to_owned(), counters));
+            }
+            None => self.unknown_version[kind].inc(),
+        }
+    }
+
+    /// Records how long a request took, from its check to its answer.
+    pub fn observe(&self, kind: RequestKind, elapsed: Duration, succeeded: bool) {
+        self.durations[kind as usize][usize::from(succeeded)].observe(elapsed.as_secs_f64());
+    }
+
+    /// Records one execution of a range.
+    pub fn observe_range(&self, elapsed: Duration, succeeded: bool) {
+        self.ranges.inc();
+        self.range_durations[usize::from(succeeded)].observe(elapsed.as_secs_f64());
+    }
+
+    /// Records one read index.
+    pub fn observe_read_index(&self, elapsed: Duration) {
+        if elapsed > SLOW_READ_INDEX {
+            self.read_indexes_slow.inc();
+        }
+    }
+
+    /// Counts the ranges that a txn's answer shows.
+    pub fn count_ranges(&self, response: &TxnResponse) {
+        for op in &response.responses {
+            match &op.response {
+                Some(Op::ResponseRange(_)) => self.ranges.inc(),
+                Some(Op::ResponseTxn(nested)) => self.count_ranges(nested),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn find<'a>(versions: &'a [(String, [IntCounter; 2])], name: &str) -> Option<&'a [IntCounter; 2]> {
+    let found = versions.iter().find(|(version, _)| version == name);
+    found.map(|(_, counters)| counters)
+}
+
+/// The counters of unary and of streaming calls.
+fn per_call(clients: &IntCounterVec, version: &str) -> [IntCounter; 2] {
+    ["unary", "stream"].map(|call| clients.with_label_values(&[call, version]))
+}
+
+fn by_success(durations: &HistogramVec, labels: &[&str]) -> [Histogram; 2] {
+    ["false", "true"].map(|success| durations.with_label_values(&[labels, &[success]].concat()))
+}
+
+fn request_durations(registry: &Registry) -> Result<[[Histogram; 2]; RequestKind::ALL.len()]> {
+    let options = HistogramOpts::new(
+        "etcd_server_request_duration_seconds",
+        "Time from the check of a request to its answer.",
+    )
+    .buckets(exponential_buckets(0.001, 2.0, 14)?);
+    let durations = HistogramVec::new(options, &["type", "success"])?;
+    registry.register(Box::new(durations.clone()))?;
+    Ok(RequestKind::ALL.map(|kind| by_success(&durations, &[kind.name()])))
+}
+
+fn range_durations(registry: &Registry) -> Result<[Histogram; 2]> {
+    let options = HistogramOpts::new(
+        "etcd_server_range_duration_seconds",
+        "Time to execute a range.",
+    )
+    .buckets(exponential_buckets(0.0001, 2.0, 20)?);
+    let durations = HistogramVec::new(options, &["success"])?;
+    registry.register(Box::new(durations.clone()))?;
+    Ok(by_success(&durations, &[]))
+}
+
+/// Registers what describes this member and its process; `quota_bytes` is negative without a quota.
+pub fn register_member(registry: &Registry, handles: &Handles, quota_bytes: i64) -> Result<()> {
+    let constant = |name: &str, help: &str, label: &str, value: &str| -> Result<()> {
+        let gauge = IntGaugeVec::new(Opts::new(name, help), &[label])?;
+        gauge.with_label_values(&[value]).set(1);
+        registry.register(Box::new(gauge))
+    };
+    let version = "The etcd level that this member speaks.";
+    constant(
+        "etcd_server_version",
+        version,
+        "server_version",
+        ETCD_VERSION,
+    )?;
+    let id = handles.status().member_id.to_string();
+    constant("etcd_server_id", "The id of this member.", "server_id", &id)?;
+    let quota = IntGauge::new("etcd_server_quota_backend_bytes", "Quota of the store.")?;
+    quota.set(quota_bytes);
+    registry.register(Box::new(quota))?;
+    registry.register(Box::new(ClusterVersion::new(handles.clone())?))?;
+    process_metrics::register(registry)
+}
+
+/// The cluster version, which is decided through the log, read when somebody asks.
+struct ClusterVersion {
+    handles: Handles,
+    gauge: IntGaugeVec,
+}
+
+impl ClusterVersion {
+    fn new(handles: Handles) -> Result<ClusterVersion> {
+        let options = Opts::new("etcd_cluster_version", "The version all members agreed on.");
+        let gauge = IntGaugeVec::new(options, &["cluster_version"])?;
+        Ok(ClusterVersion { handles, gauge })
+    }
+}
+
+impl Collector for ClusterVersion {
+    fn desc(&self) -> Vec<&Desc> {
+        self.gauge.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.gauge.reset();
+        if let Some(version) = self.handles.store().cluster_version() {
+            let minor = major_minor(&version);
+            self.gauge.with_label_values(&[minor]).set(1);
+        }
+        self.gauge.collect()
+    }
+}
+
+/// "3.7.0" as "3.7".
+fn major_minor(version: &str) -> &str {
+    let mut dots = version.match_indices('.').map(|(at, _)| at);
+    dots.nth(1).map_or(version, |at| &version[..at])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_client_version_has_its_own_counter_until_there_are_too_many() {
+        let metrics = RequestMetrics::register(&Registry::new()).expect("an empty registry");
+        let count = |version: &str| {
+            let counter = metrics.clients.with_label_values(&["unary", version]);
+            counter.get()
+        };
+        for minor in 0..VERSIONS_MAX + 5 {
+            metrics.count_client(Some(&format!("3.{minor}")), false);
+        }
+        metrics.count_client(Some("3.0"), false);
+        metrics.count_client(None, false);
+        assert_eq!(count("3.0"), 2);
+        assert_eq!(count("unknown"), 5 + 1);
+    }
+
+    #[test]
+    fn a_version_is_shown_without_its_patch_level() {
+        assert_eq!(major_minor("3.7.0"), "3.7");
+        assert_eq!(major_minor("3.7"), "3.7");
+    }
+
+    #[test]
+    fn durations_are_kept_by_kind_and_outcome() {
+        let metrics = RequestMetrics::register(&Registry::new()).expect("an empty registry");
+        metrics.observe(RequestKind::Put, Duration::from_millis(3), true);
+        for (index, kind) in RequestKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, index, "kinds are used as positions");
+            let seen = |outcome: usize| metrics.durations[index][outcome].get_sample_count();
+            let expected = u64::from(kind == RequestKind::Put);
+            assert_eq!((seen(0), seen(1)), (0, expected));
+        }
+    }
+}

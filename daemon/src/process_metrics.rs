@@ -1,0 +1,175 @@
+//! Metrics of the process, under the names that every Prometheus client uses, read from /proc when
+//! somebody asks.
+
+use std::fs;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{Counter, Gauge, Registry, Result};
+
+/// Counters and gauges of this process.
+struct Process {
+    cpu_seconds: Counter,
+    resident_bytes: Gauge,
+    virtual_bytes: Gauge,
+    start_seconds: Gauge,
+    threads: Gauge,
+    open_files: [Gauge; 2],
+    files_max: [Gauge; 2],
+}
+
+/// Registers the metrics. Error: one of the names is taken.
+pub fn register(registry: &Registry) -> Result<()> {
+    registry.register(Box::new(Process::new()?))
+}
+
+impl Process {
+    fn new() -> Result<Process> {
+        let open_files = "Open file descriptors.";
+        let files_max = "Most file descriptors that may be open.";
+        Ok(Process {
+            cpu_seconds: Counter::new("process_cpu_seconds_total", "CPU time used, in seconds.")?,
+            resident_bytes: Gauge::new("process_resident_memory_bytes", "Memory in use.")?,
+            virtual_bytes: Gauge::new("process_virtual_memory_bytes", "Address space in use.")?,
+            start_seconds: Gauge::new("process_start_time_seconds", "Unix time of the start.")?,
+            threads: Gauge::new("process_threads", "Threads of the process.")?,
+            open_files: [
+                Gauge::new("process_open_fds", open_files)?,
+                Gauge::new("os_fd_used", open_files)?,
+            ],
+            files_max: [
+                Gauge::new("process_max_fds", files_max)?,
+                Gauge::new("os_fd_limit", files_max)?,
+            ],
+        })
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &dyn Collector> {
+        let gauges = [
+            &self.resident_bytes,
+            &self.virtual_bytes,
+            &self.start_seconds,
+            &self.threads,
+        ];
+        let files = self.open_files.iter().chain(&self.files_max);
+        let gauges = gauges.into_iter().chain(files);
+        let gauges = gauges.map(|gauge| gauge as &dyn Collector);
+        std::iter::once(&self.cpu_seconds as &dyn Collector).chain(gauges)
+    }
+
+    fn read_stat(&self) {
+        let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        let Some(stat) = Stat::parse(&stat) else {
+            return;
+        };
+        let ticks = rustix::param::clock_ticks_per_second() as f64;
+        let cpu = stat.cpu_ticks as f64 / ticks;
+        self.cpu_seconds
+            .inc_by((cpu - self.cpu_seconds.get()).max(0.0));
+        self.threads.set(stat.threads as f64);
+        self.virtual_bytes.set(stat.virtual_bytes as f64);
+        let page = rustix::param::page_size() as f64;
+        self.resident_bytes.set(stat.resident_pages as f64 * page);
+        let since_boot = Duration::from_secs_f64(stat.start_ticks as f64 / ticks);
+        if let Some(boot) = boot_time() {
+            self.start_seconds.set((boot + since_boot).as_secs_f64());
+        }
+    }
+
+    fn read_files(&self) {
+        let open = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        for gauge in &self.open_files {
+            gauge.set(open as f64);
+        }
+        for gauge in &self.files_max {
+            gauge.set(limit.current.map_or(f64::INFINITY, |files| files as f64));
+        }
+    }
+}
+
+impl Collector for Process {
+    fn desc(&self) -> Vec<&Desc> {
+        self.parts().flat_map(Collector::desc).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.read_stat();
+        self.read_files();
+        self.parts().flat_map(Collector::collect).collect()
+    }
+}
+
+/// What we read of `/proc/self/stat`.
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    cpu_ticks: u64,
+    threads: u64,
+    start_ticks: u64,
+    virtual_bytes: u64,
+    resident_pages: u64,
+}
+
+impl Stat {
+    fn parse(stat: &str) -> Option<Stat> {
+        // The second field is the program's name in parentheses and may hold anything.
+        let (_, rest) = stat.rsplit_once(')')?;
+        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+        // Numbers of fields as in proc(5), where the state, our first one, is number 3.
+        let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+        Some(Stat {
+            cpu_ticks: field(14)? + field(15)?,
+            threads: field(20)?,
+            start_ticks: field(22)?,
+            virtual_bytes: field(23)?,
+            resident_pages: field(24)?,
+        })
+    }
+}
+
+/// When the machine started, since the Unix epoch.
+fn boot_time() -> Option<Duration> {
+    let uptime = fs::read_to_string("/proc/uptime").ok()?;
+    let uptime = uptime.split_ascii_whitespace().next()?.parse().ok()?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    now.checked_sub(Duration::from_secs_f64(uptime))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_the_program_may_hold_spaces_and_parentheses() {
+        let stat = "7 (a ) b) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 20 0 3 0 99 4096 55 66";
+        let expected = Stat {
+            cpu_ticks: 11 + 12,
+            threads: 3,
+            start_ticks: 99,
+            virtual_bytes: 4096,
+            resident_pages: 55,
+        };
+        assert_eq!(Stat::parse(stat), Some(expected));
+        assert_eq!(Stat::parse("7 (a) S 1"), None);
+    }
+
+    #[test]
+    fn this_process_has_memory_files_and_a_start() {
+        let registry = Registry::new();
+        register(&registry).expect("an empty registry");
+        let families = registry.gather();
+        let value = |name: &str| {
+            let family = families.iter().find(|family| family.name() == name);
+            family.expect(name).get_metric()[0].get_gauge().get_value()
+        };
+        assert!(value("process_resident_memory_bytes") > 100_000.0);
+        assert!(value("process_open_fds") >= 3.0);
+        assert!(value("process_max_fds") >= value("process_open_fds"));
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .expect("after 1970");
+        let age = now.as_secs_f64() - value("process_start_time_seconds");
+        assert!((-5.0..86_400.0).contains(&age), "{age}");
+    }
+}

@@ -1,0 +1,320 @@
+//! Prepares the next segment off the WAL's thread: fills a new file with zeros, or takes one whose
+//! records are no longer needed. Only renames and directory syncs of ready files are left to do.
+//!
+//! Without space it tries again and again, and says so meanwhile. Any other failure is final.
+
+use super::disk::{Disk, DiskFile, is_full};
+use super::segment;
+use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Segments kept ready while nobody waits.
+const READY: usize = 1;
+/// Segments kept when old ones come back; more are removed.
+const READY_MAX: usize = 3;
+/// How long to wait for space before trying again.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// A whole segment file, durable under its waiting name.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub path: PathBuf,
+    pub file: Arc<dyn DiskFile>,
+    /// It holds records of a former life rather than zeros.
+    pub recycled: bool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ready: VecDeque<Prepared>,
+    /// Files that are needed no more, oldest first; `None`: not worth keeping.
+    old: VecDeque<(PathBuf, Option<Arc<dyn DiskFile>>)>,
+    wanted: usize,
+    /// How many attempts found no space, and whether the last one did.
+    refusals: u64,
+    full: bool,
+    /// Somebody waits, so the next attempt must not.
+    urgent: bool,
+    failure: Option<(io::ErrorKind, String)>,
+    next_number: u64,
+}
+
+#[derive(Debug)]
+struct Shared {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    segment_bytes: u64,
+    state: Mutex<State>,
+    changed: Condvar,
+    stop: AtomicBool,
+}
+
+/// Who does the work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Background {
+    /// A thread of its own.
+    Thread,
+    /// The caller, when it flushes: every run makes the same calls in the same order.
+    Inline,
+}
+
+/// The handle that the WAL holds; dropping it ends the thread.
+#[derive(Debug)]
+pub(super) struct Preparer {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Preparer {
+    /// Starts with the files that an earlier run left waiting: `free` whole ones, `unwanted` others.
+    pub(super) fn start(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        segment_bytes: u64,
+        background: Background,
+        left: Left,
+    ) -> io::Result<Preparer> {
+        let mut state = State {
+            wanted: READY,
+            next_number: left.next_number,
+            ..State::default()
+        };
+        state.ready.extend(left.free);
+        state
+            .old
+            .extend(left.unwanted.into_iter().map(|path| (path, None)));
+        let shared = Arc::new(Shared {
+            disk,
+            dir,
+            segment_bytes,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            stop: AtomicBool::new(false),
+        });
+        let thread = match background {
+            Background::Inline => None,
+            Background::Thread => {
+                let shared = Arc::clone(&shared);
+                let builder = std::thread::Builder::new().name("wal-prepare".into());
+                Some(builder.spawn(move || shared.run())?)
+            }
+        };
+        Ok(Preparer { shared, thread })
+    }
+
+    /// Takes `count` ready segments, waiting for them; all or none.
+    ///
+    /// # Errors
+    /// Kind `StorageFull` when there is no space for one: nothing changed, try again later. Any
+    /// other error is final.
+    pub(super) fn acquire(&self, count: usize) -> io::Result<Vec<Prepared>> {
+        let mut state = self.shared.state.lock();
+        let refusals = state.refusals;
+        loop {
+            check(&state)?;
+            if state.ready.len() >= count {
+                break;
+            }
+            if state.refusals > refusals {
+                state.wanted = READY;
+                state.urgent = false;
+                let why = "no space for the next WAL segment; free some and try again";
+                return Err(io::Error::new(io::ErrorKind::StorageFull, why));
+            }
+            state.wanted = count.max(READY);
+            state.urgent = true;
+            self.shared.changed.notify_all();
+            match &self.thread {
+                Some(thread) if thread.is_finished() => {
+                    return Err(io::Error::other(
+                        "the thread that prepares WAL segments died",
+                    ));
+                }
+                Some(_) => {
+                    self.shared.changed.wait_for(&mut state, RETRY);
+                }
+                None => {
+                    drop(state);
+                    self.shared.step();
+                    state = self.shared.state.lock();
+                }
+            }
+        }
+        let taken = state.ready.drain(..count).collect();
+        state.wanted = READY;
+        state.urgent = false;
+        if count > 0 {
+            self.shared.changed.notify_all();
+        }
+        Ok(taken)
+    }
+
+    /// Takes back a segment whose records are no longer needed.
+    pub(super) fn give_back(&self, path: PathBuf, file: Arc<dyn DiskFile>) {
+        self.shared.state.lock().old.push_back((path, Some(file)));
+        self.shared.changed.notify_all();
+    }
+
+    /// Does the waiting work now if nobody else does it.
+    pub(super) fn work_inline(&self) {
+        if self.thread.is_none() {
+            while self.shared.step() {}
+        }
+    }
+
+    /// Segments that are ready.
+    pub(super) fn ready(&self) -> usize {
+        self.shared.state.lock().ready.len()
+    }
+
+    /// The last attempt found no space and no segment is ready.
+    pub(super) fn is_full(&self) -> bool {
+        let state = self.shared.state.lock();
+        state.full && state.ready.is_empty()
+    }
+}
+
+impl Drop for Preparer {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        // Taken, so that the thread either sees `stop` or is already waiting.
+        drop(self.shared.state.lock());
+        self.shared.changed.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was its own report.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What an earlier run left in the directory besides segments.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    pub free: Vec<Prepared>,
+    pub unwanted: Vec<PathBuf>,
+    /// A number that no waiting file has.
+    pub next_number: u64,
+}
+
+fn check(state: &State) -> io::Result<()> {
+    match &state.failure {
+        Some((kind, text)) => Err(io::Error::new(*kind, text.clone())),
+        None => Ok(()),
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        loop {
+            let worked = self.step();
+            let mut state = self.state.lock();
+            if self.stop.load(Ordering::Acquire) {
+                return;
+            }
+            if state.failure.is_some() {
+                self.changed.wait(&mut state);
+            } else if state.full && !state.urgent {
+                self.changed.wait_for(&mut state, RETRY);
+            } else if !worked && state.old.is_empty() && state.ready.len() >= state.wanted {
+                self.changed.wait(&mut state);
+            }
+        }
+    }
+
+    /// One piece of work; false when nothing was (or could be) done.
+    fn step(&self) -> bool {
+        let old = {
+            let state = self.state.lock();
+            if state.failure.is_some() || self.stop.load(Ordering::Acquire) {
+                return false;
+            }
+            state.old.front().cloned()
+        };
+        let outcome = match old {
+            Some((path, file)) => self.retire(path, file),
+            None => self.fill(),
+        };
+        let mut state = self.state.lock();
+        let worked = match outcome {
+            Ok(worked) => {
+                state.full = false;
+                worked
+            }
+            Err(error) if is_full(&error) => {
+                state.full = true;
+                state.refusals += 1;
+                state.urgent = false;
+                false
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => false,
+            Err(error) => {
+                let text = format!("preparing a WAL segment in {}: {error}", self.dir.display());
+                state.failure = Some((error.kind(), text));
+                false
+            }
+        };
+        self.changed.notify_all();
+        worked
+    }
+
+    /// Keeps the oldest unneeded file for another life, or removes it. Its name leaves the chain
+    /// durably before the next older-to-newer one does, so that no gap can be left behind.
+    fn retire(&self, path: PathBuf, file: Option<Arc<dyn DiskFile>>) -> io::Result<bool> {
+        let keep = match &file {
+            Some(file) => {
+                self.state.lock().ready.len() < READY_MAX && file.bytes()? == self.segment_bytes
+            }
+            None => false,
+        };
+        let mut prepared = None;
+        if let (Some(file), true) = (file, keep) {
+            let to = self.dir.join(segment::free_name(self.number()));
+            self.disk.rename(&path, &to)?;
+            prepared = Some(Prepared {
+                path: to,
+                file,
+                recycled: true,
+            });
+        } else {
+            self.disk.remove(&path)?;
+        }
+        // The change is made; "no space" here must not lead to making it again.
+        self.disk.sync_dir(&self.dir).map_err(io::Error::other)?;
+        let mut state = self.state.lock();
+        state.old.pop_front();
+        state.ready.extend(prepared);
+        Ok(true)
+    }
+
+    fn fill(&self) -> io::Result<bool> {
+        {
+            let state = self.state.lock();
+            if state.ready.len() >= state.wanted {
+                return Ok(false);
+            }
+        }
+        let name = segment::free_name(self.number());
+        let go_on = || !self.stop.load(Ordering::Acquire);
+        let disk = self.disk.as_ref();
+        let (path, file) =
+            segment::create_filled(disk, &self.dir, &name, self.segment_bytes, &go_on)?;
+        self.state.lock().ready.push_back(Prepared {
+            path,
+            file,
+            recycled: false,
+        });
+        Ok(true)
+    }
+
+    fn number(&self) -> u64 {
+        let mut state = self.state.lock();
+        state.next_number += 1;
+        state.next_number - 1
+    }
+}
