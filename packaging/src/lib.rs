@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// The command lines that are packaged.
 #[must_use]
 pub fn commands() -> Vec<Command> {
-    vec![althing_conf::command()]
+    vec![althing_conf::command(), althing_ctl::command()]
 }
 
 /// Writes the man pages of every command and its sub-commands into `dir`, which is made if it is

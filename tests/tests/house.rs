@@ -168,6 +168,10 @@ fn no_source_is_longer_or_wider_than_the_house_allows() {
         if lines > LINES_MAX {
             found.push(format!("{file}: {lines} lines, at most {LINES_MAX}"));
         }
+        if file.ends_with("Cargo.toml") || file.ends_with("clippy.toml") {
+            // Tables, one entry a line, which TOML does not let break.
+            continue;
+        }
         for (position, line) in text.lines().enumerate() {
             if line.chars().count() > COLUMNS_MAX {
                 found.push(format!(
@@ -351,7 +355,7 @@ fn nothing_is_left_undone_or_switched_off() {
 }
 
 #[test]
-fn tests_wait_for_conditions_and_do_not_sleep() {
+fn tests_wait_for_conditions_and_not_for_time_to_pass() {
     let call = concat!("sle", "ep(");
     let mut found = Vec::new();
     for (file, text) in rust() {
