@@ -41,17 +41,13 @@ pub fn valued(name: &'static str, default: &'static str, help: &'static str) -> 
 }
 
 /// The positional arguments, any number of them and any bytes; the command counts them itself.
-pub fn positional(value_name: &'static str) -> Arg {
+/// The line of usage names them.
+pub fn positional() -> Arg {
     Arg::new(ARGUMENTS)
-        .value_name(value_name)
+        .hide(true)
         .num_args(0..)
         .value_parser(OsStringValueParser::new())
         .action(ArgAction::Append)
-}
-
-/// Swallows arguments that etcdctl ignores too.
-pub fn ignored() -> Arg {
-    positional("ARG").hide(true)
 }
 
 /// The manners that every command shares.
@@ -144,8 +140,12 @@ pub fn refusal(error: &clap::Error, line: &[OsString]) -> Failure {
     // clap names an argument with its usage (`--lease <lease>`); only the flag is of interest.
     let flag = invalid.split([' ', '=', '[']).next().unwrap_or_default();
     let text = match error.kind() {
-        ErrorKind::UnknownArgument if flag.starts_with("---") => {
-            format!("bad flag syntax: {flag}")
+        ErrorKind::UnknownArgument if flag == "--" || flag.starts_with("---") => {
+            let word = line.iter().filter_map(|word| word.to_str());
+            let word = word
+                .into_iter()
+                .find(|word| word.len() > 2 && word.starts_with(flag));
+            format!("bad flag syntax: {}", word.unwrap_or(flag))
         }
         ErrorKind::UnknownArgument if flag.starts_with("--") => format!("unknown flag: {flag}"),
         ErrorKind::UnknownArgument if flag.starts_with('-') => {

@@ -356,3 +356,7 @@ impl Settings {
         lines
     }
 }
+
+#[cfg(test)]
+#[path = "flags_test.rs"]
+mod tests;
