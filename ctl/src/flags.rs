@@ -125,7 +125,7 @@ pub fn arguments() -> Vec<Arg> {
         ),
         switch(
             "insecure-skip-tls-verify",
-            "Skip server certificate verification (refused)",
+            "Accept any server certificate (for tests only)",
         ),
         valued(
             "cert",

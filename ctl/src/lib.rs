@@ -17,6 +17,7 @@ pub mod flags;
 mod password;
 pub mod print;
 pub mod text;
+mod trust;
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
