@@ -141,10 +141,9 @@ pub fn refusal(error: &clap::Error, line: &[OsString]) -> Failure {
     let flag = invalid.split([' ', '=', '[']).next().unwrap_or_default();
     let text = match error.kind() {
         ErrorKind::UnknownArgument if flag == "--" || flag.starts_with("---") => {
-            let word = line.iter().filter_map(|word| word.to_str());
-            let word = word
-                .into_iter()
-                .find(|word| word.len() > 2 && word.starts_with(flag));
+            let start = if flag == "--" { "--=" } else { flag };
+            let mut words = line.iter().filter_map(|word| word.to_str());
+            let word = words.find(|word| word.starts_with(start));
             format!("bad flag syntax: {}", word.unwrap_or(flag))
         }
         ErrorKind::UnknownArgument if flag.starts_with("--") => format!("unknown flag: {flag}"),

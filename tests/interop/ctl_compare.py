@@ -351,6 +351,15 @@ def ours_alone(player):
     after = player.admin("get", ROOT)["header"]["revision"]
     yield ("a format that does not exist is refused before the write", "etcdctl writes first",
            refused and before == after)
+    player.admin("put", ROOT + "new", "v")
+    new = player.admin("get", ROOT + "new")["header"]["revision"]
+    found = althingctl(["get", ROOT, "--prefix", "--print-value-only", "--min-mod-rev=%d" % new])
+    yield ("revisions are filtered", "flags of etcdctl 3.6", found == (b"v\n", b"", 0))
+    out = althingctl(["get", ROOT, "--min-create-rev=5", "--max-create-rev=4"])
+    yield ("an empty span of revisions is refused", "flags of etcdctl 3.6",
+           out == (b"", b"Error: getMinCreateRev(=5) > getMaxCreateRev(=4)\n", 4))
+    out = althingctl(["del", "--range", "{k}new", "{k}nex"])
+    yield ("--range is understood", "a flag of later etcdctl 3.5", out == (b"1\n", b"", 0))
     out = althingctl(["get", ROOT, "-w", "simple"], env={"WRITE_OUT": "json"})
     yield ("a flag wins over its variable", "etcdctl refuses both together", out[2] == 0)
     out = althingctl(["get", ROOT], env={"WRITE_OUT": "json"}, prefix="ETCDCTL")

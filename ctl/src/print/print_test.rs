@@ -221,7 +221,42 @@ fn sizes_are_told_in_decimal_units() {
     }
 }
 
+#[test]
+fn a_long_cell_is_broken_between_words() {
+    let health = Health {
+        endpoint: "e".to_owned(),
+        healthy: false,
+        took: String::new(),
+        error: "memberID:5024087964642392185 alarm:NOSPACE , next:1 alarm:CORRUPT ".to_owned(),
+    };
+    let shown = text(|out| printer(Format::Table).endpoints(out, &[health]));
+    let expected = "\
++----------+--------+------+--------------------------------+
+| ENDPOINT | HEALTH | TOOK |             ERROR              |
++----------+--------+------+--------------------------------+
+|        e |  false |      |   memberID:5024087964642392185 |
+|          |        |      |         alarm:NOSPACE , next:1 |
+|          |        |      |                 alarm:CORRUPT  |
++----------+--------+------+--------------------------------+
+";
+    assert_eq!(shown, expected);
+}
+
 proptest! {
+    #[test]
+    fn a_broken_cell_keeps_its_words(cell in "[a-z ]{0,120}") {
+        let mut out = Vec::new();
+        table::write(&mut out, &["x"], &[vec![cell.clone()]]).unwrap();
+        let shown = String::from_utf8(out).unwrap();
+        let words = |text: &str| -> Vec<String> {
+            let words = text.split(|c: char| !c.is_ascii_lowercase());
+            words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
+        };
+        prop_assert_eq!(words(&shown), words(&cell));
+        let widths: std::collections::HashSet<usize> = shown.lines().map(str::len).collect();
+        prop_assert_eq!(widths.len(), 1);
+    }
+
     #[test]
     fn every_string_is_one_line_of_plain_json(value: String) {
         let mut shown = Raw::new();
