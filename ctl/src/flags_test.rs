@@ -126,7 +126,12 @@ fn the_trace_names_every_flag_and_hides_secrets() {
     let (_, matches) = matches.subcommand().expect("the test names a command");
     let lines = Settings::trace(matches, &|_| None);
     assert_eq!(lines.len(), arguments().len());
-    assert!(lines.contains(&"ALTHINGCTL_WRITE_OUT=simple".to_owned()));
+    for expected in ["WRITE_OUT=simple", "HEX=false", "INSECURE_TRANSPORT=true"] {
+        assert!(
+            lines.contains(&format!("ALTHINGCTL_{expected}")),
+            "{expected}"
+        );
+    }
     assert!(
         lines.iter().all(|line| !line.contains("secret")),
         "{lines:?}"
