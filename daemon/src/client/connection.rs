@@ -15,6 +15,7 @@ use http::{Request, Response, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
 use super::ClientSettings;
@@ -27,6 +28,8 @@ use super::web::{Http1Service, WebService};
 
 /// A client that connects and says nothing is let go after this time.
 const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(30);
+/// Idle time after which the kernel asks whether a client is still there, and between its questions.
+const TCP_PROBE_INTERVAL: Duration = Duration::from_secs(30);
 /// Resets that a client may have outstanding before the connection counts as an attack: clients
 /// rightly cancel thousands of calls at once.
 const RESET_STREAMS_MAX: usize = 10_000;
@@ -70,7 +73,7 @@ pub(super) struct Worker<A> {
     pub(super) services: Option<Services<A>>,
     pub(super) web: WebService,
     pub(super) http1: Http1Service,
-    pub(super) stop: GracefulShutdownSignal,
+    pub(super) stop: Rc<GracefulShutdownSignal>,
     pub(super) gate: Arc<Gate>,
     pub(super) settings: Arc<ClientSettings>,
 }
@@ -92,7 +95,7 @@ pub(super) async fn serve<A: Api>(worker: Rc<Worker<A>>, io: TcpStream) {
         tracing::debug!("connection refused: client.connections_max are open");
         return;
     };
-    let (Ok(()), Ok(peer)) = (io.set_nodelay(true), io.peer_addr()) else {
+    let (Ok(()), Ok(peer)) = (prepare(&io), io.peer_addr()) else {
         return;
     };
     let sniff = tokio::time::timeout(FIRST_BYTES_TIMEOUT, Conn::sniff(io));
@@ -112,6 +115,16 @@ pub(super) async fn serve<A: Api>(worker: Rc<Worker<A>>, io: TcpStream) {
     if let Err(error) = result {
         debug_closed(peer, &error);
     }
+}
+
+/// Sends small answers at once, and finds out about clients that vanished: an open watch sends
+/// nothing for hours.
+fn prepare(io: &TcpStream) -> std::io::Result<()> {
+    io.set_nodelay(true)?;
+    let probes = TcpKeepalive::new()
+        .with_time(TCP_PROBE_INTERVAL)
+        .with_interval(TCP_PROBE_INTERVAL);
+    SockRef::from(io).set_tcp_keepalive(&probes)
 }
 
 fn debug_closed(peer: SocketAddr, error: &str) {

@@ -1,5 +1,6 @@
 //! gRPC requests: from the path to a generated service.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_server::GracefulShutdownSignal;
@@ -43,7 +44,7 @@ pub(super) struct Services<A> {
     health: HealthServer<GrpcHealth>,
     methods: Methods,
     receive_bytes_max: usize,
-    stop: GracefulShutdownSignal,
+    stop: Rc<GracefulShutdownSignal>,
 }
 
 impl<A: Api> Services<A> {
@@ -51,7 +52,7 @@ impl<A: Api> Services<A> {
         api: &Arc<A>,
         methods: Methods,
         receive_bytes_max: usize,
-        stop: GracefulShutdownSignal,
+        stop: Rc<GracefulShutdownSignal>,
     ) -> Services<A> {
         let max = receive_bytes_max;
         let api = || api.clone();

@@ -5,6 +5,7 @@
 //! its time limit.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -113,7 +114,7 @@ pub(super) struct Limits {
     /// The client's deadline.
     pub(super) deadline: Option<Instant>,
     /// Resolves when the member stops.
-    pub(super) stop: GracefulShutdownSignal,
+    pub(super) stop: Rc<GracefulShutdownSignal>,
 }
 
 impl Limits {

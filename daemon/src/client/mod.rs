@@ -181,14 +181,15 @@ fn listen<A: Api>(
 impl<A: Api> Shared<A> {
     async fn worker(self, is_front: bool) -> Result<Worker<A>, ()> {
         let receive_bytes_max = self.settings.request_bytes_max + RECEIVE_OVERHEAD_BYTES;
+        let stop = Rc::new(self.stop);
         let services = is_front.then(|| {
-            let (methods, stop) = (self.methods.clone(), self.stop.clone());
+            let (methods, stop) = (self.methods.clone(), stop.clone());
             Services::new(&self.api, methods, receive_bytes_max, stop)
         });
         let front = is_front.then(|| {
             let access = Access::new(&self.settings.cors, &self.settings.host_whitelist);
             let gateway = self.settings.gateway.then(|| {
-                let (api, stop) = (self.api.clone(), self.stop.clone());
+                let (api, stop) = (self.api.clone(), stop.clone());
                 Rc::new(Gateway::new(api, &self.methods, receive_bytes_max, stop))
             });
             Front {
@@ -203,12 +204,12 @@ impl<A: Api> Shared<A> {
             front,
         };
         let web = web::build(pages).await?;
-        let http1 = web::http1(&web, &self.stop).await?;
+        let http1 = web::http1(&web, &stop).await?;
         Ok(Worker {
             services,
             web,
             http1,
-            stop: self.stop,
+            stop,
             gate: self.gate,
             settings: self.settings,
         })

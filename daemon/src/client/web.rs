@@ -100,7 +100,7 @@ fn probes<A: Api>(
 /// Serves HTTP/1.1 by an application that is built already.
 pub(super) async fn http1(
     web: &WebService,
-    stop: &GracefulShutdownSignal,
+    stop: &Rc<GracefulShutdownSignal>,
 ) -> Result<Http1Service, ()> {
     let (web, stop) = (web.clone(), stop.clone());
     let factory = HttpService::build()

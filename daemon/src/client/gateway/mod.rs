@@ -6,6 +6,7 @@
 //! becomes an HTTP status and a small JSON object.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_server::GracefulShutdownSignal;
@@ -36,7 +37,7 @@ pub(super) struct Gateway<A> {
     routes: HashMap<&'static str, Route<A>>,
     api: Arc<A>,
     receive_bytes_max: usize,
-    stop: GracefulShutdownSignal,
+    stop: Rc<GracefulShutdownSignal>,
 }
 
 /// One path: its method and how to call it.
@@ -63,7 +64,7 @@ impl<A: Api> Gateway<A> {
         api: Arc<A>,
         methods: &Methods,
         receive_bytes_max: usize,
-        stop: GracefulShutdownSignal,
+        stop: Rc<GracefulShutdownSignal>,
     ) -> Gateway<A> {
         Gateway {
             routes: routes::table(methods),
