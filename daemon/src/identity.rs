@@ -4,72 +4,60 @@
 //! before anything else is written. Every later start reads them back: the options that name the
 //! initial cluster have no effect any more.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 
 use althing_api::id::{ClusterId, MemberId};
-use serde::{Deserialize, Serialize};
+use althing_conf::Config;
+use althing_storage::data_dir::{self, DataDir};
+use althing_storage::error::OpenError;
 use sha1::{Digest, Sha1};
 
-/// The file's name, in the directory that holds WAL and store.
-const FILE: &str = "member/identity.json";
-
-/// The ids of this member and of the members it started with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// The cluster, named after its first members.
-    pub cluster_id: ClusterId,
-    /// This member.
-    pub member_id: MemberId,
-    /// The first members, this one among them.
-    pub founders: Vec<Founder>,
-}
-
-/// One of the cluster's first members.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Founder {
-    /// Its id.
-    pub id: MemberId,
-    /// Its name at that time.
-    pub name: String,
-    /// Its peer URLs at that time.
-    pub peer_urls: Vec<String>,
-}
-
-/// Why the identity could not be read or written.
+/// Why it is not known who this member is.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    /// The operating system refused.
-    #[error("{path}: {source}", path = path.display())]
-    Io {
-        /// The file or directory.
+    /// What an earlier start wrote cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] OpenError),
+    /// It cannot be written.
+    #[error("{path}: cannot save the identity of the member: {source}", path = path.display())]
+    Unwritable {
+        /// The data directory.
         path: PathBuf,
         /// The cause.
         source: io::Error,
     },
-    /// The file's content is not what was written.
-    #[error("{path} is damaged: {reason}; restore it from a backup of the data directory",
-        path = path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
     /// There is data of a member, but not whose it is.
-    #[error("{path} is missing although the directory holds data; restore it from a backup, or \
+    #[error("{path}: holds data, but not the identity of the member; restore it from a backup, or \
         name an empty --data-dir to start over", path = path.display())]
     Missing {
-        /// The file.
+        /// The data directory.
         path: PathBuf,
     },
     /// The initial cluster does not have this member.
     #[error("--initial-cluster does not name this member, {name:?}; add it or change --name")]
-    NotFounder {
+    NotNamed {
         /// The member's name.
         name: String,
     },
+    /// More members than this version can run.
+    #[error(
+        "--initial-cluster names {members} members, and this version runs clusters of one; \
+        name this member only"
+    )]
+    TooMany {
+        /// How many.
+        members: usize,
+    },
+}
+
+/// The ids of a member and of its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ids {
+    /// The cluster, named after its first members.
+    pub cluster_id: ClusterId,
+    /// This member.
+    pub member_id: MemberId,
 }
 
 /// The id of a member: the first eight bytes of the SHA-1 of its peer URLs, sorted, and the token.
@@ -97,157 +85,103 @@ fn first_eight(hash: Sha1) -> u64 {
     u64::from_be_bytes(bytes)
 }
 
-impl Identity {
-    /// The identity of the member `name` of a new cluster, given as names with peer URLs.
-    /// Error: the member is not among them.
-    pub fn derive(
-        name: &str,
-        initial: &[(String, Vec<String>)],
-        token: &str,
-    ) -> Result<Identity, IdentityError> {
-        let founders: Vec<Founder> = initial
-            .iter()
-            .map(|(name, peer_urls)| Founder {
-                id: member_id(peer_urls, token),
-                name: name.clone(),
-                peer_urls: peer_urls.clone(),
-            })
-            .collect();
-        let own = founders.iter().find(|founder| founder.name == name);
-        let member_id = own.map(|founder| founder.id);
-        let ids: Vec<MemberId> = founders.iter().map(|founder| founder.id).collect();
-        Ok(Identity {
-            cluster_id: cluster_id(&ids),
-            member_id: member_id.ok_or_else(|| IdentityError::NotFounder {
-                name: name.to_owned(),
-            })?,
-            founders,
-        })
+/// The ids of the member `name` of a new cluster, given as names with peer URLs. Errors:
+/// `NotNamed`, `TooMany`.
+pub fn derive(
+    name: &str,
+    initial: &[(String, Vec<String>)],
+    token: &str,
+) -> Result<Ids, IdentityError> {
+    if initial.len() > 1 {
+        let members = initial.len();
+        return Err(IdentityError::TooMany { members });
     }
-
-    /// Reads what an earlier start wrote; `None` before the first one. Errors: `Io`, `Damaged`.
-    pub fn load(data_dir: &Path) -> Result<Option<Identity>, IdentityError> {
-        let path = data_dir.join(FILE);
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(IdentityError::Io { path, source }),
-        };
-        let damaged = |reason: String| IdentityError::Damaged {
-            path: path.clone(),
-            reason,
-        };
-        let record: Record = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
-        if record.check != record.computed_check() {
-            return Err(damaged("its checksum does not fit".to_owned()));
-        }
-        let identity = record.identity();
-        let identity = identity.ok_or_else(|| damaged("an id is not hexadecimal".to_owned()))?;
-        Ok(Some(identity))
-    }
-
-    /// Writes the identity so that it is whole or absent after a power loss. Error: `Io`.
-    pub fn save(&self, data_dir: &Path) -> Result<(), IdentityError> {
-        let path = data_dir.join(FILE);
-        let text = serde_json::to_vec_pretty(&Record::of(self)).expect("strings serialise");
-        let unfinished = path.with_extension("unfinished");
-        let parent = path.parent().expect("the file lies in a directory");
-        let written = write_synced(&unfinished, &text)
-            .and_then(|()| fs::rename(&unfinished, &path))
-            .and_then(|()| File::open(parent)?.sync_all());
-        written.map_err(|source| IdentityError::Io { path, source })
-    }
+    let id_of = |(name, urls): &(String, Vec<String>)| (name.clone(), member_id(urls, token));
+    let members: Vec<(String, MemberId)> = initial.iter().map(id_of).collect();
+    let own = members.iter().find(|(known, _)| known == name);
+    let Some((_, member_id)) = own else {
+        let name = name.to_owned();
+        return Err(IdentityError::NotNamed { name });
+    };
+    let ids: Vec<MemberId> = members.iter().map(|(_, id)| *id).collect();
+    Ok(Ids {
+        cluster_id: cluster_id(&ids),
+        member_id: *member_id,
+    })
 }
 
-/// The error of a directory that holds data but no identity.
-pub fn missing(data_dir: &Path) -> IdentityError {
-    IdentityError::Missing {
-        path: data_dir.join(FILE),
-    }
-}
-
-fn write_synced(path: &Path, text: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(text)?;
-    file.sync_all()
-}
-
-/// The file: ids as people read them, and a checksum, because a flipped digit is still an id.
-#[derive(Serialize, Deserialize)]
-struct Record {
-    cluster_id: String,
-    member_id: String,
-    founders: Vec<FounderRecord>,
-    check: String,
-}
-
-#[derive(Serialize, Deserialize)]
-struct FounderRecord {
-    id: String,
-    name: String,
-    peer_urls: Vec<String>,
-}
-
-impl Record {
-    fn of(identity: &Identity) -> Record {
-        let founder = |founder: &Founder| FounderRecord {
-            id: founder.id.to_string(),
-            name: founder.name.clone(),
-            peer_urls: founder.peer_urls.clone(),
+/// The ids that the data directory holds, or, in a new one, those of the configuration, which are
+/// written before they are used.
+pub fn settle(config: &Config, dir: &DataDir) -> Result<Ids, IdentityError> {
+    if let Some(kept) = dir.identity()? {
+        let ids = Ids {
+            cluster_id: ClusterId(kept.cluster_id),
+            member_id: MemberId(kept.member_id),
         };
-        let mut record = Record {
-            cluster_id: identity.cluster_id.to_string(),
-            member_id: identity.member_id.to_string(),
-            founders: identity.founders.iter().map(founder).collect(),
-            check: String::new(),
-        };
-        record.check = record.computed_check();
-        record
+        tracing::info!(
+            cluster_id = %ids.cluster_id,
+            local_member_id = %ids.member_id,
+            "restarting local member; options that form a new cluster have no effect"
+        );
+        return Ok(ids);
     }
+    let path = || dir.path().to_path_buf();
+    if holds_data(dir) {
+        return Err(IdentityError::Missing { path: path() });
+    }
+    let (name, cluster) = (&config.member.name, &config.cluster);
+    let ids = derive(name, &cluster.initial, &cluster.token)?;
+    let kept = data_dir::Identity {
+        cluster_id: ids.cluster_id.0,
+        member_id: ids.member_id.0,
+        name: name.clone(),
+    };
+    let saved = dir.save_identity(&kept);
+    saved.map_err(|source| IdentityError::Unwritable {
+        path: path(),
+        source,
+    })?;
+    tracing::info!(
+        cluster_id = %ids.cluster_id,
+        local_member_id = %ids.member_id,
+        "starting local member in a new cluster"
+    );
+    Ok(ids)
+}
 
-    fn computed_check(&self) -> String {
-        let content = (&self.cluster_id, &self.member_id, &self.founders);
-        let text = serde_json::to_vec(&content).expect("strings serialise");
-        format!("{:016x}", first_eight(Sha1::new_with_prefix(text)))
-    }
-
-    fn identity(&self) -> Option<Identity> {
-        let id = |text: &str| u64::from_str_radix(text, 16).ok();
-        let founder = |founder: &FounderRecord| {
-            Some(Founder {
-                id: MemberId(id(&founder.id)?),
-                name: founder.name.clone(),
-                peer_urls: founder.peer_urls.clone(),
-            })
-        };
-        Some(Identity {
-            cluster_id: ClusterId(id(&self.cluster_id)?),
-            member_id: MemberId(id(&self.member_id)?),
-            founders: self.founders.iter().map(founder).collect::<Option<_>>()?,
-        })
-    }
+/// Whether an earlier start wrote a log or a store.
+fn holds_data(dir: &DataDir) -> bool {
+    let files = std::fs::read_dir(dir.wal());
+    let has_segments = files.is_ok_and(|mut files| files.next().is_some_and(|file| file.is_ok()));
+    has_segments || dir.store().exists()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn default_member() -> Identity {
-        let initial = [("default".into(), vec!["http://localhost:2380".into()])];
-        Identity::derive("default", &initial, "etcd-cluster").expect("it names itself")
+    fn one(name: &str) -> Vec<(String, Vec<String>)> {
+        vec![(name.to_owned(), vec!["http://localhost:2380".to_owned()])]
     }
 
-    fn directory() -> tempfile::TempDir {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        fs::create_dir(directory.path().join("member")).expect("an empty directory");
-        directory
+    fn config(directory: &std::path::Path, token: &str) -> Config {
+        let data_dir = directory.join("data");
+        let args = [
+            "althingd".into(),
+            "--data-dir".into(),
+            data_dir.into_os_string(),
+            "--initial-cluster-token".into(),
+            token.into(),
+        ];
+        let loaded = Config::load(args, std::iter::empty());
+        loaded.expect("sound options").config
     }
 
     #[test]
     fn the_default_member_has_the_ids_that_etcd_gives_it() {
-        let identity = default_member();
-        assert_eq!(identity.member_id.to_string(), "8e9e05c52164694d");
-        assert_eq!(identity.cluster_id.to_string(), "cdf818194e3a8c32");
+        let ids = derive("default", &one("default"), "etcd-cluster").expect("it is named");
+        assert_eq!(ids.member_id.to_string(), "8e9e05c52164694d");
+        assert_eq!(ids.cluster_id.to_string(), "cdf818194e3a8c32");
     }
 
     #[test]
@@ -264,34 +198,33 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_the_cluster_does_not_name_has_no_identity() {
-        let refused = Identity::derive("a", &[("b".into(), vec![])], "t");
-        assert!(matches!(refused, Err(IdentityError::NotFounder { .. })));
+    fn a_cluster_without_this_member_or_with_others_is_refused() {
+        let refused = derive("a", &one("b"), "t");
+        assert!(matches!(refused, Err(IdentityError::NotNamed { .. })));
+        let two = [one("a"), one("b")].concat();
+        let refused = derive("a", &two, "t").expect_err("two members");
+        assert!(refused.to_string().contains("names 2 members"), "{refused}");
     }
 
     #[test]
-    fn what_was_saved_is_loaded_and_nothing_is_loaded_before() {
-        let directory = directory();
-        assert_eq!(Identity::load(directory.path()).expect("readable"), None);
-        let identity = default_member();
-        identity.save(directory.path()).expect("writable");
-        let loaded = Identity::load(directory.path()).expect("readable");
-        assert_eq!(loaded, Some(identity));
+    fn a_member_keeps_its_first_ids_whatever_a_later_start_says() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let first = config(directory.path(), "first");
+        let dir = DataDir::open(&first.member.data_dir).expect("a new directory");
+        let ids = settle(&first, &dir).expect("a new member");
+        drop(dir);
+        let later = config(directory.path(), "later");
+        let dir = DataDir::open(&later.member.data_dir).expect("its own directory");
+        assert_eq!(settle(&later, &dir).expect("the same member"), ids);
     }
 
     #[test]
-    fn a_changed_digit_is_damage() {
-        let directory = directory();
-        default_member().save(directory.path()).expect("writable");
-        let path = directory.path().join(FILE);
-        let text = fs::read_to_string(&path).expect("readable");
-        for (old, new) in [("8e9e05c5", "8e9e05c6"), ("{", "")] {
-            fs::write(&path, text.replacen(old, new, 1)).expect("writable");
-            let refused = Identity::load(directory.path());
-            let Err(IdentityError::Damaged { path: named, .. }) = refused else {
-                panic!("{refused:?}");
-            };
-            assert_eq!(named, path);
-        }
+    fn data_without_an_identity_is_refused_instead_of_adopted() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let config = config(directory.path(), "t");
+        let dir = DataDir::open(&config.member.data_dir).expect("a new directory");
+        std::fs::write(dir.store(), "somebody's data").expect("writable");
+        let refused = settle(&config, &dir);
+        assert!(matches!(refused, Err(IdentityError::Missing { .. })));
     }
 }

@@ -5,6 +5,7 @@
 //! and `shutdown` stops it.
 #![forbid(unsafe_code)]
 
+pub mod boot;
 pub mod client;
 pub mod identity;
 pub mod listen;
@@ -14,3 +15,4 @@ pub mod peer;
 mod process_metrics;
 pub mod rpc;
 pub mod service_manager;
+pub mod shutdown;

@@ -1,1 +1,14 @@
-//! skeleton
+//! Black-box tests of the built binaries: what starts members and real etcds, what speaks to them,
+//! and what compares and records their answers. It sees the wire contract and nothing else of ours.
+//!
+//! Every wait here is for a condition with a deadline; every port is free at the time of asking;
+//! every directory is temporary; every seed is printed and can be given again.
+
+#![forbid(unsafe_code)]
+
+pub mod binaries;
+pub mod differential;
+pub mod grpc;
+pub mod json;
+pub mod member;
+pub mod process;

@@ -138,8 +138,7 @@ impl Rpc {
         let outcome = tokio::time::timeout(self.limits.request_timeout, read_index)
             .await
             .unwrap_or(Err(Error::Timeout));
-        let metrics = &self.state.metrics;
-        metrics.observe_read_index(start.elapsed(), outcome.is_ok());
+        self.state.metrics.observe_read_index(start.elapsed());
         outcome.map_err(status::of)
     }
 

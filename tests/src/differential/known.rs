@@ -1,0 +1,272 @@
+//! The differences between releases of etcd's contract that the comparison explains, each with its
+//! reason and matched as narrowly as it can be. Althing carries the contract of 3.7, so against an
+//! older etcd it stands on the newer side. Whatever is not listed here fails the run.
+
+use althing_api::error::Error;
+use althing_api::etcdserverpb::range_request::SortOrder;
+use serde_json::{Value, json};
+
+use super::normal::message;
+use super::operation::{Operation, Step, Transport};
+use super::play::Release;
+
+/// One explained difference.
+pub struct Known {
+    /// A word to count it by.
+    pub name: &'static str,
+    /// Why both answers are right.
+    pub reason: &'static str,
+    /// Takes the difference out of both answers; false when it is not there.
+    heal: fn(&Seen, &mut Value, &mut Value) -> bool,
+}
+
+/// What a difference is judged by.
+#[derive(Clone, Copy)]
+pub struct Seen<'a> {
+    /// The request.
+    pub step: &'a Step,
+    /// The release of the newer side.
+    pub newer: Release,
+    /// The release of the older side.
+    pub older: Release,
+}
+
+impl Seen<'_> {
+    fn crosses(&self, release: Release) -> bool {
+        self.older < release && release <= self.newer
+    }
+
+    fn is_json(&self) -> bool {
+        matches!(self.step.transport, Transport::Json(_))
+    }
+}
+
+impl std::fmt::Debug for Known {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.name, self.reason)
+    }
+}
+
+/// Heals what is explained and returns the names of the explanations that were used.
+pub fn explain(seen: &Seen, newer: &mut Value, older: &mut Value) -> Vec<&'static str> {
+    let used = |known: &&Known| (known.heal)(seen, newer, older);
+    KNOWN.iter().filter(used).map(|known| known.name).collect()
+}
+
+/// Every explained difference.
+pub const KNOWN: &[Known] = &[
+    Known {
+        name: "gateway-error-field",
+        reason: "the gateway's error body has a field `error`, equal to `message`, until 3.5; \
+                 Althing keeps it beside 3.6's fields",
+        heal: |seen, newer, older| seen.is_json() && drop_error(newer) | drop_error(older),
+    },
+    Known {
+        name: "version",
+        reason: "Status tells the release, which is what makes the sides differ",
+        heal: |seen, newer, older| {
+            status(seen) && (take(newer, older, "version") | take(newer, older, "storageVersion"))
+        },
+    },
+    Known {
+        name: "status-3.6",
+        reason: "Status tells storageVersion, dbSizeQuota and downgradeInfo since 3.6",
+        heal: |seen, newer, older| {
+            let fields = ["storageVersion", "dbSizeQuota", "downgradeInfo"];
+            status(seen)
+                && seen.crosses((3, 6))
+                && fields
+                    .map(|field| take(newer, older, field))
+                    .contains(&true)
+        },
+    },
+    Known {
+        name: "hash-revision",
+        reason: "HashKV tells the revision it hashed since 3.6",
+        heal: |seen, newer, older| {
+            matches!(seen.step.operation, Operation::HashKv(_))
+                && seen.crosses((3, 6))
+                && take(newer, older, "hash_revision")
+        },
+    },
+    Known {
+        name: "hash-at-compacted",
+        reason: "since 3.6 HashKV answers at revisions that were compacted to, from the hashes \
+                 that compactions leave behind",
+        heal: |seen, newer, older| {
+            matches!(seen.step.operation, Operation::HashKv(_))
+                && seen.crosses((3, 6))
+                && text_of(older) == Some(Error::Compacted.text())
+                && message(newer).is_some_and(|answer| answer.get("hash").is_some())
+                && blank(newer, older)
+        },
+    },
+    Known {
+        name: "hash-after-compact-0",
+        reason: "after a Compact to revision 0, etcd takes HashKV's revision 0 (now) for the \
+                 revision of that name since 3.6, and answers with the hash of an empty store",
+        heal: |seen, newer, older| {
+            let of_nothing = |answer: &Value| {
+                message(answer).is_some_and(|answer| {
+                    answer.get("hash_revision").is_none() && answer["compact_revision"] == "-1"
+                })
+            };
+            matches!(&seen.step.operation, Operation::HashKv(request) if request.revision == 0)
+                && seen.newer >= (3, 6)
+                && (of_nothing(newer) || seen.older >= (3, 6) && of_nothing(older))
+                && newer != older
+                && blank(newer, older)
+        },
+    },
+    Known {
+        name: "txn-with-two-faults",
+        reason: "before a transaction runs, its puts were checked and then its ranges; since 3.6 \
+                 its operations are checked in their order, so of two faults another comes first",
+        heal: |seen, newer, older| {
+            let checked_before = |answer: &Value| {
+                let faults = [
+                    Error::KeyNotFound,
+                    Error::LeaseNotFound,
+                    Error::Compacted,
+                    Error::FutureRevision,
+                ];
+                faults
+                    .iter()
+                    .any(|fault| text_of(answer) == Some(fault.text()))
+            };
+            matches!(seen.step.operation, Operation::Txn(_))
+                && seen.crosses((3, 6))
+                && checked_before(newer)
+                && checked_before(older)
+                && text_of(newer) != text_of(older)
+                && blank(newer, older)
+        },
+    },
+    Known {
+        name: "sort-option",
+        reason: "unknown sort orders are refused since 3.6, and were no order before",
+        heal: |seen, newer, older| {
+            seen.crosses((3, 6))
+                && matches!(&seen.step.operation, Operation::Range(request)
+                    if SortOrder::try_from(request.sort_order).is_err())
+                && text_of(newer) == Some(Error::InvalidSortOption.text())
+                && text_of(older) != text_of(newer)
+                && blank(newer, older)
+        },
+    },
+    Known {
+        name: "no-such-route",
+        reason: "the gateway refuses unknown routes and methods as JSON since 3.6",
+        heal: |seen, newer, older| {
+            let route = json!({"code": 5, "message": "Not Found"});
+            let method = json!({"code": 12, "message": "Method Not Allowed"});
+            let was = |status: u16, body: &str| {
+                older["status"] == status && older["body"].as_str() == Some(body)
+            };
+            let is =
+                |status: u16, body: &Value| newer["status"] == status && newer["body"] == *body;
+            matches!(seen.step.operation, Operation::Text { .. })
+                && seen.crosses((3, 6))
+                && (was(404, "Not Found\n") && is(404, &route)
+                    || was(405, "Method Not Allowed\n") && is(501, &method))
+                && blank(newer, older)
+        },
+    },
+    Known {
+        name: "json-mistake",
+        reason: "what is wrong with a JSON body is told in the words of the decoder at hand; \
+                 status and code say InvalidArgument",
+        heal: |seen, newer, older| {
+            matches!(seen.step.operation, Operation::Text { .. })
+                && [&*newer, &*older].iter().all(|answer| {
+                    answer["status"] == 400 && answer["body"]["code"] == INVALID_ARGUMENT
+                })
+                && even(newer, older, |answer| answer["body"].get_mut("message"))
+        },
+    },
+    Known {
+        name: "protobuf-mistake",
+        reason: "what is wrong with a message is told in the words of the decoder at hand, behind \
+                 words of gRPC's that are compared",
+        heal: |seen, newer, older| {
+            matches!(seen.step.operation, Operation::Broken { .. })
+                && [&*newer, &*older].iter().all(|answer| {
+                    answer["code"] == INTERNAL
+                        && answer["text"]
+                            .as_str()
+                            .is_some_and(|text| text.starts_with(UNREADABLE))
+                })
+                && even(newer, older, |answer| answer.get_mut("text"))
+        },
+    },
+];
+
+const INVALID_ARGUMENT: i32 = 3;
+const INTERNAL: i32 = 13;
+const UNREADABLE: &str = "grpc: error unmarshalling request: ";
+
+/// The text of a refusal.
+fn text_of(answer: &Value) -> Option<&str> {
+    let text = answer
+        .get("text")
+        .or_else(|| answer.get("body")?.get("message"));
+    text?.as_str()
+}
+
+/// Takes both answers out of the comparison, as they were told apart before.
+fn blank(newer: &mut Value, older: &mut Value) -> bool {
+    *newer = Value::Null;
+    *older = Value::Null;
+    true
+}
+
+/// Makes one value of both answers equal, where it differs.
+fn even(
+    newer: &mut Value,
+    older: &mut Value,
+    of: impl Fn(&mut Value) -> Option<&mut Value>,
+) -> bool {
+    match (of(newer), of(older)) {
+        (Some(left), Some(right)) if left != right => {
+            *left = Value::Null;
+            *right = Value::Null;
+            true
+        }
+        _ => false,
+    }
+}
+
+fn drop_error(answer: &mut Value) -> bool {
+    let Some(body) = answer.get_mut("body").and_then(Value::as_object_mut) else {
+        return false;
+    };
+    let doubled = body.contains_key("code") && body.get("error") == body.get("message");
+    doubled && body.shift_remove("error").is_some()
+}
+
+fn status(seen: &Seen) -> bool {
+    matches!(seen.step.operation, Operation::Status(_))
+}
+
+/// Removes a field of both messages, where it differs.
+fn take(newer: &mut Value, older: &mut Value, field: &str) -> bool {
+    let differs = message(newer).and_then(|message| message.get(field))
+        != message(older).and_then(|message| message.get(field));
+    for answer in [newer, older] {
+        if let Some(fields) = message_mut(answer).and_then(Value::as_object_mut)
+            && differs
+        {
+            fields.shift_remove(field);
+        }
+    }
+    differs
+}
+
+fn message_mut(answer: &mut Value) -> Option<&mut Value> {
+    message(answer)?;
+    if answer.get("messages").is_some() {
+        answer["messages"].as_array_mut()?.last_mut()
+    } else {
+        answer.get_mut("body")
+    }
+}

@@ -1,0 +1,75 @@
+//! What cannot be equal between two members is replaced by whether it is there: ids, terms, log
+//! indexes and sizes. Everything else stays as it was answered.
+
+use serde_json::Value;
+
+/// Fields that hold something of one member's own; zero (left out) and non-zero must still agree.
+const OWN: [&str; 9] = [
+    "cluster_id",
+    "member_id",
+    "raft_term",
+    "leader",
+    "raftIndex",
+    "raftTerm",
+    "raftAppliedIndex",
+    "dbSize",
+    "dbSizeInUse",
+];
+
+/// Replaces what is a member's own in an answer.
+pub fn normalise(answer: &mut Value) {
+    match answer {
+        Value::Array(items) => items.iter_mut().for_each(normalise),
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let own = OWN.contains(&name.as_str()) || name == "ID";
+                if own && value.is_string() {
+                    *value = Value::String("(own)".to_owned());
+                } else {
+                    normalise(value);
+                }
+            }
+        }
+        _ => (),
+    }
+}
+
+/// The highest revision that a header of the answer names.
+pub fn revision(answer: &Value) -> Option<i64> {
+    let body = message(answer)?;
+    body.get("header")?.get("revision")?.as_str()?.parse().ok()
+}
+
+/// The answer's message: the last one of a gRPC answer, or the body of an accepted JSON request.
+pub fn message(answer: &Value) -> Option<&Value> {
+    match answer.get("messages") {
+        Some(messages) => messages.as_array()?.last(),
+        None if answer.get("status") == Some(&200.into()) => answer.get("body"),
+        None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn ids_are_hidden_and_revisions_are_not() {
+        let mut answer = json!({"messages": [{"header": {"member_id": "7", "revision": "3"}}]});
+        normalise(&mut answer);
+        let header = &answer["messages"][0]["header"];
+        assert_eq!(header["member_id"], "(own)");
+        assert_eq!(revision(&answer), Some(3));
+    }
+
+    #[test]
+    fn an_absent_id_stays_different_from_a_present_one() {
+        let mut present = json!({"header": {"cluster_id": "7"}});
+        let mut absent = json!({"header": {}});
+        normalise(&mut present);
+        normalise(&mut absent);
+        assert_ne!(present, absent);
+    }
+}

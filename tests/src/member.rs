@@ -1,0 +1,174 @@
+//! One member of one program, ours or etcd: started on free ports in a temporary directory,
+//! killed, stopped, and started again on the same ports with the same data.
+
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+use rand::Rng;
+use tempfile::TempDir;
+
+use crate::grpc::Grpc;
+use crate::json::Json;
+use crate::process::Process;
+
+/// The line that etcd prints when it serves, and that its tools wait for; ours prints it too.
+pub const READY_LINE: &str = "ready to serve client requests";
+
+/// A member and its data; the process may be down.
+#[derive(Debug)]
+pub struct Member {
+    program: PathBuf,
+    directory: TempDir,
+    data_dir: PathBuf,
+    client_port: u16,
+    peer_port: u16,
+    flags: Vec<OsString>,
+    process: Option<Process>,
+}
+
+impl Member {
+    /// Starts `program` with etcd's flags and `flags` behind them, and waits until it serves.
+    ///
+    /// # Panics
+    /// When it does not come to serve.
+    pub fn start(program: &Path, flags: &[&str]) -> Member {
+        let mut member = Member::prepare(program, flags);
+        member.restart();
+        member
+    }
+
+    /// A member that was not started yet: its directory exists and is empty.
+    pub fn prepare(program: &Path, flags: &[&str]) -> Member {
+        let directory = TempDir::with_prefix("althing-").expect("a temporary directory");
+        let data_dir = directory.path().join("data");
+        Member {
+            program: program.to_owned(),
+            directory,
+            data_dir,
+            client_port: free_port(),
+            peer_port: free_port(),
+            flags: flags.iter().map(OsString::from).collect(),
+            process: None,
+        }
+    }
+
+    /// Puts the data somewhere else than the member's own temporary directory.
+    pub fn keep_data_in(&mut self, data_dir: &Path) {
+        self.data_dir = data_dir.to_owned();
+    }
+
+    /// Starts the process, without waiting for it to serve.
+    pub fn launch(&mut self) -> &mut Process {
+        let client = self.client_url();
+        let peer = self.peer_url();
+        let mut command = Command::new(&self.program);
+        for name in std::env::vars_os().map(|(name, _)| name) {
+            // The caller's own configuration must not reach the member.
+            let text = name.to_string_lossy();
+            if text.starts_with("ETCD_") || text.starts_with("ALTHING_") {
+                command.env_remove(name);
+            }
+        }
+        command.current_dir(self.directory.path());
+        command
+            .args(["--name", "default", "--data-dir"])
+            .arg(&self.data_dir);
+        command.args([
+            "--listen-client-urls",
+            &client,
+            "--advertise-client-urls",
+            &client,
+        ]);
+        command.args([
+            "--listen-peer-urls",
+            &peer,
+            "--initial-advertise-peer-urls",
+            &peer,
+        ]);
+        command.args(["--initial-cluster", &format!("default={peer}")]);
+        command.args(&self.flags);
+        self.process.insert(Process::start(command))
+    }
+
+    /// Starts the process on the same ports and data, and waits until it serves.
+    ///
+    /// # Panics
+    /// When it does not come to serve; the message holds what it printed.
+    pub fn restart(&mut self) {
+        let launched = self.launch().wait_for_line(READY_LINE);
+        if let Err(reason) = launched {
+            panic!("{} does not serve: {reason}", self.program.display());
+        }
+    }
+
+    /// Ends the process with SIGKILL.
+    pub fn kill(&mut self) {
+        self.process().kill();
+        self.process = None;
+    }
+
+    /// Ends the process with SIGTERM and returns how it ended and what it printed.
+    pub fn stop(&mut self) -> (ExitStatus, String) {
+        let mut process = self.process.take().expect("the member was started");
+        process.terminate();
+        let status = process.wait();
+        (status, process.printed())
+    }
+
+    /// The running process.
+    ///
+    /// # Panics
+    /// When the member is down.
+    pub fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("the member was started")
+    }
+
+    /// A new gRPC connection.
+    ///
+    /// # Panics
+    /// When the member does not accept it.
+    pub async fn grpc(&self) -> Grpc {
+        let connected = Grpc::connect(self.client_port).await;
+        connected.expect("a serving member accepts connections")
+    }
+
+    /// A JSON client; it connects on its first request.
+    pub fn json(&self) -> Json {
+        Json::new(self.client_port)
+    }
+
+    /// The port of the client URL.
+    pub fn client_port(&self) -> u16 {
+        self.client_port
+    }
+
+    /// The only client URL.
+    pub fn client_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.client_port)
+    }
+
+    /// The only peer URL.
+    pub fn peer_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.peer_port)
+    }
+
+    /// Where the data lies.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+}
+
+/// A port on which nobody listens. It is taken below the range from which the kernel gives ports
+/// to outgoing connections, so that no connection can take it while a member restarts.
+pub fn free_port() -> u16 {
+    let mut random = rand::rng();
+    let found = (0..1_000).find_map(|_| {
+        let port = random.random_range(10_000..32_000);
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+            .is_ok()
+            .then_some(port)
+    });
+    found.expect("one of many ports is free")
+}
