@@ -14,9 +14,7 @@ use crate::disk_gate::DiskGate;
 use crate::halt::Halt;
 use crate::metrics::Metrics;
 use crate::progress::Progress;
-use crate::raft_node::{
-    LogStore, LogStoreSetup, Picture, RaftNodeSetup, SoleVoter, StateMachine,
-};
+use crate::raft_node::{LogStore, LogStoreSetup, Picture, RaftNodeSetup, SoleVoter, StateMachine};
 use crate::reply::Admission;
 use crate::snapshotter::Snapshotter;
 use crate::store_writer::{CheckpointPace, FlushedIndex, StoreWriter, StoreWriterSetup};
@@ -111,7 +109,12 @@ impl Tree {
         supervisor: &Addr<Supervisor>,
         flushed: FlushedIndex,
     ) -> Tree {
-        let Opened { dir, wal, recovery, store } = opened;
+        let Opened {
+            dir,
+            wal,
+            recovery,
+            store,
+        } = opened;
         let tail = wal.tail();
         let wal_writer = start_wal_writer(common, wal, threads, supervisor);
         let store_writer =
@@ -135,7 +138,12 @@ impl Tree {
             store_writer: store_writer.clone(),
             snapshotter,
         };
-        Tree { wal_writer, store_writer, log_store, state_machine }
+        Tree {
+            wal_writer,
+            store_writer,
+            log_store,
+            state_machine,
+        }
     }
 }
 
@@ -147,7 +155,7 @@ pub(crate) fn raft_node_setup(common: &Common, supervisor: &Addr<Supervisor>) ->
         picture: Arc::clone(&common.picture),
         sole_voter: Arc::clone(&common.sole_voter),
         halt: common.halt.clone(),
-        watch: core_child(supervisor, RAFT_NODE),
+        _watch: core_child(supervisor, RAFT_NODE),
     }
 }
 
@@ -157,7 +165,11 @@ fn flushed_index(tail: LogTail) -> FlushedIndex {
 
 /// A guard for a child whose death halts the node.
 fn core_child(supervisor: &Addr<Supervisor>, child: &'static str) -> DeathWatch {
-    supervisor.do_send(Supervise { child, policy: Policy::Halt, respawn: None });
+    supervisor.do_send(Supervise {
+        child,
+        policy: Policy::Halt,
+        respawn: None,
+    });
     DeathWatch::new(child, supervisor.clone().recipient())
 }
 
@@ -196,7 +208,7 @@ fn start_store_writer(
         compacted: Arc::clone(&common.compacted),
         metrics: common.metrics.clone(),
         halt: common.halt.clone(),
-        watch: core_child(supervisor, STORE_WRITER),
+        _watch: core_child(supervisor, STORE_WRITER),
     };
     StoreWriter::start_in_arbiter(&threads.store, |_| StoreWriter::new(setup))
 }

@@ -51,7 +51,9 @@ impl StateMachine {
 
     async fn checkpoint(&self) -> io::Result<()> {
         let checkpointed = self.store_writer.send(Checkpoint).await;
-        checkpointed.map(drop).map_err(|_| io::Error::other("the store's writer is gone"))
+        checkpointed
+            .map(drop)
+            .map_err(|_| io::Error::other("the store's writer is gone"))
     }
 }
 
@@ -89,7 +91,11 @@ impl RaftStateMachine<Types> for StateMachine {
 
     /// Takes over the snapshot of another member. So far there is no transfer between members, so
     /// the only snapshot that can be taken over is one without any data.
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, mark: SnapshotMark) -> io::Result<()> {
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        mark: SnapshotMark,
+    ) -> io::Result<()> {
         let ours = self.store.revisions().current;
         if mark.view.revision() != EMPTY_REVISION || ours != EMPTY_REVISION {
             let text = "this member cannot take over another member's data yet";

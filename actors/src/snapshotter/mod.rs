@@ -2,7 +2,7 @@
 //! durably holds plus a read view; bytes move only when somebody needs them.
 //!
 //! ```text
-//!  idle ──OpenSnapshot──► mark and view ──► idle
+//!  idle --OpenSnapshot--> mark and view --> idle
 //! ```
 //! Owns: nothing yet; transfers in flight, once there are other members.
 //! Waits for: nobody.
