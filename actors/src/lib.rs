@@ -1,5 +1,35 @@
-//! Who does the work.
+//! Who does the work: one actor per concern, under a supervisor.
+//!
+//! An actor is a thin shell; what it decides is in a pure file beside it. Who may wait for whom
+//! follows from ranks: an actor awaits only actors of a higher rank, so there is no cycle.
+//!
+//! | rank | actors | thread |
+//! |---|---|---|
+//! | 0 | ClientSession and its tasks | HTTP workers |
+//! | 1 | RaftNode, and openraft's own tasks | raft |
+//! | 2 | WalWriter, Applier, StoreWriter, Snapshotter | wal, apply, store, snap |
+//!
+//! The Supervisor runs on the main thread and awaits nobody. Requests travel through actors;
+//! replies travel straight home ([`reply`]). [`node`] wires the tree.
 
 #![forbid(unsafe_code)]
 
+mod applier;
+mod arbiters;
+pub mod client_session;
+mod disk_gate;
+mod halt;
+mod handles;
+mod metrics;
 pub mod node;
+mod progress;
+mod raft_node;
+pub mod reply;
+mod snapshotter;
+mod status;
+mod store_writer;
+pub mod supervisor;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod tree;
+mod wal_writer;

@@ -1,13 +1,40 @@
-//! The whole actor tree, top to bottom, and the handles that front ends use.
-use althing_api::commandpb::Command;
+//! The whole node: opened, recovered, started, stopped.
+//!
+//! ```text
+//!  open WAL and store ─► check that they fit ─► threads, actors ─► raft ─► lead or follow ─► caught
+//!  up with all that the log could have applied ─► publish ourselves ─► serve ─► stop or halt
+//! ```
+//! Starting is the only recovery there is: the store holds a prefix of the log, the rest of the log
+//! is applied again.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Addr};
+use althing_api::ETCD_CLUSTER_VERSION;
+use althing_api::commandpb::{Command, PublishMember, SetClusterVersion, command};
 use althing_api::error::Error;
 use althing_api::id::{ClusterId, MemberId};
-use althing_storage::apply::Response;
 use althing_storage::data_dir::DataDir;
-use althing_storage::entry::LogId;
-use althing_storage::store::{Store, StoreSettings};
-use althing_storage::wal::WalSettings;
-use std::time::Duration;
+use althing_storage::error::OpenError;
+use althing_storage::store::{MemberRecord, Store, StoreSettings};
+use althing_storage::wal::{Recovery, Wal, WalSettings};
+
+use crate::arbiters::Arbiters;
+pub use crate::halt::HaltCause;
+pub use crate::handles::{Applied, Handles};
+use crate::handles::Shared;
+use crate::metrics::StateCollector;
+use crate::raft_node::{
+    CORE_QUEUE, Proposer, RaftSettings, RaftSetup, StartedRaft, start as start_raft,
+};
+pub use crate::status::{MemberStatus, NodeStatus};
+use crate::store_writer::Checkpoint;
+use crate::supervisor::{RetireAll, Supervisor};
+use crate::tree::{Common, Opened, Tree, raft_node_setup};
+use crate::wal_writer::Sync;
 
 /// What a node must be told.
 #[derive(Clone, Debug)]
@@ -39,114 +66,263 @@ pub struct InitialMember {
     pub peer_urls: Vec<String>,
 }
 
-/// A running node: owns the supervisor tree.
-#[derive(Debug)]
-pub struct Node {}
-
-/// What front ends may ask of the node. Cheap to clone, usable from every thread.
-#[derive(Clone, Debug)]
-pub struct Handles {}
-
-/// The outcome of a proposal that was committed and applied.
-#[derive(Debug)]
-pub struct Applied {
-    /// The state machine's answer, or its refusal.
-    pub response: Result<Response, Error>,
-    /// Where the command stands in the log.
-    pub log_id: LogId,
-    /// The store's revision after the command.
-    pub revision: i64,
+/// Why a node could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// Log and store are not of one history: a file is missing or comes from elsewhere.
+    #[error("the log and the store do not fit: {0}")]
+    Mismatch(String),
+    /// Threads could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] io::Error),
+    /// Raft refused to start.
+    #[error("raft: {0}")]
+    Raft(String),
+    /// The node halted before it had started.
+    #[error("halted: {}", .0.0)]
+    Halted(HaltCause),
+    /// The member could not publish itself.
+    #[error("cannot publish this member: {0}")]
+    Publish(#[source] Error),
 }
 
-/// Why the node stopped by itself.
-#[derive(Clone, Debug)]
-pub struct HaltCause(pub String);
-
-/// A published picture of the node.
-#[derive(Clone, Debug, Default)]
-#[allow(missing_docs)]
-pub struct NodeStatus {
-    pub member_id: MemberId,
-    pub cluster_id: ClusterId,
-    pub term: u64,
-    /// Zero: none known.
-    pub leader: MemberId,
-    pub committed_index: u64,
-    pub applied_index: u64,
-    pub is_learner: bool,
-    pub members: Vec<MemberStatus>,
+/// A running node: owns the supervisor tree and its threads. Dropping it stops everything at once,
+/// without a checkpoint; everything acknowledged is in the log and comes back at the next start.
+pub struct Node {
+    common: Common,
+    supervisor: Addr<Supervisor>,
+    arbiters: Option<Arbiters>,
+    tree: Option<Tree>,
+    raft: Option<StartedRaft>,
+    /// Last, so that the directory is locked until every file in it is closed.
+    _dir: Arc<DataDir>,
 }
 
-/// One member of the current configuration.
-#[derive(Clone, Debug, Default)]
-#[allow(missing_docs)]
-pub struct MemberStatus {
-    pub id: MemberId,
-    pub name: String,
-    pub peer_urls: Vec<String>,
-    pub client_urls: Vec<String>,
-    pub is_learner: bool,
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("me", &self.common.me).finish_non_exhaustive()
+    }
 }
 
 impl Node {
     /// Opens WAL and store, recovers, starts the tree, and returns when the node has caught up with
-    /// everything its log could have applied (a one-member cluster: it leads and has published itself).
+    /// everything its log could have applied (a one-member cluster: it leads and has published
+    /// itself). Must run inside an actix System. Dropping the future stops what was started.
     pub async fn start(
-        _dir: DataDir,
-        _settings: NodeSettings,
+        dir: DataDir,
+        settings: NodeSettings,
     ) -> Result<(Node, Handles), StartError> {
-        todo!()
+        assert!(
+            (settings.proposals_max as u64) < CORE_QUEUE / 2,
+            "admitted proposals must fit the queue of raft's core"
+        );
+        let opened = open(dir, &settings)?;
+        let store = opened.store.clone();
+        let common =
+            Common::new(settings.member_id.0, settings.disk_reserve_bytes, settings.proposals_max);
+        let mut node = Node::build(common, opened)?;
+        node.start_raft(&settings).await?;
+        let handles = node.handles(&settings, store);
+        let halt = node.common.halt.clone();
+        tokio::select! {
+            cause = halt.tripped() => Err(StartError::Halted(cause)),
+            ready = node.get_ready(&handles, &settings) => ready.map(|()| (node, handles)),
+        }
     }
+
+    /// Starts threads and actors, all but raft.
+    fn build(common: Common, opened: Opened) -> Result<Node, StartError> {
+        let arbiters = Arbiters::start().map_err(StartError::Thread)?;
+        let supervisor = Supervisor::new(common.halt.clone()).start();
+        let dir = Arc::clone(&opened.dir);
+        if let Some(applied) = opened.store.applied().log_id {
+            common.progress.apply(applied.index);
+        }
+        let tree = Tree::start(&common, opened, &arbiters.threads(), &supervisor);
+        Ok(Node {
+            common,
+            supervisor,
+            arbiters: Some(arbiters),
+            tree: Some(tree),
+            raft: None,
+            _dir: dir,
+        })
+    }
+
+    async fn start_raft(&mut self, settings: &NodeSettings) -> Result<(), StartError> {
+        let tree = self.tree.as_ref().expect("built before raft starts");
+        let first_voters: BTreeMap<u64, Vec<String>> = settings
+            .initial_members
+            .iter()
+            .map(|member| (member.id.0, member.peer_urls.clone()))
+            .collect();
+        let setup = RaftSetup {
+            settings: RaftSettings {
+                cluster_name: settings.cluster_id.to_string(),
+                heartbeat_interval: settings.heartbeat_interval,
+                election_timeout: settings.election_timeout,
+                snapshot_count: settings.snapshot_count,
+            },
+            log_store: tree.log_store.clone(),
+            state_machine: tree.state_machine.clone(),
+            node: raft_node_setup(&self.common, &self.supervisor),
+            first_voters,
+        };
+        let threads = self.arbiters.as_ref().expect("running").threads();
+        let raft = start_raft(&threads.raft, setup).await.map_err(StartError::Raft)?;
+        self.raft = Some(raft);
+        Ok(())
+    }
+
+    fn handles(&self, settings: &NodeSettings, store: Store) -> Handles {
+        let common = &self.common;
+        let raft_node = self.raft.as_ref().expect("started").node.clone();
+        let picture = Arc::clone(&common.picture);
+        let (watched, me) = (Arc::clone(&picture), common.me);
+        let collector = StateCollector {
+            me,
+            progress: Arc::clone(&common.progress),
+            proposals: Arc::clone(&common.proposals),
+            is_learner: Box::new(move || watched.is_learner(me)),
+            store: store.clone(),
+        };
+        common.metrics.register(collector);
+        let proposer = Proposer {
+            raft_node,
+            proposals: Arc::clone(&common.proposals),
+            reads: Arc::clone(&common.reads),
+            gate: Arc::clone(&common.gate),
+            progress: Arc::clone(&common.progress),
+            sole_voter: Arc::clone(&common.sole_voter),
+            store,
+            metrics: common.metrics.clone(),
+        };
+        Handles::new(Shared {
+            member_id: settings.member_id,
+            cluster_id: settings.cluster_id,
+            proposer,
+            picture,
+            compacted: Arc::clone(&common.compacted),
+        })
+    }
+
+    async fn get_ready(
+        &self,
+        handles: &Handles,
+        settings: &NodeSettings,
+    ) -> Result<(), StartError> {
+        let raft = self.raft.as_ref().expect("started");
+        raft.recovered().await.map_err(StartError::Raft)?;
+        publish(handles, settings).await.map_err(StartError::Publish)
+    }
+
     /// Resolves when the node has to stop by itself (I/O error, a core actor's death).
     pub async fn halted(&mut self) -> HaltCause {
-        todo!()
+        let cause = self.common.halt.tripped().await;
+        self.common.close();
+        cause
     }
+
     /// Orderly stop: no more proposals, checkpoint, WAL closed.
-    pub async fn stop(self) {
-        todo!()
+    pub async fn stop(mut self) {
+        self.common.proposals.close();
+        self.common.reads.close();
+        self.supervisor.do_send(RetireAll);
+        if let Some(raft) = self.raft.take() {
+            raft.stop().await;
+        }
+        if let Some(tree) = self.tree.take() {
+            // What fails here is in the log, and comes back at the next start.
+            if let Ok(Err(error)) = tree.wal_writer.send(Sync).await {
+                tracing::warn!(%error, "the log was not flushed at the stop");
+            }
+            if tree.store_writer.send(Checkpoint).await.is_err() {
+                tracing::warn!("no checkpoint at the stop");
+            }
+        }
+        self.common.close();
+        if let Some(arbiters) = self.arbiters.take() {
+            // Joining blocks, and the supervisor lives on this thread.
+            let _ = tokio::task::spawn_blocking(move || arbiters.stop_and_join()).await;
+        }
     }
 }
 
-/// Why a node could not start.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs)]
-pub enum StartError {
-    #[error(transparent)]
-    Open(#[from] althing_storage::error::OpenError),
-    #[error("raft: {0}")]
-    Raft(String),
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.common.close();
+        self.supervisor.do_send(RetireAll);
+        if let Some(arbiters) = self.arbiters.take() {
+            arbiters.stop_and_join();
+        }
+    }
 }
 
-impl Handles {
-    /// Proposes a command and waits until it is committed and applied here. The proposal goes on
-    /// even if the returned future is dropped. Errors: `TooManyRequests`, `NoSpace`, `NoLeader`,
-    /// `Stopped`, `Timeout` (outcome unknown).
-    pub async fn propose(&self, _command: Command) -> Result<Applied, Error> {
-        todo!()
+fn open(dir: DataDir, settings: &NodeSettings) -> Result<Opened, StartError> {
+    let (wal, recovery) = Wal::open(&dir.wal(), settings.wal.clone())?;
+    if let Some(torn) = &recovery.repaired {
+        tracing::warn!(
+            file = %torn.file.display(),
+            offset = torn.offset,
+            "cut off a torn record at the end of the log; it was never acknowledged"
+        );
     }
-    /// Returns once a read of the local store is linearizable. Errors: `NoLeader`, `LeaderChanged`,
-    /// `Stopped`, `Timeout`.
-    pub async fn read_index(&self) -> Result<(), Error> {
-        todo!()
+    let store = Store::open(&dir.store(), settings.store.clone())?;
+    check(&recovery, &store)?;
+    Ok(Opened { dir: Arc::new(dir), wal, recovery, store })
+}
+
+/// The store holds a prefix of the log: it reaches at least to what was purged, and not beyond the
+/// log's end.
+fn check(recovery: &Recovery, store: &Store) -> Result<(), StartError> {
+    let durable = store.durable();
+    if recovery.purged > durable {
+        let purged = recovery.purged;
+        let text = format!("entries up to {purged:?} are purged, the store ends at {durable:?}");
+        return Err(StartError::Mismatch(text));
     }
-    /// The store, for reads.
-    pub fn store(&self) -> &Store {
-        todo!()
+    if durable > recovery.last {
+        let last = recovery.last;
+        let text = format!("the store ends at {durable:?}, the log at {last:?}");
+        return Err(StartError::Mismatch(text));
     }
-    /// The latest published status.
-    pub fn status(&self) -> NodeStatus {
-        todo!()
+    Ok(())
+}
+
+/// Tells the cluster how this member is reached, and what it speaks, unless it knows.
+async fn publish(handles: &Handles, settings: &NodeSettings) -> Result<(), Error> {
+    // Alone, the member leads by now; among others this waits for a leader.
+    handles.read_index().await?;
+    let own = settings.initial_members.iter().find(|member| member.id == settings.member_id);
+    let record = MemberRecord {
+        id: settings.member_id.0,
+        name: settings.name.clone(),
+        peer_urls: own.map(|member| member.peer_urls.clone()).unwrap_or_default(),
+        client_urls: settings.client_urls.clone(),
+    };
+    if !handles.store().members().contains(&record) {
+        let publish = PublishMember {
+            member_id: record.id,
+            name: record.name,
+            peer_urls: record.peer_urls,
+            client_urls: record.client_urls,
+        };
+        let request = Some(command::Request::PublishMember(publish));
+        handles.propose_own(Command { request }).await?.response?;
+        tracing::info!(
+            name = settings.name,
+            member_id = %settings.member_id,
+            "published local member to cluster through raft"
+        );
     }
-    /// Current term and leader without building a whole status; for response headers.
-    pub fn term(&self) -> u64 {
-        todo!()
+    if handles.store().cluster_version().is_none() {
+        let version = ETCD_CLUSTER_VERSION.to_owned();
+        let request = Some(command::Request::SetClusterVersion(SetClusterVersion { version }));
+        handles.propose_own(Command { request }).await?.response?;
+        tracing::info!(cluster_version = ETCD_CLUSTER_VERSION, "set initial cluster version");
     }
-    /// Resolves when physical compaction of everything below `revision` is done.
-    pub async fn compaction_finished(&self, _revision: i64) -> Result<(), Error> {
-        todo!()
-    }
-    /// The registry where the actors register etcd's metrics.
-    pub fn metrics(&self) -> prometheus::Registry {
-        todo!()
-    }
+    Ok(())
 }

@@ -1,1 +1,106 @@
-//! skeleton
+//! althingctl, the command-line client. It speaks etcd's gRPC API, so that it works against any
+//! etcd as well, takes etcdctl's commands and flags, and writes what etcdctl 3.5 writes: output
+//! on stdout and errors on stderr, equal to the byte, with the same exit codes.
+//!
+//! `flags` and `args` read the command line, `cmd` holds one file per command, `client` talks to
+//! the cluster, `print` writes answers, `text` reads and writes Go's notations. Every command is
+//! one request or a few; nothing outlives the process.
+
+#![forbid(unsafe_code)]
+
+pub mod args;
+pub mod client;
+pub mod cmd;
+pub mod endpoint;
+pub mod failure;
+pub mod flags;
+mod password;
+pub mod print;
+pub mod text;
+
+use std::ffi::OsString;
+use std::io::{self, BufWriter, Write};
+
+use clap::error::ErrorKind;
+use clap::{ArgMatches, Command};
+
+use crate::failure::{ERROR, Failure};
+use crate::flags::{Environment, Settings};
+
+/// The whole grammar, for parsing and for the manual.
+pub fn command() -> Command {
+    args::manners(Command::new("althingctl"))
+        .about("A command line client for Althing and etcd")
+        .args(flags::arguments())
+        .subcommands(cmd::commands())
+}
+
+/// Runs the command line `line` (program name first) and gives the exit code of the process.
+pub fn run(line: Vec<OsString>, environment: Environment<'_>) -> u8 {
+    let failure = match parse(&line) {
+        Ok(Some(matches)) => match execute(&matches, environment) {
+            Ok(()) => return 0,
+            Err(failure) => failure,
+        },
+        Ok(None) => return 0,
+        Err(failure) => failure,
+    };
+    failure
+        .notes
+        .iter()
+        .for_each(|note| eprintln!("Warning: {note}"));
+    if !failure.text.is_empty() {
+        eprintln!("Error: {failure}");
+    }
+    failure.exit
+}
+
+/// The parsed line; `None` when help was asked for and shown.
+fn parse(line: &[OsString]) -> Result<Option<ArgMatches>, Failure> {
+    let mut grammar = command();
+    let matches = match grammar.try_get_matches_from_mut(line) {
+        Ok(matches) => matches,
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+            write!(io::stdout(), "{}", error.render())?;
+            return Ok(None);
+        }
+        Err(error) => return Err(args::refusal(&error, line)),
+    };
+    // A group of commands without one of them chosen explains itself, as does the bare program.
+    let mut chosen = &mut grammar;
+    let mut at = &matches;
+    while let Some((name, below)) = at.subcommand() {
+        chosen = chosen
+            .find_subcommand_mut(name)
+            .expect("clap matched a command of the grammar");
+        at = below;
+    }
+    if chosen.has_subcommands() {
+        write!(io::stdout(), "{}", chosen.render_help())?;
+        return Ok(None);
+    }
+    Ok(Some(matches))
+}
+
+fn execute(matches: &ArgMatches, environment: Environment<'_>) -> Result<(), Failure> {
+    let (name, chosen) = matches.subcommand().expect("parse has seen a command");
+    // Global flags are found at every level; the deepest one has them all.
+    let mut deepest = chosen;
+    while let Some((_, below)) = deepest.subcommand() {
+        deepest = below;
+    }
+    let settings = Settings::new(deepest, environment)?;
+    if settings.debug {
+        let lines = Settings::trace(deepest, environment);
+        lines.iter().for_each(|line| eprintln!("{line}"));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|error| Failure::new(ERROR, error.to_string()))?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    let arguments = if name == "member" { deepest } else { chosen };
+    let ended = runtime.block_on(cmd::run(name, arguments, &settings, &mut out));
+    out.flush()?;
+    ended
+}

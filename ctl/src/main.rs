@@ -1,1 +1,8 @@
-fn main() {}
+//! The program `althingctl`: see the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let line = std::env::args_os().collect();
+    ExitCode::from(althing_ctl::run(line, &|name| std::env::var(name).ok()))
+}

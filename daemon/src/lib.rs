@@ -4,8 +4,15 @@
 //! by `rpc`, which asks the node of the actors crate; `boot` starts all of it from a configuration
 //! and `shutdown` stops it.
 #![forbid(unsafe_code)]
-pub mod client;
 
+pub mod boot;
+pub mod client;
+pub mod identity;
+pub mod listen;
+pub mod log;
 pub mod metrics;
+pub mod peer;
 mod process_metrics;
 pub mod rpc;
+pub mod service_manager;
+pub mod shutdown;

@@ -1,12 +1,13 @@
-//! Metrics of the endpoints and of the store, under etcd's names. The actors register theirs in
-//! the same registry, which `/metrics` renders.
+//! Metrics of the client services and of the process, under etcd's names. The actors register
+//! theirs, what is applied and the state of the store among them, in the same registry, which
+//! `/metrics` renders.
 
 use std::time::Duration;
 
 use althing_actors::node::Handles;
+use althing_api::ETCD_VERSION;
+use althing_api::etcdserverpb::TxnResponse;
 use althing_api::etcdserverpb::response_op::Response as Op;
-use althing_api::etcdserverpb::{PutRequest, TxnResponse};
-use althing_api::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
 use parking_lot::RwLock;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
@@ -17,8 +18,6 @@ use prometheus::{
 
 use crate::process_metrics;
 
-/// etcd's default quota of the store, in bytes, which Status and the metrics report.
-pub const QUOTA_BYTES: i64 = 2 * 1024 * 1024 * 1024;
 /// Most values of `client_api_version` that get a label of their own: clients choose that text.
 const VERSIONS_MAX: usize = 32;
 /// A read index that took longer counts as slow; etcd retries after the same time.
@@ -69,12 +68,7 @@ pub struct RequestMetrics {
     /// Per kind: failed, succeeded.
     durations: [[Histogram; 2]; RequestKind::ALL.len()],
     range_durations: [Histogram; 2],
-    puts: IntCounter,
     ranges: IntCounter,
-    deletes: IntCounter,
-    txns: IntCounter,
-    put_bytes: IntGauge,
-    read_indexes_failed: IntCounter,
     read_indexes_slow: IntCounter,
 }
 
@@ -94,26 +88,13 @@ impl RequestMetrics {
             &["type", "client_api_version"],
         )?;
         registry.register(Box::new(clients.clone()))?;
-        let put_bytes = IntGauge::new(
-            "etcd_debugging_mvcc_total_put_size_in_bytes",
-            "Bytes of all keys and values put since the start.",
-        )?;
-        registry.register(Box::new(put_bytes.clone()))?;
         Ok(RequestMetrics {
             unknown_version: per_call(&clients, "unknown"),
             versions: RwLock::default(),
             clients,
             durations: request_durations(registry)?,
             range_durations: range_durations(registry)?,
-            puts: counter("etcd_mvcc_put_total", "Puts seen by this member.")?,
             ranges: counter("etcd_mvcc_range_total", "Ranges seen by this member.")?,
-            deletes: counter("etcd_mvcc_delete_total", "Deletions seen by this member.")?,
-            txns: counter("etcd_mvcc_txn_total", "Txns seen by this member.")?,
-            put_bytes,
-            read_indexes_failed: counter(
-                "etcd_server_read_indexes_failed_total",
-                "Linearizable reads that got no read index.",
-            )?,
             read_indexes_slow: counter(
                 "etcd_server_slow_read_indexes_total",
                 "Linearizable reads that waited long for their read index.",
@@ -156,48 +137,22 @@ impl RequestMetrics {
     }
 
     /// Records one read index.
-    pub fn observe_read_index(&self, elapsed: Duration, succeeded: bool) {
-        if !succeeded {
-            self.read_indexes_failed.inc();
-        }
+    pub fn observe_read_index(&self, elapsed: Duration) {
         if elapsed > SLOW_READ_INDEX {
             self.read_indexes_slow.inc();
         }
     }
 
-    /// Counts an applied put.
-    pub fn count_put(&self, put_bytes: usize) {
-        self.puts.inc();
-        self.put_bytes.add(put_bytes as i64);
-    }
-
-    /// Counts an applied deletion.
-    pub fn count_delete(&self) {
-        self.deletes.inc();
-    }
-
-    /// Counts a txn and the operations that its answer shows as done.
-    pub fn count_txn(&self, response: &TxnResponse) {
-        self.txns.inc();
-        self.count_ops(response);
-    }
-
-    fn count_ops(&self, response: &TxnResponse) {
+    /// Counts the ranges that a txn's answer shows.
+    pub fn count_ranges(&self, response: &TxnResponse) {
         for op in &response.responses {
             match &op.response {
                 Some(Op::ResponseRange(_)) => self.ranges.inc(),
-                Some(Op::ResponsePut(_)) => self.puts.inc(),
-                Some(Op::ResponseDeleteRange(_)) => self.deletes.inc(),
-                Some(Op::ResponseTxn(nested)) => self.count_ops(nested),
-                None => {}
+                Some(Op::ResponseTxn(nested)) => self.count_ranges(nested),
+                _ => {}
             }
         }
     }
-}
-
-/// The bytes a put adds to the store's keys and values.
-pub fn put_bytes(request: &PutRequest) -> usize {
-    request.key.len() + request.value.len()
 }
 
 fn find<'a>(versions: &'a [(String, [IntCounter; 2])], name: &str) -> Option<&'a [IntCounter; 2]> {
@@ -236,19 +191,8 @@ fn range_durations(registry: &Registry) -> Result<[Histogram; 2]> {
     Ok(by_success(&durations, &[]))
 }
 
-/// Gauges that are read from the node when somebody asks, so that they cost nothing otherwise.
-struct NodeGauges {
-    handles: Handles,
-    cluster_version: IntGaugeVec,
-    file_bytes: IntGauge,
-    used_bytes: IntGauge,
-    keys: IntGauge,
-    current_revision: IntGauge,
-    compacted_revision: IntGauge,
-}
-
-/// Registers what describes this process and its store.
-pub fn register_node(registry: &Registry, handles: &Handles) -> Result<()> {
+/// Registers what describes this member and its process; `quota_bytes` is negative without a quota.
+pub fn register_member(registry: &Registry, handles: &Handles, quota_bytes: i64) -> Result<()> {
     let constant = |name: &str, help: &str, label: &str, value: &str| -> Result<()> {
         let gauge = IntGaugeVec::new(Opts::new(name, help), &[label])?;
         gauge.with_label_values(&[value]).set(1);
@@ -264,75 +208,45 @@ pub fn register_node(registry: &Registry, handles: &Handles) -> Result<()> {
     let id = handles.status().member_id.to_string();
     constant("etcd_server_id", "The id of this member.", "server_id", &id)?;
     let quota = IntGauge::new("etcd_server_quota_backend_bytes", "Quota of the store.")?;
-    quota.set(QUOTA_BYTES);
+    quota.set(quota_bytes);
     registry.register(Box::new(quota))?;
-    registry.register(Box::new(NodeGauges::new(handles.clone())?))?;
+    registry.register(Box::new(ClusterVersion::new(handles.clone())?))?;
     process_metrics::register(registry)
 }
 
-impl NodeGauges {
-    fn new(handles: Handles) -> Result<NodeGauges> {
-        Ok(NodeGauges {
-            handles,
-            cluster_version: IntGaugeVec::new(
-                Opts::new("etcd_cluster_version", "The version all members agreed on."),
-                &["cluster_version"],
-            )?,
-            file_bytes: IntGauge::new(
-                "etcd_mvcc_db_total_size_in_bytes",
-                "Bytes that the store's file occupies.",
-            )?,
-            used_bytes: IntGauge::new(
-                "etcd_mvcc_db_total_size_in_use_in_bytes",
-                "Bytes of the store's file that hold data.",
-            )?,
-            keys: IntGauge::new("etcd_debugging_mvcc_keys_total", "Live keys.")?,
-            current_revision: IntGauge::new(
-                "etcd_debugging_mvcc_current_revision",
-                "The current revision of the store.",
-            )?,
-            compacted_revision: IntGauge::new(
-                "etcd_debugging_mvcc_compact_revision",
-                "The last compacted revision of the store.",
-            )?,
-        })
-    }
+/// The cluster version, which is decided through the log, read when somebody asks.
+struct ClusterVersion {
+    handles: Handles,
+    gauge: IntGaugeVec,
+}
 
-    fn parts(&self) -> [&dyn Collector; 6] {
-        [
-            &self.cluster_version,
-            &self.file_bytes,
-            &self.used_bytes,
-            &self.keys,
-            &self.current_revision,
-            &self.compacted_revision,
-        ]
+impl ClusterVersion {
+    fn new(handles: Handles) -> Result<ClusterVersion> {
+        let options = Opts::new("etcd_cluster_version", "The version all members agreed on.");
+        let gauge = IntGaugeVec::new(options, &["cluster_version"])?;
+        Ok(ClusterVersion { handles, gauge })
     }
 }
 
-impl Collector for NodeGauges {
+impl Collector for ClusterVersion {
     fn desc(&self) -> Vec<&Desc> {
-        self.parts().into_iter().flat_map(Collector::desc).collect()
+        self.gauge.desc()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let store = self.handles.store();
-        let (sizes, revisions) = (store.sizes(), store.revisions());
-        self.file_bytes.set(sizes.allocated as i64);
-        self.used_bytes.set(sizes.in_use as i64);
-        self.keys.set(store.key_count() as i64);
-        self.current_revision.set(revisions.current);
-        self.compacted_revision.set(revisions.compacted);
-        self.cluster_version.reset();
-        let version = store.cluster_version();
-        let version = version.as_deref().unwrap_or(ETCD_CLUSTER_VERSION);
-        let label = version.rsplit_once('.').map_or(version, |(minor, _)| minor);
-        self.cluster_version.with_label_values(&[label]).set(1);
-        self.parts()
-            .into_iter()
-            .flat_map(Collector::collect)
-            .collect()
+        self.gauge.reset();
+        if let Some(version) = self.handles.store().cluster_version() {
+            let minor = major_minor(&version);
+            self.gauge.with_label_values(&[minor]).set(1);
+        }
+        self.gauge.collect()
     }
+}
+
+/// "3.7.0" as "3.7".
+fn major_minor(version: &str) -> &str {
+    let mut dots = version.match_indices('.').map(|(at, _)| at);
+    dots.nth(1).map_or(version, |at| &version[..at])
 }
 
 #[cfg(test)]
@@ -353,6 +267,12 @@ mod tests {
         metrics.count_client(None, false);
         assert_eq!(count("3.0"), 2);
         assert_eq!(count("unknown"), 5 + 1);
+    }
+
+    #[test]
+    fn a_version_is_shown_without_its_patch_level() {
+        assert_eq!(major_minor("3.7.0"), "3.7");
+        assert_eq!(major_minor("3.7"), "3.7");
     }
 
     #[test]

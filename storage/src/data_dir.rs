@@ -367,3 +367,7 @@ fn sync_dir(dir: &Path) -> Result<(), OpenError> {
         source,
     })
 }
+
+#[cfg(test)]
+#[path = "data_dir_test.rs"]
+mod data_dir_test;

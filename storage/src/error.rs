@@ -101,4 +101,7 @@ pub enum OpenError {
         /// What is wrong with it.
         why: String,
     },
+    /// The store's file cannot be used.
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreOpenError),
 }

@@ -77,7 +77,7 @@ pub(super) struct Worker<A> {
 
 /// hyper's tasks run on the worker of their connection and need not be `Send`.
 #[derive(Clone, Copy, Debug)]
-struct LocalExec;
+pub(super) struct LocalExec;
 
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExec {
     fn execute(&self, task: F) {

@@ -16,7 +16,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
 use serde::Serialize;
 
 use super::api::Api;
-use super::web::{method_not_allowed, plain_error};
+use super::plain::{method_not_allowed, plain_error};
 
 /// A check that `/livez` or `/readyz` runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,7 +172,7 @@ impl<A: Api> Probes<A> {
             }
             Some(reason) => {
                 self.metrics.failures.inc();
-                tracing::warn!(reason, "the member is not healthy");
+                tracing::debug!(reason, "the member is not healthy");
                 plain_error(StatusCode::SERVICE_UNAVAILABLE, &body("false", &reason))
             }
         }
@@ -227,7 +227,7 @@ impl<A: Api> Probes<A> {
             is_well &= outcome.is_ok();
         }
         if !is_well {
-            tracing::warn!(probe = probe.name, report, "a check failed");
+            tracing::debug!(probe = probe.name, report, "a check failed");
             return plain_error(StatusCode::SERVICE_UNAVAILABLE, &report);
         }
         if !parameters.iter().any(|(key, _)| key == "verbose") {

@@ -10,7 +10,7 @@ use prometheus::{Encoder, Registry, TextEncoder};
 use serde::Serialize;
 
 use super::api::Api;
-use super::web::{method_not_allowed, plain_error};
+use super::plain::{method_not_allowed, plain_error};
 
 #[derive(Serialize)]
 struct Version<'a> {

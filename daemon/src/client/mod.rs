@@ -41,6 +41,9 @@ mod health;
 pub(crate) mod info;
 mod lazy_io;
 mod methods;
+pub(crate) mod plain;
+#[cfg(test)]
+mod port_test;
 mod status;
 mod web;
 

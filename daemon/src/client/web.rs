@@ -11,10 +11,9 @@ use actix_service::boxed::{self, BoxService};
 use actix_service::{ServiceFactory, fn_factory, map_config};
 use actix_web::body::BoxBody;
 use actix_web::dev::{AppConfig, ServiceRequest, ServiceResponse};
-use actix_web::http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use actix_web::http::{KeepAlive, StatusCode};
+use actix_web::http::KeepAlive;
 use actix_web::middleware::{Next, from_fn};
-use actix_web::{App, Error, HttpRequest, HttpResponse, web};
+use actix_web::{App, Error, HttpRequest, web};
 
 use super::access::{self, Access};
 use super::api::Api;
@@ -22,6 +21,7 @@ use super::conn::Conn;
 use super::gateway::Gateway;
 use super::health::{self, Probes};
 use super::info;
+use super::plain::not_found;
 
 /// The application, shared by the worker's connections of either version of HTTP.
 pub(super) type WebService = Rc<BoxService<actix_http::Request, ServiceResponse<BoxBody>, Error>>;
@@ -112,26 +112,4 @@ pub(super) async fn http1(
         })
         .h1(fn_factory(move || ready(Ok::<_, ()>(web.clone()))));
     Ok(boxed::service(factory.new_service(()).await?))
-}
-
-/// An error as plain text, in the form of Go's HTTP library.
-pub(super) fn plain_error(status: StatusCode, text: &str) -> HttpResponse {
-    HttpResponse::build(status)
-        .insert_header((CONTENT_TYPE, "text/plain; charset=utf-8"))
-        .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .body(format!("{text}\n"))
-}
-
-/// The answer for a method that a page does not serve.
-pub(super) fn method_not_allowed() -> HttpResponse {
-    let mut response = plain_error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
-    response.headers_mut().insert(
-        actix_web::http::header::ALLOW,
-        actix_web::http::header::HeaderValue::from_static("GET"),
-    );
-    response
-}
-
-fn not_found() -> HttpResponse {
-    plain_error(StatusCode::NOT_FOUND, "404 page not found")
 }

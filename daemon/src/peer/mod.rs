@@ -1,0 +1,218 @@
+//! The peer port: what members ask of one another over HTTP/1.1.
+//!
+//! ```text
+//! accept (actix-web) -+- GET /version -> the versions that this member speaks
+//!                     +- GET /members -> the current configuration
+//!                     +- else         -> 404
+//! ```
+//!
+//! It owns nothing and waits for nobody: both answers are published facts. It fails with the
+//! process.
+
+use std::io;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use actix_server::{Server, ServerHandle};
+use actix_web::http::Method;
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use althing_actors::node::{Handles, MemberStatus};
+use althing_api::id::ClusterId;
+use serde::Serialize;
+
+use crate::client::info::version_body;
+use crate::client::plain::{method_not_allowed, not_found};
+
+/// One thread answers: nothing here is asked often.
+const WORKERS: usize = 1;
+
+/// The facts that the peer port tells. The port is generic over them, so that it is tested without
+/// a node.
+pub trait Membership: Clone + Send + 'static {
+    /// The cluster that this member belongs to.
+    fn cluster_id(&self) -> ClusterId;
+    /// The members of the current configuration.
+    fn members(&self) -> Vec<MemberStatus>;
+    /// The cluster version, once decided.
+    fn cluster_version(&self) -> Option<String>;
+}
+
+impl Membership for Handles {
+    fn cluster_id(&self) -> ClusterId {
+        self.status().cluster_id
+    }
+
+    fn members(&self) -> Vec<MemberStatus> {
+        self.status().members
+    }
+
+    fn cluster_version(&self) -> Option<String> {
+        self.store().cluster_version()
+    }
+}
+
+/// A member as etcd's peers write it: what is empty is left out.
+#[derive(Serialize)]
+struct MemberJson {
+    id: u64,
+    #[serde(rename = "peerURLs")]
+    peer_urls: Vec<String>,
+    #[serde(rename = "isLearner", skip_serializing_if = "std::ops::Not::not")]
+    is_learner: bool,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    name: String,
+    #[serde(rename = "clientURLs", skip_serializing_if = "Vec::is_empty")]
+    client_urls: Vec<String>,
+}
+
+/// Serves the peer port on `listeners`. To be called inside an actix system; the server is a future
+/// that ends when the handle stopped it. Errors: a listener that can not be used.
+pub fn serve<M: Membership>(
+    membership: M,
+    listeners: Vec<TcpListener>,
+    shutdown_timeout: Duration,
+) -> io::Result<(Server, ServerHandle)> {
+    let mut server = HttpServer::new(move || {
+        let (versions, members) = (membership.clone(), membership.clone());
+        App::new()
+            .route(
+                "/version",
+                web::to(move |request: HttpRequest| {
+                    let body = get(&request, || {
+                        version_body(versions.cluster_version().as_deref())
+                    });
+                    std::future::ready(body)
+                }),
+            )
+            .route(
+                "/members",
+                web::to(move |request: HttpRequest| {
+                    std::future::ready(get(&request, || members_body(&members)))
+                }),
+            )
+            .default_service(web::to(|| std::future::ready(not_found())))
+    })
+    .workers(WORKERS)
+    .shutdown_timeout(shutdown_timeout.as_secs())
+    .disable_signals();
+    for listener in listeners {
+        server = server.listen(listener)?;
+    }
+    let server = server.run();
+    let handle = server.handle();
+    Ok((server, handle))
+}
+
+fn get(request: &HttpRequest, answer: impl FnOnce() -> HttpResponse) -> HttpResponse {
+    match *request.method() {
+        Method::GET => answer(),
+        _ => method_not_allowed(),
+    }
+}
+
+fn members_body(membership: &impl Membership) -> HttpResponse {
+    let mut members: Vec<_> = membership
+        .members()
+        .into_iter()
+        .map(|member| MemberJson {
+            id: member.id.0,
+            peer_urls: member.peer_urls,
+            is_learner: member.is_learner,
+            name: member.name,
+            client_urls: member.client_urls,
+        })
+        .collect();
+    members.sort_by_key(|member| member.id);
+    HttpResponse::Ok()
+        .insert_header(("X-Etcd-Cluster-ID", membership.cluster_id().to_string()))
+        .json(members)
+}
+
+#[cfg(test)]
+mod tests {
+    use althing_api::id::MemberId;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[derive(Clone)]
+    struct Two;
+
+    impl Membership for Two {
+        fn cluster_id(&self) -> ClusterId {
+            ClusterId(0xc1)
+        }
+
+        fn members(&self) -> Vec<MemberStatus> {
+            let started = MemberStatus {
+                id: MemberId(u64::MAX),
+                name: "a".to_string(),
+                peer_urls: vec!["http://a:2380".to_string()],
+                client_urls: vec!["http://a:2379".to_string()],
+                is_learner: false,
+            };
+            let learner = MemberStatus {
+                id: MemberId(1),
+                peer_urls: vec!["http://b:2380".to_string()],
+                is_learner: true,
+                ..MemberStatus::default()
+            };
+            vec![started, learner]
+        }
+
+        fn cluster_version(&self) -> Option<String> {
+            None
+        }
+    }
+
+    async fn ask(address: std::net::SocketAddr, request: &str) -> String {
+        let mut io = TcpStream::connect(address).await.unwrap();
+        let request = format!("{request} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        io.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        io.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[test]
+    fn a_peer_learns_the_members_and_versions_and_nothing_else() {
+        actix_rt::System::new().block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let (server, handle) = serve(Two, vec![listener], Duration::from_secs(1)).unwrap();
+            let server = actix_rt::spawn(server);
+
+            let answer = ask(address, "GET /members").await;
+            assert!(
+                answer.to_lowercase().contains("x-etcd-cluster-id: c1\r\n"),
+                "{answer}"
+            );
+            let body = answer.split("\r\n\r\n").nth(1).unwrap();
+            let expected = concat!(
+                r#"[{"id":1,"peerURLs":["http://b:2380"],"isLearner":true},"#,
+                r#"{"id":18446744073709551615,"peerURLs":["http://a:2380"],"name":"a","#,
+                r#""clientURLs":["http://a:2379"]}]"#
+            );
+            assert_eq!(body, expected);
+            let answer = ask(address, "GET /version").await;
+            assert!(
+                answer.contains(r#""etcdcluster":"not_decided""#),
+                "{answer}"
+            );
+            assert!(
+                ask(address, "POST /members")
+                    .await
+                    .starts_with("HTTP/1.1 405")
+            );
+            assert!(
+                ask(address, "GET /metrics")
+                    .await
+                    .starts_with("HTTP/1.1 404")
+            );
+
+            handle.stop(true).await;
+            server.await.unwrap().unwrap();
+        });
+    }
+}

@@ -13,7 +13,7 @@ use super::guard::{Call, Learner};
 use super::range_stream::{self, Chunks};
 use super::read_budget::ReadPermit;
 use super::{Rpc, check, status};
-use crate::metrics::{self, RequestKind};
+use crate::metrics::RequestKind;
 
 /// A learner answers only ranges that accept old data.
 fn learner(serializable: bool) -> Learner {
@@ -72,14 +72,12 @@ impl Kv for Rpc {
         self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
         let request = request.into_inner();
         check::put(&request).map_err(status::of)?;
-        let put_bytes = metrics::put_bytes(&request);
         let request = command::Request::Put(request);
         let (answer, revision) = self.propose(RequestKind::Put, request).await?;
         let apply::Response::Put(mut answer) = answer else {
             unreachable!("the state machine answers a put with a put's answer");
         };
         self.complete(&mut answer.header, revision);
-        self.state.metrics.count_put(put_bytes);
         Ok(Response::new(answer))
     }
 
@@ -96,7 +94,6 @@ impl Kv for Rpc {
             unreachable!("the state machine answers a deletion with a deletion's answer");
         };
         self.complete(&mut answer.header, revision);
-        self.state.metrics.count_delete();
         Ok(Response::new(answer))
     }
 
@@ -116,7 +113,7 @@ impl Kv for Rpc {
             unreachable!("the state machine answers a txn with a txn's answer");
         };
         self.complete(&mut answer.header, revision);
-        self.state.metrics.count_txn(&answer);
+        self.state.metrics.count_ranges(&answer);
         Ok(Response::new(answer))
     }
 
@@ -165,7 +162,7 @@ impl Rpc {
         let revision = view.revision();
         let (mut answer, permit) = self.read_txn(view, request).await?;
         self.complete(&mut answer.header, revision);
-        self.state.metrics.count_txn(&answer);
+        self.state.metrics.count_ranges(&answer);
         Ok(respond(answer, permit))
     }
 }

@@ -13,7 +13,6 @@ use tonic::{Request, Response, Status};
 use super::guard::{Call, Learner};
 use super::read::finished;
 use super::{Rpc, status, unsupported};
-use crate::metrics::QUOTA_BYTES;
 
 #[tonic::async_trait]
 impl Maintenance for Rpc {
@@ -30,6 +29,7 @@ impl Maintenance for Rpc {
         self.admit(request.metadata(), Call::Unary, Learner::Answers)?;
         let store = self.handles.store();
         let mut answer = status_of(self.handles.status(), store.sizes());
+        answer.db_size_quota = self.limits.quota_bytes;
         self.complete(&mut answer.header, store.revisions().current);
         Ok(Response::new(answer))
     }
@@ -90,7 +90,7 @@ impl Maintenance for Rpc {
     }
 }
 
-/// The state of a member, without its header.
+/// The state of a member, without its header and its quota.
 fn status_of(node: NodeStatus, sizes: Sizes) -> StatusResponse {
     let mut errors = Vec::new();
     if node.leader == MemberId::default() {
@@ -109,7 +109,7 @@ fn status_of(node: NodeStatus, sizes: Sizes) -> StatusResponse {
         is_learner: node.is_learner,
         // The layout of the store that clients may rely on is that of the cluster version.
         storage_version: ETCD_CLUSTER_VERSION.to_owned(),
-        db_size_quota: QUOTA_BYTES,
+        db_size_quota: 0,
         downgrade_info: Some(DowngradeInfo::default()),
     }
 }

@@ -78,6 +78,8 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// Bytes that all running range reads may hold together; more is refused.
     pub read_bytes_max: usize,
+    /// The quota of the store that Status reports, in bytes; negative: none.
+    pub quota_bytes: i64,
 }
 
 impl Rpc {
@@ -136,8 +138,7 @@ impl Rpc {
         let outcome = tokio::time::timeout(self.limits.request_timeout, read_index)
             .await
             .unwrap_or(Err(Error::Timeout));
-        let metrics = &self.state.metrics;
-        metrics.observe_read_index(start.elapsed(), outcome.is_ok());
+        self.state.metrics.observe_read_index(start.elapsed());
         outcome.map_err(status::of)
     }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use althing_api::error::Error;
 use althing_api::etcdserverpb::response_op::Response as Op;
-use althing_api::etcdserverpb::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
+use althing_api::etcdserverpb::{
+    RangeRequest, RangeResponse, ResponseHeader, TxnRequest, TxnResponse,
+};
 use althing_api::mvccpb::KeyValue;
 use althing_storage::apply;
 use althing_storage::store::ReadView;
@@ -49,7 +51,7 @@ fn plan(request: &RangeRequest, current: i64) -> Plan {
 }
 
 impl Rpc {
-    /// Reads a range without its header.
+    /// Reads a range; its header holds only the revision.
     pub(super) async fn read_range(
         &self,
         view: ReadView,
@@ -67,33 +69,51 @@ impl Rpc {
                 return self.counted(response);
             }
             if is_natural(&request) {
-                return self.read_slices(&view, &request).await;
+                if let Some(read) = self.read_slices(&view, &request).await? {
+                    return Ok(read);
+                }
+                // Who asks for the present is never told that it has been compacted.
+                return self
+                    .read_blocking(self.handles.store().read(), request)
+                    .await;
             }
         }
         self.read_blocking(view, request).await
     }
 
-    /// Collects a long range in key order, slice by slice.
+    /// Collects a long range of the present in key order, slice by slice. `None`: a compaction
+    /// came between two slices.
     async fn read_slices(
         &self,
         view: &ReadView,
         request: &RangeRequest,
-    ) -> Result<Read<RangeResponse>, Status> {
+    ) -> Result<Option<Read<RangeResponse>>, Status> {
         let mut scan = view.scan(request).map_err(status::of)?;
         let mut permit = self.state.budget.reserve(0)?;
-        let mut response = RangeResponse::default();
+        let mut kvs = Vec::new();
         loop {
-            let slice = scan.next_chunk(SLICE_KEYS).map_err(status::of)?;
+            let slice = match scan.next_chunk(SLICE_KEYS) {
+                Err(Error::Compacted) => return Ok(None),
+                slice => slice.map_err(status::of)?,
+            };
             if slice.is_empty() {
                 break;
             }
             permit.grow(bytes_of(&slice))?;
-            response.kvs.extend(slice);
+            kvs.extend(slice);
             tokio::task::yield_now().await;
         }
-        response.count = scan.count();
-        response.more = scan.more();
-        Ok((response, Some(Arc::new(permit))))
+        let revision = view.revision();
+        let response = RangeResponse {
+            header: Some(ResponseHeader {
+                revision,
+                ..Default::default()
+            }),
+            kvs,
+            more: scan.more(),
+            count: scan.count(),
+        };
+        Ok(Some((response, Some(Arc::new(permit)))))
     }
 
     /// Reads a range that must be seen whole before its first key is known.

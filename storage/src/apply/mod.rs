@@ -1,10 +1,23 @@
 //! The state machine: what a command does to the store. Pure and total.
-use crate::store::{ReadView, WriteTxn};
+//!
+//! A command is decoded from the log, so it was accepted once; what the endpoints refuse (empty
+//! keys, too many ops, duplicate keys) is not checked again, and does no harm if it comes. All
+//! checks of a command run before its first change, so a refusal changes nothing. Damage on the
+//! disk is no refusal: members would disagree. Then this panics, and the node halts.
+
+mod delete;
+mod put;
+mod txn;
+
 use althing_api::commandpb::Command;
+use althing_api::commandpb::command::Request;
 use althing_api::error::Error;
 use althing_api::etcdserverpb::{
-    CompactionResponse, DeleteRangeResponse, PutResponse, TxnRequest, TxnResponse,
+    CompactionRequest, CompactionResponse, DeleteRangeResponse, PutResponse, ResponseHeader,
+    TxnRequest, TxnResponse,
 };
+
+use crate::store::{Keyspace, MemberRecord, ReadView, WriteTxn};
 
 /// The answer to a command. Headers carry only the revision; the endpoint fills the rest.
 #[derive(Clone, Debug)]
@@ -18,12 +31,57 @@ pub enum Response {
     Done,
 }
 
-/// Applies `command`. A refusal changes nothing. Never panics on any command that decodes.
-pub fn apply(_txn: &mut WriteTxn, _command: Command) -> Result<Response, Error> {
-    todo!()
+/// Applies `command`. A refusal changes nothing. Never panics on any command that decodes; panics
+/// when the store's file is damaged.
+pub fn apply(txn: &mut WriteTxn, command: Command) -> Result<Response, Error> {
+    let Some(request) = command.request else {
+        return Ok(Response::Done);
+    };
+    match request {
+        Request::Put(request) => {
+            put::check(txn, &request)?;
+            Ok(Response::Put(put::put(txn, &request)))
+        }
+        Request::DeleteRange(request) => {
+            Ok(Response::DeleteRange(delete::delete_range(txn, &request)))
+        }
+        Request::Txn(request) => txn::apply(txn, &request).map(Response::Txn),
+        Request::Compaction(request) => compact(txn, &request).map(Response::Compaction),
+        Request::PublishMember(member) => {
+            txn.publish_member(MemberRecord::from(member));
+            Ok(Response::Done)
+        }
+        Request::SetClusterVersion(request) => {
+            txn.set_cluster_version(request.version);
+            Ok(Response::Done)
+        }
+    }
 }
 
-/// Evaluates a txn that only reads. Same rules as `apply`, on a view.
-pub fn read_txn(_view: &ReadView, _request: &TxnRequest) -> Result<TxnResponse, Error> {
-    todo!()
+/// Evaluates a txn that only reads. Same rules as `apply`, on a view. An op that writes is refused
+/// with `NotCapable`; the caller sends such a txn through the log. Errors: `FutureRevision`,
+/// `Compacted`, and those of [`ReadView::range`].
+pub fn read_txn(view: &ReadView, request: &TxnRequest) -> Result<TxnResponse, Error> {
+    txn::read(view, request)
+}
+
+fn compact(txn: &mut WriteTxn, request: &CompactionRequest) -> Result<CompactionResponse, Error> {
+    txn.compact(request.revision)?;
+    Ok(CompactionResponse {
+        header: header(txn.revision()),
+    })
+}
+
+/// A header that holds only the revision.
+fn header(revision: i64) -> Option<ResponseHeader> {
+    Some(ResponseHeader {
+        revision,
+        ..ResponseHeader::default()
+    })
+}
+
+/// The result of reading the store while applying. A committed entry cannot be refused because one
+/// member's disk failed.
+fn readable<T>(result: Result<T, Error>) -> T {
+    result.unwrap_or_else(|error| panic!("the store cannot be read while applying: {error}"))
 }

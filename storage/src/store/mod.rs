@@ -1,11 +1,64 @@
-//! The MVCC store.
+//! The MVCC store: an index of all keys in memory over a redb file, written behind.
+//!
+//! ```text
+//!  Applier: WriteTxn --commit--> index + pending --checkpoint (StoreWriter)--> redb
+//!  readers: ReadView ----------> index, then pending, then redb
+//! ```
+//!
+//! A change is in the index first, then, with its entry's id, in `pending`, then visible: the
+//! published revision moves and new views see it whole. Views read at their own revision, so a
+//! half-applied entry is never seen. A checkpoint moves whole entries from `pending` into redb, in
+//! one transaction with the applied id; the log replays what redb lacks.
+//!
+//! It owns the redb file; nobody else opens it. Three parties call it: the Applier (one at a time)
+//! changes, the StoreWriter checkpoints and compacts, everybody reads. Nobody waits for redb except
+//! a reader of a record that is neither inline nor pending.
+//!
+//! Failures: a full disk fails a checkpoint with `NoSpace`, loses nothing, and the next one tries
+//! again. Damage found by a reader is remembered: the reader gets `Corrupt`, and the next
+//! checkpoint fails with the damage's text, which halts the node. The Applier panics on damage,
+//! because it cannot refuse a committed entry.
+
+mod checkpoint;
+mod compaction;
+mod disk;
+mod error;
+mod hash;
+mod history;
+mod index;
+mod medium;
+mod open;
+mod ordered;
+mod pending;
+mod read;
+mod record;
+mod scan;
+mod schema;
+mod write;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+
+pub use error::StoreOpenError;
+pub use medium::Medium;
+pub use read::ReadView;
+pub(crate) use read::{Keyspace, range, read_range};
+pub use scan::RangeScan;
+pub use write::{Committed, WriteTxn};
+
+use compaction::Writer;
+use disk::Disk;
+use error::DiskError;
+use index::Index;
+use medium::FileMedium;
+use pending::{Pending, SideChanges};
+
 use crate::entry::LogId;
 use crate::error::OpenError;
-use althing_api::error::Error;
-use althing_api::etcdserverpb::{RangeRequest, RangeResponse};
-use althing_api::mvccpb::{Event, KeyValue};
-use bytes::Bytes;
-use std::path::Path;
 
 /// Limits of a store.
 #[derive(Clone, Debug)]
@@ -20,7 +73,42 @@ pub struct StoreSettings {
 
 /// The store: an in-memory index over a redb file. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Store {}
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+/// What all clones share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    index: Index,
+    pending: RwLock<Pending>,
+    published: RwLock<Published>,
+    disk: Disk,
+    /// Held by the one call that writes redb.
+    writer: Mutex<Writer>,
+    /// What redb durably holds.
+    durable: RwLock<Applied>,
+    pending_bytes_max: usize,
+    /// About the bytes of live rows in the file.
+    used_bytes: AtomicU64,
+    /// The first damage a reader met.
+    fault: OnceLock<String>,
+}
+
+/// What is visible. `compacted <= current`.
+#[derive(Debug)]
+struct Published {
+    current: i64,
+    /// -1: never.
+    compacted: i64,
+    applied: Applied,
+    members: Vec<MemberRecord>,
+    cluster_version: Option<String>,
+    /// Held by the views opened since the last compaction.
+    pin: Arc<()>,
+    /// Of views opened before; the writer takes them over.
+    older_views: Vec<Weak<()>>,
+}
 
 /// How far the store is. `compacted` is 0 when nothing was compacted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,80 +165,12 @@ pub enum CheckpointError {
     Failed(String),
 }
 
-impl Store {
-    /// Opens or creates the store's file and rebuilds the index.
-    pub fn open(_path: &Path, _settings: StoreSettings) -> Result<Store, OpenError> {
-        todo!()
-    }
-    /// A view of the current state, pinned at the current revision. Cheap: no I/O, no copy.
-    pub fn read(&self) -> ReadView {
-        todo!()
-    }
-    /// Current and compacted revision.
-    pub fn revisions(&self) -> Revisions {
-        todo!()
-    }
-    /// Applied log id and membership.
-    pub fn applied(&self) -> Applied {
-        todo!()
-    }
-    /// What redb durably holds.
-    pub fn durable(&self) -> Option<LogId> {
-        todo!()
-    }
-    /// Members that published themselves, by id.
-    pub fn members(&self) -> Vec<MemberRecord> {
-        todo!()
-    }
-    /// The cluster version set through the log, if any.
-    pub fn cluster_version(&self) -> Option<String> {
-        todo!()
-    }
-    /// Starts applying one entry. Only the Applier calls it; one at a time.
-    pub fn begin(&self) -> WriteTxn {
-        todo!()
-    }
-    /// Blank entries move only the applied id.
-    pub fn apply_blank(&self, _id: LogId) {
-        todo!()
-    }
-    /// Records a membership entry.
-    pub fn apply_membership(&self, _id: LogId, _payload: Bytes) {
-        todo!()
-    }
-    /// Whether pending is above its bound; the Applier then waits for a checkpoint.
-    pub fn is_backlogged(&self) -> bool {
-        todo!()
-    }
-    /// Commits pending changes of entries with index <= `flushed` to redb, at most about `max_records`.
-    /// Only the StoreWriter calls it.
-    pub fn checkpoint(
-        &self,
-        _flushed: u64,
-        _max_records: usize,
-    ) -> Result<Checkpoint, CheckpointError> {
-        todo!()
-    }
-    /// One window of physical compaction. Returns the compacted revision that is now physically
-    /// finished once nothing is left, else None.
-    pub fn compact_step(&self, _max_revisions: usize) -> Result<CompactStep, CheckpointError> {
-        todo!()
-    }
-    /// etcd's HashKV at `revision` (0 = current): `(hash, compact_revision, hash_revision)`.
-    pub fn hash_kv(&self, _revision: i64) -> Result<HashKv, Error> {
-        todo!()
-    }
-    /// A CRC-32C over everything the store holds.
-    pub fn hash(&self) -> Result<u32, CheckpointError> {
-        todo!()
-    }
-    /// File sizes.
-    pub fn sizes(&self) -> Sizes {
-        todo!()
-    }
-    /// Number of live keys.
-    pub fn key_count(&self) -> u64 {
-        todo!()
+impl From<DiskError> for CheckpointError {
+    fn from(error: DiskError) -> CheckpointError {
+        match error {
+            DiskError::NoSpace => CheckpointError::NoSpace,
+            error => CheckpointError::Failed(error.to_string()),
+        }
     }
 }
 
@@ -168,65 +188,108 @@ pub enum CompactStep {
 #[allow(missing_docs)]
 pub struct HashKv {
     pub hash: u32,
+    /// -1: never compacted.
     pub compact_revision: i64,
     pub hash_revision: i64,
 }
 
-/// A consistent view of the keys at its revision. `Send + Sync + Clone`, readable from any thread.
-#[derive(Clone, Debug)]
-pub struct ReadView {}
+impl Store {
+    /// Opens or creates the store's file and rebuilds the index. Errors name the file and what to
+    /// do: an I/O error, damage, a foreign file, or a newer format.
+    pub fn open(path: &Path, settings: StoreSettings) -> Result<Store, OpenError> {
+        Store::open_on(Arc::new(FileMedium(path.to_path_buf())), settings)
+    }
 
-impl ReadView {
-    /// The revision it is pinned at.
-    pub fn revision(&self) -> i64 {
-        todo!()
+    /// As [`Store::open`], on any medium.
+    pub fn open_on(medium: Arc<dyn Medium>, settings: StoreSettings) -> Result<Store, OpenError> {
+        let shared = open::open(medium, &settings)?;
+        Ok(Store {
+            shared: Arc::new(shared),
+        })
     }
-    /// etcd's Range without its header: selection, filters, sort, limit, count, more.
-    pub fn range(&self, _request: &RangeRequest) -> Result<RangeResponse, Error> {
-        todo!()
-    }
-    /// Starts a scan in key order for RangeStream (limit, keys_only, revision honoured).
-    pub fn scan(&self, _request: &RangeRequest) -> Result<RangeScan, Error> {
-        todo!()
-    }
-}
 
-/// A range read in pieces, in key order, at one revision.
-#[derive(Debug)]
-pub struct RangeScan {}
-
-impl RangeScan {
-    /// The next at most `max_keys` records; empty at the end.
-    pub fn next_chunk(&mut self, _max_keys: usize) -> Result<Vec<KeyValue>, Error> {
-        todo!()
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
-    /// The range's whole count.
-    pub fn count(&self) -> i64 {
-        todo!()
-    }
-    /// Whether the limit cut the range.
-    pub fn more(&self) -> bool {
-        todo!()
-    }
-}
 
-/// The changes of one entry: all visible at once at `commit`, under one new revision if any key changed.
-#[derive(Debug)]
-pub struct WriteTxn {}
-
-impl WriteTxn {
-    /// Publishes the changes with the entry's id. Returns the events made, in order (empty: no new
-    /// revision), and the revision after it.
-    pub fn commit(self, _id: LogId) -> Committed {
-        todo!()
+    /// A view of the current state, pinned at the current revision. Cheap: no I/O, no copy. Drop
+    /// it soon: physical compaction waits for older views.
+    pub fn read(&self) -> ReadView {
+        ReadView::open(self.shared.clone())
     }
-}
 
-/// What one applied entry changed.
-#[derive(Clone, Debug, Default)]
-pub struct Committed {
-    /// The store's revision after the entry.
-    pub revision: i64,
-    /// Its events, in order.
-    pub events: Vec<Event>,
+    /// Current and compacted revision.
+    pub fn revisions(&self) -> Revisions {
+        let published = self.shared.published.read();
+        Revisions {
+            current: published.current,
+            compacted: published.compacted.max(0),
+        }
+    }
+
+    /// Applied log id and membership.
+    pub fn applied(&self) -> Applied {
+        self.shared.published.read().applied.clone()
+    }
+
+    /// What redb durably holds.
+    pub fn durable(&self) -> Option<LogId> {
+        self.shared.durable.read().log_id
+    }
+
+    /// The log position and membership of exactly the state that redb durably holds.
+    pub fn durable_mark(&self) -> Applied {
+        self.shared.durable.read().clone()
+    }
+
+    /// Members that published themselves, by id.
+    pub fn members(&self) -> Vec<MemberRecord> {
+        self.shared.published.read().members.clone()
+    }
+
+    /// The cluster version set through the log, if any.
+    pub fn cluster_version(&self) -> Option<String> {
+        self.shared.published.read().cluster_version.clone()
+    }
+
+    /// Starts applying one entry. Only the Applier calls it; one at a time. Dropped without
+    /// `commit`, it leaves no trace.
+    pub fn begin(&self) -> WriteTxn {
+        WriteTxn::begin(self.shared.clone())
+    }
+
+    /// Blank entries move only the applied id.
+    pub fn apply_blank(&self, id: LogId) {
+        let side = SideChanges::default();
+        self.shared.publish(id, Vec::new(), side);
+    }
+
+    /// Records a membership entry.
+    pub fn apply_membership(&self, id: LogId, payload: Bytes) {
+        let side = SideChanges {
+            membership: Some((id, payload)),
+            ..SideChanges::default()
+        };
+        self.shared.publish(id, Vec::new(), side);
+    }
+
+    /// Whether pending is above its bound; the Applier then waits for a checkpoint.
+    pub fn is_backlogged(&self) -> bool {
+        self.shared.pending.read().bytes() > self.shared.pending_bytes_max
+    }
+
+    /// File sizes. `in_use` is what live rows take, without redb's own pages.
+    pub fn sizes(&self) -> Sizes {
+        let allocated = self.shared.disk.medium().allocated_bytes().unwrap_or(0);
+        let in_use = self.shared.used_bytes.load(Ordering::Relaxed);
+        Sizes {
+            allocated,
+            in_use: in_use.min(allocated),
+        }
+    }
+
+    /// Number of live keys, an uncommitted entry's changes included.
+    pub fn key_count(&self) -> u64 {
+        self.shared.index.live()
+    }
 }

@@ -20,6 +20,15 @@ pub(super) struct Marks {
 }
 
 impl Marks {
+    /// Nothing behind the log's last entry is committed, as far as this log knows.
+    pub(super) fn lower_committed(&mut self, last: Option<LogId>) {
+        if let Some(committed) = self.committed
+            && last.is_none_or(|last| last.index < committed.index)
+        {
+            self.committed = last;
+        }
+    }
+
     fn records(&self) -> impl Iterator<Item = Record<'static>> {
         let vote = self.vote.map(Record::Vote);
         let purged = self.purged.map(Record::Purged);

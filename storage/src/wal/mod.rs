@@ -260,6 +260,7 @@ impl Wal {
         self.put(&Record::Truncate(last), 0);
         self.truncations += 1;
         self.span.truncate_after(last);
+        self.marks.lower_committed(self.span.last);
         let last = self.span.last.map(|id| id.index);
         self.batch.lower_highest(last);
         self.segments

@@ -66,21 +66,17 @@ pub(super) fn recover(
         }
     }
     let Replay {
-        marks,
+        mut marks,
         span,
         located,
         located_first,
         segments,
         ..
     } = replay;
-    let committed = match (marks.committed, span.last) {
-        (Some(committed), Some(last)) if committed.index > last.index => Some(last),
-        (committed, _) => committed,
-    };
-    let marks = Marks { committed, ..marks };
+    marks.lower_committed(span.last);
     let recovery = Recovery {
         vote: marks.vote,
-        committed,
+        committed: marks.committed,
         purged: span.purged,
         last: span.last,
         repaired,
@@ -349,6 +345,7 @@ impl Replay {
             Record::Committed(id) => self.marks.committed = Some(id),
             Record::Truncate(last) => {
                 self.span.truncate_after(last);
+                self.marks.lower_committed(self.span.last);
                 self.absent = self.absent.min(self.span.last.map(|id| id.index));
                 let keep = self.span.next_index().saturating_sub(self.located_first);
                 self.located

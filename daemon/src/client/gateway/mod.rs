@@ -122,3 +122,12 @@ fn deadline_of(headers: &HeaderMap) -> Result<Option<Instant>, Status> {
         ))),
     }
 }
+
+/// The paths of all routes.
+#[cfg(test)]
+pub(super) fn paths() -> Vec<&'static str> {
+    let methods = Methods::register(&prometheus::Registry::new()).unwrap();
+    routes::table::<crate::rpc::Rpc>(&methods)
+        .into_keys()
+        .collect()
+}

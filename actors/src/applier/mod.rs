@@ -1,0 +1,165 @@
+//! Applier: applies committed entries to the store in memory and answers those who wait for them.
+//!
+//! ```text
+//!  idle ──Apply──► entry by entry: decode, change the store, answer ──► idle
+//!                    └── store backlogged ──► blocks until StoreWriter has caught up
+//! ```
+//! Owns: the right to change the store's memory; it is the only one that does.
+//! Waits for: a checkpoint, when 64 MB are pending (its thread blocks; raft's does not).
+//! Fails: an entry that does not decode, or a death, halts the node; the log replays at start.
+
+mod backlog;
+mod message;
+
+use std::io;
+use std::sync::Arc;
+
+use actix::{Actor, Context, Handler, Recipient};
+use althing_api::commandpb::Command;
+use althing_api::mvccpb::event::EventType;
+use althing_storage::apply::{Response, apply};
+use althing_storage::entry::{Entry, EntryKind};
+use althing_storage::store::{Committed, Store};
+use prost::Message as _;
+
+pub(crate) use self::backlog::Backlog;
+pub(crate) use self::message::Apply;
+pub use self::message::Outcome;
+use crate::metrics::Metrics;
+use crate::progress::Progress;
+use crate::store_writer::Pending;
+use crate::supervisor::DeathWatch;
+
+/// Entries after which StoreWriter is told that there is work, ahead of its own tick.
+const HINT_ENTRIES: usize = 2_000;
+
+/// What the Applier shares with the rest of the node.
+pub(crate) struct ApplierSetup {
+    pub(crate) store: Store,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) backlog: Arc<Backlog>,
+    pub(crate) store_writer: Recipient<Pending>,
+    pub(crate) metrics: Metrics,
+    pub(crate) watch: DeathWatch,
+}
+
+/// The actor.
+pub(crate) struct Applier {
+    store: Store,
+    progress: Arc<Progress>,
+    backlog: Arc<Backlog>,
+    store_writer: Recipient<Pending>,
+    metrics: Metrics,
+    /// Entries applied since StoreWriter was told last.
+    since_hint: usize,
+    _watch: DeathWatch,
+}
+
+/// Changes of one batch, counted here and added to the metrics once.
+#[derive(Debug, Default)]
+struct Tally {
+    puts: u64,
+    deletes: u64,
+    txns: u64,
+}
+
+impl Tally {
+    fn add(&mut self, committed: &Committed) {
+        let deleted = committed.events.iter().filter(|event| event.r#type() == EventType::Delete);
+        let deleted = deleted.count() as u64;
+        self.deletes += deleted;
+        self.puts += committed.events.len() as u64 - deleted;
+        self.txns += u64::from(!committed.events.is_empty());
+    }
+}
+
+impl Applier {
+    pub(crate) fn new(setup: ApplierSetup) -> Applier {
+        Applier {
+            store: setup.store,
+            progress: setup.progress,
+            backlog: setup.backlog,
+            store_writer: setup.store_writer,
+            metrics: setup.metrics,
+            since_hint: 0,
+            _watch: setup.watch,
+        }
+    }
+
+    /// Applies one entry; `None` for entries that carry no command.
+    fn apply(&mut self, entry: Entry, tally: &mut Tally) -> io::Result<Option<Outcome>> {
+        match entry.kind {
+            EntryKind::Blank => self.store.apply_blank(entry.id),
+            EntryKind::Membership => self.store.apply_membership(entry.id, entry.payload),
+            EntryKind::Command => {
+                let command = Command::decode(entry.payload).map_err(|error| {
+                    let (term, index) = (entry.id.term, entry.id.index);
+                    let text = format!("entry {index} of term {term} does not decode: {error}");
+                    io::Error::new(io::ErrorKind::InvalidData, text)
+                })?;
+                let mut txn = self.store.begin();
+                let response = apply(&mut txn, command);
+                // A refusal has changed nothing, so its commit moves only the applied id.
+                let committed = txn.commit(entry.id);
+                tally.add(&committed);
+                return Ok(Some(Outcome {
+                    response,
+                    revision: committed.revision,
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn wait_for_the_store(&mut self) -> io::Result<()> {
+        if !self.store.is_backlogged() {
+            return Ok(());
+        }
+        self.store_writer.do_send(Pending);
+        if self.backlog.wait_while(|| self.store.is_backlogged()) {
+            Ok(())
+        } else {
+            Err(io::Error::other("the node stops"))
+        }
+    }
+
+    fn hint(&mut self, applied: usize, compacted: bool) {
+        self.since_hint += applied;
+        if compacted || self.since_hint >= HINT_ENTRIES {
+            self.since_hint = 0;
+            self.store_writer.do_send(Pending);
+        }
+    }
+}
+
+impl Actor for Applier {
+    type Context = Context<Self>;
+}
+
+impl Handler<Apply> for Applier {
+    type Result = io::Result<()>;
+
+    fn handle(&mut self, batch: Apply, _: &mut Context<Self>) -> io::Result<()> {
+        let count = batch.entries.len();
+        let mut tally = Tally::default();
+        let mut compacted = false;
+        for (entry, waiter) in batch.entries {
+            self.wait_for_the_store()?;
+            let index = entry.id.index;
+            let outcome = self.apply(entry, &mut tally)?;
+            // Before the answer: whoever has it must read what it says.
+            self.progress.apply(index);
+            let outcome = outcome.unwrap_or_else(|| Outcome {
+                response: Ok(Response::Done),
+                revision: self.store.revisions().current,
+            });
+            compacted |= matches!(outcome.response, Ok(Response::Compaction(_)));
+            if let Some(waiter) = waiter {
+                waiter.send(outcome);
+            }
+        }
+        self.metrics.applied(tally.puts, tally.deletes, tally.txns);
+        self.hint(count, compacted);
+        Ok(())
+    }
+}

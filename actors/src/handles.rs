@@ -1,0 +1,116 @@
+//! What front ends may ask of the node.
+
+use std::sync::Arc;
+
+use althing_api::commandpb::Command;
+use althing_api::error::Error;
+use althing_api::id::{ClusterId, MemberId};
+use althing_storage::entry::LogId;
+use althing_storage::apply::Response;
+use althing_storage::store::Store;
+use tokio::sync::watch;
+
+use crate::raft_node::{Picture, Proposer};
+use crate::status::NodeStatus;
+
+/// What front ends may ask of the node. Cheap to clone, usable from every thread.
+#[derive(Clone, Debug)]
+pub struct Handles(Arc<Shared>);
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) member_id: MemberId,
+    pub(crate) cluster_id: ClusterId,
+    pub(crate) proposer: Proposer,
+    pub(crate) picture: Arc<Picture>,
+    /// The revision below which everything is gone from disk.
+    pub(crate) compacted: Arc<watch::Sender<i64>>,
+}
+
+/// The outcome of a proposal that was committed and applied.
+#[derive(Debug)]
+pub struct Applied {
+    /// The state machine's answer, or its refusal.
+    pub response: Result<Response, Error>,
+    /// Where the command stands in the log.
+    pub log_id: LogId,
+    /// The store's revision after the command.
+    pub revision: i64,
+}
+
+impl Handles {
+    pub(crate) fn new(shared: Shared) -> Handles {
+        Handles(Arc::new(shared))
+    }
+
+    /// Proposes a command and waits until it is committed and applied here. The proposal goes on
+    /// even if the returned future is dropped, so that the caller may set a timeout. Errors:
+    /// `TooManyRequests`, `NoSpace`, `NoLeader`, `Stopped`, `TimeoutDueToLeaderFail` (outcome
+    /// unknown).
+    pub async fn propose(&self, command: Command) -> Result<Applied, Error> {
+        self.0.proposer.propose(command).await
+    }
+
+    /// Proposes what the member itself needs; a full disk does not stand in its way.
+    pub(crate) async fn propose_own(&self, command: Command) -> Result<Applied, Error> {
+        self.0.proposer.propose_ungated(&command).await
+    }
+
+    /// Returns once a read of the local store is linearizable. A sole voter answers at once.
+    /// Errors: `TooManyRequests`, `NoLeader`, `Stopped`, `Timeout`.
+    pub async fn read_index(&self) -> Result<(), Error> {
+        self.0.proposer.read_index().await
+    }
+
+    /// The store, for reads.
+    pub fn store(&self) -> &Store {
+        &self.0.proposer.store
+    }
+
+    /// The latest published status.
+    pub fn status(&self) -> NodeStatus {
+        let progress = &self.0.proposer.progress;
+        NodeStatus {
+            member_id: self.0.member_id,
+            cluster_id: self.0.cluster_id,
+            term: progress.term(),
+            leader: MemberId(progress.leader()),
+            committed_index: progress.committed(),
+            applied_index: progress.applied(),
+            is_learner: self.0.picture.is_learner(self.0.member_id.0),
+            members: self.0.picture.members(self.store().members()),
+        }
+    }
+
+    /// Current term without building a whole status; for response headers.
+    pub fn term(&self) -> u64 {
+        self.0.proposer.progress.term()
+    }
+
+    /// Current leader; zero when none is known.
+    pub fn leader(&self) -> MemberId {
+        MemberId(self.0.proposer.progress.leader())
+    }
+
+    /// Index of the last entry applied here; zero when none was.
+    pub fn applied_index(&self) -> u64 {
+        self.0.proposer.progress.applied()
+    }
+
+    /// Resolves when physical compaction of everything below `revision` is done. Errors: `Stopped`.
+    pub async fn compaction_finished(&self, revision: i64) -> Result<(), Error> {
+        let mut compacted = self.0.compacted.subscribe();
+        let stopped = self.0.proposer.proposals.closed();
+        tokio::select! {
+            finished = compacted.wait_for(|finished| *finished >= revision) => {
+                finished.map(drop).map_err(|_| Error::Stopped)
+            }
+            () = stopped => Err(Error::Stopped),
+        }
+    }
+
+    /// The registry where the actors register etcd's metrics.
+    pub fn metrics(&self) -> prometheus::Registry {
+        self.0.proposer.metrics.registry().clone()
+    }
+}

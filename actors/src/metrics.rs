@@ -1,0 +1,199 @@
+//! The actors' metrics under etcd's names. Counters of the hot path are plain atomics or are added
+//! once per batch; what can be read from published state is read when somebody scrapes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use althing_storage::store::Store;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{
+    Counter, Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Registry, exponential_buckets,
+};
+
+use crate::progress::Progress;
+use crate::reply::Admission;
+
+/// The handles that actors write to. Clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    wal_fsync: Histogram,
+    wal_bytes: Gauge,
+    backend_commit: Histogram,
+    proposals_failed: IntCounter,
+    read_indexes_failed: IntCounter,
+    puts: IntCounter,
+    deletes: IntCounter,
+    txns: IntCounter,
+}
+
+impl Metrics {
+    /// Registers everything the actors count themselves, in a registry of its own.
+    pub(crate) fn new() -> Metrics {
+        let registry = Registry::new();
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::new(name, help).expect("a fixed name that is valid");
+            register(&registry, counter.clone());
+            counter
+        };
+        let disk = |name: &str, help: &str| {
+            let buckets = exponential_buckets(0.001, 2.0, 14).expect("fixed numbers that are valid");
+            let options = HistogramOpts::new(name, help).buckets(buckets);
+            let histogram = Histogram::with_opts(options).expect("a fixed name that is valid");
+            register(&registry, histogram.clone());
+            histogram
+        };
+        let wal_bytes =
+            Gauge::new("etcd_disk_wal_write_bytes_total", "Total number of bytes written to the WAL.")
+                .expect("a fixed name that is valid");
+        register(&registry, wal_bytes.clone());
+        Metrics {
+            wal_fsync: disk(
+                "etcd_disk_wal_fsync_duration_seconds",
+                "Latency of a write and fsync of the WAL.",
+            ),
+            backend_commit: disk(
+                "etcd_disk_backend_commit_duration_seconds",
+                "Latency of a commit of the store's file.",
+            ),
+            proposals_failed: counter(
+                "etcd_server_proposals_failed_total",
+                "Number of proposals that failed.",
+            ),
+            read_indexes_failed: counter(
+                "etcd_server_read_indexes_failed_total",
+                "Number of linearizable reads whose round failed.",
+            ),
+            puts: counter("etcd_mvcc_put_total", "Number of keys put by this member."),
+            deletes: counter("etcd_mvcc_delete_total", "Number of keys deleted by this member."),
+            txns: counter("etcd_mvcc_txn_total", "Number of changes made by this member."),
+            wal_bytes,
+            registry,
+        }
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Adds what is read when somebody scrapes.
+    pub(crate) fn register(&self, collector: StateCollector) {
+        register(&self.registry, collector);
+    }
+
+    pub(crate) fn wal_flushed(&self, took: Duration, bytes: usize) {
+        self.wal_fsync.observe(took.as_secs_f64());
+        self.wal_bytes.add(bytes as f64);
+    }
+
+    pub(crate) fn checkpointed(&self, took: Duration) {
+        self.backend_commit.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn proposal_failed(&self) {
+        self.proposals_failed.inc();
+    }
+
+    pub(crate) fn read_index_failed(&self) {
+        self.read_indexes_failed.inc();
+    }
+
+    pub(crate) fn applied(&self, puts: u64, deletes: u64, txns: u64) {
+        self.puts.inc_by(puts);
+        self.deletes.inc_by(deletes);
+        self.txns.inc_by(txns);
+    }
+}
+
+fn register(registry: &Registry, collector: impl Collector + 'static) {
+    registry.register(Box::new(collector)).expect("each name is registered once per registry");
+}
+
+/// What is read when somebody scrapes.
+pub(crate) struct StateCollector {
+    pub(crate) me: u64,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) proposals: Arc<Admission>,
+    pub(crate) is_learner: Box<dyn Fn() -> bool + Send + std::marker::Sync>,
+    pub(crate) store: Store,
+}
+
+impl StateCollector {
+    fn gauges(&self) -> [(&'static str, &'static str, i64); 12] {
+        let leader = self.progress.leader();
+        let revisions = self.store.revisions();
+        let sizes = self.store.sizes();
+        [
+            ("etcd_server_has_leader", "Whether a leader is known.", i64::from(leader != 0)),
+            ("etcd_server_is_leader", "Whether this member leads.", i64::from(leader == self.me)),
+            (
+                "etcd_server_is_learner",
+                "Whether this member is a learner.",
+                i64::from((self.is_learner)()),
+            ),
+            (
+                "etcd_server_proposals_committed_total",
+                "The committed index.",
+                signed(self.progress.committed()),
+            ),
+            (
+                "etcd_server_proposals_applied_total",
+                "The applied index.",
+                signed(self.progress.applied()),
+            ),
+            (
+                "etcd_server_proposals_pending",
+                "Proposals under way.",
+                signed(self.proposals.under_way() as u64),
+            ),
+            (
+                "etcd_mvcc_db_total_size_in_bytes",
+                "Size of the store's file.",
+                signed(sizes.allocated),
+            ),
+            (
+                "etcd_mvcc_db_total_size_in_use_in_bytes",
+                "Bytes of the store's file that are in use.",
+                signed(sizes.in_use),
+            ),
+            ("etcd_debugging_mvcc_keys_total", "Number of keys.", signed(self.store.key_count())),
+            (
+                "etcd_debugging_mvcc_current_revision",
+                "The store's revision.",
+                revisions.current,
+            ),
+            (
+                "etcd_debugging_mvcc_compact_revision",
+                "The revision of the last compaction.",
+                revisions.compacted,
+            ),
+            ("etcd_server_snapshot_apply_in_progress_total", "Snapshots being taken over.", 0),
+        ]
+    }
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+impl Collector for StateCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        // Described by their first collection.
+        Vec::new()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut families = Vec::new();
+        for (name, help, value) in self.gauges() {
+            let gauge = IntGauge::new(name, help).expect("a fixed name that is valid");
+            gauge.set(value);
+            families.extend(gauge.collect());
+        }
+        let changes = Counter::new("etcd_server_leader_changes_seen_total", "Leader changes seen.")
+            .expect("a fixed name that is valid");
+        changes.inc_by(self.progress.leader_changes() as f64);
+        families.extend(changes.collect());
+        families
+    }
+}

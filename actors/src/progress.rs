@@ -1,0 +1,111 @@
+//! Where the log and the state machine are, readable from every thread without a message.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::watch;
+
+/// Published by the log store, the Applier and RaftNode; read by everybody.
+///
+/// Indexes are stored plus one, so that zero means "none": the first entry has index 0.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    committed_next: AtomicU64,
+    applied_next: watch::Sender<u64>,
+    term: AtomicU64,
+    leader: AtomicU64,
+    leader_changes: AtomicU64,
+}
+
+impl Default for Progress {
+    fn default() -> Progress {
+        Progress {
+            committed_next: AtomicU64::new(0),
+            applied_next: watch::Sender::new(0),
+            term: AtomicU64::new(0),
+            leader: AtomicU64::new(0),
+            leader_changes: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Progress {
+    pub(crate) fn commit(&self, index: u64) {
+        self.committed_next.fetch_max(index + 1, Ordering::Relaxed);
+    }
+
+    /// Everything up to `index` is visible in the store.
+    pub(crate) fn apply(&self, index: u64) {
+        self.applied_next.send_if_modified(|next| {
+            let advanced = index + 1 > *next;
+            *next = (*next).max(index + 1);
+            advanced
+        });
+    }
+
+    /// Notes term and leader (0: none known). Returns whether the leader is another one.
+    pub(crate) fn lead(&self, term: u64, leader: u64) -> bool {
+        self.term.store(term, Ordering::Relaxed);
+        let changed = self.leader.swap(leader, Ordering::Relaxed) != leader;
+        if changed && leader != 0 {
+            self.leader_changes.fetch_add(1, Ordering::Relaxed);
+        }
+        changed
+    }
+
+    /// Zero when nothing was committed.
+    pub(crate) fn committed(&self) -> u64 {
+        self.committed_next.load(Ordering::Relaxed).saturating_sub(1)
+    }
+
+    /// Zero when nothing was applied.
+    pub(crate) fn applied(&self) -> u64 {
+        self.applied_next.borrow().saturating_sub(1)
+    }
+
+    pub(crate) fn term(&self) -> u64 {
+        self.term.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn leader(&self) -> u64 {
+        self.leader.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn leader_changes(&self) -> u64 {
+        self.leader_changes.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the entry at `index` is applied.
+    pub(crate) async fn until_applied(&self, index: u64) {
+        let mut receiver = self.applied_next.subscribe();
+        receiver
+            .wait_for(|next| *next > index)
+            .await
+            .expect("self holds the sender, so the channel is open");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[actix::test]
+    async fn waiting_for_an_applied_index_ends_when_it_is_applied() {
+        let progress = Progress::default();
+        progress.apply(3);
+        progress.until_applied(3).await;
+        let (_, ()) = tokio::join!(progress.until_applied(5), async { progress.apply(5) });
+        progress.apply(4);
+        assert_eq!(progress.applied(), 5, "it never goes back");
+    }
+
+    #[test]
+    fn losing_the_leader_is_no_change_that_counts_and_finding_one_is() {
+        let progress = Progress::default();
+        assert!(progress.lead(1, 7));
+        assert!(!progress.lead(1, 7));
+        assert!(progress.lead(2, 0));
+        assert!(progress.lead(2, 8));
+        assert_eq!(progress.leader_changes(), 2);
+        assert_eq!((progress.term(), progress.leader()), (2, 8));
+    }
+}

@@ -1,0 +1,128 @@
+//! A raft membership as bytes: what a membership entry of the log and of the store carries.
+//!
+//! It is read years after it was written: add fields, never renumber or reuse one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::types::{Membership, PeerNode};
+
+/// Voters and members. Two voter sets while one configuration gives way to another.
+#[derive(Clone, PartialEq, Message)]
+struct MembershipRecord {
+    #[prost(message, repeated, tag = "1")]
+    voters: Vec<VoterSet>,
+    /// Every member, voters and learners.
+    #[prost(message, repeated, tag = "2")]
+    members: Vec<MemberNode>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct VoterSet {
+    #[prost(fixed64, repeated, tag = "1")]
+    ids: Vec<u64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct MemberNode {
+    #[prost(fixed64, tag = "1")]
+    id: u64,
+    #[prost(string, repeated, tag = "2")]
+    peer_urls: Vec<String>,
+}
+
+/// Why bytes are no membership.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum MembershipError {
+    /// Not the message at all.
+    #[error("not a membership: {0}")]
+    Decode(#[from] prost::DecodeError),
+    /// A voter without a node, or no voter.
+    #[error("not a valid membership: {0}")]
+    Invalid(String),
+}
+
+pub(super) fn encode(membership: &Membership) -> Bytes {
+    let voters = membership
+        .get_joint_config()
+        .iter()
+        .map(|set| VoterSet { ids: set.iter().copied().collect() })
+        .collect();
+    let members = membership
+        .nodes()
+        .map(|(id, node)| MemberNode { id: *id, peer_urls: node.peer_urls.clone() })
+        .collect();
+    MembershipRecord { voters, members }.encode_to_vec().into()
+}
+
+/// The empty payload is the membership of a log that has none yet.
+pub(super) fn decode(payload: &[u8]) -> Result<Membership, MembershipError> {
+    let record = MembershipRecord::decode(payload)?;
+    let voters: Vec<BTreeSet<u64>> =
+        record.voters.into_iter().map(|set| set.ids.into_iter().collect()).collect();
+    let nodes: BTreeMap<u64, PeerNode> = record
+        .members
+        .into_iter()
+        .map(|member| (member.id, PeerNode { peer_urls: member.peer_urls }))
+        .collect();
+    Membership::new(voters, nodes).map_err(|error| MembershipError::Invalid(error.to_string()))
+}
+
+/// Whether `me` is the only voter, now and in the configuration that may follow.
+pub(super) fn is_sole_voter(membership: &Membership, me: u64) -> bool {
+    let mut voters = membership.voter_ids();
+    voters.next() == Some(me) && voters.all(|id| id == me)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(url: &str) -> PeerNode {
+        PeerNode { peer_urls: vec![url.into()] }
+    }
+
+    fn joint() -> Membership {
+        let nodes = BTreeMap::from([(1, node("http://a")), (2, node("http://b")), (3, node("c"))]);
+        Membership::new(vec![BTreeSet::from([1]), BTreeSet::from([1, 2])], nodes).unwrap()
+    }
+
+    #[test]
+    fn a_joint_membership_with_a_learner_survives_encoding() {
+        let membership = joint();
+        assert_eq!(decode(&encode(&membership)).unwrap(), membership);
+    }
+
+    #[test]
+    fn the_bytes_of_a_membership_are_fixed() {
+        let nodes = BTreeMap::from([(1, node("u"))]);
+        let membership = Membership::new(vec![BTreeSet::from([1])], nodes).unwrap();
+        let expected: &[u8] =
+            b"\x0a\x0a\x0a\x08\x01\0\0\0\0\0\0\0\x12\x0c\x09\x01\0\0\0\0\0\0\0\x12\x01u";
+        assert_eq!(encode(&membership), expected);
+    }
+
+    #[test]
+    fn bytes_that_are_no_membership_are_refused() {
+        assert!(decode(b"\xff\xff").is_err());
+        let voter_without_node = MembershipRecord {
+            voters: vec![VoterSet { ids: vec![9] }],
+            members: vec![],
+        };
+        assert!(decode(&voter_without_node.encode_to_vec()).is_err());
+    }
+
+    #[test]
+    fn a_joint_configuration_with_another_voter_has_no_sole_voter() {
+        assert!(!is_sole_voter(&joint(), 1));
+        let alone = Membership::new(
+            vec![BTreeSet::from([1])],
+            BTreeMap::from([(1, node("a")), (2, node("learner"))]),
+        );
+        assert!(is_sole_voter(&alone.unwrap(), 1), "learners do not vote");
+        let other = Membership::new(vec![BTreeSet::from([2])], BTreeMap::from([(2, node("b"))]));
+        assert!(!is_sole_voter(&other.unwrap(), 1));
+    }
+}

@@ -1,0 +1,106 @@
+//! Starts openraft and RaftNode on the raft thread, in the order that lets nothing be missed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use actix::{Actor, Addr};
+use actix_rt::ArbiterHandle;
+use openraft::errors::{InitializeError, RaftError};
+use tokio::sync::oneshot;
+
+use super::config::{RaftSettings, config};
+use super::network::Network;
+use super::types::{PeerNode, RaftHandle, Types};
+use super::{LogStore, RaftNode, RaftNodeSetup, StateMachine};
+use openraft::Raft;
+
+/// What raft is built from.
+pub(crate) struct RaftSetup {
+    pub(crate) settings: RaftSettings,
+    pub(crate) log_store: LogStore,
+    pub(crate) state_machine: StateMachine,
+    pub(crate) node: RaftNodeSetup,
+    /// The first configuration: each voter's id and peer URLs. Written if the log is empty.
+    pub(crate) first_voters: BTreeMap<u64, Vec<String>>,
+}
+
+/// A raft that runs.
+pub(crate) struct StartedRaft {
+    pub(crate) raft: RaftHandle,
+    pub(crate) node: Addr<RaftNode>,
+}
+
+/// Builds and runs raft on `thread`. Errors, as text: a log and a store that do not fit, settings
+/// that raft refuses, or a thread that is gone.
+pub(crate) async fn start(
+    thread: &ArbiterHandle,
+    setup: RaftSetup,
+) -> Result<StartedRaft, String> {
+    let (sender, receiver) = oneshot::channel();
+    thread.spawn(async move {
+        // Nobody waits any more if start-up was given up.
+        let _ = sender.send(start_here(setup).await);
+    });
+    receiver.await.map_err(|_| "the raft thread ended".to_owned())?
+}
+
+async fn start_here(setup: RaftSetup) -> Result<StartedRaft, String> {
+    let me = setup.node.me;
+    let config = config(&setup.settings).map_err(|error| error.to_string())?;
+    let raft: RaftHandle =
+        Raft::build(me, config, Network, setup.log_store, setup.state_machine)
+            .await
+            .map_err(|error| error.to_string())?;
+    // RaftNode listens before the core can say anything.
+    let node = RaftNode::new(raft.clone(), setup.node).start();
+    raft.run();
+    bootstrap(&raft, setup.first_voters).await?;
+    elect_sole_voter(&raft, me).await?;
+    Ok(StartedRaft { raft, node })
+}
+
+/// Writes the first configuration into an empty log.
+async fn bootstrap(
+    raft: &RaftHandle,
+    first_voters: BTreeMap<u64, Vec<String>>,
+) -> Result<(), String> {
+    let nodes: BTreeMap<u64, PeerNode> = first_voters
+        .into_iter()
+        .map(|(id, peer_urls)| (id, PeerNode { peer_urls }))
+        .collect();
+    match raft.initialize(nodes).await {
+        Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// A member that is the only voter need not wait for an election timeout: there is no leader to
+/// hear from.
+async fn elect_sole_voter(raft: &RaftHandle, me: u64) -> Result<(), String> {
+    let sole = raft
+        .with_raft_state(move |state| {
+            let membership = state.membership_state.effective().membership().clone();
+            super::membership::is_sole_voter(&membership, me)
+        })
+        .await
+        .map_err(|error| error.to_string())?;
+    if sole {
+        raft.trigger().elect(false).await.map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+impl StartedRaft {
+    /// Waits until everything that the log could have applied before the start is applied again.
+    pub(crate) async fn recovered(&self) -> Result<(), String> {
+        let forever: Option<Duration> = None;
+        let recovered = self.raft.wait_for_recovery(forever).await;
+        recovered.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Stops the core; proposals that are under way are answered `Stopped`.
+    pub(crate) async fn stop(&self) {
+        // An error here means that the core ended before.
+        let _: Result<(), openraft::alias::JoinErrorOf<Types>> = self.raft.shutdown().await;
+    }
+}

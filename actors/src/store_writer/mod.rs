@@ -1,0 +1,190 @@
+//! StoreWriter: carries what was applied in memory into the store's file, behind everybody's back.
+//!
+//! ```text
+//!            tick, Pending, Checkpoint                    nothing left
+//!  idle ────────────────────────────────► committing ─────────────────► compacting ──done──► idle
+//!   ▲   disk full: the gate closes, next tick │  what is left is not in the log on disk yet
+//!   └─────────────────────────────────────────┘
+//! ```
+//! Owns: the store's file, as its only writer, on a low-priority thread where it may block.
+//! Waits for: nobody. A commit covers at most what the log has flushed, so that the store on disk
+//! never runs ahead of the log on disk (raft would refuse to start); it reads that mark, it does
+//! not ask for it.
+//! Fails: a full disk is no failure, the commit is tried again at each tick; anything else halts
+//! the node, and the log replays from the last commit.
+
+mod checkpoint;
+mod message;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler};
+use althing_storage::data_dir::DataDir;
+use althing_storage::entry::LogId;
+use althing_storage::store::{CheckpointError, CompactStep, Store};
+use tokio::sync::watch;
+
+pub use self::checkpoint::{CheckpointPace, Next, next};
+pub(crate) use self::message::Checkpoint;
+pub use self::message::Pending;
+use self::message::StepCompaction;
+use crate::applier::Backlog;
+use crate::disk_gate::DiskGate;
+use crate::halt::Halt;
+use crate::metrics::Metrics;
+use crate::supervisor::DeathWatch;
+
+/// Tells how far the log is flushed.
+pub(crate) type FlushedIndex = Box<dyn Fn() -> Option<u64> + Send>;
+
+/// What StoreWriter shares with the rest of the node.
+pub(crate) struct StoreWriterSetup {
+    pub(crate) store: Store,
+    pub(crate) dir: Arc<DataDir>,
+    pub(crate) flushed: FlushedIndex,
+    pub(crate) pace: CheckpointPace,
+    pub(crate) gate: Arc<DiskGate>,
+    pub(crate) backlog: Arc<Backlog>,
+    /// The revision below which everything is gone from disk.
+    pub(crate) compacted: Arc<watch::Sender<i64>>,
+    pub(crate) metrics: Metrics,
+    pub(crate) halt: Halt,
+    pub(crate) watch: DeathWatch,
+}
+
+/// The actor.
+pub(crate) struct StoreWriter {
+    setup: StoreWriterSetup,
+    /// A `StepCompaction` is on its way to ourselves.
+    compacting: bool,
+}
+
+impl fmt::Debug for StoreWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreWriter").field("compacting", &self.compacting).finish_non_exhaustive()
+    }
+}
+
+impl StoreWriter {
+    pub(crate) fn new(setup: StoreWriterSetup) -> StoreWriter {
+        StoreWriter {
+            setup,
+            compacting: false,
+        }
+    }
+
+    fn tick(&mut self, ctx: &mut Context<Self>) {
+        match self.setup.dir.free_bytes() {
+            Ok(free) => self.setup.gate.free_bytes_measured(free),
+            // Not knowing is no reason to stop: a full disk still shows itself to the commit.
+            Err(error) => tracing::warn!(%error, "cannot measure the free disk space"),
+        }
+        self.commit_all(ctx);
+    }
+
+    /// Commits until nothing that may be committed is left.
+    fn commit_all(&mut self, ctx: &mut Context<Self>) {
+        loop {
+            let before = self.setup.store.durable();
+            if before == self.setup.store.applied().log_id {
+                return self.compact(ctx);
+            }
+            let Some(flushed) = (self.setup.flushed)() else {
+                return;
+            };
+            let began = Instant::now();
+            match self.setup.store.checkpoint(flushed, self.setup.pace.records_max) {
+                Ok(done) => {
+                    let progressed = done.durable > before;
+                    if progressed {
+                        self.setup.metrics.checkpointed(began.elapsed());
+                    }
+                    self.setup.gate.checkpoint_ended(false);
+                    self.setup.backlog.checkpointed();
+                    match next(done.remaining, progressed) {
+                        Next::Commit => {}
+                        Next::WaitForLog => return,
+                        Next::Compact => return self.compact(ctx),
+                    }
+                }
+                Err(error) => return self.failed(error, ctx),
+            }
+        }
+    }
+
+    fn failed(&mut self, error: CheckpointError, ctx: &mut Context<Self>) {
+        match error {
+            CheckpointError::NoSpace => self.setup.gate.checkpoint_ended(true),
+            CheckpointError::Failed(cause) => {
+                self.setup.halt.trip(format!("store: {cause}"));
+                ctx.stop();
+            }
+        }
+    }
+
+    fn compact(&mut self, ctx: &mut Context<Self>) {
+        if !self.compacting {
+            self.compacting = true;
+            ctx.notify(StepCompaction);
+        }
+    }
+
+    fn step_compaction(&mut self, ctx: &mut Context<Self>) {
+        self.compacting = false;
+        match self.setup.store.compact_step(self.setup.pace.compact_revisions_max) {
+            // Behind the mailbox, so that checkpoints that came meanwhile go first.
+            Ok(CompactStep::More) => self.compact(ctx),
+            Ok(CompactStep::Finished(revision)) => {
+                self.setup.compacted.send_if_modified(|finished| {
+                    let advanced = revision > *finished;
+                    *finished = revision.max(*finished);
+                    advanced
+                });
+            }
+            Err(error) => self.failed(error, ctx),
+        }
+    }
+}
+
+impl Actor for StoreWriter {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.tick(ctx);
+        ctx.run_interval(self.setup.pace.interval, StoreWriter::tick);
+    }
+}
+
+impl Drop for StoreWriter {
+    fn drop(&mut self) {
+        // Without a StoreWriter the backlog never shrinks; nobody may wait for it.
+        self.setup.backlog.close();
+    }
+}
+
+impl Handler<Pending> for StoreWriter {
+    type Result = ();
+
+    fn handle(&mut self, _: Pending, ctx: &mut Context<Self>) {
+        self.commit_all(ctx);
+    }
+}
+
+impl Handler<Checkpoint> for StoreWriter {
+    type Result = actix::MessageResult<Checkpoint>;
+
+    fn handle(&mut self, _: Checkpoint, ctx: &mut Context<Self>) -> Self::Result {
+        self.commit_all(ctx);
+        actix::MessageResult(self.setup.store.durable())
+    }
+}
+
+impl Handler<StepCompaction> for StoreWriter {
+    type Result = ();
+
+    fn handle(&mut self, _: StepCompaction, ctx: &mut Context<Self>) {
+        self.step_compaction(ctx);
+    }
+}

@@ -1,0 +1,49 @@
+//! The address of an actor that may be replaced: neighbours keep the reference, the supervisor's
+//! factory changes what it points to.
+
+use std::fmt;
+use std::sync::Arc;
+
+use actix::dev::ToEnvelope;
+use actix::{Actor, Addr, Handler, MailboxError, Message};
+use parking_lot::RwLock;
+
+/// Points to the current value of a restartable actor.
+pub struct ActorRef<A: Actor>(Arc<RwLock<Addr<A>>>);
+
+impl<A: Actor> ActorRef<A> {
+    /// Points to `addr`.
+    pub fn new(addr: Addr<A>) -> ActorRef<A> {
+        ActorRef(Arc::new(RwLock::new(addr)))
+    }
+
+    /// Points everybody who holds the reference to `addr`.
+    pub fn replace(&self, addr: Addr<A>) {
+        *self.0.write() = addr;
+    }
+
+    /// Asks the current value and waits for its answer.
+    pub async fn send<M>(&self, message: M) -> Result<M::Result, MailboxError>
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        A: Handler<M>,
+        A::Context: ToEnvelope<A, M>,
+    {
+        // The lock is not held while waiting.
+        let addr = self.0.read().clone();
+        addr.send(message).await
+    }
+}
+
+impl<A: Actor> Clone for ActorRef<A> {
+    fn clone(&self) -> Self {
+        ActorRef(Arc::clone(&self.0))
+    }
+}
+
+impl<A: Actor> fmt::Debug for ActorRef<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ActorRef")
+    }
+}

@@ -1,0 +1,69 @@
+//! How a child's death is noticed: a guard inside the actor, whose drop runs when the actor stops
+//! and when it panics.
+
+use std::fmt;
+
+use actix::Recipient;
+
+use super::message::Terminated;
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// A handler or a hook panicked.
+    Panicked,
+    /// It stopped, or its thread ended.
+    Stopped,
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Exit::Panicked => "panicked",
+            Exit::Stopped => "stopped",
+        })
+    }
+}
+
+/// Lives in an actor's value and reports to the supervisor when that value goes.
+#[derive(Debug)]
+pub struct DeathWatch {
+    child: &'static str,
+    supervisor: Option<Recipient<Terminated>>,
+}
+
+impl DeathWatch {
+    /// A guard for `child` that reports to `supervisor`.
+    pub fn new(child: &'static str, supervisor: Recipient<Terminated>) -> DeathWatch {
+        DeathWatch {
+            child,
+            supervisor: Some(supervisor),
+        }
+    }
+
+    /// A guard that reports to nobody, for an actor that a test runs alone.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn unsupervised(child: &'static str) -> DeathWatch {
+        DeathWatch {
+            child,
+            supervisor: None,
+        }
+    }
+}
+
+impl Drop for DeathWatch {
+    fn drop(&mut self) {
+        // This also runs while a panic unwinds the actor, so it must not panic itself.
+        let exit = if std::thread::panicking() {
+            Exit::Panicked
+        } else {
+            Exit::Stopped
+        };
+        if let Some(supervisor) = &self.supervisor {
+            supervisor.do_send(Terminated {
+                child: self.child,
+                exit,
+            });
+        }
+    }
+}

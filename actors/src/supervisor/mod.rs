@@ -1,0 +1,129 @@
+//! Supervisor: notices that a child ended, and answers by its policy.
+//!
+//! ```text
+//!            Supervise              Terminated, policy Restart
+//!  (unknown) ────────► watched ────────────────────────────────► waiting ──StartAgain──► watched
+//!                         └── Terminated, policy Halt, or too often ──► the node halts
+//! ```
+//! Owns: the policy and the recent deaths of each child, and how to start a new one.
+//! Waits for: nobody; it only sends notices.
+//! Fails: it holds no state that matters; without it a death of the core is still noticed, because
+//! the halt switch is tripped by whoever meets an error.
+
+mod actor_ref;
+mod death_watch;
+mod message;
+mod policy;
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use actix::{Actor, AsyncContext, Context, Handler};
+
+pub use self::actor_ref::ActorRef;
+pub use self::death_watch::{DeathWatch, Exit};
+pub use self::message::{Respawn, RetireAll, Supervise, Terminated};
+pub use self::policy::{Deaths, Decision, Policy};
+use self::message::StartAgain;
+use crate::halt::Halt;
+
+/// Supervises the children of one node.
+#[derive(Debug)]
+pub struct Supervisor {
+    halt: Halt,
+    children: BTreeMap<&'static str, Child>,
+    retired: bool,
+}
+
+struct Child {
+    deaths: Deaths,
+    respawn: Option<Respawn>,
+}
+
+impl std::fmt::Debug for Child {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.deaths.fmt(f)
+    }
+}
+
+impl Supervisor {
+    /// A supervisor without children that stops the node by `halt`.
+    pub fn new(halt: Halt) -> Supervisor {
+        Supervisor {
+            halt,
+            children: BTreeMap::new(),
+            retired: false,
+        }
+    }
+}
+
+impl Actor for Supervisor {
+    type Context = Context<Self>;
+}
+
+impl Handler<Supervise> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, spec: Supervise, _: &mut Context<Self>) {
+        assert!(
+            spec.policy != Policy::Restart || spec.respawn.is_some(),
+            "{} is to be restarted but nobody knows how",
+            spec.child
+        );
+        let child = Child {
+            deaths: Deaths::new(spec.policy),
+            respawn: spec.respawn,
+        };
+        self.children.insert(spec.child, child);
+    }
+}
+
+impl Handler<RetireAll> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, _: RetireAll, _: &mut Context<Self>) {
+        self.retired = true;
+    }
+}
+
+impl Handler<Terminated> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, death: Terminated, ctx: &mut Context<Self>) {
+        if self.retired {
+            return;
+        }
+        let Terminated { child, exit } = death;
+        let Some(known) = self.children.get_mut(child) else {
+            tracing::debug!(child, %exit, "an actor without a supervisor's policy ended");
+            return;
+        };
+        match known.deaths.died(Instant::now()) {
+            Decision::Halt => self.halt.trip(format!("{child} {exit}")),
+            Decision::RestartAfter(delay) => {
+                tracing::warn!(child, %exit, ?delay, "an actor ended and is started again");
+                ctx.notify_later(StartAgain(child), delay);
+            }
+            Decision::Forget => {
+                self.children.remove(child);
+            }
+        }
+    }
+}
+
+impl Handler<StartAgain> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, StartAgain(name): StartAgain, ctx: &mut Context<Self>) {
+        if self.retired {
+            return;
+        }
+        let child = self.children.get_mut(name).expect("only known children are started again");
+        let respawn = child.respawn.as_mut().expect("checked when supervision began");
+        respawn(DeathWatch::new(name, ctx.address().recipient()));
+    }
+}
+
+#[cfg(test)]
+#[path = "supervisor_test.rs"]
+mod tests;

@@ -1,0 +1,2 @@
+//! What tests of this crate use and nothing else does.
+

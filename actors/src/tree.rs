@@ -1,0 +1,241 @@
+//! The actors behind raft and what they share: built bottom up, torn down top down.
+
+use std::sync::Arc;
+
+use actix::{Actor, Addr};
+use althing_storage::data_dir::DataDir;
+use althing_storage::store::Store;
+use althing_storage::wal::{LogTail, Recovery, Wal};
+use tokio::sync::watch;
+
+use crate::applier::{Applier, ApplierSetup, Backlog};
+use crate::arbiters::Threads;
+use crate::disk_gate::DiskGate;
+use crate::halt::Halt;
+use crate::metrics::Metrics;
+use crate::progress::Progress;
+use crate::raft_node::{
+    LogStore, LogStoreSetup, Picture, RaftNodeSetup, SoleVoter, StateMachine,
+};
+use crate::reply::Admission;
+use crate::snapshotter::Snapshotter;
+use crate::store_writer::{CheckpointPace, FlushedIndex, StoreWriter, StoreWriterSetup};
+use crate::supervisor::{ActorRef, DeathWatch, Policy, Supervise, Supervisor};
+use crate::wal_writer::{CommitMark, WalWriter, WalWriterSetup};
+
+/// Names of the children, as deaths are reported.
+const WAL_WRITER: &str = "WalWriter";
+const APPLIER: &str = "Applier";
+const STORE_WRITER: &str = "StoreWriter";
+const SNAPSHOTTER: &str = "Snapshotter";
+const RAFT_NODE: &str = "RaftNode";
+
+/// State that several actors share.
+#[derive(Clone)]
+pub(crate) struct Common {
+    pub(crate) me: u64,
+    pub(crate) halt: Halt,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) picture: Arc<Picture>,
+    pub(crate) sole_voter: Arc<SoleVoter>,
+    pub(crate) gate: Arc<DiskGate>,
+    pub(crate) backlog: Arc<Backlog>,
+    pub(crate) compacted: Arc<watch::Sender<i64>>,
+    pub(crate) proposals: Arc<Admission>,
+    pub(crate) reads: Arc<Admission>,
+    pub(crate) metrics: Metrics,
+    commit_mark: CommitMark,
+}
+
+impl Common {
+    pub(crate) fn new(me: u64, disk_reserve_bytes: u64, proposals_max: usize) -> Common {
+        Common {
+            me,
+            halt: Halt::default(),
+            progress: Arc::default(),
+            picture: Arc::default(),
+            sole_voter: Arc::new(SoleVoter::new(me)),
+            gate: Arc::new(DiskGate::new(disk_reserve_bytes)),
+            backlog: Arc::default(),
+            compacted: Arc::new(watch::Sender::new(0)),
+            proposals: Admission::new(proposals_max),
+            reads: Admission::new(proposals_max),
+            metrics: Metrics::new(),
+            commit_mark: CommitMark::default(),
+        }
+    }
+
+    /// Refuses everything from now on and lets nobody wait for what will not come.
+    pub(crate) fn close(&self) {
+        self.proposals.close();
+        self.reads.close();
+        self.sole_voter.close();
+        self.backlog.close();
+    }
+}
+
+/// What is on disk, opened.
+pub(crate) struct Opened {
+    pub(crate) dir: Arc<DataDir>,
+    pub(crate) wal: Wal,
+    pub(crate) recovery: Recovery,
+    pub(crate) store: Store,
+}
+
+/// The actors behind raft.
+pub(crate) struct Tree {
+    pub(crate) wal_writer: Addr<WalWriter>,
+    pub(crate) store_writer: Addr<StoreWriter>,
+    pub(crate) log_store: LogStore,
+    pub(crate) state_machine: StateMachine,
+}
+
+impl Tree {
+    /// Starts the actors, each on its thread, supervised.
+    pub(crate) fn start(
+        common: &Common,
+        opened: Opened,
+        threads: &Threads,
+        supervisor: &Addr<Supervisor>,
+    ) -> Tree {
+        let tail = opened.wal.tail();
+        let flushed = flushed_index(tail.clone());
+        Tree::start_with_flushed(common, opened, threads, supervisor, flushed)
+    }
+
+    /// The same, told what counts as flushed.
+    pub(crate) fn start_with_flushed(
+        common: &Common,
+        opened: Opened,
+        threads: &Threads,
+        supervisor: &Addr<Supervisor>,
+        flushed: FlushedIndex,
+    ) -> Tree {
+        let Opened { dir, wal, recovery, store } = opened;
+        let tail = wal.tail();
+        let wal_writer = start_wal_writer(common, wal, threads, supervisor);
+        let store_writer =
+            start_store_writer(common, dir, store.clone(), flushed, threads, supervisor);
+        let applier = start_applier(common, &store, &store_writer, threads, supervisor);
+        let snapshotter = start_snapshotter(&store, threads, supervisor);
+        let log_store = LogStore::new(
+            LogStoreSetup {
+                tail,
+                wal: wal_writer.clone(),
+                me: common.me,
+                commit_mark: common.commit_mark.clone(),
+                progress: Arc::clone(&common.progress),
+                sole_voter: Arc::clone(&common.sole_voter),
+            },
+            &recovery,
+        );
+        let state_machine = StateMachine {
+            store,
+            applier,
+            store_writer: store_writer.clone(),
+            snapshotter,
+        };
+        Tree { wal_writer, store_writer, log_store, state_machine }
+    }
+}
+
+/// How RaftNode is to be started.
+pub(crate) fn raft_node_setup(common: &Common, supervisor: &Addr<Supervisor>) -> RaftNodeSetup {
+    RaftNodeSetup {
+        me: common.me,
+        progress: Arc::clone(&common.progress),
+        picture: Arc::clone(&common.picture),
+        sole_voter: Arc::clone(&common.sole_voter),
+        halt: common.halt.clone(),
+        watch: core_child(supervisor, RAFT_NODE),
+    }
+}
+
+fn flushed_index(tail: LogTail) -> FlushedIndex {
+    Box::new(move || tail.flushed().map(|id| id.index))
+}
+
+/// A guard for a child whose death halts the node.
+fn core_child(supervisor: &Addr<Supervisor>, child: &'static str) -> DeathWatch {
+    supervisor.do_send(Supervise { child, policy: Policy::Halt, respawn: None });
+    DeathWatch::new(child, supervisor.clone().recipient())
+}
+
+fn start_wal_writer(
+    common: &Common,
+    wal: Wal,
+    threads: &Threads,
+    supervisor: &Addr<Supervisor>,
+) -> Addr<WalWriter> {
+    let setup = WalWriterSetup {
+        wal,
+        commit_mark: common.commit_mark.clone(),
+        gate: Arc::clone(&common.gate),
+        metrics: common.metrics.clone(),
+        halt: common.halt.clone(),
+        watch: core_child(supervisor, WAL_WRITER),
+    };
+    WalWriter::start_in_arbiter(&threads.wal, |_| WalWriter::new(setup))
+}
+
+fn start_store_writer(
+    common: &Common,
+    dir: Arc<DataDir>,
+    store: Store,
+    flushed: FlushedIndex,
+    threads: &Threads,
+    supervisor: &Addr<Supervisor>,
+) -> Addr<StoreWriter> {
+    let setup = StoreWriterSetup {
+        store,
+        dir,
+        flushed,
+        pace: CheckpointPace::default(),
+        gate: Arc::clone(&common.gate),
+        backlog: Arc::clone(&common.backlog),
+        compacted: Arc::clone(&common.compacted),
+        metrics: common.metrics.clone(),
+        halt: common.halt.clone(),
+        watch: core_child(supervisor, STORE_WRITER),
+    };
+    StoreWriter::start_in_arbiter(&threads.store, |_| StoreWriter::new(setup))
+}
+
+fn start_applier(
+    common: &Common,
+    store: &Store,
+    store_writer: &Addr<StoreWriter>,
+    threads: &Threads,
+    supervisor: &Addr<Supervisor>,
+) -> Addr<Applier> {
+    let setup = ApplierSetup {
+        store: store.clone(),
+        progress: Arc::clone(&common.progress),
+        backlog: Arc::clone(&common.backlog),
+        store_writer: store_writer.clone().recipient(),
+        metrics: common.metrics.clone(),
+        watch: core_child(supervisor, APPLIER),
+    };
+    Applier::start_in_arbiter(&threads.apply, |_| Applier::new(setup))
+}
+
+fn start_snapshotter(
+    store: &Store,
+    threads: &Threads,
+    supervisor: &Addr<Supervisor>,
+) -> ActorRef<Snapshotter> {
+    let (store, thread) = (store.clone(), threads.snap.clone());
+    let start = move |watch| {
+        let store = store.clone();
+        Snapshotter::start_in_arbiter(&thread, |_| Snapshotter::new(store, watch))
+    };
+    let watch = DeathWatch::new(SNAPSHOTTER, supervisor.clone().recipient());
+    let reference = ActorRef::new(start(watch));
+    let current = reference.clone();
+    supervisor.do_send(Supervise {
+        child: SNAPSHOTTER,
+        policy: Policy::Restart,
+        respawn: Some(Box::new(move |watch| current.replace(start(watch)))),
+    });
+    reference
+}

@@ -1,0 +1,197 @@
+//! WalWriter: makes log entries and votes durable, in one order, with one fsync for all that waits.
+//!
+//! ```text
+//!  idle ──Append──► batch open, Flush queued behind the mailbox ──Flush, or batch full──► committed
+//!                     ▲──────────────── Append ──────────────┘      (one write, one fdatasync)
+//!  any ──I/O error──► failed: every waiter is told, the node halts
+//! ```
+//! Owns: the WAL, alone; it has a thread of its own and may block there.
+//! Waits for: nobody.
+//! Fails: an error of a write or an fsync is final. It is reported to raft, trips the halt switch,
+//! and is never retried: after a failed fsync nobody knows what the disk holds.
+
+mod batch;
+mod message;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler};
+use althing_storage::entry::LogId;
+use althing_storage::wal::Wal;
+use parking_lot::Mutex;
+
+pub use self::batch::{Batch, BatchLimits};
+use self::message::Flush;
+pub(crate) use self::message::{Append, Purge, SaveVote, Sync, Truncate};
+use crate::disk_gate::DiskGate;
+use crate::halt::Halt;
+use crate::metrics::Metrics;
+use crate::raft_node::types::Flushed;
+use crate::supervisor::DeathWatch;
+
+/// The newest commit mark that is not in the WAL yet. It rides with the next commit: a mark that
+/// is lost only makes start-up apply less of the log before raft says so again.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CommitMark(Arc<Mutex<Option<LogId>>>);
+
+impl CommitMark {
+    pub(crate) fn set(&self, committed: LogId) {
+        *self.0.lock() = Some(committed);
+    }
+
+    fn take(&self) -> Option<LogId> {
+        self.0.lock().take()
+    }
+}
+
+/// What WalWriter shares with the rest of the node.
+#[derive(Debug)]
+pub(crate) struct WalWriterSetup {
+    pub(crate) wal: Wal,
+    pub(crate) commit_mark: CommitMark,
+    pub(crate) gate: Arc<DiskGate>,
+    pub(crate) metrics: Metrics,
+    pub(crate) halt: Halt,
+    pub(crate) watch: DeathWatch,
+}
+
+/// The actor.
+pub(crate) struct WalWriter {
+    wal: Wal,
+    batch: Batch<Flushed>,
+    /// Something was written that is not flushed.
+    dirty: bool,
+    /// A `Flush` is on its way to ourselves.
+    flush_queued: bool,
+    commit_mark: CommitMark,
+    gate: Arc<DiskGate>,
+    metrics: Metrics,
+    halt: Halt,
+    _watch: DeathWatch,
+}
+
+impl WalWriter {
+    pub(crate) fn new(setup: WalWriterSetup) -> WalWriter {
+        WalWriter {
+            wal: setup.wal,
+            batch: Batch::new(BatchLimits::default()),
+            dirty: false,
+            flush_queued: false,
+            commit_mark: setup.commit_mark,
+            gate: setup.gate,
+            metrics: setup.metrics,
+            halt: setup.halt,
+            _watch: setup.watch,
+        }
+    }
+
+    fn flush_after_the_mailbox(&mut self, ctx: &mut Context<Self>) {
+        self.dirty = true;
+        if !self.flush_queued {
+            self.flush_queued = true;
+            ctx.notify(Flush);
+        }
+    }
+
+    fn flush(&mut self, ctx: &mut Context<Self>) -> io::Result<()> {
+        if let Some(committed) = self.commit_mark.take() {
+            self.wal.save_committed(committed);
+        }
+        self.dirty = false;
+        let (bytes, _) = self.batch.size();
+        let began = Instant::now();
+        let result = self.wal.flush();
+        self.metrics.wal_flushed(began.elapsed(), bytes);
+        match result {
+            Ok(_) => {
+                self.gate.wal_headroom_measured(self.wal.headroom_bytes());
+                for flushed in self.batch.end() {
+                    flushed.io_completed(Ok(()));
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.halt.trip(format!("wal: {error}"));
+                for flushed in self.batch.end() {
+                    flushed.io_completed(Err(copy_of(&error)));
+                }
+                ctx.stop();
+                Err(error)
+            }
+        }
+    }
+}
+
+/// `io::Error` is not `Clone`; every waiter gets the kind and the text.
+fn copy_of(error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), error.to_string())
+}
+
+impl Actor for WalWriter {
+    type Context = Context<Self>;
+}
+
+impl Handler<Append> for WalWriter {
+    type Result = ();
+
+    fn handle(&mut self, append: Append, ctx: &mut Context<Self>) {
+        let bytes = append.entries.iter().map(|entry| entry.payload.len()).sum();
+        self.wal.append(&append.entries);
+        if self.batch.add(append.entries.len(), bytes, append.flushed) {
+            // The waiters in the batch have been told of an error, and the node halts.
+            let _ = self.flush(ctx);
+        } else {
+            self.flush_after_the_mailbox(ctx);
+        }
+    }
+}
+
+impl Handler<Flush> for WalWriter {
+    type Result = ();
+
+    fn handle(&mut self, _: Flush, ctx: &mut Context<Self>) {
+        self.flush_queued = false;
+        // A batch that was full in between has been flushed already.
+        if self.dirty {
+            // As above: the waiters have been told.
+            let _ = self.flush(ctx);
+        }
+    }
+}
+
+impl Handler<SaveVote> for WalWriter {
+    type Result = io::Result<()>;
+
+    fn handle(&mut self, SaveVote(vote): SaveVote, ctx: &mut Context<Self>) -> io::Result<()> {
+        self.wal.save_vote(vote);
+        self.flush(ctx)
+    }
+}
+
+impl Handler<Truncate> for WalWriter {
+    type Result = ();
+
+    fn handle(&mut self, truncate: Truncate, ctx: &mut Context<Self>) {
+        self.wal.truncate_after(truncate.after);
+        self.flush_after_the_mailbox(ctx);
+    }
+}
+
+impl Handler<Purge> for WalWriter {
+    type Result = ();
+
+    fn handle(&mut self, purge: Purge, ctx: &mut Context<Self>) {
+        self.wal.purge(purge.upto);
+        self.flush_after_the_mailbox(ctx);
+    }
+}
+
+impl Handler<Sync> for WalWriter {
+    type Result = io::Result<()>;
+
+    fn handle(&mut self, _: Sync, ctx: &mut Context<Self>) -> io::Result<()> {
+        self.flush(ctx)
+    }
+}

@@ -1,0 +1,94 @@
+//! The commands, one file each: `command()` is its grammar, `run` carries it out. A command checks
+//! its arguments before it connects, writes what it has to say to `out`, and fails with the
+//! sentence and exit code that etcdctl fails with. Commands keep no state.
+
+pub mod compaction;
+pub mod del;
+pub mod endpoint;
+pub mod get;
+pub mod member;
+pub mod put;
+pub mod txn;
+mod txn_text;
+pub mod version;
+
+use std::io::Write;
+
+use bytes::Bytes;
+use clap::{ArgMatches, Command};
+
+use althing_api::range::{OPEN_END, prefix_end};
+
+use crate::args::Values;
+use crate::failure::Failure;
+use crate::flags::Settings;
+
+/// Every command's grammar.
+pub fn commands() -> [Command; 8] {
+    [
+        get::command(),
+        put::command(),
+        del::command(),
+        txn::command(),
+        compaction::command(),
+        endpoint::command(),
+        member::command(),
+        version::command(),
+    ]
+}
+
+/// Carries out command `name`.
+///
+/// # Errors
+/// The command's own.
+pub async fn run(
+    name: &str,
+    matches: &ArgMatches,
+    settings: &Settings,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let values = Values(matches);
+    match name {
+        "get" => get::run(values, settings, out).await,
+        "put" => put::run(values, settings, out).await,
+        "del" => del::run(values, settings, out).await,
+        "txn" => txn::run(values, settings, out).await,
+        "compaction" => compaction::run(values, settings, out).await,
+        "endpoint" => endpoint::run(matches, settings, out).await,
+        "member" => member::run(values, settings, out).await,
+        _ => version::run(out),
+    }
+}
+
+/// The keys that `--prefix` and `--from-key` make of a command's arguments: key and range end.
+fn key_range(arguments: &[Bytes], prefix: bool, from_key: bool) -> Result<(Bytes, Bytes), Failure> {
+    let (key, end) = (arguments[0].clone(), arguments.get(1));
+    if end.is_some() && (prefix || from_key) {
+        let text = "too many arguments, only accept one argument when `--prefix` or `--from-key` \
+                    is set";
+        return Err(Failure::arguments(text));
+    }
+    // No key is empty on the wire; the smallest one begins "all of them".
+    let open = Bytes::from_static(OPEN_END);
+    Ok(match end {
+        Some(end) => (key, end.clone()),
+        None if (prefix || from_key) && key.is_empty() => (open.clone(), open),
+        None if from_key => (key, open),
+        None if prefix => {
+            let end = prefix_end(&key);
+            (key, end)
+        }
+        None => (key, Bytes::new()),
+    })
+}
+
+/// Refuses two switches that contradict each other.
+fn exclude(first: (&str, bool), second: (&str, bool)) -> Result<(), Failure> {
+    if !(first.1 && second.1) {
+        return Ok(());
+    }
+    let (first, second) = (first.0, second.0);
+    Err(Failure::arguments(format!(
+        "`--{first}` and `--{second}` cannot be set at the same time, choose one"
+    )))
+}

@@ -1,0 +1,26 @@
+//! `version`: says what this program is.
+
+use std::io::Write;
+
+use althing_api::ETCD_VERSION;
+use clap::Command;
+
+use crate::args::{ignored, manners};
+use crate::failure::Failure;
+
+/// The grammar.
+pub fn command() -> Command {
+    manners(Command::new("version"))
+        .about("Prints the version of althingctl")
+        .arg(ignored())
+}
+
+/// Carries it out.
+///
+/// # Errors
+/// `out` cannot be written.
+pub fn run(out: &mut dyn Write) -> Result<(), Failure> {
+    let (api, _patch) = ETCD_VERSION.rsplit_once('.').unwrap_or((ETCD_VERSION, ""));
+    writeln!(out, "althingctl version: {}", env!("CARGO_PKG_VERSION"))?;
+    Ok(writeln!(out, "API version: {api}")?)
+}

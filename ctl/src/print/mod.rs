@@ -1,0 +1,176 @@
+//! Output, equal to etcdctl 3.5's to the byte: one file per format, one trait per file. An answer
+//! that implements a trait can be written in that format; what has none is refused with exit
+//! code 4 and `<format> not supported as output format`.
+//!
+//! Nothing is held back: each answer is written whole and flushed by the caller. A write error
+//! ends the command.
+
+pub mod fields;
+pub mod json;
+pub mod simple;
+pub mod table;
+
+use std::io::{self, Write};
+
+use althing_api::etcdserverpb::{HashKvResponse, MemberListResponse, StatusResponse};
+use prost::Message;
+
+use crate::failure::{BAD_FEATURE, Failure};
+use fields::Fields;
+use json::{Json, Raw};
+use simple::Simple;
+use table::Rows;
+
+/// An output format (`--write-out`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people: keys and values as they are.
+    Simple,
+    /// One `"Name" : value` a line.
+    Fields,
+    /// One line of JSON.
+    Json,
+    /// The response message's own bytes.
+    Protobuf,
+    /// A frame of `+--+` around columns.
+    Table,
+}
+
+impl Format {
+    /// The format called `name`.
+    pub fn named(name: &str) -> Option<Format> {
+        match name {
+            "simple" => Some(Format::Simple),
+            "fields" => Some(Format::Fields),
+            "json" => Some(Format::Json),
+            "protobuf" => Some(Format::Protobuf),
+            "table" => Some(Format::Table),
+            _ => None,
+        }
+    }
+}
+
+/// How answers are written.
+#[derive(Clone, Copy, Debug)]
+pub struct Printer {
+    /// The format.
+    pub format: Format,
+    /// `--hex`: bytes (simple) and ids (json of members) in hexadecimal.
+    pub hex: bool,
+    /// Values only, without their keys (simple).
+    pub value_only: bool,
+}
+
+/// What `endpoint health` found at one endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// The endpoint as the operator named it.
+    pub endpoint: String,
+    /// It answered a linearizable read and knows of no alarm.
+    pub healthy: bool,
+    /// How long the answer took, as text; empty when no attempt was made.
+    pub took: String,
+    /// Why it is not healthy; empty when it is.
+    pub error: String,
+}
+
+/// What one endpoint answered.
+#[derive(Clone, Debug)]
+pub struct At<T> {
+    /// The endpoint as the operator named it.
+    pub endpoint: String,
+    /// Its answer.
+    pub answer: T,
+}
+
+/// The answer of `endpoint status` at one endpoint.
+pub type Status = At<StatusResponse>;
+/// The answer of `endpoint hashkv` at one endpoint.
+pub type HashKv = At<HashKvResponse>;
+
+impl Printer {
+    /// Writes the answer to a request about keys.
+    ///
+    /// # Errors
+    /// The format does not exist for it, or `out` cannot be written.
+    pub fn response<T>(&self, out: &mut dyn Write, answer: &T) -> Result<(), Failure>
+    where
+        T: Simple + Fields + Json + Message,
+    {
+        match self.format {
+            Format::Simple => answer.simple(self, out)?,
+            Format::Fields => answer.fields(out)?,
+            Format::Json => print_json(out, answer)?,
+            Format::Protobuf => out.write_all(&answer.encode_to_vec())?,
+            Format::Table => return Err(self.unsupported()),
+        }
+        Ok(())
+    }
+
+    /// Refuses a format that [`Printer::response`] lacks before a request changes anything.
+    ///
+    /// # Errors
+    /// The format is `table`.
+    pub fn check_response(&self) -> Result<(), Failure> {
+        match self.format {
+            Format::Table => Err(self.unsupported()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes what was found at the endpoints.
+    ///
+    /// # Errors
+    /// The format does not exist for it, or `out` cannot be written.
+    pub fn endpoints<T>(&self, out: &mut dyn Write, answers: &[T]) -> Result<(), Failure>
+    where
+        T: Rows + Fields + Json,
+        [T]: Simple,
+    {
+        match self.format {
+            Format::Simple => answers.simple(self, out)?,
+            Format::Fields => answers.iter().try_for_each(|answer| answer.fields(out))?,
+            Format::Json => print_json(out, answers)?,
+            Format::Table => table::write(out, T::HEADINGS, &table::rows(answers))?,
+            Format::Protobuf => return Err(self.unsupported()),
+        }
+        Ok(())
+    }
+
+    /// Writes the list of members.
+    ///
+    /// # Errors
+    /// `out` cannot be written.
+    pub fn members(&self, out: &mut dyn Write, answer: &MemberListResponse) -> Result<(), Failure> {
+        match self.format {
+            Format::Table => {
+                let headings = table::MEMBER_HEADINGS;
+                table::write(out, headings, &table::rows(&answer.members))?;
+                Ok(())
+            }
+            Format::Json if self.hex => {
+                out.write_all(json::members_in_hex(answer).as_bytes())?;
+                Ok(out.write_all(b"\n")?)
+            }
+            _ => self.response(out, answer),
+        }
+    }
+
+    fn unsupported(&self) -> Failure {
+        let name = match self.format {
+            Format::Protobuf => "protobuf",
+            _ => "table",
+        };
+        Failure::new(
+            BAD_FEATURE,
+            format!("{name} not supported as output format"),
+        )
+    }
+}
+
+fn print_json<T: Json + ?Sized>(out: &mut dyn Write, answer: &T) -> io::Result<()> {
+    let mut text = Raw::new();
+    answer.json(&mut text);
+    text.push(b'\n');
+    out.write_all(&text)
+}

@@ -1,0 +1,127 @@
+//! `--write-out=simple`: keys and values as they are, or every byte as `\xNN`.
+
+use std::io::{self, Write};
+
+use althing_api::etcdserverpb::response_op::Response;
+use althing_api::etcdserverpb::{
+    DeleteRangeResponse, MemberListResponse, PutResponse, RangeResponse, TxnResponse,
+};
+use althing_api::mvccpb::KeyValue;
+
+use crate::print::table::{Rows, rows};
+use crate::print::{HashKv, Health, Printer, Status};
+
+/// What can be written in this format.
+pub trait Simple {
+    /// Writes it.
+    ///
+    /// # Errors
+    /// `out` cannot be written.
+    fn simple(&self, printer: &Printer, out: &mut dyn Write) -> io::Result<()>;
+}
+
+fn line(printer: &Printer, out: &mut dyn Write, bytes: &[u8]) -> io::Result<()> {
+    if printer.hex {
+        bytes
+            .iter()
+            .try_for_each(|byte| write!(out, "\\x{byte:02x}"))?;
+    } else {
+        out.write_all(bytes)?;
+    }
+    out.write_all(b"\n")
+}
+
+impl Simple for KeyValue {
+    fn simple(&self, printer: &Printer, out: &mut dyn Write) -> io::Result<()> {
+        if !printer.value_only {
+            line(printer, out, &self.key)?;
+        }
+        line(printer, out, &self.value)
+    }
+}
+
+impl Simple for PutResponse {
+    fn simple(&self, printer: &Printer, out: &mut dyn Write) -> io::Result<()> {
+        out.write_all(b"OK\n")?;
+        self.prev_kv
+            .iter()
+            .try_for_each(|kv| kv.simple(printer, out))
+    }
+}
+
+impl Simple for RangeResponse {
+    fn simple(&self, printer: &Printer, out: &mut dyn Write) -> io::Result<()> {
+        self.kvs.iter().try_for_each(|kv| kv.simple(printer, out))
+    }
+}
+
+impl Simple for DeleteRangeResponse {
+    fn simple(&self, printer: &Printer, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "{}", self.deleted)?;
+        self.prev_kvs
+            .iter()
+            .try_for_each(|kv| kv.simple(printer, out))
+    }
+}
+
+impl Simple for TxnResponse {
+    fn simple(&self, printer: &Printer, out: &mut dyn Write) -> io::Result<()> {
+        let verdict = if self.succeeded { "SUCCESS" } else { "FAILURE" };
+        writeln!(out, "{verdict}")?;
+        for answer in &self.responses {
+            out.write_all(b"\n")?;
+            match &answer.response {
+                Some(Response::ResponseRange(answer)) => answer.simple(printer, out)?,
+                Some(Response::ResponsePut(answer)) => answer.simple(printer, out)?,
+                Some(Response::ResponseDeleteRange(answer)) => answer.simple(printer, out)?,
+                Some(Response::ResponseTxn(answer)) => answer.simple(printer, out)?,
+                None => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Simple for MemberListResponse {
+    fn simple(&self, _printer: &Printer, out: &mut dyn Write) -> io::Result<()> {
+        joined(&self.members, out)
+    }
+}
+
+impl Simple for [Status] {
+    fn simple(&self, _printer: &Printer, out: &mut dyn Write) -> io::Result<()> {
+        joined(self, out)
+    }
+}
+
+impl Simple for [HashKv] {
+    fn simple(&self, _printer: &Printer, out: &mut dyn Write) -> io::Result<()> {
+        joined(self, out)
+    }
+}
+
+impl Simple for [Health] {
+    fn simple(&self, _printer: &Printer, out: &mut dyn Write) -> io::Result<()> {
+        for found in self {
+            let Health {
+                endpoint,
+                took,
+                error,
+                ..
+            } = found;
+            if error.is_empty() {
+                let verdict = "is healthy: successfully committed proposal";
+                writeln!(out, "{endpoint} {verdict}: took = {took}")?;
+            } else {
+                eprintln!("{endpoint} is unhealthy: failed to commit proposal: {error}");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn joined<T: Rows>(answers: &[T], out: &mut dyn Write) -> io::Result<()> {
+    rows(answers)
+        .iter()
+        .try_for_each(|row| writeln!(out, "{}", row.join(", ")))
+}

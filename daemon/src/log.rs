@@ -1,0 +1,232 @@
+//! Log lines on standard error: JSON objects with etcd's keys, so that what reads etcd's logs reads
+//! ours, or text for people.
+
+use std::fmt;
+use std::io::IsTerminal;
+
+use althing_conf::config::{Log, LogFormat};
+use serde_json::{Map, Value};
+use time::OffsetDateTime;
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+/// Microseconds in UTC, as etcd writes them.
+const TIMESTAMP: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
+
+/// Why logging could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The filter cannot be read.
+    #[error("--log-level {level:?}: {reason}; use debug, info, warn, error or target=level,...")]
+    Filter {
+        /// What was given.
+        level: String,
+        /// The parser's complaint.
+        reason: String,
+    },
+    /// Somebody set a logger before.
+    #[error("logging was set up twice")]
+    Twice,
+}
+
+/// Sends the log of this process to standard error.
+pub fn start(log: &Log) -> Result<(), LogError> {
+    let filter = EnvFilter::try_new(&log.level).map_err(|error| LogError::Filter {
+        level: log.level.clone(),
+        reason: error.to_string(),
+    })?;
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let started = match log.format {
+        LogFormat::Json => {
+            let subscriber = lines.event_format(JsonLine).finish();
+            tracing::subscriber::set_global_default(subscriber)
+        }
+        LogFormat::Text => {
+            let subscriber = lines
+                .with_ansi(std::io::stderr().is_terminal())
+                .with_target(false)
+                .finish();
+            tracing::subscriber::set_global_default(subscriber)
+        }
+    };
+    started.map_err(|_| LogError::Twice)
+}
+
+/// One JSON object per line: level, ts, caller, msg, then the fields in their order.
+struct JsonLine;
+
+impl<S, N> FormatEvent<S, N> for JsonLine
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let line = line_of(event, OffsetDateTime::now_utc());
+        writeln!(writer, "{line}")
+    }
+}
+
+fn line_of(event: &Event<'_>, now: OffsetDateTime) -> Value {
+    let metadata = event.metadata();
+    let mut fields = Fields::default();
+    event.record(&mut fields);
+    let mut line = Map::new();
+    let mut add = |key: &str, value: String| line.insert(key.to_owned(), Value::String(value));
+    add("level", level_name(*metadata.level()).to_owned());
+    add("ts", now.format(TIMESTAMP).unwrap_or_default());
+    if let (Some(file), Some(number)) = (metadata.file(), metadata.line()) {
+        add("caller", format!("{}:{number}", short_path(file)));
+    }
+    add("msg", fields.message);
+    line.extend(fields.others);
+    Value::Object(line)
+}
+
+fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "error",
+        Level::WARN => "warn",
+        Level::INFO => "info",
+        // etcd's most verbose level.
+        Level::DEBUG | Level::TRACE => "debug",
+    }
+}
+
+/// The last two parts of a path: enough to find the file, as etcd shows it.
+fn short_path(path: &str) -> &str {
+    let mut parts = path.rmatch_indices('/').map(|(at, _)| at + 1);
+    parts.nth(1).map_or(path, |at| &path[at..])
+}
+
+/// The message and the fields of one event.
+#[derive(Default)]
+struct Fields {
+    message: String,
+    others: Vec<(String, Value)>,
+}
+
+impl Fields {
+    fn add(&mut self, field: &Field, value: impl Into<Value>) {
+        // etcd separates words by hyphens; a field's name in Rust cannot hold one.
+        let name = field.name().replace('_', "-");
+        self.others.push((name, value.into()));
+    }
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let text = format!("{value:?}");
+        if field.name() == "message" {
+            self.message = text;
+        } else {
+            self.add(field, text);
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "message" {
+            self.message = value.to_owned();
+        } else {
+            self.add(field, value);
+        }
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        self.add(field, value.to_string());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.add(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.add(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.add(field, value);
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.add(field, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("no writer panics").extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_has_the_keys_of_etcd_in_their_order() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .event_format(JsonLine)
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!(member_id = "8e9e", count = 3, ok = true, "a \"word\"");
+        });
+        let bytes = lines.0.lock().expect("no writer panics").clone();
+        let text = String::from_utf8(bytes).expect("JSON is text");
+        assert!(text.ends_with("}\n"), "{text}");
+        let line: Map<String, Value> = serde_json::from_str(&text).expect("one object");
+        let keys: Vec<_> = line.keys().map(String::as_str).collect();
+        let expected = ["level", "ts", "caller", "msg", "member-id", "count", "ok"];
+        assert_eq!(keys, expected);
+        assert_eq!(line["level"], "warn");
+        assert_eq!(line["msg"], "a \"word\"");
+        assert_eq!(line["count"], 3);
+        let ts = line["ts"].as_str().expect("a text");
+        assert_eq!(ts.len(), "2026-08-20T10:00:00.000000Z".len(), "{ts}");
+        let caller = line["caller"].as_str().expect("a text");
+        assert!(caller.starts_with("src/log.rs:"), "{caller}");
+    }
+
+    #[test]
+    fn a_caller_is_shown_by_its_last_two_parts() {
+        assert_eq!(short_path("daemon/src/rpc/kv.rs"), "rpc/kv.rs");
+        assert_eq!(short_path("a/b"), "a/b");
+        assert_eq!(short_path("b"), "b");
+    }
+
+    #[test]
+    fn a_filter_that_cannot_be_read_is_refused() {
+        let log = Log {
+            level: "a=b=c=".to_owned(),
+            format: LogFormat::Json,
+        };
+        assert!(matches!(start(&log), Err(LogError::Filter { .. })));
+    }
+}

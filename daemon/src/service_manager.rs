@@ -1,0 +1,53 @@
+//! Tells systemd what the member does, over the socket that it names in the environment.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+/// The member serves its clients.
+pub const READY: &str = "READY=1";
+/// The member stops.
+pub const STOPPING: &str = "STOPPING=1";
+
+/// Sends `state` if a service manager listens. A failure is only worth a warning.
+pub fn notify(state: &str) {
+    let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else {
+        return;
+    };
+    if let Err(error) = send(&socket, state) {
+        tracing::warn!(%error, ?socket, "the service manager cannot be notified");
+    }
+}
+
+fn send(socket: &OsStr, state: &str) -> io::Result<()> {
+    let address = match socket.as_bytes() {
+        // A leading @ stands for the zero byte of an abstract name.
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        _ => SocketAddr::from_pathname(socket)?,
+    };
+    let sender = UnixDatagram::unbound()?;
+    sender.send_to_addr(state.as_bytes(), &address).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_arrives_at_a_socket_with_a_path() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("notify");
+        let manager = UnixDatagram::bind(&path).expect("a new socket");
+        send(path.as_os_str(), READY).expect("somebody listens");
+        let mut bytes = [0; 64];
+        let length = manager.recv(&mut bytes).expect("a message waits");
+        assert_eq!(&bytes[..length], READY.as_bytes());
+    }
+
+    #[test]
+    fn nobody_listening_is_an_error() {
+        assert!(send(OsStr::new("@althing-test-nobody"), READY).is_err());
+    }
+}

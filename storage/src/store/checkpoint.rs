@@ -1,0 +1,41 @@
+//! Write-behind: whole entries go from pending into redb, in order, one transaction at a time.
+
+use std::sync::atomic::Ordering;
+
+use super::{Checkpoint, CheckpointError, Store};
+
+impl Store {
+    /// Commits pending changes of entries with index <= `flushed` to redb, at most about
+    /// `max_records` (whole entries, at least one). Only the StoreWriter calls it; readers and the
+    /// Applier go on meanwhile. Errors: `NoSpace` loses nothing and may be tried again; `Failed` is
+    /// final, also for damage that a reader found.
+    pub fn checkpoint(
+        &self,
+        flushed: u64,
+        max_records: usize,
+    ) -> Result<Checkpoint, CheckpointError> {
+        let shared = &*self.shared;
+        let mut writer = shared.writer.lock();
+        shared.refuse_after_fault()?;
+        let batch = shared.pending.read().front(flushed, max_records);
+        if let Some(batch) = batch {
+            let used = shared.disk.append(&batch)?;
+            shared.used_bytes.fetch_add(used, Ordering::Relaxed);
+            if let Some(revision) = batch.side.compact {
+                writer.schedule(revision);
+            }
+            let mut durable = shared.durable.write();
+            durable.log_id = Some(batch.applied);
+            if let Some(membership) = &batch.side.membership {
+                durable.membership = Some(membership.clone());
+            }
+            drop(durable);
+            // Only now: a reader that misses a record in pending looks into redb, and finds it.
+            shared.pending.write().drop_front(&batch);
+        }
+        Ok(Checkpoint {
+            durable: self.durable(),
+            remaining: shared.pending.read().len(),
+        })
+    }
+}

@@ -1,0 +1,97 @@
+//! What can go wrong with the store's file, in words an operator can act on.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A failed access to the store's file.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DiskError {
+    /// The disk, or the quota on it, is full.
+    #[error("no space left on device")]
+    NoSpace,
+    /// The file holds bytes that were not written so.
+    #[error("{0}")]
+    Damaged(String),
+    /// Anything else.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreOpenError {
+    /// The operating system refused.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// redb refused the file; the text names the file.
+    #[error("{0}")]
+    Refused(String),
+    /// The bytes do not make sense.
+    #[error(
+        "{path}: the store is damaged: {detail}; restore it from a snapshot, or remove the data \
+         directory and let the member join again",
+        path = path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        detail: String,
+    },
+    /// The file is not a store of ours.
+    #[error(
+        "{path}: not a store of althingd: {detail}; point the data directory elsewhere",
+        path = path.display()
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        detail: String,
+    },
+    /// A later version wrote the file.
+    #[error(
+        "{path}: store format {found} is newer than {known}, the newest this version reads; \
+         install the version that wrote it",
+        path = path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest format known here.
+        known: u32,
+    },
+}
+
+/// Whether the cause is a full disk or an exhausted quota.
+fn is_no_space(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
+}
+
+impl DiskError {
+    /// Sorts one of redb's errors.
+    pub fn from_redb(path: &Path, error: impl Into<redb::Error>) -> DiskError {
+        match error.into() {
+            redb::Error::Io(error) if is_no_space(&error) => DiskError::NoSpace,
+            redb::Error::Corrupted(detail) => DiskError::damaged(path, &detail),
+            error => DiskError::Failed(format!("{}: {error}", path.display())),
+        }
+    }
+
+    /// Damage, with the file's name and the remedy.
+    pub fn damaged(path: &Path, detail: &str) -> DiskError {
+        let path = path.to_path_buf();
+        let detail = detail.to_owned();
+        DiskError::Damaged(StoreOpenError::Damaged { path, detail }.to_string())
+    }
+}

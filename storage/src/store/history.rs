@@ -1,0 +1,213 @@
+//! One key's life: its revisions in order, the newest of them at hand, older ones in a list that
+//! exists only for keys written more than once.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+
+/// The place of one change: the revision, and its order inside the revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Rev {
+    /// The store's revision, at least 2.
+    pub main: i64,
+    /// Position among the changes of the same revision.
+    pub sub: u32,
+}
+
+/// What one revision did to a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    /// Where.
+    pub rev: Rev,
+    /// The revision deleted the key.
+    pub tombstone: bool,
+    /// Revision of the creation that this life of the key began with; 0 on a tombstone.
+    pub create: i64,
+    /// Changes since the creation, 1 for the creation itself; 0 on a tombstone.
+    pub version: i64,
+}
+
+/// A key with all revisions that compaction left. `past` is sorted and below `latest`.
+#[derive(Debug)]
+pub(super) struct KeyHistory {
+    pub key: Box<[u8]>,
+    latest: Stamp,
+    /// Boxed so that the common key, written once, pays one pointer.
+    #[allow(clippy::box_collection)]
+    past: Option<Box<Vec<Stamp>>>,
+    /// The record of `latest` while the cache's budget allows; never a tombstone's.
+    pub record: Option<Bytes>,
+    /// Read since the evicting hand last passed. Set under a shared lock.
+    hot: AtomicBool,
+}
+
+impl KeyHistory {
+    pub fn new(key: &[u8], stamp: Stamp) -> KeyHistory {
+        KeyHistory {
+            key: key.into(),
+            latest: stamp,
+            past: None,
+            record: None,
+            hot: AtomicBool::new(false),
+        }
+    }
+
+    /// The newest change, whether or not it is published yet.
+    pub fn latest(&self) -> Stamp {
+        self.latest
+    }
+
+    /// Whether the key exists after its newest change.
+    pub fn is_live(&self) -> bool {
+        !self.latest.tombstone
+    }
+
+    /// The last change at or below `revision`; it may be a tombstone.
+    pub fn at(&self, revision: i64) -> Option<Stamp> {
+        if self.latest.rev.main <= revision {
+            return Some(self.latest);
+        }
+        let past = self.past.as_deref()?;
+        let after = past.partition_point(|stamp| stamp.rev.main <= revision);
+        after.checked_sub(1).map(|position| past[position])
+    }
+
+    /// The key's state at `revision`, if it exists then.
+    pub fn live_at(&self, revision: i64) -> Option<Stamp> {
+        self.at(revision).filter(|stamp| !stamp.tombstone)
+    }
+
+    /// The record of `rev`, if it is the one kept inline.
+    pub fn record_of(&self, rev: Rev) -> Option<&Bytes> {
+        if rev != self.latest.rev {
+            return None;
+        }
+        let record = self.record.as_ref()?;
+        // Storing only on change keeps the cache line shared between readers.
+        if !self.hot.load(Ordering::Relaxed) {
+            self.hot.store(true, Ordering::Relaxed);
+        }
+        Some(record)
+    }
+
+    /// Whether it was read since the last call.
+    pub fn cool(&mut self) -> bool {
+        std::mem::take(self.hot.get_mut())
+    }
+
+    /// Adds a change newer than all others. The caller replaces the record.
+    pub fn push(&mut self, stamp: Stamp) {
+        assert!(stamp.rev > self.latest.rev, "a key's revisions only grow");
+        let old = std::mem::replace(&mut self.latest, stamp);
+        self.past.get_or_insert_default().push(old);
+    }
+
+    /// Takes back the newest change. False: it was the only one, the key must go.
+    pub fn pop(&mut self) -> bool {
+        let Some(past) = self.past.as_deref_mut() else {
+            return false;
+        };
+        self.latest = past.pop().expect("an empty past is never kept");
+        if past.is_empty() {
+            self.past = None;
+        }
+        true
+    }
+
+    /// Whether compaction at `revision` would drop anything.
+    pub fn needs_trim(&self, revision: i64) -> bool {
+        let oldest = match self.past.as_deref() {
+            Some(past) => past[0],
+            None => self.latest,
+        };
+        self.at(revision).is_some_and(|base| {
+            base.rev != oldest.rev || (base.tombstone && base.rev.main < revision)
+        })
+    }
+
+    /// Drops what compaction at `revision` makes unreadable: every change before the last one at
+    /// or below `revision`, and that one too if it is a tombstone of an older revision. A
+    /// tombstone of `revision` itself stays, because a watch may still start there. Dropped places
+    /// go to `dead`. False: nothing is left, the key must go.
+    pub fn trim(&mut self, revision: i64, dead: &mut Vec<Rev>) -> bool {
+        let Some(base) = self.at(revision) else {
+            return true;
+        };
+        let base_goes = base.tombstone && base.rev.main < revision;
+        if let Some(past) = self.past.as_deref_mut() {
+            let keep_from = past.partition_point(|stamp| {
+                stamp.rev < base.rev || (base_goes && stamp.rev == base.rev)
+            });
+            dead.extend(past.drain(..keep_from).map(|stamp| stamp.rev));
+            if past.is_empty() {
+                self.past = None;
+            } else {
+                past.shrink_to_fit();
+            }
+        }
+        if base_goes && base.rev == self.latest.rev {
+            dead.push(base.rev);
+            return false;
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stamp(main: i64, tombstone: bool) -> Stamp {
+        let (create, version) = if tombstone { (0, 0) } else { (main, 1) };
+        Stamp {
+            rev: Rev { main, sub: 0 },
+            tombstone,
+            create,
+            version,
+        }
+    }
+
+    fn history(revisions: &[(i64, bool)]) -> KeyHistory {
+        let mut all = revisions.iter().map(|(main, gone)| stamp(*main, *gone));
+        let mut history = KeyHistory::new(b"k", all.next().unwrap());
+        all.for_each(|stamp| history.push(stamp));
+        history
+    }
+
+    #[test]
+    fn a_read_finds_the_last_change_at_or_below_its_revision() {
+        let history = history(&[(2, false), (5, false), (7, true), (9, false)]);
+        let seen = |revision| history.live_at(revision).map(|stamp| stamp.rev.main);
+        assert_eq!(
+            [1, 2, 4, 5, 6].map(seen),
+            [None, Some(2), Some(2), Some(5), Some(5)]
+        );
+        assert_eq!([7, 8, 9, 99].map(seen), [None, None, Some(9), Some(9)]);
+    }
+
+    #[test]
+    fn compaction_keeps_the_last_change_and_a_tombstone_of_its_own_revision() {
+        let cases = [
+            (1, vec![], true),
+            (5, vec![2], true),
+            (6, vec![2], true),
+            (7, vec![2, 5], true),
+            (8, vec![2, 5, 7], false),
+        ];
+        for (revision, expected, left) in cases {
+            let mut history = history(&[(2, false), (5, false), (7, true)]);
+            let mut dead = Vec::new();
+            assert_eq!(history.trim(revision, &mut dead), left, "at {revision}");
+            let dead: Vec<_> = dead.iter().map(|rev| rev.main).collect();
+            assert_eq!(dead, expected, "at {revision}");
+        }
+    }
+
+    #[test]
+    fn taking_back_a_change_restores_the_one_before() {
+        let mut history = history(&[(2, false), (5, true)]);
+        assert!(history.pop());
+        assert_eq!(history.latest(), stamp(2, false));
+        assert!(!history.pop());
+    }
+}

@@ -1,0 +1,117 @@
+//! Start-up: open the file, check its format, and rebuild the index by one pass over the
+//! revisions. Large values are not read, so the time grows with the number of revisions only.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::compaction::Writer;
+use super::disk::{Disk, DiskView, Meta, StoredRecord};
+use super::error::{DiskError, StoreOpenError};
+use super::history::Stamp;
+use super::index::Index;
+use super::medium::Medium;
+use super::pending::Pending;
+use super::schema::FORMAT;
+use super::{Published, Shared, StoreSettings, record};
+
+/// Opens the store on `medium`.
+pub(super) fn open(
+    medium: Arc<dyn Medium>,
+    settings: &StoreSettings,
+) -> Result<Shared, StoreOpenError> {
+    let path = medium.path().to_path_buf();
+    // redb may panic on a file whose inner pages do not fit together; a start must refuse it in
+    // words instead.
+    let opened = catch_unwind(AssertUnwindSafe(|| rebuild(medium, settings)));
+    opened.unwrap_or_else(|_| {
+        let detail = "its pages do not fit together".to_owned();
+        Err(StoreOpenError::Damaged { path, detail })
+    })
+}
+
+fn rebuild(medium: Arc<dyn Medium>, settings: &StoreSettings) -> Result<Shared, StoreOpenError> {
+    let path = medium.path().to_path_buf();
+    let refuse = |error| refusal(&path, error);
+    let disk = Disk::new(medium, settings.page_cache_bytes);
+    match disk.prepare().map_err(refuse)? {
+        Some(FORMAT) => {}
+        Some(found) => {
+            let known = FORMAT;
+            return Err(StoreOpenError::Newer { path, found, known });
+        }
+        None => {
+            let detail = "a redb file of another program".to_owned();
+            return Err(StoreOpenError::Foreign { path, detail });
+        }
+    }
+    let view = disk.view().map_err(refuse)?;
+    let meta = view.meta().map_err(refuse)?;
+    let index = Index::new(settings.record_cache_bytes);
+    let used_bytes = load(&view, &meta, &index).map_err(refuse)?;
+    drop(view);
+    let durable = meta.applied.clone();
+    Ok(Shared {
+        index,
+        pending: RwLock::new(Pending::default()),
+        writer: Mutex::new(Writer::new(meta.compact_scheduled, meta.compact_finished)),
+        published: RwLock::new(Published {
+            current: meta.revision,
+            compacted: meta.compact_scheduled,
+            applied: meta.applied,
+            members: meta.members,
+            cluster_version: meta.cluster_version,
+            pin: Arc::new(()),
+            older_views: Vec::new(),
+        }),
+        disk,
+        durable: RwLock::new(durable),
+        pending_bytes_max: settings.pending_bytes_max,
+        used_bytes: AtomicU64::new(used_bytes),
+        fault: OnceLock::new(),
+    })
+}
+
+/// Fills the index; answers about how many bytes the rows take.
+fn load(view: &DiskView, meta: &Meta, index: &Index) -> Result<u64, DiskError> {
+    let mut used = 0;
+    for stored in view.revisions()? {
+        let StoredRecord {
+            rev,
+            tombstone,
+            value_apart,
+            record,
+            used_bytes,
+        } = stored?;
+        let kv = record::decode(&record);
+        let kv = kv.map_err(|_| view.damaged("the record", rev))?;
+        if rev.main > meta.revision || (!tombstone && kv.mod_revision != rev.main) {
+            return Err(view.damaged("the place", rev));
+        }
+        used += used_bytes;
+        let stamp = Stamp {
+            rev,
+            tombstone,
+            create: kv.create_revision,
+            version: kv.version,
+        };
+        let whole = !tombstone && value_apart.is_none();
+        index.push(&kv.key, stamp, whole.then_some(record));
+    }
+    Ok(used)
+}
+
+fn refusal(path: &Path, error: DiskError) -> StoreOpenError {
+    let path = path.to_path_buf();
+    match error {
+        DiskError::NoSpace => StoreOpenError::Io {
+            path,
+            source: std::io::ErrorKind::StorageFull.into(),
+        },
+        DiskError::Damaged(text) => StoreOpenError::Refused(text),
+        DiskError::Failed(text) => StoreOpenError::Refused(text),
+    }
+}

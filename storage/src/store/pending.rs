@@ -1,0 +1,167 @@
+//! What is applied but not yet in redb: the StoreWriter commits it next, and readers of records
+//! that are not inline look here before they look into redb.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::MemberRecord;
+use super::history::Rev;
+use crate::entry::LogId;
+
+/// What a record costs beyond its bytes.
+const RECORD_OVERHEAD_BYTES: usize = 96;
+
+/// One change of one key, as it goes to redb.
+#[derive(Clone, Debug)]
+pub(super) struct PendingRecord {
+    pub rev: Rev,
+    pub tombstone: bool,
+    /// The encoded KeyValue.
+    pub record: Bytes,
+}
+
+/// What an entry changes besides keys.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SideChanges {
+    /// A membership entry's payload.
+    pub membership: Option<(LogId, Bytes)>,
+    /// Compaction was asked for at this revision.
+    pub compact: Option<i64>,
+    /// Members that published themselves, in order.
+    pub members: Vec<MemberRecord>,
+    /// The cluster version that was set.
+    pub cluster_version: Option<String>,
+}
+
+impl SideChanges {
+    pub fn is_empty(&self) -> bool {
+        self.membership.is_none()
+            && self.compact.is_none()
+            && self.members.is_empty()
+            && self.cluster_version.is_none()
+    }
+
+    /// Adds what a later entry changed.
+    pub fn absorb(&mut self, later: SideChanges) {
+        self.membership = later.membership.or_else(|| self.membership.take());
+        self.compact = later.compact.or(self.compact);
+        self.members.extend(later.members);
+        self.cluster_version = later
+            .cluster_version
+            .or_else(|| self.cluster_version.take());
+    }
+}
+
+/// The end of one applied entry inside the list of records.
+#[derive(Debug)]
+struct Mark {
+    id: LogId,
+    /// Records of this entry.
+    records: usize,
+    /// The store's revision after it.
+    revision: i64,
+    side: Option<Box<SideChanges>>,
+}
+
+/// Whole entries, ready for one redb transaction.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub applied: LogId,
+    pub revision: i64,
+    pub records: Vec<PendingRecord>,
+    pub side: SideChanges,
+    entries: usize,
+}
+
+/// The list. Records are sorted by revision, marks by log index; both only grow at the back and
+/// shrink at the front.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    records: VecDeque<PendingRecord>,
+    marks: VecDeque<Mark>,
+    bytes: usize,
+}
+
+fn cost(record: &PendingRecord) -> usize {
+    record.record.len() + RECORD_OVERHEAD_BYTES
+}
+
+impl Pending {
+    /// Appends one entry.
+    pub fn push(
+        &mut self,
+        id: LogId,
+        revision: i64,
+        records: Vec<PendingRecord>,
+        side: SideChanges,
+    ) {
+        self.bytes += records.iter().map(cost).sum::<usize>();
+        self.marks.push_back(Mark {
+            id,
+            records: records.len(),
+            revision,
+            side: (!side.is_empty()).then(|| Box::new(side)),
+        });
+        self.records.extend(records);
+    }
+
+    /// The record of `rev`, if it is still here.
+    pub fn get(&self, rev: Rev) -> Option<Bytes> {
+        let position = self.records.partition_point(|pending| pending.rev < rev);
+        let found = self.records.get(position)?;
+        (found.rev == rev).then(|| found.record.clone())
+    }
+
+    /// All records up to `revision`.
+    pub fn up_to(&self, revision: i64) -> Vec<PendingRecord> {
+        let records = self.records.iter();
+        records
+            .take_while(|pending| pending.rev.main <= revision)
+            .cloned()
+            .collect()
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Records held.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// The oldest whole entries with index at most `flushed`, about `records_max` records, at
+    /// least one entry. They stay here until [`Pending::drop_front`].
+    pub fn front(&self, flushed: u64, records_max: usize) -> Option<Batch> {
+        let mut entries: usize = 0;
+        let mut records = 0;
+        let mut side = SideChanges::default();
+        for mark in &self.marks {
+            if mark.id.index > flushed || (records >= records_max && entries > 0) {
+                break;
+            }
+            entries += 1;
+            records += mark.records;
+            if let Some(changes) = &mark.side {
+                side.absorb(SideChanges::clone(changes));
+            }
+        }
+        let last = &self.marks[entries.checked_sub(1)?];
+        Some(Batch {
+            applied: last.id,
+            revision: last.revision,
+            records: self.records.range(..records).cloned().collect(),
+            side,
+            entries,
+        })
+    }
+
+    /// Forgets what redb now holds.
+    pub fn drop_front(&mut self, batch: &Batch) {
+        self.marks.drain(..batch.entries);
+        let dropped = self.records.drain(..batch.records.len());
+        self.bytes -= dropped.map(|record| cost(&record)).sum::<usize>();
+    }
+}

@@ -1,0 +1,392 @@
+//! Reading: etcd's Range over the index, the records behind it from wherever they are.
+//!
+//! The same code serves a [`ReadView`] and the Applier's transaction, which also sees its own
+//! changes; [`Keyspace`] is what they share.
+
+use std::cmp::Ordering;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use althing_api::error::Error;
+use althing_api::etcdserverpb::range_request::{SortOrder, SortTarget};
+use althing_api::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
+use althing_api::mvccpb::KeyValue;
+use althing_api::range::KeyRange;
+use bytes::Bytes;
+
+use super::disk::DiskView;
+use super::error::DiskError;
+use super::history::Rev;
+use super::{CheckpointError, Shared, record};
+
+/// Upper and lower end of a selection of keys.
+type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
+/// A state of the keys that can be read.
+pub(crate) trait Keyspace {
+    /// The store behind it.
+    fn shared(&self) -> &Shared;
+    /// The newest revision to be seen.
+    fn revision(&self) -> i64;
+    /// A record that is not in the store yet.
+    fn own_record(&self, rev: Rev) -> Option<Bytes>;
+    /// The last compacted revision, -1 for none.
+    fn compacted(&self) -> i64 {
+        self.shared().published.read().compacted
+    }
+}
+
+/// A consistent view of the keys at its revision. `Send + Sync + Clone`, readable from any thread.
+#[derive(Clone, Debug)]
+pub struct ReadView {
+    shared: Arc<Shared>,
+    revision: i64,
+    /// Keeps physical compaction off what this view may read.
+    _pin: Arc<()>,
+}
+
+impl ReadView {
+    pub(super) fn open(shared: Arc<Shared>) -> ReadView {
+        let published = shared.published.read();
+        let revision = published.current;
+        let pin = published.pin.clone();
+        drop(published);
+        ReadView {
+            shared,
+            revision,
+            _pin: pin,
+        }
+    }
+
+    pub(super) fn store(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The revision it is pinned at.
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// etcd's Range: selection, filters, sort, limit, count, more; the header holds only the
+    /// revision. Sort enums must be known ones. Errors: `FutureRevision`, `Compacted`; `Corrupt`
+    /// when a record on disk is damaged, `NoSpace` while a full disk keeps its file closed.
+    pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Error> {
+        range(self, request)
+    }
+}
+
+impl Keyspace for ReadView {
+    fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    fn own_record(&self, _rev: Rev) -> Option<Bytes> {
+        None
+    }
+}
+
+impl Shared {
+    /// Remembers damage, for the next checkpoint to fail with.
+    pub(super) fn remember(&self, error: DiskError) -> Error {
+        if let DiskError::NoSpace = error {
+            return Error::NoSpace;
+        }
+        self.fault.get_or_init(|| error.to_string());
+        Error::Corrupt
+    }
+
+    /// Fails once a reader found damage.
+    pub(super) fn refuse_after_fault(&self) -> Result<(), CheckpointError> {
+        match self.fault.get() {
+            Some(text) => Err(CheckpointError::Failed(text.clone())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Finds records that are not inline. Opens redb at most when needed.
+#[derive(Default)]
+pub(super) struct Fetcher {
+    view: Option<DiskView>,
+}
+
+impl Fetcher {
+    /// The record of `rev`, which the index knows.
+    pub fn record<K: Keyspace>(&mut self, space: &K, rev: Rev) -> Result<Bytes, Error> {
+        if let Some(record) = space.own_record(rev) {
+            return Ok(record);
+        }
+        let shared = space.shared();
+        if let Some(record) = shared.pending.read().get(rev) {
+            return Ok(record);
+        }
+        // What pending dropped is in redb, but a view opened before that does not show it, and one
+        // that a failed commit closed shows nothing.
+        if let Some(view) = &self.view
+            && let Ok(Some(record)) = view.record(rev)
+        {
+            return Ok(record);
+        }
+        let view = shared.disk.view().map_err(|error| shared.remember(error))?;
+        let found = view
+            .record(rev)
+            .and_then(|record| record.ok_or_else(|| view.damaged("the missing record", rev)));
+        self.view = Some(view);
+        found.map_err(|error| shared.remember(error))
+    }
+
+    /// As [`Fetcher::record`], decoded.
+    pub fn key_value<K: Keyspace>(&mut self, space: &K, rev: Rev) -> Result<KeyValue, Error> {
+        let record = self.record(space, rev)?;
+        record::decode(&record).map_err(|_| {
+            let path = space.shared().disk.medium().path();
+            let detail = format!(
+                "the record of revision {}.{} is no KeyValue",
+                rev.main, rev.sub
+            );
+            space.shared().remember(DiskError::damaged(path, &detail))
+        })
+    }
+}
+
+/// Resolves a request's revision. Errors: `FutureRevision`, `Compacted`.
+pub(super) fn resolve<K: Keyspace>(space: &K, revision: i64) -> Result<i64, Error> {
+    if revision > space.revision() {
+        return Err(Error::FutureRevision);
+    }
+    if revision <= 0 {
+        return Ok(space.revision());
+    }
+    if revision < space.compacted() {
+        return Err(Error::Compacted);
+    }
+    Ok(revision)
+}
+
+/// Number of keys of `range` at `revision`.
+pub(super) fn count<K: Keyspace>(space: &K, range: &KeyRange, revision: i64) -> i64 {
+    match (range, range.bounds()) {
+        (KeyRange::One(key), _) => {
+            let found = space.shared().index.get(key, revision);
+            i64::from(found.is_some())
+        }
+        (_, Some((from, until))) => space.shared().index.count(from, until, revision),
+        (_, None) => 0,
+    }
+}
+
+/// The first `limit` keys of `bounds` at `revision`; 0: all.
+pub(super) fn fetch<K: Keyspace>(
+    space: &K,
+    (mut from, until): Bounds<'_>,
+    revision: i64,
+    limit: usize,
+    keys_only: bool,
+) -> Result<Vec<KeyValue>, Error> {
+    let mut kvs = Vec::new();
+    let mut elsewhere = Vec::new();
+    let mut fetcher = Fetcher::default();
+    let mut resume;
+    loop {
+        resume = space
+            .shared()
+            .index
+            .visit(from, until, revision, |key, stamp, record| {
+                match record {
+                    _ if keys_only => kvs.push(KeyValue {
+                        key: Bytes::copy_from_slice(key),
+                        create_revision: stamp.create,
+                        mod_revision: stamp.rev.main,
+                        version: stamp.version,
+                        ..KeyValue::default()
+                    }),
+                    Some(record) => {
+                        kvs.push(
+                            record::decode(record).expect("inline records were decoded before"),
+                        );
+                    }
+                    None => {
+                        elsewhere.push((kvs.len(), stamp.rev));
+                        kvs.push(KeyValue::default());
+                    }
+                }
+                limit == 0 || kvs.len() < limit
+            });
+        for (position, rev) in elsewhere.drain(..) {
+            kvs[position] = fetcher.key_value(space, rev)?;
+        }
+        match &resume {
+            Some(last) => from = Bound::Excluded(last),
+            None => return Ok(kvs),
+        }
+    }
+}
+
+/// One key at `revision`.
+fn get<K: Keyspace>(
+    space: &K,
+    key: &Bytes,
+    revision: i64,
+    keys_only: bool,
+) -> Result<Option<KeyValue>, Error> {
+    let Some(found) = space.shared().index.get(key, revision) else {
+        return Ok(None);
+    };
+    if keys_only {
+        return Ok(Some(KeyValue {
+            key: key.clone(),
+            create_revision: found.stamp.create,
+            mod_revision: found.stamp.rev.main,
+            version: found.stamp.version,
+            ..KeyValue::default()
+        }));
+    }
+    match &found.record {
+        Some(record) => Ok(Some(
+            record::decode(record).expect("inline records were decoded before"),
+        )),
+        None => Fetcher::default()
+            .key_value(space, found.stamp.rev)
+            .map(Some),
+    }
+}
+
+/// The names of all keys of `range` as they are now in `space`.
+pub(super) fn keys<K: Keyspace>(space: &K, range: &KeyRange) -> Vec<Bytes> {
+    let Some((mut from, until)) = range.bounds() else {
+        return Vec::new();
+    };
+    let mut keys = Vec::new();
+    let mut resume;
+    loop {
+        let index = &space.shared().index;
+        resume = index.visit(from, until, space.revision(), |key, _, _| {
+            keys.push(Bytes::copy_from_slice(key));
+            true
+        });
+        match &resume {
+            Some(last) => from = Bound::Excluded(last),
+            None => return keys,
+        }
+    }
+}
+
+/// All keys of `range` as they are now in `space`; `index_only` leaves out value and lease.
+pub(crate) fn read_range<K: Keyspace>(
+    space: &K,
+    range: &KeyRange,
+    index_only: bool,
+) -> Result<Vec<KeyValue>, Error> {
+    select(space, range, space.revision(), 0, index_only)
+}
+
+fn select<K: Keyspace>(
+    space: &K,
+    range: &KeyRange,
+    revision: i64,
+    limit: usize,
+    keys_only: bool,
+) -> Result<Vec<KeyValue>, Error> {
+    match (range, range.bounds()) {
+        (KeyRange::One(key), _) => {
+            let found = get(space, key, revision, keys_only)?;
+            Ok(found.into_iter().collect())
+        }
+        (_, Some(bounds)) => fetch(space, bounds, revision, limit, keys_only),
+        (_, None) => Ok(Vec::new()),
+    }
+}
+
+/// etcd's Range, see [`ReadView::range`].
+pub(crate) fn range<K: Keyspace>(
+    space: &K,
+    request: &RangeRequest,
+) -> Result<RangeResponse, Error> {
+    let revision = resolve(space, request.revision)?;
+    let keys = KeyRange::new(request.key.clone(), request.range_end.clone());
+    let mut response = RangeResponse {
+        header: Some(ResponseHeader {
+            revision: space.revision(),
+            ..ResponseHeader::default()
+        }),
+        ..RangeResponse::default()
+    };
+    if request.count_only {
+        response.count = count(space, &keys, revision);
+        return Ok(response);
+    }
+    // An order other than NONE and filters need the whole range. NONE with another target than the
+    // key does not: etcd sorts only the keys that the limit let through, and so do we.
+    let natural = is_natural_order(request) && !has_revision_filters(request);
+    let limit = usize::try_from(request.limit).unwrap_or(0);
+    let fetch_limit = match limit {
+        0 => 0,
+        _ if !natural => 0,
+        limit => limit.saturating_add(1),
+    };
+    let index_only = request.keys_only && request.sort_target() != SortTarget::Value;
+    let mut kvs = select(space, &keys, revision, fetch_limit, index_only)?;
+    response.count = if fetch_limit == 0 || kvs.len() < fetch_limit {
+        kvs.len() as i64
+    } else {
+        count(space, &keys, revision)
+    };
+    kvs.retain(|kv| passes_filters(kv, request));
+    sort(&mut kvs, request);
+    if limit > 0 && kvs.len() > limit {
+        kvs.truncate(limit);
+        response.more = true;
+    }
+    if request.keys_only {
+        kvs.iter_mut().for_each(|kv| kv.value.clear());
+    }
+    response.kvs = kvs;
+    Ok(response)
+}
+
+fn is_natural_order(request: &RangeRequest) -> bool {
+    match request.sort_order() {
+        SortOrder::None => true,
+        SortOrder::Ascend => request.sort_target() == SortTarget::Key,
+        SortOrder::Descend => false,
+    }
+}
+
+fn has_revision_filters(request: &RangeRequest) -> bool {
+    request.min_mod_revision != 0
+        || request.max_mod_revision != 0
+        || request.min_create_revision != 0
+        || request.max_create_revision != 0
+}
+
+fn passes_filters(kv: &KeyValue, request: &RangeRequest) -> bool {
+    let inside = |value, min, max| (min == 0 || value >= min) && (max == 0 || value <= max);
+    inside(
+        kv.mod_revision,
+        request.min_mod_revision,
+        request.max_mod_revision,
+    ) && inside(
+        kv.create_revision,
+        request.min_create_revision,
+        request.max_create_revision,
+    )
+}
+
+fn sort(kvs: &mut [KeyValue], request: &RangeRequest) {
+    let compare: fn(&KeyValue, &KeyValue) -> Ordering = match request.sort_target() {
+        SortTarget::Key => |a, b| a.key.cmp(&b.key),
+        SortTarget::Version => |a, b| a.version.cmp(&b.version),
+        SortTarget::Create => |a, b| a.create_revision.cmp(&b.create_revision),
+        SortTarget::Mod => |a, b| a.mod_revision.cmp(&b.mod_revision),
+        SortTarget::Value => |a, b| a.value.cmp(&b.value),
+    };
+    match (request.sort_order(), request.sort_target()) {
+        (SortOrder::None | SortOrder::Ascend, SortTarget::Key) => {}
+        (SortOrder::None | SortOrder::Ascend, _) => kvs.sort_by(compare),
+        (SortOrder::Descend, _) => kvs.sort_by(|a, b| compare(b, a)),
+    }
+}

@@ -1,0 +1,94 @@
+//! A range read in pieces, for RangeStream: memory is bounded by the piece, and nothing is held
+//! between two pieces, so that a slow reader holds up no compaction.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use althing_api::error::Error;
+use althing_api::etcdserverpb::RangeRequest;
+use althing_api::mvccpb::KeyValue;
+use althing_api::range::KeyRange;
+use bytes::Bytes;
+
+use super::Shared;
+use super::read::{ReadView, count, fetch, resolve};
+
+/// A range read in pieces, in key order, at one revision.
+#[derive(Debug)]
+pub struct RangeScan {
+    shared: Arc<Shared>,
+    range: KeyRange,
+    revision: i64,
+    keys_only: bool,
+    count: i64,
+    more: bool,
+    /// Keys still to be returned.
+    left: usize,
+    /// The last key returned.
+    after: Option<Bytes>,
+}
+
+impl ReadView {
+    /// Starts a scan in key order for RangeStream (limit, keys_only, revision honoured; sort and
+    /// revision filters are refused by the caller). Errors as for [`ReadView::range`].
+    pub fn scan(&self, request: &RangeRequest) -> Result<RangeScan, Error> {
+        let revision = resolve(self, request.revision)?;
+        let range = KeyRange::new(request.key.clone(), request.range_end.clone());
+        let count = count(self, &range, revision);
+        let all = usize::try_from(count).expect("a count is not negative");
+        let limit = match usize::try_from(request.limit) {
+            Ok(0) | Err(_) => all,
+            Ok(limit) => limit,
+        };
+        let more = !request.count_only && all > limit;
+        Ok(RangeScan {
+            shared: self.store().clone(),
+            range,
+            revision,
+            keys_only: request.keys_only,
+            count,
+            more,
+            left: if request.count_only {
+                0
+            } else {
+                limit.min(all)
+            },
+            after: None,
+        })
+    }
+}
+
+impl RangeScan {
+    /// The next at most `max_keys` (at least one) records; empty at the end. Errors: `Compacted`
+    /// when a compaction overtook the scan; else as for [`ReadView::range`].
+    pub fn next_chunk(&mut self, max_keys: usize) -> Result<Vec<KeyValue>, Error> {
+        let limit = self.left.min(max_keys.max(1));
+        let Some((from, until)) = self.range.bounds().filter(|_| limit > 0) else {
+            return Ok(Vec::new());
+        };
+        let view = ReadView::open(self.shared.clone());
+        // A scan of revision 0 of an untouched store reads revision 1, which is never compacted
+        // away; all others are checked like an explicit revision.
+        resolve(&view, self.revision)?;
+        let from = self.after.as_deref().map_or(from, Bound::Excluded);
+        let kvs = fetch(&view, (from, until), self.revision, limit, self.keys_only)?;
+        self.left -= kvs.len();
+        self.after = kvs.last().map(|kv| kv.key.clone()).or(self.after.take());
+        Ok(kvs)
+    }
+
+    /// The range's whole count.
+    pub fn count(&self) -> i64 {
+        self.count
+    }
+
+    /// Whether the limit cut the range.
+    pub fn more(&self) -> bool {
+        self.more
+    }
+
+    /// The revision it reads at.
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+}

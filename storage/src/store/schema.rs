@@ -1,0 +1,244 @@
+//! Every table and every layout of the redb file, in one screen.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `revision` | (main, sub) | flags, CRC, KeyValue bytes; of a large value only its length |
+//! | `value` | (main, sub) | CRC, a large value |
+//! | `meta` | name | bytes, CRC |
+//! | `member` | member id | PublishMember bytes, CRC |
+//!
+//! redb returns flipped bits as data, so each row carries a CRC-32C over its place and content.
+
+use althing_api::commandpb::PublishMember;
+use bytes::Bytes;
+use prost::Message;
+use redb::TableDefinition;
+
+use super::MemberRecord;
+use super::history::Rev;
+use super::pending::PendingRecord;
+use super::record;
+use crate::entry::LogId;
+
+/// Key of a revision's rows.
+pub(super) type RevKey = (u64, u32);
+
+pub(super) const REVISION: TableDefinition<RevKey, &[u8]> = TableDefinition::new("revision");
+pub(super) const VALUE: TableDefinition<RevKey, &[u8]> = TableDefinition::new("value");
+pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+pub(super) const MEMBER: TableDefinition<u64, &[u8]> = TableDefinition::new("member");
+
+pub(super) const META_FORMAT: &str = "format";
+pub(super) const META_APPLIED: &str = "applied";
+pub(super) const META_MEMBERSHIP: &str = "membership";
+pub(super) const META_REVISION: &str = "revision";
+pub(super) const META_COMPACT_SCHEDULED: &str = "compact_scheduled";
+pub(super) const META_COMPACT_FINISHED: &str = "compact_finished";
+pub(super) const META_CLUSTER_VERSION: &str = "cluster_version";
+
+/// The layout described above.
+pub(super) const FORMAT: u32 = 1;
+/// Values above this size live in their own table, so that start-up does not read them.
+pub(super) const APART_VALUE_BYTES_MIN: usize = 1024;
+
+const TOMBSTONE: u8 = 1;
+const VALUE_APART: u8 = 2;
+const CRC_BYTES: usize = 4;
+/// What a row costs beyond its value: its key and its place in the page.
+const ROW_OVERHEAD_BYTES: u64 = 20;
+
+impl Rev {
+    pub(super) fn key(self) -> RevKey {
+        let main = u64::try_from(self.main).expect("revisions are not negative");
+        (main, self.sub)
+    }
+
+    pub(super) fn from_key((main, sub): RevKey) -> Option<Rev> {
+        let main = i64::try_from(main).ok()?;
+        Some(Rev { main, sub })
+    }
+}
+
+fn crc_of(place: &[u8], content: &[u8]) -> [u8; CRC_BYTES] {
+    crc32c::crc32c_append(crc32c::crc32c(place), content).to_le_bytes()
+}
+
+fn place(rev: Rev, flags: u8) -> [u8; 13] {
+    let mut place = [flags; 13];
+    place[..8].copy_from_slice(&rev.main.to_le_bytes());
+    place[8..12].copy_from_slice(&rev.sub.to_le_bytes());
+    place
+}
+
+/// The rows of one change: of table `revision`, and of table `value` if the value goes there.
+#[derive(Debug)]
+pub(super) struct Rows {
+    pub revision: Vec<u8>,
+    pub value: Option<Vec<u8>>,
+}
+
+impl Rows {
+    /// About what the rows take in the file.
+    pub fn used_bytes(&self) -> u64 {
+        let value = self.value.as_ref();
+        row_bytes(self.revision.len()) + value.map_or(0, |row| row_bytes(row.len()))
+    }
+}
+
+/// About what a row with a value of `len` bytes takes in the file.
+pub(super) fn row_bytes(len: usize) -> u64 {
+    len as u64 + ROW_OVERHEAD_BYTES
+}
+
+/// About what the row of a value of `len` bytes takes in the file.
+pub(super) fn value_row_bytes(len: u64) -> u64 {
+    len + CRC_BYTES as u64 + ROW_OVERHEAD_BYTES
+}
+
+/// Lays out a change. The record is what this store encoded before, so it decodes.
+pub(super) fn rows(pending: &PendingRecord) -> Rows {
+    let flags = if pending.tombstone { TOMBSTONE } else { 0 };
+    if pending.record.len() < APART_VALUE_BYTES_MIN {
+        return Rows {
+            revision: revision_row(pending.rev, flags, &pending.record),
+            value: None,
+        };
+    }
+    let mut kv = record::decode(&pending.record).expect("records are encoded by this store");
+    if kv.value.len() < APART_VALUE_BYTES_MIN {
+        return Rows {
+            revision: revision_row(pending.rev, flags, &pending.record),
+            value: None,
+        };
+    }
+    let value = std::mem::take(&mut kv.value);
+    let flags = flags | VALUE_APART;
+    let mut row = Vec::with_capacity(CRC_BYTES + value.len());
+    row.extend_from_slice(&crc_of(&place(pending.rev, flags), &value));
+    row.extend_from_slice(&value);
+    let mut content = (value.len() as u64).to_le_bytes().to_vec();
+    kv.encode(&mut content).expect("a vector grows");
+    Rows {
+        revision: revision_row(pending.rev, flags, &content),
+        value: Some(row),
+    }
+}
+
+fn revision_row(rev: Rev, flags: u8, record: &[u8]) -> Vec<u8> {
+    let mut row = Vec::with_capacity(1 + CRC_BYTES + record.len());
+    row.push(flags);
+    row.extend_from_slice(&crc_of(&place(rev, flags), record));
+    row.extend_from_slice(record);
+    row
+}
+
+/// A row of table `revision`, checked.
+#[derive(Debug)]
+pub(super) struct RevisionRow<'a> {
+    pub tombstone: bool,
+    /// Length of the value, if it is in table `value`.
+    pub value_apart: Option<u64>,
+    /// The KeyValue, without its value if that is apart.
+    pub record: &'a [u8],
+}
+
+/// Reads a row of table `revision`; `None` when its CRC does not fit.
+pub(super) fn read_revision(rev: Rev, row: &[u8]) -> Option<RevisionRow<'_>> {
+    let (flags, rest) = row.split_first()?;
+    let (crc, content) = rest.split_first_chunk::<CRC_BYTES>()?;
+    if flags & !(TOMBSTONE | VALUE_APART) != 0 || *crc != crc_of(&place(rev, *flags), content) {
+        return None;
+    }
+    let tombstone = flags & TOMBSTONE != 0;
+    if flags & VALUE_APART == 0 {
+        return Some(RevisionRow {
+            tombstone,
+            value_apart: None,
+            record: content,
+        });
+    }
+    let (len, record) = content.split_first_chunk::<8>()?;
+    let value_apart = Some(u64::from_le_bytes(*len));
+    Some(RevisionRow {
+        tombstone,
+        value_apart,
+        record,
+    })
+}
+
+/// Reads a row of table `value`; `None` when its CRC does not fit.
+pub(super) fn read_value(rev: Rev, row: &[u8]) -> Option<&[u8]> {
+    let (crc, value) = row.split_first_chunk::<CRC_BYTES>()?;
+    (*crc == crc_of(&place(rev, VALUE_APART), value)).then_some(value)
+}
+
+/// A row of a side table: the content behind its CRC.
+pub(super) fn seal(place: &[u8], content: &[u8]) -> Vec<u8> {
+    let mut row = Vec::with_capacity(CRC_BYTES + content.len());
+    row.extend_from_slice(&crc_of(place, content));
+    row.extend_from_slice(content);
+    row
+}
+
+/// Reads a row of a side table; `None` when its CRC does not fit.
+pub(super) fn unseal<'a>(place: &[u8], row: &'a [u8]) -> Option<&'a [u8]> {
+    let (crc, content) = row.split_first_chunk::<CRC_BYTES>()?;
+    (*crc == crc_of(place, content)).then_some(content)
+}
+
+/// 16 bytes: term, index.
+pub(super) fn encode_log_id(id: LogId) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&id.term.to_le_bytes());
+    bytes[8..].copy_from_slice(&id.index.to_le_bytes());
+    bytes
+}
+
+/// The inverse of [`encode_log_id`], with what follows.
+pub(super) fn decode_log_id(bytes: &[u8]) -> Option<(LogId, &[u8])> {
+    let (term, rest) = bytes.split_first_chunk::<8>()?;
+    let (index, rest) = rest.split_first_chunk::<8>()?;
+    let term = u64::from_le_bytes(*term);
+    let index = u64::from_le_bytes(*index);
+    Some((LogId { term, index }, rest))
+}
+
+/// A membership: its log id, then the payload.
+pub(super) fn encode_membership((id, payload): &(LogId, Bytes)) -> Vec<u8> {
+    let mut bytes = encode_log_id(*id).to_vec();
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+/// The inverse of [`encode_membership`].
+pub(super) fn decode_membership(bytes: &[u8]) -> Option<(LogId, Bytes)> {
+    let (id, payload) = decode_log_id(bytes)?;
+    Some((id, Bytes::copy_from_slice(payload)))
+}
+
+/// Encodes a member as it was published.
+pub(super) fn encode_member(member: &MemberRecord) -> Vec<u8> {
+    let message = PublishMember {
+        member_id: member.id,
+        name: member.name.clone(),
+        peer_urls: member.peer_urls.clone(),
+        client_urls: member.client_urls.clone(),
+    };
+    message.encode_to_vec()
+}
+
+/// The inverse of [`encode_member`].
+pub(super) fn decode_member(bytes: &[u8]) -> Option<MemberRecord> {
+    PublishMember::decode(bytes).ok().map(MemberRecord::from)
+}
+
+impl From<PublishMember> for MemberRecord {
+    fn from(message: PublishMember) -> MemberRecord {
+        MemberRecord {
+            id: message.member_id,
+            name: message.name,
+            peer_urls: message.peer_urls,
+            client_urls: message.client_urls,
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Writing: the changes of one entry, made in the index at once and visible at `commit`.
+
+use std::sync::Arc;
+
+use althing_api::error::Error;
+use althing_api::mvccpb::event::EventType;
+use althing_api::mvccpb::{Event, KeyValue};
+use althing_api::range::KeyRange;
+use bytes::Bytes;
+
+use super::history::{Rev, Stamp};
+use super::pending::{PendingRecord, SideChanges};
+use super::read::Keyspace;
+use super::{MemberRecord, Shared, record};
+use crate::entry::LogId;
+
+/// The changes of one entry: all visible at once at `commit`, under one new revision if any key
+/// changed. Dropped instead, it takes its changes back.
+#[derive(Debug)]
+pub struct WriteTxn {
+    shared: Arc<Shared>,
+    /// The revision it began at; its changes get the next one.
+    base: i64,
+    changes: Vec<Change>,
+    side: SideChanges,
+}
+
+#[derive(Debug)]
+struct Change {
+    pending: PendingRecord,
+    /// As decoded from the record, whose bytes it shares.
+    kv: KeyValue,
+}
+
+/// What one applied entry changed.
+#[derive(Clone, Debug, Default)]
+pub struct Committed {
+    /// The store's revision after the entry.
+    pub revision: i64,
+    /// Its events, in order. `prev_kv` is not set.
+    pub events: Vec<Event>,
+}
+
+impl Keyspace for WriteTxn {
+    fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    fn revision(&self) -> i64 {
+        self.base + i64::from(self.is_changed())
+    }
+
+    fn own_record(&self, rev: Rev) -> Option<Bytes> {
+        if rev.main <= self.base {
+            return None;
+        }
+        let change = self.changes.get(rev.sub as usize)?;
+        Some(change.pending.record.clone())
+    }
+}
+
+impl WriteTxn {
+    pub(super) fn begin(shared: Arc<Shared>) -> WriteTxn {
+        let base = shared.published.read().current;
+        WriteTxn {
+            shared,
+            base,
+            changes: Vec::new(),
+            side: SideChanges::default(),
+        }
+    }
+
+    fn is_changed(&self) -> bool {
+        !self.changes.is_empty()
+    }
+
+    fn next_rev(&self) -> Rev {
+        let sub = u32::try_from(self.changes.len());
+        Rev {
+            main: self.base + 1,
+            sub: sub.expect("an entry is far smaller than 4 G changes"),
+        }
+    }
+
+    fn push(&mut self, stamp: Stamp, kv: &KeyValue) {
+        let record = record::encode(kv);
+        let kv = record::decode(&record).expect("it was encoded just now");
+        let inline = (!stamp.tombstone).then(|| record.clone());
+        self.shared.index.push(&kv.key, stamp, inline);
+        let pending = PendingRecord {
+            rev: stamp.rev,
+            tombstone: stamp.tombstone,
+            record,
+        };
+        self.changes.push(Change { pending, kv });
+    }
+
+    /// Writes a key. Returns the new revision.
+    pub(crate) fn put(&mut self, key: Bytes, value: Bytes, lease: i64) -> i64 {
+        let rev = self.next_rev();
+        let former = self.shared.index.stamp_at(&key, rev.main);
+        let former = former.filter(|stamp| !stamp.tombstone);
+        let stamp = Stamp {
+            rev,
+            tombstone: false,
+            create: former.map_or(rev.main, |former| former.create),
+            version: former.map_or(0, |former| former.version) + 1,
+        };
+        let kv = KeyValue {
+            key,
+            create_revision: stamp.create,
+            mod_revision: rev.main,
+            version: stamp.version,
+            value,
+            lease,
+        };
+        self.push(stamp, &kv);
+        rev.main
+    }
+
+    /// Deletes the keys of `range`. Returns how many there were.
+    pub(crate) fn delete_range(&mut self, range: &KeyRange) -> i64 {
+        let keys = super::read::keys(self, range);
+        let deleted = keys.len() as i64;
+        for key in keys {
+            let stamp = Stamp {
+                rev: self.next_rev(),
+                tombstone: true,
+                create: 0,
+                version: 0,
+            };
+            let kv = KeyValue {
+                key,
+                ..KeyValue::default()
+            };
+            self.push(stamp, &kv);
+        }
+        deleted
+    }
+
+    /// Makes everything below `revision` unreadable. Errors: `Compacted`, `FutureRevision`.
+    pub(crate) fn compact(&mut self, revision: i64) -> Result<(), Error> {
+        if revision <= self.compacted() {
+            return Err(Error::Compacted);
+        }
+        if revision > self.base {
+            return Err(Error::FutureRevision);
+        }
+        self.side.compact = Some(revision);
+        Ok(())
+    }
+
+    /// Records what a member told about itself.
+    pub(crate) fn publish_member(&mut self, member: MemberRecord) {
+        self.side.members.push(member);
+    }
+
+    /// Sets the cluster version.
+    pub(crate) fn set_cluster_version(&mut self, version: String) {
+        self.side.cluster_version = Some(version);
+    }
+
+    /// Publishes the changes with the entry's id. Returns the events made, in order (empty: no new
+    /// revision), and the revision after it.
+    pub fn commit(mut self, id: LogId) -> Committed {
+        let changes = std::mem::take(&mut self.changes);
+        let side = std::mem::take(&mut self.side);
+        let mut records = Vec::with_capacity(changes.len());
+        let mut events = Vec::with_capacity(changes.len());
+        for Change { pending, mut kv } in changes {
+            let kind = if pending.tombstone {
+                kv.mod_revision = pending.rev.main;
+                EventType::Delete
+            } else {
+                EventType::Put
+            };
+            events.push(Event {
+                r#type: kind.into(),
+                kv: Some(kv),
+                prev_kv: None,
+            });
+            records.push(pending);
+        }
+        let revision = self.shared.publish(id, records, side);
+        Committed { revision, events }
+    }
+}
+
+impl Drop for WriteTxn {
+    fn drop(&mut self) {
+        for change in self.changes.drain(..).rev() {
+            self.shared.index.pop(&change.kv.key);
+        }
+    }
+}
+
+impl Shared {
+    /// Makes an entry visible, whole. Returns the revision after it.
+    pub(super) fn publish(&self, id: LogId, records: Vec<PendingRecord>, side: SideChanges) -> i64 {
+        let before = self.published.read().current;
+        let revision = before + i64::from(!records.is_empty());
+        // Pending first: a reader of the new revision must find its records.
+        self.pending
+            .write()
+            .push(id, revision, records, side.clone());
+        let mut published = self.published.write();
+        published.current = revision;
+        published.applied.log_id = Some(id);
+        published.applied.membership = side.membership.or(published.applied.membership.take());
+        if let Some(revision) = side.compact {
+            published.compact(revision);
+        }
+        for member in side.members {
+            let members = &mut published.members;
+            match members.binary_search_by_key(&member.id, |known| known.id) {
+                Ok(position) => members[position] = member,
+                Err(position) => members.insert(position, member),
+            }
+        }
+        if let Some(version) = side.cluster_version {
+            published.cluster_version = Some(version);
+        }
+        revision
+    }
+}
