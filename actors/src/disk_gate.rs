@@ -3,7 +3,7 @@
 //! which is to delete and to compact.
 //!
 //! ```text
-//!  open ── free < reserve, or a checkpoint met a full disk ──► closed ── WAL headroom low ──► shut
+//!  open ── free < reserve, or store or WAL met a full disk ──► closed ── WAL headroom low ──► shut
 //!  all commands                                  deletes and compactions only          nothing
 //! ```
 //! StoreWriter measures the disk and WalWriter the headroom; the gate opens again by itself.
@@ -26,6 +26,7 @@ pub struct DiskGate {
     reserve_bytes: u64,
     low: AtomicBool,
     store_full: AtomicBool,
+    wal_full: AtomicBool,
     wal_headroom_bytes: AtomicU64,
 }
 
@@ -36,6 +37,7 @@ impl DiskGate {
             reserve_bytes,
             low: AtomicBool::new(false),
             store_full: AtomicBool::new(false),
+            wal_full: AtomicBool::new(false),
             wal_headroom_bytes: AtomicU64::new(u64::MAX),
         }
     }
@@ -67,14 +69,23 @@ impl DiskGate {
         }
     }
 
-    /// Notes how many bytes the WAL can write without new disk space.
-    pub fn wal_headroom_measured(&self, bytes: u64) {
-        self.wal_headroom_bytes.store(bytes, Ordering::Relaxed);
+    /// Notes how many bytes the WAL can write without new disk space, and whether it tried in vain
+    /// to get more.
+    pub fn wal_measured(&self, headroom_bytes: u64, full: bool) {
+        self.wal_headroom_bytes.store(headroom_bytes, Ordering::Relaxed);
+        if self.wal_full.swap(full, Ordering::Relaxed) != full {
+            if full {
+                tracing::warn!(headroom_bytes, "no disk space for the log, writes are refused");
+            } else {
+                tracing::info!("disk has space for the log again");
+            }
+        }
     }
 
     /// Whether `command` may be proposed now. Errors: `NoSpace`.
     pub fn admit(&self, command: &Command) -> Result<(), Error> {
-        if !self.low.load(Ordering::Relaxed) && !self.store_full.load(Ordering::Relaxed) {
+        let closed = [&self.low, &self.store_full, &self.wal_full];
+        if !closed.iter().any(|reason| reason.load(Ordering::Relaxed)) {
             return Ok(());
         }
         // With disk space to spare, low headroom only means that the next segment is being made.
@@ -153,7 +164,7 @@ mod tests {
     #[test]
     fn without_wal_headroom_not_even_deletions_pass() {
         let gate = DiskGate::new(100);
-        gate.wal_headroom_measured(0);
+        gate.wal_measured(0, false);
         gate.admit(&put()).unwrap();
         gate.free_bytes_measured(0);
         assert_eq!(gate.admit(&delete()), Err(Error::NoSpace));

@@ -120,6 +120,14 @@ impl Node {
             "admitted proposals must fit the queue of raft's core"
         );
         let opened = open(dir, &settings)?;
+        Node::start_opened(opened, settings).await
+    }
+
+    /// Starts on what is opened already.
+    pub(crate) async fn start_opened(
+        opened: Opened,
+        settings: NodeSettings,
+    ) -> Result<(Node, Handles), StartError> {
         let store = opened.store.clone();
         let common =
             Common::new(settings.member_id.0, settings.disk_reserve_bytes, settings.proposals_max);

@@ -1,2 +1,93 @@
-//! What tests of this crate use and nothing else does.
+//! What tests use and nothing else does: settings of a small node, and the storage adapters alone.
 
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Addr};
+use althing_api::id::{ClusterId, MemberId};
+use althing_storage::data_dir::DataDir;
+use althing_storage::store::{Store, StoreSettings};
+use althing_storage::wal::{Wal, WalSettings};
+
+use crate::arbiters::Arbiters;
+use crate::node::{InitialMember, NodeSettings};
+pub use crate::raft_node::types::Types;
+pub use crate::raft_node::{LogStore, StateMachine};
+use crate::supervisor::{RetireAll, Supervisor};
+use crate::tree::{Common, Opened, Tree};
+
+/// Settings of a one-member cluster with a small log.
+pub fn one_member() -> NodeSettings {
+    let id = MemberId(0x8e9e_05c5_2164_694d);
+    NodeSettings {
+        name: "default".into(),
+        member_id: id,
+        cluster_id: ClusterId(0xcdf8_18d1_4e3e_5d3a),
+        initial_members: vec![InitialMember {
+            id,
+            name: "default".into(),
+            peer_urls: vec!["http://localhost:2380".into()],
+        }],
+        client_urls: vec!["http://localhost:2379".into()],
+        heartbeat_interval: Duration::from_millis(100),
+        election_timeout: Duration::from_millis(1000),
+        snapshot_count: 10_000,
+        proposals_max: 4_096,
+        disk_reserve_bytes: 0,
+        wal: WalSettings {
+            segment_bytes: 1 << 20,
+            tail_bytes: 1 << 20,
+        },
+        store: StoreSettings {
+            record_cache_bytes: 1 << 20,
+            page_cache_bytes: 1 << 20,
+            pending_bytes_max: 1 << 20,
+        },
+    }
+}
+
+/// The adapters to openraft's storage traits, and the actors behind them, without raft.
+#[derive(Debug)]
+pub struct Storage {
+    common: Common,
+    supervisor: Addr<Supervisor>,
+    arbiters: Option<Arbiters>,
+    _dir: Arc<DataDir>,
+}
+
+impl Storage {
+    /// Opens `path`. The store may run ahead of the log here: a conformance suite applies entries
+    /// that its log never held.
+    pub fn open(path: &Path) -> (Storage, LogStore, StateMachine) {
+        let settings = one_member();
+        let dir = Arc::new(DataDir::open(path).expect("an empty directory"));
+        let (wal, recovery) = Wal::open(&dir.wal(), settings.wal).expect("an empty directory");
+        let store = Store::open(&dir.store(), settings.store).expect("an empty directory");
+        let common = Common::new(settings.member_id.0, 0, settings.proposals_max);
+        let arbiters = Arbiters::start().expect("threads");
+        let supervisor = Supervisor::new(common.halt.clone()).start();
+        let opened = Opened { dir: Arc::clone(&dir), wal, recovery, store };
+        let all_flushed = Box::new(|| Some(u64::MAX));
+        let threads = arbiters.threads();
+        let tree =
+            Tree::start_with_flushed(&common, opened, &threads, &supervisor, all_flushed);
+        let storage = Storage {
+            common,
+            supervisor,
+            arbiters: Some(arbiters),
+            _dir: dir,
+        };
+        (storage, tree.log_store, tree.state_machine)
+    }
+}
+
+impl Drop for Storage {
+    fn drop(&mut self) {
+        self.common.close();
+        self.supervisor.do_send(RetireAll);
+        if let Some(arbiters) = self.arbiters.take() {
+            arbiters.stop_and_join();
+        }
+    }
+}

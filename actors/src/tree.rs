@@ -31,7 +31,7 @@ const SNAPSHOTTER: &str = "Snapshotter";
 const RAFT_NODE: &str = "RaftNode";
 
 /// State that several actors share.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Common {
     pub(crate) me: u64,
     pub(crate) halt: Halt,

@@ -9,5 +9,6 @@ pub mod apply;
 pub mod data_dir;
 pub mod entry;
 pub mod error;
+pub mod snapshot;
 pub mod store;
 pub mod wal;

@@ -25,9 +25,9 @@ impl Entry {
         self.stored
     }
 
-    /// The entry's kind.
-    pub fn kind(&self) -> EntryKind {
-        self.stored.kind
+    /// Where it stands in the log.
+    pub fn id(&self) -> LogId {
+        self.stored.id
     }
 
     /// The membership it carries, if it is a membership entry.

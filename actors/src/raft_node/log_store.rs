@@ -9,7 +9,7 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use actix::Addr;
-use althing_storage::entry::{EntryKind, Entry as StoredEntry, LogId, Vote};
+use althing_storage::entry::{Entry as StoredEntry, LogId, Vote};
 use althing_storage::wal::{LogTail, Recovery};
 use futures_util::stream::{self, Stream};
 use openraft::storage::{LogState, RaftLogReader, RaftLogStorage};
@@ -220,7 +220,7 @@ impl RaftLogStorage<Types> for LogStore {
         let mut stored = Vec::new();
         for entry in entries {
             if let Some(membership) = entry.membership() {
-                self.sole_voter.appended(from_raft_log_id(entry.log_id()), &membership);
+                self.sole_voter.appended(entry.id(), &membership);
             }
             stored.push(entry.into_stored());
         }

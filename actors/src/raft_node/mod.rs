@@ -37,7 +37,8 @@ use openraft::errors::{LinearizableReadError, RaftError};
 use openraft::{ReadPolicy, ServerState};
 
 pub(crate) use self::config::{CORE_QUEUE, RaftSettings};
-pub(crate) use self::log_store::{LogStore, LogStoreSetup};
+pub use self::log_store::LogStore;
+pub(crate) use self::log_store::LogStoreSetup;
 pub(crate) use self::message::{Propose, ReadIndex};
 use self::message::{BeginReadRound, CoreEnded, LeadConfirmed, RaftChanged};
 pub(crate) use self::picture::Picture;
@@ -45,7 +46,7 @@ pub(crate) use self::propose::Proposer;
 use self::read_index::ReadRounds;
 pub(crate) use self::sole_voter::SoleVoter;
 pub(crate) use self::start::{RaftSetup, StartedRaft, start};
-pub(crate) use self::state_machine::StateMachine;
+pub use self::state_machine::StateMachine;
 use self::types::{Encoded, RaftHandle};
 use crate::halt::Halt;
 use crate::progress::Progress;

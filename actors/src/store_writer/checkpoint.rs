@@ -34,13 +34,13 @@ pub enum Next {
     Compact,
 }
 
-/// What to do after a commit that left `remaining` records and did (`progressed`) or did not move
-/// the durable mark.
-pub fn next(remaining: usize, progressed: bool) -> Next {
-    match (remaining, progressed) {
-        (0, _) => Next::Compact,
-        (_, true) => Next::Commit,
-        (_, false) => Next::WaitForLog,
+/// What to do after a commit that did (`progressed`) or did not move the durable mark and left it
+/// behind (`behind`) what is applied.
+pub fn next(behind: bool, progressed: bool) -> Next {
+    match (behind, progressed) {
+        (false, _) => Next::Compact,
+        (true, true) => Next::Commit,
+        (true, false) => Next::WaitForLog,
     }
 }
 
@@ -51,13 +51,13 @@ mod tests {
     #[test]
     fn commits_go_on_while_they_move_the_mark_and_compaction_comes_last() {
         let table = [
-            (0, true, Next::Compact),
-            (0, false, Next::Compact),
-            (1, true, Next::Commit),
-            (1, false, Next::WaitForLog),
+            (false, true, Next::Compact),
+            (false, false, Next::Compact),
+            (true, true, Next::Commit),
+            (true, false, Next::WaitForLog),
         ];
-        for (remaining, progressed, expected) in table {
-            assert_eq!(next(remaining, progressed), expected, "{remaining} {progressed}");
+        for (behind, progressed, expected) in table {
+            assert_eq!(next(behind, progressed), expected, "{behind} {progressed}");
         }
     }
 }

@@ -22,7 +22,6 @@ use std::time::Instant;
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler};
 use althing_storage::data_dir::DataDir;
-use althing_storage::entry::LogId;
 use althing_storage::store::{CheckpointError, CompactStep, Store};
 use tokio::sync::watch;
 
@@ -103,7 +102,8 @@ impl StoreWriter {
                     }
                     self.setup.gate.checkpoint_ended(false);
                     self.setup.backlog.checkpointed();
-                    match next(done.remaining, progressed) {
+                    let behind = done.durable < self.setup.store.applied().log_id;
+                    match next(behind, progressed) {
                         Next::Commit => {}
                         Next::WaitForLog => return,
                         Next::Compact => return self.compact(ctx),

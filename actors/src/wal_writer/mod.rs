@@ -3,19 +3,21 @@
 //! ```text
 //!  idle ──Append──► batch open, Flush queued behind the mailbox ──Flush, or batch full──► committed
 //!                     ▲──────────────── Append ──────────────┘      (one write, one fdatasync)
+//!  any ──disk full──► the batch is kept, writes are refused, Flush again a little later
 //!  any ──I/O error──► failed: every waiter is told, the node halts
 //! ```
 //! Owns: the WAL, alone; it has a thread of its own and may block there.
 //! Waits for: nobody.
-//! Fails: an error of a write or an fsync is final. It is reported to raft, trips the halt switch,
-//! and is never retried: after a failed fsync nobody knows what the disk holds.
+//! Fails: a full disk shows itself before anything is written and may pass. An error of a write or
+//! an fsync is final. It is reported to raft, trips the halt switch, and is never
+//! retried: after a failed fsync nobody knows what the disk holds.
 
 mod batch;
 mod message;
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler};
 use althing_storage::entry::LogId;
@@ -30,6 +32,9 @@ use crate::halt::Halt;
 use crate::metrics::Metrics;
 use crate::raft_node::types::Flushed;
 use crate::supervisor::DeathWatch;
+
+/// Between two tries to write to a full disk.
+const FULL_DISK_RETRY: Duration = Duration::from_millis(100);
 
 /// The newest commit mark that is not in the WAL yet. It rides with the next commit: a mark that
 /// is lost only makes start-up apply less of the log before raft says so again.
@@ -106,11 +111,20 @@ impl WalWriter {
         self.metrics.wal_flushed(began.elapsed(), bytes);
         match result {
             Ok(_) => {
-                self.gate.wal_headroom_measured(self.wal.headroom_bytes());
+                self.measure();
                 for flushed in self.batch.end() {
                     flushed.io_completed(Ok(()));
                 }
                 Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                self.measure();
+                self.dirty = true;
+                if !self.flush_queued {
+                    self.flush_queued = true;
+                    ctx.notify_later(Flush, FULL_DISK_RETRY);
+                }
+                Err(error)
             }
             Err(error) => {
                 self.halt.trip(format!("wal: {error}"));
@@ -121,6 +135,10 @@ impl WalWriter {
                 Err(error)
             }
         }
+    }
+
+    fn measure(&self) {
+        self.gate.wal_measured(self.wal.headroom_bytes(), self.wal.space_exhausted());
     }
 }
 

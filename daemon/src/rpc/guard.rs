@@ -38,16 +38,22 @@ impl Rpc {
         call: Call,
         learner: Learner,
     ) -> Result<(), Status> {
-        if learner == Learner::Refuses && self.handles.status().is_learner {
+        if learner == Learner::Refuses && self.is_learner() {
             return Err(status::of(Error::NotSupportedForLearner));
         }
         let version = client_version(metadata).map_err(status::of)?;
         let metrics = &self.state.metrics;
         metrics.count_client(version, call == Call::Stream);
-        if wants_leader(metadata) && self.handles.status().leader == MemberId(0) {
+        if wants_leader(metadata) && self.handles.leader() == MemberId(0) {
             return Err(status::of(Error::NoLeader));
         }
         Ok(())
+    }
+
+    /// Whether this member is a learner. The leader never is, and knows it without the picture of
+    /// the whole cluster.
+    fn is_learner(&self) -> bool {
+        self.handles.leader() != self.state.identity.member_id && self.handles.status().is_learner
     }
 }
 

@@ -25,7 +25,7 @@ impl Store {
                 writer.schedule(revision);
             }
             let mut durable = shared.durable.write();
-            durable.log_id = Some(batch.applied);
+            durable.log_id = batch.applied;
             if let Some(membership) = &batch.side.membership {
                 durable.membership = Some(membership.clone());
             }

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use prost::Message;
 use redb::{
-    Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Table,
-    TableError, WriteTransaction,
+    Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
+    ReadableTableMetadata, Table, TableError, WriteTransaction,
 };
 
 use super::error::DiskError;
@@ -25,14 +25,14 @@ use super::{Applied, MemberRecord, record};
 
 /// The database, closed while `db` is `None`: between a failed commit and the next use.
 #[derive(Debug)]
-pub(super) struct Disk {
+pub(crate) struct Disk {
     medium: Arc<dyn Medium>,
     page_cache_bytes: usize,
     db: RwLock<Option<Database>>,
 }
 
 /// A consistent view of the file.
-pub(super) struct DiskView {
+pub(crate) struct DiskView {
     medium: Arc<dyn Medium>,
     txn: ReadTransaction,
     revision: ReadOnlyTable<RevKey, &'static [u8]>,
@@ -41,7 +41,7 @@ pub(super) struct DiskView {
 
 /// The rows of table `meta` and `member`.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Meta {
+pub(crate) struct Meta {
     pub applied: Applied,
     pub revision: i64,
     /// -1: never.
@@ -159,10 +159,12 @@ impl Disk {
                 schema::META_FORMAT,
                 &schema::FORMAT.to_le_bytes(),
             )?;
-            put_meta(&mut meta, schema::META_REVISION, &1i64.to_le_bytes())
+            put_meta(
+                &mut meta,
+                schema::META_REVISION,
+                &schema::EMPTY_REVISION.to_le_bytes(),
+            )
         })?;
-        let io = |error| self.error(redb::Error::Io(error));
-        self.medium.sync_name().map_err(io)?;
         Ok(Some(schema::FORMAT))
     }
 
@@ -173,8 +175,10 @@ impl Disk {
         self.commit(|txn| {
             used = append_records(txn, &batch.records)?;
             let mut meta = txn.open_table(META)?;
-            let applied = schema::encode_log_id(batch.applied);
-            put_meta(&mut meta, schema::META_APPLIED, &applied)?;
+            if let Some(applied) = batch.applied {
+                let row = schema::encode_log_id(applied);
+                put_meta(&mut meta, schema::META_APPLIED, &row)?;
+            }
             put_meta(
                 &mut meta,
                 schema::META_REVISION,
@@ -236,7 +240,7 @@ fn format_of(row: &[u8]) -> Option<u32> {
     Some(u32::from_le_bytes(content.try_into().ok()?))
 }
 
-pub(super) fn put_meta(
+fn put_meta(
     table: &mut Table<'_, &'static str, &'static [u8]>,
     name: &str,
     content: &[u8],
@@ -246,7 +250,7 @@ pub(super) fn put_meta(
     Ok(())
 }
 
-pub(super) fn put_member(
+fn put_member(
     table: &mut Table<'_, u64, &'static [u8]>,
     member: &MemberRecord,
 ) -> Result<(), redb::Error> {
@@ -257,10 +261,7 @@ pub(super) fn put_member(
 
 /// Appends records behind the last one; redb refuses any other order. Answers about how many bytes
 /// they take.
-pub(super) fn append_records(
-    txn: &WriteTransaction,
-    records: &[PendingRecord],
-) -> Result<u64, redb::Error> {
+fn append_records(txn: &WriteTransaction, records: &[PendingRecord]) -> Result<u64, redb::Error> {
     if records.is_empty() {
         return Ok(0);
     }
@@ -284,7 +285,7 @@ pub(super) fn append_records(
 
 /// One row of table `revision`, for scans.
 #[derive(Debug)]
-pub(super) struct StoredRecord {
+pub(crate) struct StoredRecord {
     pub rev: Rev,
     pub tombstone: bool,
     /// Length of the value, if it is in the other table and missing here.
@@ -304,6 +305,12 @@ impl DiskView {
             "{what} of revision {}.{} fails its check",
             rev.main, rev.sub
         );
+        DiskError::damaged(self.medium.path(), &detail)
+    }
+
+    /// Rows of a table are lost.
+    pub fn damaged_table(&self, name: &str) -> DiskError {
+        let detail = format!("table {name} lacks rows");
         DiskError::damaged(self.medium.path(), &detail)
     }
 
@@ -337,6 +344,11 @@ impl DiskView {
         let value = value.ok_or_else(|| self.damaged("the value", rev))?;
         kv.value = Bytes::copy_from_slice(value);
         Ok(record::encode(&kv))
+    }
+
+    /// Rows that table `revision` says it has.
+    pub fn revision_count(&self) -> Result<u64, DiskError> {
+        self.revision.len().map_err(|error| self.error(error))
     }
 
     /// Every row of table `revision`, in order, without large values.
@@ -416,7 +428,7 @@ impl DiskView {
         };
         Ok(Meta {
             applied: Applied { log_id, membership },
-            revision: self.meta_i64(schema::META_REVISION, 1)?,
+            revision: self.meta_i64(schema::META_REVISION, schema::EMPTY_REVISION)?,
             compact_scheduled: self.meta_i64(schema::META_COMPACT_SCHEDULED, -1)?,
             compact_finished: self.meta_i64(schema::META_COMPACT_FINISHED, -1)?,
             cluster_version,

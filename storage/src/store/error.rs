@@ -83,6 +83,9 @@ impl DiskError {
     pub fn from_redb(path: &Path, error: impl Into<redb::Error>) -> DiskError {
         match error.into() {
             redb::Error::Io(error) if is_no_space(&error) => DiskError::NoSpace,
+            redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+                DiskError::damaged(path, &error.to_string())
+            }
             redb::Error::Corrupted(detail) => DiskError::damaged(path, &detail),
             error => DiskError::Failed(format!("{}: {error}", path.display())),
         }

@@ -15,15 +15,13 @@ pub trait Medium: Debug + Send + Sync + 'static {
     fn open(&self) -> io::Result<Box<dyn StorageBackend>>;
     /// Its name in error messages; for a file, its path.
     fn path(&self) -> &Path;
-    /// Makes a new file's name durable.
-    fn sync_name(&self) -> io::Result<()>;
     /// Bytes it occupies on the disk.
     fn allocated_bytes(&self) -> io::Result<u64>;
 }
 
 /// A file.
 #[derive(Debug)]
-pub(super) struct FileMedium(pub PathBuf);
+pub(crate) struct FileMedium(pub PathBuf);
 
 impl Medium for FileMedium {
     fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
@@ -35,10 +33,6 @@ impl Medium for FileMedium {
 
     fn path(&self) -> &Path {
         &self.0
-    }
-
-    fn sync_name(&self) -> io::Result<()> {
-        sync_parent(&self.0)
     }
 
     fn allocated_bytes(&self) -> io::Result<u64> {
@@ -58,7 +52,7 @@ pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
 
 /// redb takes backends by value; this one hands every call on.
 #[derive(Debug)]
-pub(super) struct Boxed(pub Box<dyn StorageBackend>);
+pub(crate) struct Boxed(pub Box<dyn StorageBackend>);
 
 impl StorageBackend for Boxed {
     fn len(&self) -> io::Result<u64> {

@@ -19,6 +19,7 @@
 //! checkpoint fails with the damage's text, which halts the node. The Applier panics on damage,
 //! because it cannot refuse a committed entry.
 
+mod builder;
 mod checkpoint;
 mod compaction;
 mod disk;
@@ -43,8 +44,11 @@ use std::sync::{Arc, OnceLock, Weak};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
+pub(crate) use builder::FileBuilder;
+pub(crate) use disk::{DiskView, Meta as DiskMeta};
 pub use error::StoreOpenError;
 pub use medium::Medium;
+pub(crate) use pending::SideChanges;
 pub use read::ReadView;
 pub(crate) use read::{Keyspace, range, read_range};
 pub use scan::RangeScan;
@@ -55,7 +59,7 @@ use disk::Disk;
 use error::DiskError;
 use index::Index;
 use medium::FileMedium;
-use pending::{Pending, SideChanges};
+use pending::Pending;
 
 use crate::entry::LogId;
 use crate::error::OpenError;
@@ -197,10 +201,11 @@ impl Store {
     /// Opens or creates the store's file and rebuilds the index. Errors name the file and what to
     /// do: an I/O error, damage, a foreign file, or a newer format.
     pub fn open(path: &Path, settings: StoreSettings) -> Result<Store, OpenError> {
+        open::create_if_absent(path)?;
         Store::open_on(Arc::new(FileMedium(path.to_path_buf())), settings)
     }
 
-    /// As [`Store::open`], on any medium.
+    /// As [`Store::open`], on any medium; an empty one becomes a new store.
     pub fn open_on(medium: Arc<dyn Medium>, settings: StoreSettings) -> Result<Store, OpenError> {
         let shared = open::open(medium, &settings)?;
         Ok(Store {
@@ -240,6 +245,12 @@ impl Store {
     /// The log position and membership of exactly the state that redb durably holds.
     pub fn durable_mark(&self) -> Applied {
         self.shared.durable.read().clone()
+    }
+
+    /// A consistent view of what redb durably holds.
+    pub(crate) fn disk_view(&self) -> Result<DiskView, CheckpointError> {
+        self.shared.refuse_after_fault()?;
+        Ok(self.shared.disk.view()?)
     }
 
     /// Members that published themselves, by id.

@@ -8,14 +8,15 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::builder::FileBuilder;
 use super::compaction::Writer;
 use super::disk::{Disk, DiskView, Meta, StoredRecord};
 use super::error::{DiskError, StoreOpenError};
 use super::history::Stamp;
 use super::index::Index;
 use super::medium::Medium;
-use super::pending::Pending;
-use super::schema::FORMAT;
+use super::pending::{Pending, SideChanges};
+use super::schema::{EMPTY_REVISION, FORMAT};
 use super::{Published, Shared, StoreSettings, record};
 
 /// Opens the store on `medium`.
@@ -31,6 +32,20 @@ pub(super) fn open(
         let detail = "its pages do not fit together".to_owned();
         Err(StoreOpenError::Damaged { path, detail })
     })
+}
+
+/// Makes an empty store at `path` unless something is there.
+pub(super) fn create_if_absent(path: &Path) -> Result<(), StoreOpenError> {
+    let exists = path.try_exists().map_err(|source| StoreOpenError::Io {
+        path: path.to_path_buf(),
+        source,
+    })?;
+    if exists {
+        return Ok(());
+    }
+    let created = FileBuilder::create(path)
+        .and_then(|builder| builder.finish(None, EMPTY_REVISION, SideChanges::default()));
+    created.map_err(|error| refusal(path, error))
 }
 
 fn rebuild(medium: Arc<dyn Medium>, settings: &StoreSettings) -> Result<Shared, StoreOpenError> {
@@ -78,6 +93,7 @@ fn rebuild(medium: Arc<dyn Medium>, settings: &StoreSettings) -> Result<Shared, 
 /// Fills the index; answers about how many bytes the rows take.
 fn load(view: &DiskView, meta: &Meta, index: &Index) -> Result<u64, DiskError> {
     let mut used = 0;
+    let mut rows = 0;
     for stored in view.revisions()? {
         let StoredRecord {
             rev,
@@ -92,6 +108,7 @@ fn load(view: &DiskView, meta: &Meta, index: &Index) -> Result<u64, DiskError> {
             return Err(view.damaged("the place", rev));
         }
         used += used_bytes;
+        rows += 1;
         let stamp = Stamp {
             rev,
             tombstone,
@@ -100,6 +117,9 @@ fn load(view: &DiskView, meta: &Meta, index: &Index) -> Result<u64, DiskError> {
         };
         let whole = !tombstone && value_apart.is_none();
         index.push(&kv.key, stamp, whole.then_some(record));
+    }
+    if rows != view.revision_count()? {
+        return Err(view.damaged_table("revision"));
     }
     Ok(used)
 }

@@ -14,7 +14,7 @@ const RECORD_OVERHEAD_BYTES: usize = 96;
 
 /// One change of one key, as it goes to redb.
 #[derive(Clone, Debug)]
-pub(super) struct PendingRecord {
+pub(crate) struct PendingRecord {
     pub rev: Rev,
     pub tombstone: bool,
     /// The encoded KeyValue.
@@ -23,7 +23,7 @@ pub(super) struct PendingRecord {
 
 /// What an entry changes besides keys.
 #[derive(Clone, Debug, Default)]
-pub(super) struct SideChanges {
+pub(crate) struct SideChanges {
     /// A membership entry's payload.
     pub membership: Option<(LogId, Bytes)>,
     /// Compaction was asked for at this revision.
@@ -66,18 +66,36 @@ struct Mark {
 
 /// Whole entries, ready for one redb transaction.
 #[derive(Debug)]
-pub(super) struct Batch {
-    pub applied: LogId,
+pub(crate) struct Batch {
+    pub applied: Option<LogId>,
     pub revision: i64,
     pub records: Vec<PendingRecord>,
     pub side: SideChanges,
     entries: usize,
 }
 
+impl Batch {
+    /// A batch that comes from no pending list.
+    pub fn of(
+        applied: Option<LogId>,
+        revision: i64,
+        records: Vec<PendingRecord>,
+        side: SideChanges,
+    ) -> Batch {
+        Batch {
+            applied,
+            revision,
+            records,
+            side,
+            entries: 0,
+        }
+    }
+}
+
 /// The list. Records are sorted by revision, marks by log index; both only grow at the back and
 /// shrink at the front.
 #[derive(Debug, Default)]
-pub(super) struct Pending {
+pub(crate) struct Pending {
     records: VecDeque<PendingRecord>,
     marks: VecDeque<Mark>,
     bytes: usize,
@@ -150,7 +168,7 @@ impl Pending {
         }
         let last = &self.marks[entries.checked_sub(1)?];
         Some(Batch {
-            applied: last.id,
+            applied: Some(last.id),
             revision: last.revision,
             records: self.records.range(..records).cloned().collect(),
             side,

@@ -38,6 +38,8 @@ pub(super) const META_CLUSTER_VERSION: &str = "cluster_version";
 
 /// The layout described above.
 pub(super) const FORMAT: u32 = 1;
+/// The revision of a store that nothing was written to, as in etcd.
+pub(super) const EMPTY_REVISION: i64 = 1;
 /// Values above this size live in their own table, so that start-up does not read them.
 pub(super) const APART_VALUE_BYTES_MIN: usize = 1024;
 

@@ -196,6 +196,14 @@ impl LogTail {
         self.state.lock().flushed
     }
 
+    /// Whether the entry at `index`, and with it all later ones, is in memory: reading them touches
+    /// no file.
+    pub fn holds(&self, index: u64) -> bool {
+        let state = self.state.lock();
+        let recent = state.recent.front().map(|entry| entry.id.index);
+        recent.unwrap_or(state.span.next_index()) <= index
+    }
+
     /// Entries of `range` that exist, from its start, at least one and at most about `max_bytes`.
     /// May read a file.
     ///

@@ -1,0 +1,8 @@
+//! A whole member in this process, on ports that the system chose, asked over gRPC.
+
+mod kv;
+mod maintenance;
+mod process;
+mod reads;
+mod txn;
+mod world;

@@ -1,0 +1,109 @@
+//! The member's own state, its cluster, and hashes of its data.
+
+use althing_api::error::Error;
+use althing_api::etcdserverpb::*;
+use tonic::{Code, Request};
+
+use super::world::{assert_refused, get, put, with_member};
+
+const MEMBER_ID: u64 = 0x8e9e_05c5_2164_694d;
+
+#[test]
+fn the_status_of_a_sole_member_shows_that_it_leads_at_etcds_level() {
+    with_member(&[], async |member| {
+        let mut kv = member.kv().await;
+        kv.put(put("a", "1")).await.unwrap();
+        let mut maintenance = member.maintenance().await;
+        let status = maintenance
+            .status(StatusRequest {})
+            .await
+            .unwrap()
+            .into_inner();
+        assert_eq!(
+            (status.version.as_str(), status.storage_version.as_str()),
+            ("3.7.0", "3.7.0")
+        );
+        assert_eq!(status.leader, MEMBER_ID);
+        assert_eq!(status.raft_applied_index, status.raft_index);
+        assert_eq!(status.db_size_quota, 2_147_483_648);
+        assert!(status.errors.is_empty() && !status.is_learner);
+        assert!(status.db_size >= status.db_size_in_use && status.db_size > 0);
+        let header = status.header.unwrap();
+        assert_eq!((header.revision, header.raft_term), (2, status.raft_term));
+    });
+}
+
+#[test]
+fn the_member_list_has_this_member_and_no_revision() {
+    with_member(&[], async |member| {
+        let mut cluster = member.cluster().await;
+        for linearizable in [true, false] {
+            let request = MemberListRequest { linearizable };
+            let list = cluster.member_list(request).await.unwrap().into_inner();
+            let header = list.header.unwrap();
+            assert_eq!((header.member_id, header.revision), (MEMBER_ID, 0));
+            let [one] = &list.members[..] else {
+                panic!("{list:?}");
+            };
+            assert_eq!(
+                (one.id, one.name.as_str(), one.is_learner),
+                (MEMBER_ID, "default", false)
+            );
+            assert_eq!(one.peer_ur_ls, ["http://localhost:2380"]);
+            assert_eq!(one.client_ur_ls, ["http://127.0.0.1:0"]);
+        }
+    });
+}
+
+#[test]
+fn the_hash_of_a_revision_stays_and_that_of_the_whole_changes() {
+    with_member(&[], async |member| {
+        let mut kv = member.kv().await;
+        let mut maintenance = member.maintenance().await;
+        kv.put(put("a", "1")).await.unwrap();
+        let at = |revision| HashKvRequest { revision };
+        let first = maintenance.hash_kv(at(0)).await.unwrap().into_inner();
+        let whole = maintenance.hash(HashRequest {}).await.unwrap().into_inner();
+        assert_eq!((first.hash_revision, first.compact_revision), (2, -1));
+        kv.put(put("a", "2")).await.unwrap();
+        let same = maintenance.hash_kv(at(2)).await.unwrap().into_inner();
+        let next = maintenance.hash_kv(at(0)).await.unwrap().into_inner();
+        assert_eq!((same.hash, same.header.unwrap().revision), (first.hash, 3));
+        assert_ne!(next.hash, first.hash);
+        let later = maintenance.hash(HashRequest {}).await.unwrap().into_inner();
+        assert_ne!(later.hash, whole.hash);
+        assert_refused(maintenance.hash_kv(at(4)).await, Error::FutureRevision);
+    });
+}
+
+#[test]
+fn calls_that_ask_for_a_leader_are_served_and_later_ones_are_unimplemented() {
+    with_member(&[], async |member| {
+        let mut request = Request::new(get("a"));
+        let metadata = request.metadata_mut();
+        metadata.insert("hasleader", "true".parse().unwrap());
+        metadata.insert("client-api-version", "3.7".parse().unwrap());
+        member.kv().await.range(request).await.unwrap();
+        let families = member.running().handles().metrics().gather();
+        let find = |name: &str| families.iter().find(|family| family.name() == name);
+        let clients = find("etcd_server_client_requests_total").unwrap();
+        let counted = |metric: &prometheus::proto::Metric| {
+            let labels = metric.get_label();
+            labels.iter().any(|label| label.value() == "3.7")
+        };
+        assert!(clients.get_metric().iter().any(counted));
+        for name in [
+            "etcd_server_version",
+            "etcd_cluster_version",
+            "etcd_mvcc_put_total",
+        ] {
+            assert!(find(name).is_some(), "{name}");
+        }
+        let moved = member
+            .maintenance()
+            .await
+            .move_leader(MoveLeaderRequest::default())
+            .await;
+        assert_eq!(moved.unwrap_err().code(), Code::Unimplemented);
+    });
+}

@@ -1,0 +1,100 @@
+//! Writing a snapshot.
+
+use std::io::Write;
+
+use althing_api::commandpb::PublishMember;
+use prost::Message;
+
+use super::{
+    FORMAT, FRAME_BYTES, Hashed, KIND_END, KIND_META, KIND_RECORDS, MAGIC, Meta, Record,
+    SnapshotError, SnapshotMark,
+};
+use crate::store::{CheckpointError, DiskMeta, MemberRecord, Store};
+
+/// Streams what redb durably holds to `sink` and flushes it. Checkpoint first: what is only pending
+/// is not in it. Errors: the sink's, and the store's when its file cannot be read.
+pub fn export(
+    store: &Store,
+    cluster_id: u64,
+    sink: &mut impl Write,
+) -> Result<SnapshotMark, SnapshotError> {
+    let view = store.disk_view()?;
+    let failed = |error| SnapshotError::Store(CheckpointError::from(error));
+    let meta = meta_of(view.meta().map_err(failed)?, cluster_id);
+    let mut sink = Hashed::new(sink);
+    sink.write_all(MAGIC)?;
+    frame(&mut sink, KIND_META, &meta.encode_to_vec())?;
+    let mut records = 0u64;
+    let mut content = Vec::with_capacity(FRAME_BYTES);
+    for stored in view.revisions().map_err(failed)? {
+        let stored = stored.map_err(failed)?;
+        let key_value = match stored.value_apart {
+            Some(_) => view
+                .join_value(stored.rev, &stored.record)
+                .map_err(failed)?,
+            None => stored.record,
+        };
+        let record = Record {
+            main: stored.rev.main,
+            sub: stored.rev.sub,
+            tombstone: stored.tombstone,
+            key_value,
+        };
+        record
+            .encode_length_delimited(&mut content)
+            .expect("a vector grows");
+        records += 1;
+        if content.len() >= FRAME_BYTES {
+            frame(&mut sink, KIND_RECORDS, &content)?;
+            content.clear();
+        }
+    }
+    if !content.is_empty() {
+        frame(&mut sink, KIND_RECORDS, &content)?;
+    }
+    frame(&mut sink, KIND_END, &records.to_le_bytes())?;
+    let sha256 = sink.digest();
+    sink.write_all(&sha256)?;
+    sink.flush()?;
+    Ok(SnapshotMark {
+        applied: meta.applied(),
+        revision: meta.revision,
+        records,
+        sha256,
+    })
+}
+
+fn frame(sink: &mut impl Write, kind: u8, content: &[u8]) -> Result<(), SnapshotError> {
+    let too_large = |_| SnapshotError::Damaged("a record is larger than 4 GiB");
+    let len = u32::try_from(content.len() + 1).map_err(too_large)?;
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&[kind]), content);
+    sink.write_all(&len.to_le_bytes())?;
+    sink.write_all(&crc.to_le_bytes())?;
+    sink.write_all(&[kind])?;
+    sink.write_all(content)?;
+    Ok(())
+}
+
+fn meta_of(meta: DiskMeta, cluster_id: u64) -> Meta {
+    let (membership_id, membership) = meta.applied.membership.unzip();
+    Meta {
+        format: FORMAT,
+        cluster_id,
+        applied: meta.applied.log_id.map(Into::into),
+        membership_id: membership_id.map(Into::into),
+        membership: membership.unwrap_or_default(),
+        revision: meta.revision,
+        compacted: (meta.compact_scheduled >= 0).then_some(meta.compact_scheduled),
+        cluster_version: meta.cluster_version,
+        members: meta.members.into_iter().map(published).collect(),
+    }
+}
+
+fn published(member: MemberRecord) -> PublishMember {
+    PublishMember {
+        member_id: member.id,
+        name: member.name,
+        peer_urls: member.peer_urls,
+        client_urls: member.client_urls,
+    }
+}

@@ -1,0 +1,192 @@
+//! Snapshots between members: the store's durable state as one hashed stream, and back.
+//!
+//! ```text
+//!  magic | frame meta | frame records ... | frame end | sha256 of all before
+//!  frame = length u32 LE, CRC-32C u32 LE, kind u8, content
+//! ```
+//!
+//! Never the redb file itself: copying an open one is unsafe, and it would tie members to one redb
+//! version. The stream comes from one redb read transaction, so the mark in it (log id,
+//! membership) is exactly the state it carries. Memory is bounded by a frame and its largest
+//! record.
+//!
+//! It owns the file under construction, `<destination>.tmp`; the destination appears by rename,
+//! complete, verified and durable, or not at all. Every failure is a value; nothing is retried.
+
+mod export;
+mod import;
+
+use std::io;
+
+use sha2::{Digest, Sha256};
+
+pub use export::export;
+pub use import::import;
+
+use crate::entry::LogId;
+use crate::store::{Applied, CheckpointError, MemberRecord};
+
+const MAGIC: &[u8; 8] = b"althsnap";
+/// The layout described above.
+const FORMAT: u32 = 1;
+/// Content of a frame of records, about.
+const FRAME_BYTES: usize = 256 * 1024;
+const SHA256_BYTES: usize = 32;
+
+const KIND_META: u8 = 1;
+const KIND_RECORDS: u8 = 2;
+const KIND_END: u8 = 3;
+
+/// What a snapshot holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotMark {
+    /// Log position and membership of its state.
+    pub applied: Applied,
+    /// The store's revision.
+    pub revision: i64,
+    /// Changes in it.
+    pub records: u64,
+    /// The stream's hash.
+    pub sha256: [u8; SHA256_BYTES],
+}
+
+/// Why a snapshot could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The sink, the stream or the file failed.
+    #[error("snapshot: {0}")]
+    Io(#[from] io::Error),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] CheckpointError),
+    /// The stream is cut, changed or of another kind.
+    #[error("snapshot is not usable: {0}; fetch it again")]
+    Damaged(&'static str),
+    /// The stream is of another cluster.
+    #[error("snapshot belongs to cluster {found:x}, not to {expected:x}")]
+    OtherCluster {
+        /// Its cluster.
+        found: u64,
+        /// Ours.
+        expected: u64,
+    },
+    /// A later version wrote the stream.
+    #[error("snapshot format {found} is newer than {FORMAT}; install the version that wrote it")]
+    Newer {
+        /// Its format.
+        found: u32,
+    },
+}
+
+/// The first frame.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Meta {
+    #[prost(uint32, tag = "1")]
+    format: u32,
+    #[prost(fixed64, tag = "2")]
+    cluster_id: u64,
+    #[prost(message, optional, tag = "3")]
+    applied: Option<MetaLogId>,
+    #[prost(message, optional, tag = "4")]
+    membership_id: Option<MetaLogId>,
+    #[prost(bytes = "bytes", tag = "5")]
+    membership: bytes::Bytes,
+    #[prost(int64, tag = "6")]
+    revision: i64,
+    #[prost(int64, optional, tag = "7")]
+    compacted: Option<i64>,
+    #[prost(string, optional, tag = "8")]
+    cluster_version: Option<String>,
+    #[prost(message, repeated, tag = "9")]
+    members: Vec<althing_api::commandpb::PublishMember>,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+struct MetaLogId {
+    #[prost(uint64, tag = "1")]
+    term: u64,
+    #[prost(uint64, tag = "2")]
+    index: u64,
+}
+
+impl From<LogId> for MetaLogId {
+    fn from(LogId { term, index }: LogId) -> MetaLogId {
+        MetaLogId { term, index }
+    }
+}
+
+impl From<MetaLogId> for LogId {
+    fn from(MetaLogId { term, index }: MetaLogId) -> LogId {
+        LogId { term, index }
+    }
+}
+
+impl Meta {
+    fn applied(&self) -> Applied {
+        let membership = self.membership.clone();
+        Applied {
+            log_id: self.applied.map(LogId::from),
+            membership: self.membership_id.map(|id| (id.into(), membership)),
+        }
+    }
+
+    fn members(&self) -> Vec<MemberRecord> {
+        self.members
+            .iter()
+            .cloned()
+            .map(MemberRecord::from)
+            .collect()
+    }
+}
+
+/// One change inside a frame of records.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Record {
+    #[prost(int64, tag = "1")]
+    main: i64,
+    #[prost(uint32, tag = "2")]
+    sub: u32,
+    #[prost(bool, tag = "3")]
+    tombstone: bool,
+    #[prost(bytes = "bytes", tag = "4")]
+    key_value: bytes::Bytes,
+}
+
+/// Hashes what passes.
+struct Hashed<T> {
+    inner: T,
+    sha256: Sha256,
+}
+
+impl<T> Hashed<T> {
+    fn new(inner: T) -> Hashed<T> {
+        Hashed {
+            inner,
+            sha256: Sha256::new(),
+        }
+    }
+
+    fn digest(&self) -> [u8; SHA256_BYTES] {
+        self.sha256.clone().finalize().into()
+    }
+}
+
+impl<T: io::Write> io::Write for Hashed<T> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.sha256.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+impl<T: io::Read> io::Read for Hashed<T> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(bytes)?;
+        self.sha256.update(&bytes[..read]);
+        Ok(read)
+    }
+}

@@ -1,0 +1,114 @@
+//! A store file made beside its place and then renamed: a new one, or the receiving end of a
+//! snapshot. redb cannot open a file whose creation was cut short, so none may appear at its place.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, io};
+
+use bytes::Bytes;
+
+use super::disk::Disk;
+use super::error::DiskError;
+use super::history::Rev;
+use super::medium::{FileMedium, sync_parent};
+use super::pending::{Batch, PendingRecord, SideChanges};
+use super::{record, schema};
+use crate::entry::LogId;
+
+/// Records per commit.
+const RECORDS_PER_COMMIT: usize = 10_000;
+/// Page cache while building, in bytes.
+const PAGE_CACHE_BYTES: usize = 16 << 20;
+
+/// A file under construction; usable as a store after `finish`.
+#[derive(Debug)]
+pub(crate) struct FileBuilder {
+    disk: Disk,
+    building: PathBuf,
+    dest: PathBuf,
+    records: Vec<PendingRecord>,
+}
+
+impl FileBuilder {
+    /// Starts a file that will be `dest`; an unfinished one of an earlier attempt is removed.
+    pub fn create(dest: &Path) -> Result<FileBuilder, DiskError> {
+        let mut building = OsString::from(dest);
+        building.push(".tmp");
+        let building = PathBuf::from(building);
+        let failed = |error| DiskError::from_redb(&building, redb::Error::Io(error));
+        match fs::remove_file(&building) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        let medium = Arc::new(FileMedium(building.clone()));
+        let disk = Disk::new(medium, PAGE_CACHE_BYTES);
+        disk.prepare()?;
+        Ok(FileBuilder {
+            disk,
+            building,
+            dest: dest.to_path_buf(),
+            records: Vec::new(),
+        })
+    }
+
+    /// Adds changes (main, sub, tombstone, KeyValue), in the order of revisions.
+    pub fn append(&mut self, changes: Vec<(i64, u32, bool, Bytes)>) -> Result<(), DiskError> {
+        for (main, sub, tombstone, record) in changes {
+            let rev = Rev { main, sub };
+            if record::decode(&record).is_err() {
+                let path = self.disk.medium().path();
+                return Err(DiskError::damaged(path, "a received record is no KeyValue"));
+            }
+            self.records.push(PendingRecord {
+                rev,
+                tombstone,
+                record,
+            });
+        }
+        if self.records.len() >= RECORDS_PER_COMMIT {
+            self.commit(None, schema::EMPTY_REVISION, SideChanges::default())?;
+        }
+        Ok(())
+    }
+
+    /// Writes the rest and what the state says about itself, and moves the file to its place,
+    /// durably.
+    pub fn finish(
+        mut self,
+        applied: Option<LogId>,
+        revision: i64,
+        side: SideChanges,
+    ) -> Result<(), DiskError> {
+        self.commit(applied, revision, side)?;
+        let FileBuilder {
+            disk,
+            building,
+            dest,
+            ..
+        } = self;
+        // Closes the file, so that its new name is the only one in use.
+        drop(disk);
+        let moved = fs::rename(&building, &dest).and_then(|()| sync_parent(&dest));
+        moved.map_err(|error| DiskError::from_redb(&dest, redb::Error::Io(error)))
+    }
+
+    /// Removes the unfinished file.
+    pub fn abandon(self) {
+        let FileBuilder { disk, building, .. } = self;
+        drop(disk);
+        // What cannot be removed now is removed by the next attempt.
+        let _ = fs::remove_file(building);
+    }
+
+    fn commit(
+        &mut self,
+        applied: Option<LogId>,
+        revision: i64,
+        side: SideChanges,
+    ) -> Result<(), DiskError> {
+        let records = std::mem::take(&mut self.records);
+        let batch = Batch::of(applied, revision, records, side);
+        self.disk.append(&batch).map(|_| ())
+    }
+}

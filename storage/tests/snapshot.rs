@@ -1,0 +1,120 @@
+//! Snapshots: what goes out comes in, and nothing else does.
+
+mod store_support;
+
+use std::io;
+
+use althing_storage::apply::apply;
+use althing_storage::entry::LogId;
+use althing_storage::snapshot::{SnapshotError, export, import};
+use althing_storage::store::Store;
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use store_support::{Model, TINY, gen_command};
+
+const CLUSTER: u64 = 0xc1;
+
+fn filled(dir: &tempfile::TempDir, entries: u64) -> (Store, Vec<u8>) {
+    let store = Store::open(&dir.path().join("store.redb"), TINY).unwrap();
+    let mut rng = StdRng::seed_from_u64(7);
+    let mut model = Model::default();
+    for index in 0..entries {
+        let command = gen_command::command(&mut rng, model.current());
+        let mut txn = store.begin();
+        let _ = apply(&mut txn, command.clone());
+        txn.commit(LogId { term: 1, index });
+        let _ = model.apply(&command);
+    }
+    let id = LogId {
+        term: 2,
+        index: entries,
+    };
+    store.apply_membership(id, Bytes::from_static(b"voters"));
+    store.checkpoint(u64::MAX, usize::MAX).unwrap();
+    let mut stream = Vec::new();
+    let mark = export(&store, CLUSTER, &mut stream).unwrap();
+    assert_eq!(mark.applied, store.durable_mark());
+    (store, stream)
+}
+
+#[test]
+fn an_imported_snapshot_is_the_same_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, stream) = filled(&dir, 300);
+    let dest = dir.path().join("received.redb");
+    std::fs::write(&dest, b"replaced").unwrap();
+    let mark = import(&mut stream.as_slice(), &dest, CLUSTER).unwrap();
+    let received = Store::open(&dest, TINY).unwrap();
+    assert_eq!(mark.applied, store.applied());
+    assert_eq!(received.applied(), store.applied());
+    assert_eq!(received.revisions(), store.revisions());
+    assert_eq!(received.hash().unwrap(), store.hash().unwrap());
+    assert_eq!(received.hash_kv(0), store.hash_kv(0));
+    let names = std::fs::read_dir(dir.path()).unwrap();
+    assert_eq!(names.count(), 2, "no unfinished file is left");
+}
+
+#[test]
+fn what_is_only_pending_is_not_in_a_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, stream) = filled(&dir, 5);
+    store.apply_blank(LogId { term: 3, index: 6 });
+    let mut again = Vec::new();
+    let mark = export(&store, CLUSTER, &mut again).unwrap();
+    assert_eq!(again, stream);
+    assert_eq!(mark.applied.log_id.unwrap().index, 5);
+}
+
+#[test]
+fn a_changed_or_cut_stream_leaves_the_destination_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_store, stream) = filled(&dir, 40);
+    let dest = dir.path().join("received.redb");
+    std::fs::write(&dest, b"before").unwrap();
+    let mut rng = StdRng::seed_from_u64(8);
+    for case in 0..80 {
+        let mut damaged = stream.clone();
+        if case % 2 == 0 {
+            damaged.truncate(rng.random_range(0..stream.len()));
+        } else {
+            let position = rng.random_range(0..stream.len());
+            damaged[position] ^= 1 << rng.random_range(0..8);
+        }
+        import(&mut damaged.as_slice(), &dest, CLUSTER).unwrap_err();
+        assert_eq!(std::fs::read(&dest).unwrap(), b"before");
+    }
+}
+
+#[test]
+fn a_snapshot_of_another_cluster_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_store, stream) = filled(&dir, 3);
+    let dest = dir.path().join("received.redb");
+    let error = import(&mut stream.as_slice(), &dest, 0xc2).unwrap_err();
+    assert!(matches!(
+        error,
+        SnapshotError::OtherCluster { found: CLUSTER, .. }
+    ));
+    assert!(!dest.exists());
+}
+
+#[test]
+fn a_failing_sink_fails_the_export() {
+    struct Full;
+    impl io::Write for Full {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = filled(&dir, 3);
+    assert!(matches!(
+        export(&store, CLUSTER, &mut Full),
+        Err(SnapshotError::Io(_))
+    ));
+}
