@@ -1,5 +1,8 @@
 //! The key-value service as a client sees it, over gRPC and over JSON.
 
+// All of this file is tests.
+#![allow(clippy::unwrap_used)]
+
 use althing_api::error::Error;
 use althing_api::etcdserverpb as pb;
 use althing_api::range::prefix_end;

@@ -1,6 +1,6 @@
 //! What a member takes with a number of keys: memory, disk, and time until it serves.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use althing_tests::load::proc_stat::{ProcStat, bytes_on_disk};
@@ -77,7 +77,7 @@ pub async fn compare(
 }
 
 async fn measure(
-    program: &PathBuf,
+    program: &Path,
     keys: u64,
     rounds: usize,
 ) -> Result<Size, Box<dyn std::error::Error>> {
