@@ -73,7 +73,9 @@ fn thread(name: &'static str, niceness: i32) -> io::Result<Arbiter> {
         {
             tracing::warn!(thread = name, %error, "cannot lower the thread's priority");
         }
-        tokio::runtime::Builder::new_current_thread().enable_all().build()
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
     })
 }
 

@@ -3,8 +3,9 @@
 //! which is to delete and to compact.
 //!
 //! ```text
-//!  open ── free < reserve, or store or WAL met a full disk ──► closed ── WAL headroom low ──► shut
-//!  all commands                                  deletes and compactions only          nothing
+//!        free < reserve, or store or WAL met a full disk            WAL headroom low
+//!  open ------------------------------------------------> closed -------------------> shut
+//!  all commands                           deletes and compactions only           nothing
 //! ```
 //! StoreWriter measures the disk and WalWriter the headroom; the gate opens again by itself.
 
@@ -72,10 +73,14 @@ impl DiskGate {
     /// Notes how many bytes the WAL can write without new disk space, and whether it tried in vain
     /// to get more.
     pub fn wal_measured(&self, headroom_bytes: u64, full: bool) {
-        self.wal_headroom_bytes.store(headroom_bytes, Ordering::Relaxed);
+        self.wal_headroom_bytes
+            .store(headroom_bytes, Ordering::Relaxed);
         if self.wal_full.swap(full, Ordering::Relaxed) != full {
             if full {
-                tracing::warn!(headroom_bytes, "no disk space for the log, writes are refused");
+                tracing::warn!(
+                    headroom_bytes,
+                    "no disk space for the log, writes are refused"
+                );
             } else {
                 tracing::info!("disk has space for the log again");
             }
@@ -92,7 +97,11 @@ impl DiskGate {
         if self.wal_headroom_bytes.load(Ordering::Relaxed) < WAL_HEADROOM_MIN_BYTES {
             return Err(Error::NoSpace);
         }
-        if only_frees(command) { Ok(()) } else { Err(Error::NoSpace) }
+        if only_frees(command) {
+            Ok(())
+        } else {
+            Err(Error::NoSpace)
+        }
     }
 }
 
@@ -131,17 +140,29 @@ mod tests {
     use super::*;
 
     fn put() -> Command {
-        Command { request: Some(command::Request::Put(PutRequest::default())) }
+        Command {
+            request: Some(command::Request::Put(PutRequest::default())),
+        }
     }
 
     fn delete() -> Command {
-        Command { request: Some(command::Request::DeleteRange(DeleteRangeRequest::default())) }
+        Command {
+            request: Some(command::Request::DeleteRange(DeleteRangeRequest::default())),
+        }
     }
 
     fn txn(ops: Vec<request_op::Request>) -> Command {
-        let success = ops.into_iter().map(|op| RequestOp { request: Some(op) }).collect();
-        let txn = TxnRequest { success, ..TxnRequest::default() };
-        Command { request: Some(command::Request::Txn(txn)) }
+        let success = ops
+            .into_iter()
+            .map(|op| RequestOp { request: Some(op) })
+            .collect();
+        let txn = TxnRequest {
+            success,
+            ..TxnRequest::default()
+        };
+        Command {
+            request: Some(command::Request::Txn(txn)),
+        }
     }
 
     #[test]
@@ -152,11 +173,17 @@ mod tests {
         assert_eq!(gate.admit(&put()), Err(Error::NoSpace));
         gate.admit(&delete()).unwrap();
         let compaction = command::Request::Compaction(CompactionRequest::default());
-        gate.admit(&Command { request: Some(compaction) }).unwrap();
+        gate.admit(&Command {
+            request: Some(compaction),
+        })
+        .unwrap();
         let delete_op = request_op::Request::RequestDeleteRange(DeleteRangeRequest::default());
         let put_op = request_op::Request::RequestPut(PutRequest::default());
         gate.admit(&txn(vec![delete_op.clone()])).unwrap();
-        assert_eq!(gate.admit(&txn(vec![delete_op, put_op])), Err(Error::NoSpace));
+        assert_eq!(
+            gate.admit(&txn(vec![delete_op, put_op])),
+            Err(Error::NoSpace)
+        );
         gate.free_bytes_measured(100);
         gate.admit(&put()).unwrap();
     }

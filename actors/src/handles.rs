@@ -5,8 +5,8 @@ use std::sync::Arc;
 use althing_api::commandpb::Command;
 use althing_api::error::Error;
 use althing_api::id::{ClusterId, MemberId};
-use althing_storage::entry::LogId;
 use althing_storage::apply::Response;
+use althing_storage::entry::LogId;
 use althing_storage::store::Store;
 use tokio::sync::watch;
 

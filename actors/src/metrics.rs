@@ -38,15 +38,18 @@ impl Metrics {
             counter
         };
         let disk = |name: &str, help: &str| {
-            let buckets = exponential_buckets(0.001, 2.0, 14).expect("fixed numbers that are valid");
+            let buckets =
+                exponential_buckets(0.001, 2.0, 14).expect("fixed numbers that are valid");
             let options = HistogramOpts::new(name, help).buckets(buckets);
             let histogram = Histogram::with_opts(options).expect("a fixed name that is valid");
             register(&registry, histogram.clone());
             histogram
         };
-        let wal_bytes =
-            Gauge::new("etcd_disk_wal_write_bytes_total", "Total number of bytes written to the WAL.")
-                .expect("a fixed name that is valid");
+        let wal_bytes = Gauge::new(
+            "etcd_disk_wal_write_bytes_total",
+            "Total number of bytes written to the WAL.",
+        )
+        .expect("a fixed name that is valid");
         register(&registry, wal_bytes.clone());
         Metrics {
             wal_fsync: disk(
@@ -66,8 +69,14 @@ impl Metrics {
                 "Number of linearizable reads whose round failed.",
             ),
             puts: counter("etcd_mvcc_put_total", "Number of keys put by this member."),
-            deletes: counter("etcd_mvcc_delete_total", "Number of keys deleted by this member."),
-            txns: counter("etcd_mvcc_txn_total", "Number of changes made by this member."),
+            deletes: counter(
+                "etcd_mvcc_delete_total",
+                "Number of keys deleted by this member.",
+            ),
+            txns: counter(
+                "etcd_mvcc_txn_total",
+                "Number of changes made by this member.",
+            ),
             wal_bytes,
             registry,
         }
@@ -107,7 +116,9 @@ impl Metrics {
 }
 
 fn register(registry: &Registry, collector: impl Collector + 'static) {
-    registry.register(Box::new(collector)).expect("each name is registered once per registry");
+    registry
+        .register(Box::new(collector))
+        .expect("each name is registered once per registry");
 }
 
 /// What is read when somebody scrapes.
@@ -125,8 +136,16 @@ impl StateCollector {
         let revisions = self.store.revisions();
         let sizes = self.store.sizes();
         [
-            ("etcd_server_has_leader", "Whether a leader is known.", i64::from(leader != 0)),
-            ("etcd_server_is_leader", "Whether this member leads.", i64::from(leader == self.me)),
+            (
+                "etcd_server_has_leader",
+                "Whether a leader is known.",
+                i64::from(leader != 0),
+            ),
+            (
+                "etcd_server_is_leader",
+                "Whether this member leads.",
+                i64::from(leader == self.me),
+            ),
             (
                 "etcd_server_is_learner",
                 "Whether this member is a learner.",
@@ -157,7 +176,11 @@ impl StateCollector {
                 "Bytes of the store's file that are in use.",
                 signed(sizes.in_use),
             ),
-            ("etcd_debugging_mvcc_keys_total", "Number of keys.", signed(self.store.key_count())),
+            (
+                "etcd_debugging_mvcc_keys_total",
+                "Number of keys.",
+                signed(self.store.key_count()),
+            ),
             (
                 "etcd_debugging_mvcc_current_revision",
                 "The store's revision.",
@@ -168,7 +191,11 @@ impl StateCollector {
                 "The revision of the last compaction.",
                 revisions.compacted,
             ),
-            ("etcd_server_snapshot_apply_in_progress_total", "Snapshots being taken over.", 0),
+            (
+                "etcd_server_snapshot_apply_in_progress_total",
+                "Snapshots being taken over.",
+                0,
+            ),
         ]
     }
 }
@@ -190,8 +217,11 @@ impl Collector for StateCollector {
             gauge.set(value);
             families.extend(gauge.collect());
         }
-        let changes = Counter::new("etcd_server_leader_changes_seen_total", "Leader changes seen.")
-            .expect("a fixed name that is valid");
+        let changes = Counter::new(
+            "etcd_server_leader_changes_seen_total",
+            "Leader changes seen.",
+        )
+        .expect("a fixed name that is valid");
         changes.inc_by(self.progress.leader_changes() as f64);
         families.extend(changes.collect());
         families

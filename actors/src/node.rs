@@ -1,8 +1,8 @@
 //! The whole node: opened, recovered, started, stopped.
 //!
 //! ```text
-//!  open WAL and store ─► check that they fit ─► threads, actors ─► raft ─► lead or follow ─► caught
-//!  up with all that the log could have applied ─► publish ourselves ─► serve ─► stop or halt
+//!  open WAL and store -> check that they fit -> threads, actors -> raft -> lead or follow -> caught
+//!  up with all that the log could have applied -> publish ourselves -> serve -> stop or halt
 //! ```
 //! Starting is the only recovery there is: the store holds a prefix of the log, the rest of the log
 //! is applied again.
@@ -24,8 +24,8 @@ use althing_storage::wal::{Recovery, Wal, WalSettings};
 
 use crate::arbiters::Arbiters;
 pub use crate::halt::HaltCause;
-pub use crate::handles::{Applied, Handles};
 use crate::handles::Shared;
+pub use crate::handles::{Applied, Handles};
 use crate::metrics::StateCollector;
 use crate::raft_node::{
     CORE_QUEUE, Proposer, RaftSettings, RaftSetup, StartedRaft, start as start_raft,
@@ -103,7 +103,9 @@ pub struct Node {
 
 impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Node").field("me", &self.common.me).finish_non_exhaustive()
+        f.debug_struct("Node")
+            .field("me", &self.common.me)
+            .finish_non_exhaustive()
     }
 }
 
@@ -129,8 +131,11 @@ impl Node {
         settings: NodeSettings,
     ) -> Result<(Node, Handles), StartError> {
         let store = opened.store.clone();
-        let common =
-            Common::new(settings.member_id.0, settings.disk_reserve_bytes, settings.proposals_max);
+        let common = Common::new(
+            settings.member_id.0,
+            settings.disk_reserve_bytes,
+            settings.proposals_max,
+        );
         let mut node = Node::build(common, opened)?;
         node.start_raft(&settings).await?;
         let handles = node.handles(&settings, store);
@@ -180,7 +185,9 @@ impl Node {
             first_voters,
         };
         let threads = self.arbiters.as_ref().expect("running").threads();
-        let raft = start_raft(&threads.raft, setup).await.map_err(StartError::Raft)?;
+        let raft = start_raft(&threads.raft, setup)
+            .await
+            .map_err(StartError::Raft)?;
         self.raft = Some(raft);
         Ok(())
     }
@@ -224,7 +231,9 @@ impl Node {
     ) -> Result<(), StartError> {
         let raft = self.raft.as_ref().expect("started");
         raft.recovered().await.map_err(StartError::Raft)?;
-        publish(handles, settings).await.map_err(StartError::Publish)
+        publish(handles, settings)
+            .await
+            .map_err(StartError::Publish)
     }
 
     /// Resolves when the node has to stop by itself (I/O error, a core actor's death).
@@ -280,7 +289,12 @@ fn open(dir: DataDir, settings: &NodeSettings) -> Result<Opened, StartError> {
     }
     let store = Store::open(&dir.store(), settings.store.clone())?;
     check(&recovery, &store)?;
-    Ok(Opened { dir: Arc::new(dir), wal, recovery, store })
+    Ok(Opened {
+        dir: Arc::new(dir),
+        wal,
+        recovery,
+        store,
+    })
 }
 
 /// The store holds a prefix of the log: it reaches at least to what was purged, and not beyond the
@@ -304,11 +318,16 @@ fn check(recovery: &Recovery, store: &Store) -> Result<(), StartError> {
 async fn publish(handles: &Handles, settings: &NodeSettings) -> Result<(), Error> {
     // Alone, the member leads by now; among others this waits for a leader.
     handles.read_index().await?;
-    let own = settings.initial_members.iter().find(|member| member.id == settings.member_id);
+    let own = settings
+        .initial_members
+        .iter()
+        .find(|member| member.id == settings.member_id);
     let record = MemberRecord {
         id: settings.member_id.0,
         name: settings.name.clone(),
-        peer_urls: own.map(|member| member.peer_urls.clone()).unwrap_or_default(),
+        peer_urls: own
+            .map(|member| member.peer_urls.clone())
+            .unwrap_or_default(),
         client_urls: settings.client_urls.clone(),
     };
     if !handles.store().members().contains(&record) {
@@ -328,9 +347,18 @@ async fn publish(handles: &Handles, settings: &NodeSettings) -> Result<(), Error
     }
     if handles.store().cluster_version().is_none() {
         let version = ETCD_CLUSTER_VERSION.to_owned();
-        let request = Some(command::Request::SetClusterVersion(SetClusterVersion { version }));
+        let request = Some(command::Request::SetClusterVersion(SetClusterVersion {
+            version,
+        }));
         handles.propose_own(Command { request }).await?.response?;
-        tracing::info!(cluster_version = ETCD_CLUSTER_VERSION, "set initial cluster version");
+        tracing::info!(
+            cluster_version = ETCD_CLUSTER_VERSION,
+            "set initial cluster version"
+        );
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "node_test.rs"]
+mod tests;

@@ -54,7 +54,9 @@ impl Progress {
 
     /// Zero when nothing was committed.
     pub(crate) fn committed(&self) -> u64 {
-        self.committed_next.load(Ordering::Relaxed).saturating_sub(1)
+        self.committed_next
+            .load(Ordering::Relaxed)
+            .saturating_sub(1)
     }
 
     /// Zero when nothing was applied.

@@ -60,7 +60,9 @@ impl Admission {
     pub async fn closed(&self) {
         let mut end = self.end.subscribe();
         let ended = end.wait_for(|ended| *ended).await;
-        ended.map(drop).expect("self holds the sender, so the channel is open");
+        ended
+            .map(drop)
+            .expect("self holds the sender, so the channel is open");
     }
 
     /// Requests under way.

@@ -67,11 +67,15 @@ impl Storage {
         let common = Common::new(settings.member_id.0, 0, settings.proposals_max);
         let arbiters = Arbiters::start().expect("threads");
         let supervisor = Supervisor::new(common.halt.clone()).start();
-        let opened = Opened { dir: Arc::clone(&dir), wal, recovery, store };
+        let opened = Opened {
+            dir: Arc::clone(&dir),
+            wal,
+            recovery,
+            store,
+        };
         let all_flushed = Box::new(|| Some(u64::MAX));
         let threads = arbiters.threads();
-        let tree =
-            Tree::start_with_flushed(&common, opened, &threads, &supervisor, all_flushed);
+        let tree = Tree::start_with_flushed(&common, opened, &threads, &supervisor, all_flushed);
         let storage = Storage {
             common,
             supervisor,

@@ -14,9 +14,7 @@ use crate::disk_gate::DiskGate;
 use crate::halt::Halt;
 use crate::metrics::Metrics;
 use crate::progress::Progress;
-use crate::raft_node::{
-    LogStore, LogStoreSetup, Picture, RaftNodeSetup, SoleVoter, StateMachine,
-};
+use crate::raft_node::{LogStore, LogStoreSetup, Picture, RaftNodeSetup, SoleVoter, StateMachine};
 use crate::reply::Admission;
 use crate::snapshotter::Snapshotter;
 use crate::store_writer::{CheckpointPace, FlushedIndex, StoreWriter, StoreWriterSetup};
@@ -88,6 +86,8 @@ pub(crate) struct Tree {
     pub(crate) store_writer: Addr<StoreWriter>,
     pub(crate) log_store: LogStore,
     pub(crate) state_machine: StateMachine,
+    /// Keeps the store at hand for actors that are started again.
+    _store: Arc<Store>,
 }
 
 impl Tree {
@@ -111,13 +111,19 @@ impl Tree {
         supervisor: &Addr<Supervisor>,
         flushed: FlushedIndex,
     ) -> Tree {
-        let Opened { dir, wal, recovery, store } = opened;
+        let Opened {
+            dir,
+            wal,
+            recovery,
+            store,
+        } = opened;
         let tail = wal.tail();
         let wal_writer = start_wal_writer(common, wal, threads, supervisor);
         let store_writer =
             start_store_writer(common, dir, store.clone(), flushed, threads, supervisor);
         let applier = start_applier(common, &store, &store_writer, threads, supervisor);
-        let snapshotter = start_snapshotter(&store, threads, supervisor);
+        let kept = Arc::new(store.clone());
+        let snapshotter = start_snapshotter(&kept, threads, supervisor);
         let log_store = LogStore::new(
             LogStoreSetup {
                 tail,
@@ -135,7 +141,13 @@ impl Tree {
             store_writer: store_writer.clone(),
             snapshotter,
         };
-        Tree { wal_writer, store_writer, log_store, state_machine }
+        Tree {
+            wal_writer,
+            store_writer,
+            log_store,
+            state_machine,
+            _store: kept,
+        }
     }
 }
 
@@ -147,7 +159,7 @@ pub(crate) fn raft_node_setup(common: &Common, supervisor: &Addr<Supervisor>) ->
         picture: Arc::clone(&common.picture),
         sole_voter: Arc::clone(&common.sole_voter),
         halt: common.halt.clone(),
-        watch: core_child(supervisor, RAFT_NODE),
+        _watch: core_child(supervisor, RAFT_NODE),
     }
 }
 
@@ -157,7 +169,11 @@ fn flushed_index(tail: LogTail) -> FlushedIndex {
 
 /// A guard for a child whose death halts the node.
 fn core_child(supervisor: &Addr<Supervisor>, child: &'static str) -> DeathWatch {
-    supervisor.do_send(Supervise { child, policy: Policy::Halt, respawn: None });
+    supervisor.do_send(Supervise {
+        child,
+        policy: Policy::Halt,
+        respawn: None,
+    });
     DeathWatch::new(child, supervisor.clone().recipient())
 }
 
@@ -196,7 +212,7 @@ fn start_store_writer(
         compacted: Arc::clone(&common.compacted),
         metrics: common.metrics.clone(),
         halt: common.halt.clone(),
-        watch: core_child(supervisor, STORE_WRITER),
+        _watch: core_child(supervisor, STORE_WRITER),
     };
     StoreWriter::start_in_arbiter(&threads.store, |_| StoreWriter::new(setup))
 }
@@ -219,23 +235,28 @@ fn start_applier(
     Applier::start_in_arbiter(&threads.apply, |_| Applier::new(setup))
 }
 
+/// The factory holds the store weakly: it lives in the supervisor, which may outlast the node by a
+/// moment, and the store's file must be closed when the node is gone.
 fn start_snapshotter(
-    store: &Store,
+    store: &Arc<Store>,
     threads: &Threads,
     supervisor: &Addr<Supervisor>,
 ) -> ActorRef<Snapshotter> {
-    let (store, thread) = (store.clone(), threads.snap.clone());
-    let start = move |watch| {
-        let store = store.clone();
+    let thread = threads.snap.clone();
+    let start = move |store: Store, watch| {
         Snapshotter::start_in_arbiter(&thread, |_| Snapshotter::new(store, watch))
     };
     let watch = DeathWatch::new(SNAPSHOTTER, supervisor.clone().recipient());
-    let reference = ActorRef::new(start(watch));
-    let current = reference.clone();
+    let reference = ActorRef::new(start(Store::clone(store), watch));
+    let (current, store) = (reference.clone(), Arc::downgrade(store));
     supervisor.do_send(Supervise {
         child: SNAPSHOTTER,
         policy: Policy::Restart,
-        respawn: Some(Box::new(move |watch| current.replace(start(watch)))),
+        respawn: Some(Box::new(move |watch| {
+            if let Some(store) = store.upgrade() {
+                current.replace(start(Store::clone(&store), watch));
+            }
+        })),
     });
     reference
 }

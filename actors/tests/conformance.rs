@@ -19,5 +19,7 @@ impl StoreBuilder<Types, LogStore, StateMachine, (Storage, TempDir)> for Fresh {
 
 #[actix::test]
 async fn log_store_and_state_machine_pass_openrafts_suite() {
-    Suite::test_all(Fresh).await.expect("the whole suite passes");
+    Suite::test_all(Fresh)
+        .await
+        .expect("the whole suite passes");
 }

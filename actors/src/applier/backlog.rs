@@ -50,8 +50,7 @@ mod tests {
         let backlog = Arc::new(Backlog::default());
         let full = Arc::new(AtomicBool::new(true));
         let (theirs, seen) = (Arc::clone(&backlog), Arc::clone(&full));
-        let waiter =
-            std::thread::spawn(move || theirs.wait_while(|| seen.load(Ordering::SeqCst)));
+        let waiter = std::thread::spawn(move || theirs.wait_while(|| seen.load(Ordering::SeqCst)));
         full.store(false, Ordering::SeqCst);
         backlog.checkpointed();
         assert!(waiter.join().unwrap());

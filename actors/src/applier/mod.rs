@@ -1,8 +1,8 @@
 //! Applier: applies committed entries to the store in memory and answers those who wait for them.
 //!
 //! ```text
-//!  idle ──Apply──► entry by entry: decode, change the store, answer ──► idle
-//!                    └── store backlogged ──► blocks until StoreWriter has caught up
+//!  idle --Apply--> entry by entry: decode, change the store, answer --> idle
+//!                    '-- store backlogged --> blocks until StoreWriter has caught up
 //! ```
 //! Owns: the right to change the store's memory; it is the only one that does.
 //! Waits for: a checkpoint, when 64 MB are pending (its thread blocks; raft's does not).
@@ -65,7 +65,10 @@ struct Tally {
 
 impl Tally {
     fn add(&mut self, committed: &Committed) {
-        let deleted = committed.events.iter().filter(|event| event.r#type() == EventType::Delete);
+        let deleted = committed
+            .events
+            .iter()
+            .filter(|event| event.r#type() == EventType::Delete);
         let deleted = deleted.count() as u64;
         self.deletes += deleted;
         self.puts += committed.events.len() as u64 - deleted;

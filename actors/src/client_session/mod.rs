@@ -1,8 +1,8 @@
 //! ClientSession: one client connection, its identity, its limits, and its end.
 //!
 //! ```text
-//!  open ──Drain──► draining ──Disconnected──► gone
-//!    └──────────────Disconnected───────────────▲
+//!  open --Drain--> draining --Disconnected--> gone
+//!    '--------------Disconnected---------------^
 //! ```
 //! Owns: the peer's address, the bound on streams, the signal that tells its tasks to finish. A
 //! request never passes its mailbox: tasks hold a [`Session`] and read shared state.

@@ -12,8 +12,8 @@ use actix::Addr;
 use althing_storage::entry::{Entry as StoredEntry, LogId, Vote};
 use althing_storage::wal::{LogTail, Recovery};
 use futures_util::stream::{self, Stream};
-use openraft::storage::{LogState, RaftLogReader, RaftLogStorage};
 use openraft::OptionalSend;
+use openraft::storage::{LogState, RaftLogReader, RaftLogStorage};
 use parking_lot::Mutex;
 
 use super::entry::Entry;
@@ -74,6 +74,12 @@ impl LogStore {
         }
     }
 
+    /// The last entry purged.
+    #[cfg(test)]
+    pub(crate) fn purged(&self) -> Option<LogId> {
+        self.tail.state().0
+    }
+
     /// Entries of `start..end` from the start, at least one and at most about `max_bytes`.
     async fn read(&self, start: u64, end: u64, max_bytes: usize) -> io::Result<Vec<StoredEntry>> {
         if self.tail.holds(start) {
@@ -81,7 +87,9 @@ impl LogStore {
         }
         let tail = self.tail.clone();
         let read = move || tail.read(start..end, max_bytes);
-        tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
+        tokio::task::spawn_blocking(read)
+            .await
+            .map_err(io::Error::other)?
     }
 
     /// The part of `range` that may exist.
@@ -163,7 +171,11 @@ impl Pieces {
             if self.next >= self.end {
                 return Ok(None);
             }
-            self.piece = self.log.read(self.next, self.end, READ_MAX_BYTES).await?.into_iter();
+            self.piece = self
+                .log
+                .read(self.next, self.end, READ_MAX_BYTES)
+                .await?
+                .into_iter();
         }
         let Some(entry) = self.piece.next() else {
             return Ok(None);
@@ -193,7 +205,10 @@ impl RaftLogStorage<Types> for LogStore {
         if vote.voted_for != Some(self.me) {
             self.sole_voter.follow();
         }
-        self.wal.send(SaveVote(vote)).await.map_err(|_| wal_is_gone())??;
+        self.wal
+            .send(SaveVote(vote))
+            .await
+            .map_err(|_| wal_is_gone())??;
         self.marks.lock().vote = Some(vote);
         Ok(())
     }

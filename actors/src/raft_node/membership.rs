@@ -48,11 +48,16 @@ pub(super) fn encode(membership: &Membership) -> Bytes {
     let voters = membership
         .get_joint_config()
         .iter()
-        .map(|set| VoterSet { ids: set.iter().copied().collect() })
+        .map(|set| VoterSet {
+            ids: set.iter().copied().collect(),
+        })
         .collect();
     let members = membership
         .nodes()
-        .map(|(id, node)| MemberNode { id: *id, peer_urls: node.peer_urls.clone() })
+        .map(|(id, node)| MemberNode {
+            id: *id,
+            peer_urls: node.peer_urls.clone(),
+        })
         .collect();
     MembershipRecord { voters, members }.encode_to_vec().into()
 }
@@ -60,12 +65,22 @@ pub(super) fn encode(membership: &Membership) -> Bytes {
 /// The empty payload is the membership of a log that has none yet.
 pub(super) fn decode(payload: &[u8]) -> Result<Membership, MembershipError> {
     let record = MembershipRecord::decode(payload)?;
-    let voters: Vec<BTreeSet<u64>> =
-        record.voters.into_iter().map(|set| set.ids.into_iter().collect()).collect();
+    let voters: Vec<BTreeSet<u64>> = record
+        .voters
+        .into_iter()
+        .map(|set| set.ids.into_iter().collect())
+        .collect();
     let nodes: BTreeMap<u64, PeerNode> = record
         .members
         .into_iter()
-        .map(|member| (member.id, PeerNode { peer_urls: member.peer_urls }))
+        .map(|member| {
+            (
+                member.id,
+                PeerNode {
+                    peer_urls: member.peer_urls,
+                },
+            )
+        })
         .collect();
     Membership::new(voters, nodes).map_err(|error| MembershipError::Invalid(error.to_string()))
 }
@@ -81,7 +96,9 @@ mod tests {
     use super::*;
 
     fn node(url: &str) -> PeerNode {
-        PeerNode { peer_urls: vec![url.into()] }
+        PeerNode {
+            peer_urls: vec![url.into()],
+        }
     }
 
     fn joint() -> Membership {

@@ -3,9 +3,9 @@
 //!
 //! ```text
 //!            RaftChanged: leads                    LeadConfirmed
-//!  follower ───────────────────► leader, unproven ──────────────► leader (sole voter: reads are
-//!     ▲                               │                              answered without a round)
-//!     └────── RaftChanged: another ───┴──────────────────────────────────┘
+//!  follower -------------------> leader, unproven --------------> leader (sole voter: reads are
+//!     ^                               |                           |  answered without a round)
+//!     '------ RaftChanged: another ---+---------------------------'
 //! ```
 //! Owns: the handle of openraft; the reads that wait for a round; the picture of the cluster.
 //! Waits for: the core, on its own thread, in tasks and never in a handler.
@@ -39,8 +39,8 @@ use openraft::{ReadPolicy, ServerState};
 pub(crate) use self::config::{CORE_QUEUE, RaftSettings};
 pub use self::log_store::LogStore;
 pub(crate) use self::log_store::LogStoreSetup;
-pub(crate) use self::message::{Propose, ReadIndex};
 use self::message::{BeginReadRound, CoreEnded, LeadConfirmed, RaftChanged};
+pub(crate) use self::message::{Propose, ReadIndex};
 pub(crate) use self::picture::Picture;
 pub(crate) use self::propose::Proposer;
 use self::read_index::ReadRounds;
@@ -60,7 +60,7 @@ pub(crate) struct RaftNodeSetup {
     pub(crate) picture: Arc<Picture>,
     pub(crate) sole_voter: Arc<SoleVoter>,
     pub(crate) halt: Halt,
-    pub(crate) watch: DeathWatch,
+    pub(crate) _watch: DeathWatch,
 }
 
 /// The actor.
@@ -87,7 +87,9 @@ impl RaftNode {
         let metrics = self.raft.server_metrics().borrow_watched().clone();
         let term = metrics.vote.leader_id.term;
         let leader = metrics.current_leader.unwrap_or_default();
-        self.setup.picture.set_membership(Arc::clone(&metrics.membership_config));
+        self.setup
+            .picture
+            .set_membership(Arc::clone(&metrics.membership_config));
         let changed = self.setup.progress.lead(term, leader);
         let leads = metrics.state == ServerState::Leader && leader == self.setup.me;
         if changed && leads {
@@ -150,12 +152,17 @@ impl Handler<Propose> for RaftNode {
     type Result = ();
 
     fn handle(&mut self, propose: Propose, _: &mut Context<Self>) {
-        let handed_over = self.raft.client_write_ff(Encoded(propose.command), Some(propose.reply));
+        let handed_over = self
+            .raft
+            .client_write_ff(Encoded(propose.command), Some(propose.reply));
         // The core's queue is longer than the number of admitted proposals, so this never waits.
         // Without `unconstrained` tokio would make it, once per 128 messages, to be fair to others.
         // Should the core be gone, the reply is dropped, which answers `Stopped`.
         let done = tokio::task::unconstrained(handed_over).now_or_never();
-        debug_assert!(done.is_some(), "admission is below the capacity of the core's queue");
+        debug_assert!(
+            done.is_some(),
+            "admission is below the capacity of the core's queue"
+        );
     }
 }
 
@@ -202,7 +209,9 @@ impl Handler<LeadConfirmed> for RaftNode {
         let metrics = self.raft.server_metrics().borrow_watched().clone();
         let leads = metrics.state == ServerState::Leader && metrics.vote.leader_id.term == term;
         if leads {
-            self.setup.sole_voter.confirm(&metrics.committed_membership_config);
+            self.setup
+                .sole_voter
+                .confirm(&metrics.committed_membership_config);
         }
     }
 }

@@ -24,15 +24,20 @@ impl Picture {
     /// Whether `id` is a member without a vote.
     pub(crate) fn is_learner(&self, id: u64) -> bool {
         let membership = Arc::clone(&self.membership.read());
-        membership.membership().learner_ids().any(|learner| learner == id)
+        membership
+            .membership()
+            .learner_ids()
+            .any(|learner| learner == id)
     }
 
     /// The members, by id, with what they published about themselves.
     pub(crate) fn members(&self, published: Vec<MemberRecord>) -> Vec<MemberStatus> {
         let membership = Arc::clone(&self.membership.read());
         let membership = membership.membership();
-        let mut published: BTreeMap<u64, MemberRecord> =
-            published.into_iter().map(|record| (record.id, record)).collect();
+        let mut published: BTreeMap<u64, MemberRecord> = published
+            .into_iter()
+            .map(|record| (record.id, record))
+            .collect();
         let learners: Vec<u64> = membership.learner_ids().collect();
         let status = |(id, node): (&u64, &super::types::PeerNode)| {
             let record = published.remove(id).unwrap_or_default();
@@ -58,7 +63,9 @@ mod tests {
 
     #[test]
     fn a_member_that_has_not_published_itself_has_no_name_yet() {
-        let node = |url: &str| PeerNode { peer_urls: vec![url.into()] };
+        let node = |url: &str| PeerNode {
+            peer_urls: vec![url.into()],
+        };
         let nodes = BTreeMap::from([(1, node("http://a")), (2, node("http://b"))]);
         let membership = Membership::new(vec![BTreeSet::from([1])], nodes).unwrap();
         let picture = Picture::default();

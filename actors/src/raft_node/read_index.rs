@@ -55,7 +55,10 @@ mod tests {
         assert!(rounds.add('a'), "the first begins a round");
         assert!(!rounds.add('b'), "the second joins it");
         assert_eq!(rounds.begin(), ['a', 'b']);
-        assert!(!rounds.add('c'), "a round is under way and does not vouch for c");
+        assert!(
+            !rounds.add('c'),
+            "a round is under way and does not vouch for c"
+        );
         assert!(rounds.end(), "c waits");
         assert_eq!(rounds.begin(), ['c']);
         assert!(!rounds.end());

@@ -141,7 +141,10 @@ mod tests {
     fn an_older_picture_does_not_raise_it_again() {
         let flag = SoleVoter::new(ME);
         flag.appended(at(7), &voters(&[ME, 2]));
-        assert!(!flag.confirm(&stored(0, &[ME])), "the picture from before the append");
+        assert!(
+            !flag.confirm(&stored(0, &[ME])),
+            "the picture from before the append"
+        );
         flag.appended(at(9), &voters(&[ME]));
         assert!(!flag.confirm(&stored(0, &[ME])), "not committed yet");
         assert!(flag.confirm(&stored(9, &[ME])));
@@ -156,6 +159,9 @@ mod tests {
         assert!(flag.confirm(&stored(0, &[ME])));
         flag.truncated();
         assert!(!flag.is_alone());
-        assert!(!flag.confirm(&stored(0, &[ME])), "what is newest is not known");
+        assert!(
+            !flag.confirm(&stored(0, &[ME])),
+            "what is newest is not known"
+        );
     }
 }

@@ -32,25 +32,23 @@ pub(crate) struct StartedRaft {
 
 /// Builds and runs raft on `thread`. Errors, as text: a log and a store that do not fit, settings
 /// that raft refuses, or a thread that is gone.
-pub(crate) async fn start(
-    thread: &ArbiterHandle,
-    setup: RaftSetup,
-) -> Result<StartedRaft, String> {
+pub(crate) async fn start(thread: &ArbiterHandle, setup: RaftSetup) -> Result<StartedRaft, String> {
     let (sender, receiver) = oneshot::channel();
     thread.spawn(async move {
         // Nobody waits any more if start-up was given up.
         let _ = sender.send(start_here(setup).await);
     });
-    receiver.await.map_err(|_| "the raft thread ended".to_owned())?
+    receiver
+        .await
+        .map_err(|_| "the raft thread ended".to_owned())?
 }
 
 async fn start_here(setup: RaftSetup) -> Result<StartedRaft, String> {
     let me = setup.node.me;
     let config = config(&setup.settings).map_err(|error| error.to_string())?;
-    let raft: RaftHandle =
-        Raft::build(me, config, Network, setup.log_store, setup.state_machine)
-            .await
-            .map_err(|error| error.to_string())?;
+    let raft: RaftHandle = Raft::build(me, config, Network, setup.log_store, setup.state_machine)
+        .await
+        .map_err(|error| error.to_string())?;
     // RaftNode listens before the core can say anything.
     let node = RaftNode::new(raft.clone(), setup.node).start();
     raft.run();
@@ -85,7 +83,10 @@ async fn elect_sole_voter(raft: &RaftHandle, me: u64) -> Result<(), String> {
         .await
         .map_err(|error| error.to_string())?;
     if sole {
-        raft.trigger().elect(false).await.map_err(|error| error.to_string())?;
+        raft.trigger()
+            .elect(false)
+            .await
+            .map_err(|error| error.to_string())?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 //! durably holds plus a read view; bytes move only when somebody needs them.
 //!
 //! ```text
-//!  idle ──OpenSnapshot──► mark and view ──► idle
+//!  idle --OpenSnapshot--> mark and view --> idle
 //! ```
 //! Owns: nothing yet; transfers in flight, once there are other members.
 //! Waits for: nobody.
@@ -32,14 +32,13 @@ impl Snapshotter {
         }
     }
 
-    fn open(&self) -> Option<SnapshotMark> {
+    fn open(&self) -> SnapshotMark {
         let durable = self.store.durable_mark();
-        let log_id = durable.log_id?;
-        Some(SnapshotMark {
-            log_id,
+        SnapshotMark {
+            log_id: durable.log_id,
             membership: durable.membership,
             view: self.store.read(),
-        })
+        }
     }
 }
 

@@ -1,10 +1,10 @@
 //! StoreWriter: carries what was applied in memory into the store's file, behind everybody's back.
 //!
 //! ```text
-//!            tick, Pending, Checkpoint                    nothing left
-//!  idle ────────────────────────────────► committing ─────────────────► compacting ──done──► idle
-//!   ▲   disk full: the gate closes, next tick │  what is left is not in the log on disk yet
-//!   └─────────────────────────────────────────┘
+//!        tick, Pending, Checkpoint                 nothing left
+//!  idle ---------------------------> committing -----------------> compacting --done--> idle
+//!   ^                                     |
+//!   '--- disk full (the gate closes), or the rest is not in the log on disk yet
 //! ```
 //! Owns: the store's file, as its only writer, on a low-priority thread where it may block.
 //! Waits for: nobody. A commit covers at most what the log has flushed, so that the store on disk
@@ -50,7 +50,7 @@ pub(crate) struct StoreWriterSetup {
     pub(crate) compacted: Arc<watch::Sender<i64>>,
     pub(crate) metrics: Metrics,
     pub(crate) halt: Halt,
-    pub(crate) watch: DeathWatch,
+    pub(crate) _watch: DeathWatch,
 }
 
 /// The actor.
@@ -62,7 +62,9 @@ pub(crate) struct StoreWriter {
 
 impl fmt::Debug for StoreWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoreWriter").field("compacting", &self.compacting).finish_non_exhaustive()
+        f.debug_struct("StoreWriter")
+            .field("compacting", &self.compacting)
+            .finish_non_exhaustive()
     }
 }
 
@@ -94,7 +96,11 @@ impl StoreWriter {
                 return;
             };
             let began = Instant::now();
-            match self.setup.store.checkpoint(flushed, self.setup.pace.records_max) {
+            match self
+                .setup
+                .store
+                .checkpoint(flushed, self.setup.pace.records_max)
+            {
                 Ok(done) => {
                     let progressed = done.durable > before;
                     if progressed {
@@ -133,7 +139,11 @@ impl StoreWriter {
 
     fn step_compaction(&mut self, ctx: &mut Context<Self>) {
         self.compacting = false;
-        match self.setup.store.compact_step(self.setup.pace.compact_revisions_max) {
+        match self
+            .setup
+            .store
+            .compact_step(self.setup.pace.compact_revisions_max)
+        {
             // Behind the mailbox, so that checkpoints that came meanwhile go first.
             Ok(CompactStep::More) => self.compact(ctx),
             Ok(CompactStep::Finished(revision)) => {

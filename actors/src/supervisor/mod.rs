@@ -1,9 +1,10 @@
 //! Supervisor: notices that a child ended, and answers by its policy.
 //!
 //! ```text
-//!            Supervise              Terminated, policy Restart
-//!  (unknown) ────────► watched ────────────────────────────────► waiting ──StartAgain──► watched
-//!                         └── Terminated, policy Halt, or too often ──► the node halts
+//!            Supervise           Terminated, policy Restart            StartAgain
+//!  (unknown) --------> watched ----------------------------> waiting -----------> watched
+//!                         |
+//!                         +-- Terminated, policy Halt, or too often --> the node halts
 //! ```
 //! Owns: the policy and the recent deaths of each child, and how to start a new one.
 //! Waits for: nobody; it only sends notices.
@@ -22,9 +23,9 @@ use actix::{Actor, AsyncContext, Context, Handler};
 
 pub use self::actor_ref::ActorRef;
 pub use self::death_watch::{DeathWatch, Exit};
+use self::message::StartAgain;
 pub use self::message::{Respawn, RetireAll, Supervise, Terminated};
 pub use self::policy::{Deaths, Decision, Policy};
-use self::message::StartAgain;
 use crate::halt::Halt;
 
 /// Supervises the children of one node.
@@ -118,8 +119,14 @@ impl Handler<StartAgain> for Supervisor {
         if self.retired {
             return;
         }
-        let child = self.children.get_mut(name).expect("only known children are started again");
-        let respawn = child.respawn.as_mut().expect("checked when supervision began");
+        let child = self
+            .children
+            .get_mut(name)
+            .expect("only known children are started again");
+        let respawn = child
+            .respawn
+            .as_mut()
+            .expect("checked when supervision began");
         respawn(DeathWatch::new(name, ctx.address().recipient()));
     }
 }

@@ -107,7 +107,11 @@ mod tests {
         let mut deaths = Deaths::new(Policy::Restart);
         for death in 0..100 {
             let now = start + Duration::from_secs(11 * death);
-            assert_eq!(deaths.died(now), Decision::RestartAfter(BACKOFF_MIN), "death {death}");
+            assert_eq!(
+                deaths.died(now),
+                Decision::RestartAfter(BACKOFF_MIN),
+                "death {death}"
+            );
         }
     }
 }

@@ -39,7 +39,11 @@ fn mortal(name: &'static str, supervisor: &Addr<Supervisor>) -> Addr<Mortal> {
 async fn halting(exit: Exit) -> String {
     let halt = Halt::default();
     let supervisor = Supervisor::new(halt.clone()).start();
-    supervisor.do_send(Supervise { child: "mortal", policy: Policy::Halt, respawn: None });
+    supervisor.do_send(Supervise {
+        child: "mortal",
+        policy: Policy::Halt,
+        respawn: None,
+    });
     mortal("mortal", &supervisor).do_send(Die(exit));
     let tripped = tokio::time::timeout(Duration::from_secs(5), halt.tripped());
     tripped.await.expect("the node halts").0
@@ -66,7 +70,9 @@ async fn a_satellite_is_started_again_until_it_dies_too_often() {
         policy: Policy::Restart,
         respawn: Some(Box::new(move |watch| {
             born.fetch_add(1, Ordering::SeqCst);
-            Mortal { _watch: watch }.start().do_send(Die(Exit::Panicked));
+            Mortal { _watch: watch }
+                .start()
+                .do_send(Die(Exit::Panicked));
         })),
     });
     mortal("mortal", &supervisor).do_send(Die(Exit::Stopped));
@@ -79,7 +85,11 @@ async fn a_satellite_is_started_again_until_it_dies_too_often() {
 async fn a_death_after_retirement_is_nobodys_business() {
     let halt = Halt::default();
     let supervisor = Supervisor::new(halt.clone()).start();
-    supervisor.do_send(Supervise { child: "mortal", policy: Policy::Halt, respawn: None });
+    supervisor.do_send(Supervise {
+        child: "mortal",
+        policy: Policy::Halt,
+        respawn: None,
+    });
     supervisor.send(RetireAll).await.unwrap();
     let child = mortal("mortal", &supervisor);
     let gone = Arc::new(Notify::new());

@@ -1,10 +1,11 @@
 //! WalWriter: makes log entries and votes durable, in one order, with one fsync for all that waits.
 //!
 //! ```text
-//!  idle ──Append──► batch open, Flush queued behind the mailbox ──Flush, or batch full──► committed
-//!                     ▲──────────────── Append ──────────────┘      (one write, one fdatasync)
-//!  any ──disk full──► the batch is kept, writes are refused, Flush again a little later
-//!  any ──I/O error──► failed: every waiter is told, the node halts
+//!        Append                                              Flush, or batch full
+//!  idle --------> batch open, Flush queued behind the mailbox -----> committed, idle
+//!                   ^------------ Append ------------------'        (one write, one fdatasync)
+//!  any --disk full--> the batch is kept, writes are refused, Flush again a little later
+//!  any --I/O error--> failed: every waiter is told, the node halts
 //! ```
 //! Owns: the WAL, alone; it has a thread of its own and may block there.
 //! Waits for: nobody.
@@ -138,7 +139,8 @@ impl WalWriter {
     }
 
     fn measure(&self) {
-        self.gate.wal_measured(self.wal.headroom_bytes(), self.wal.space_exhausted());
+        self.gate
+            .wal_measured(self.wal.headroom_bytes(), self.wal.space_exhausted());
     }
 }
 

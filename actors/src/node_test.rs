@@ -1,0 +1,220 @@
+use actix::{ActorContext, Context, Handler, Message};
+use althing_api::commandpb::Command;
+use althing_api::etcdserverpb::PutRequest;
+use althing_storage::wal::Background;
+use althing_storage::wal::faulty_disk::{FaultyDisk, Operation};
+use futures_util::future::join_all;
+use tempfile::TempDir;
+
+use althing_storage::entry::LogId;
+
+use super::*;
+use crate::applier::Applier;
+use crate::raft_node::RaftNode;
+use crate::snapshotter::{OpenSnapshot, Snapshotter};
+use crate::store_writer::StoreWriter;
+use crate::supervisor::Exit;
+use crate::testing::one_member;
+use crate::wal_writer::WalWriter;
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Copy, Message)]
+#[rtype(result = "()")]
+struct Die(Exit);
+
+fn die<A: Actor<Context = Context<A>>>(exit: Exit, ctx: &mut Context<A>) {
+    match exit {
+        Exit::Panicked => panic!("this actor was told to panic"),
+        Exit::Stopped => ctx.stop(),
+    }
+}
+
+impl Handler<Die> for WalWriter {
+    type Result = ();
+
+    fn handle(&mut self, Die(exit): Die, ctx: &mut Context<Self>) {
+        die(exit, ctx);
+    }
+}
+
+impl Handler<Die> for Applier {
+    type Result = ();
+
+    fn handle(&mut self, Die(exit): Die, ctx: &mut Context<Self>) {
+        die(exit, ctx);
+    }
+}
+
+impl Handler<Die> for StoreWriter {
+    type Result = ();
+
+    fn handle(&mut self, Die(exit): Die, ctx: &mut Context<Self>) {
+        die(exit, ctx);
+    }
+}
+
+impl Handler<Die> for Snapshotter {
+    type Result = ();
+
+    fn handle(&mut self, Die(exit): Die, ctx: &mut Context<Self>) {
+        die(exit, ctx);
+    }
+}
+
+impl Handler<Die> for RaftNode {
+    type Result = ();
+
+    fn handle(&mut self, Die(exit): Die, ctx: &mut Context<Self>) {
+        die(exit, ctx);
+    }
+}
+
+async fn running() -> (TempDir, Node, Handles) {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = DataDir::open(temp.path()).unwrap();
+    let (node, handles) = Node::start(dir, one_member()).await.unwrap();
+    (temp, node, handles)
+}
+
+fn put(n: usize) -> Command {
+    let put = PutRequest {
+        key: format!("key{n}").into(),
+        value: "value".into(),
+        ..PutRequest::default()
+    };
+    Command {
+        request: Some(command::Request::Put(put)),
+    }
+}
+
+async fn cause_of_halt(node: &mut Node) -> String {
+    tokio::time::timeout(DEADLINE, node.halted())
+        .await
+        .expect("the node halts")
+        .0
+}
+
+/// Every core actor, both ways to die.
+#[actix::test]
+async fn the_death_of_a_core_actor_halts_the_node() {
+    for exit in [Exit::Panicked, Exit::Stopped] {
+        for victim in ["WalWriter", "Applier", "StoreWriter", "RaftNode"] {
+            let (_temp, mut node, handles) = running().await;
+            let tree = node.tree.as_ref().unwrap();
+            match victim {
+                "WalWriter" => tree.wal_writer.do_send(Die(exit)),
+                "Applier" => tree.state_machine.applier.do_send(Die(exit)),
+                "StoreWriter" => tree.store_writer.do_send(Die(exit)),
+                _ => node.raft.as_ref().unwrap().node.do_send(Die(exit)),
+            }
+            assert_eq!(cause_of_halt(&mut node).await, format!("{victim} {exit}"));
+            assert_eq!(handles.propose(put(0)).await.unwrap_err(), Error::Stopped);
+            assert_eq!(handles.read_index().await, Err(Error::Stopped));
+        }
+    }
+}
+
+#[actix::test]
+async fn the_death_of_the_snapshotter_is_made_good() {
+    let (_temp, node, handles) = running().await;
+    let snapshotter = node
+        .tree
+        .as_ref()
+        .unwrap()
+        .state_machine
+        .snapshotter
+        .clone();
+    // The answer to this message is lost with the actor.
+    assert!(snapshotter.send(Die(Exit::Panicked)).await.is_err());
+    let answered = async {
+        while snapshotter.send(OpenSnapshot).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, answered)
+        .await
+        .expect("a new one answers");
+    handles.propose(put(1)).await.unwrap();
+    assert_eq!(node.common.halt.cause(), None);
+}
+
+#[actix::test]
+async fn an_error_of_the_log_answers_nobody_and_halts_the_node() {
+    let temp = tempfile::tempdir().unwrap();
+    let settings = one_member();
+    let dir = DataDir::open(temp.path()).unwrap();
+    let disk = FaultyDisk::default();
+    let (wal, recovery) = Wal::open_on(
+        Arc::new(disk.clone()),
+        &dir.wal(),
+        settings.wal.clone(),
+        Background::Inline,
+    )
+    .unwrap();
+    let store = Store::open(&dir.store(), settings.store.clone()).unwrap();
+    let opened = Opened {
+        dir: Arc::new(dir),
+        wal,
+        recovery,
+        store,
+    };
+    let (mut node, handles) = Node::start_opened(opened, settings).await.unwrap();
+    handles.propose(put(0)).await.unwrap();
+
+    disk.set_failing(Some((Operation::Sync, io::ErrorKind::Other)));
+    assert_eq!(handles.propose(put(1)).await.unwrap_err(), Error::Stopped);
+    let cause = cause_of_halt(&mut node).await;
+    assert!(cause.starts_with("wal: "), "{cause}");
+    assert_eq!(
+        handles.store().revisions().current,
+        2,
+        "what was not durable was not applied"
+    );
+}
+
+#[actix::test]
+async fn the_log_is_purged_behind_snapshots() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = DataDir::open(temp.path()).unwrap();
+    let settings = NodeSettings {
+        snapshot_count: 500,
+        ..one_member()
+    };
+    let (node, handles) = Node::start(dir, settings).await.unwrap();
+    let log = node.tree.as_ref().unwrap().log_store.clone();
+    let deadline = std::time::Instant::now() + DEADLINE * 3;
+    let mut purged = None;
+    while purged.is_none() {
+        assert!(std::time::Instant::now() < deadline, "nothing was purged");
+        let puts = join_all((0..1_000).map(|n| handles.propose(put(n)))).await;
+        assert!(puts.iter().all(Result::is_ok));
+        purged = log.purged();
+    }
+    let revision = handles.store().revisions().current;
+    drop((node, handles, log));
+
+    let dir = DataDir::open(temp.path()).unwrap();
+    let (_node, handles) = Node::start(dir, one_member()).await.unwrap();
+    assert_eq!(handles.store().revisions().current, revision);
+}
+
+#[test]
+fn a_log_and_a_store_that_do_not_fit_are_refused() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = DataDir::open(temp.path()).unwrap();
+    let store = Store::open(&dir.store(), one_member().store).unwrap();
+    let at = |index| Some(LogId { term: 1, index });
+    let recovery = |purged, last| Recovery {
+        purged,
+        last,
+        ..Recovery::default()
+    };
+    check(&recovery(None, at(5)), &store).unwrap();
+    check(&recovery(at(3), at(5)), &store).unwrap_err();
+    store.apply_blank(LogId { term: 1, index: 4 });
+    store.checkpoint(u64::MAX, 1).unwrap();
+    check(&recovery(at(4), at(4)), &store).unwrap();
+    check(&recovery(at(5), at(5)), &store).unwrap_err();
+    check(&recovery(None, at(3)), &store).unwrap_err();
+}
