@@ -11,6 +11,7 @@ pub mod differential;
 pub mod grpc;
 pub mod json;
 pub mod ledger;
+pub mod load;
 pub mod member;
 pub mod process;
 pub mod writers;

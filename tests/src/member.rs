@@ -125,6 +125,14 @@ impl Member {
         self.process.as_mut().expect("the member was started")
     }
 
+    /// The operating system's id of the running process.
+    ///
+    /// # Panics
+    /// When the member is down.
+    pub fn process_id(&self) -> u32 {
+        self.process.as_ref().expect("the member was started").id()
+    }
+
     /// A new gRPC connection.
     ///
     /// # Panics

@@ -1,6 +1,9 @@
 //! What a start does with the data directory that it finds: repairs what a crash may leave, and
 //! refuses everything else with a reason and a remedy.
 
+// All of this file is tests.
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,9 @@
 //! What the member does with the disk it has: the log stays bounded under endless writes, and a
 //! full disk refuses writes, keeps what was acknowledged, serves reads, and is recovered from.
 
+// All of this file is tests.
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

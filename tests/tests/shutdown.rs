@@ -1,5 +1,8 @@
 //! An orderly stop: SIGTERM lets the member finish what it began, and it ends with success.
 
+// All of this file is tests.
+#![allow(clippy::unwrap_used)]
+
 use althing_api::etcdserverpb as pb;
 use althing_tests::binaries::althingd;
 use althing_tests::grpc::{Grpc, path};

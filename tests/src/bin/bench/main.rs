@@ -1,0 +1,220 @@
+//! `bench [--quick | --full] [--only TEXT] [--out FILE]`: althingd and a real etcd on the same
+//! box, alternately, as ratios. `tests/bench` builds and installs what it needs and starts it.
+//! Environment: ALTHINGD and ETCD name the programs.
+//!
+//! Both members run all the time, one of them under load; beside both a spinner of the lowest
+//! priority keeps each core awake, since on an idle virtual machine an fsync takes a timer tick
+//! and a bench compares ticks. Each figure is the median of several rounds.
+
+mod scenario;
+mod sizes;
+mod table;
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use althing_tests::binaries;
+use althing_tests::grpc::{Grpc, path};
+use althing_tests::load::workload::{KEYS, Workload, loading};
+use althing_tests::load::{Sample, Shape, measure};
+use althing_tests::member::Member;
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use scenario::{SCENARIOS, Scenario};
+use table::Table;
+
+/// Transactions in flight while keys are loaded.
+const LOADERS: usize = 16;
+
+/// How long and how often.
+#[derive(Clone, Copy, Debug)]
+struct Effort {
+    rounds: usize,
+    measured: Duration,
+    /// Numbers of keys for which memory, disk and start-up are measured.
+    sizes: &'static [u64],
+}
+
+const QUICK: Effort = Effort {
+    rounds: 3,
+    measured: Duration::from_millis(1_500),
+    sizes: &[0, 200_000],
+};
+const FULL: Effort = Effort {
+    rounds: 5,
+    measured: Duration::from_secs(4),
+    sizes: &[0, 500_000, 1_000_000],
+};
+
+struct Options {
+    effort: Effort,
+    only: String,
+    out: PathBuf,
+    programs: [PathBuf; 2],
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> ExitCode {
+    let Some(options) = options() else {
+        eprintln!("usage: bench [--quick | --full] [--only TEXT] [--out FILE], with ETCD set");
+        return ExitCode::from(2);
+    };
+    match run(&options).await {
+        Ok(missed) => {
+            println!(
+                "\n{missed} targets missed; every figure is in {}",
+                options.out.display()
+            );
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn options() -> Option<Options> {
+    let mut options = Options {
+        effort: QUICK,
+        only: String::new(),
+        out: PathBuf::from("bench.jsonl"),
+        programs: [binaries::althingd(), PathBuf::from(env::var_os("ETCD")?)],
+    };
+    let mut arguments = env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--quick" => options.effort = QUICK,
+            "--full" => options.effort = FULL,
+            "--only" => options.only = arguments.next()?,
+            "--out" => options.out = PathBuf::from(arguments.next()?),
+            _ => return None,
+        }
+    }
+    Some(options)
+}
+
+async fn run(options: &Options) -> Result<usize, Box<dyn std::error::Error>> {
+    let _spinners = Spinners::start()?;
+    let mut table = Table::create(&options.out)?;
+    println!(
+        "{:?}, {KEYS} keys of 256 bytes, {} rounds",
+        options.effort.measured, options.effort.rounds
+    );
+    println!("etcd is {}\n", options.programs[1].display());
+    let chosen: Vec<_> = SCENARIOS
+        .iter()
+        .filter(|scenario| scenario.name().contains(&options.only))
+        .collect();
+    if !chosen.is_empty() {
+        let members = options
+            .programs
+            .each_ref()
+            .map(|program| Member::start(program, &[]));
+        for member in &members {
+            load(member, KEYS).await?;
+        }
+        table.head();
+        for scenario in chosen {
+            compare(scenario, members.each_ref(), options.effort, &mut table).await?;
+        }
+    }
+    if "sizes".contains(&options.only) {
+        sizes::compare(&options.programs, options.effort, &mut table).await?;
+    }
+    Ok(table.missed())
+}
+
+/// Measures both members in turn, several rounds.
+async fn compare(
+    scenario: &Scenario,
+    members: [&Member; 2],
+    effort: Effort,
+    table: &mut Table,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let workload = Arc::new(Workload::new(scenario.kind));
+    let shape = Shape {
+        protocol: scenario.protocol,
+        connections: scenario.connections,
+        warm_up: effort.measured / 5,
+        measured: effort.measured,
+    };
+    let mut samples: [Vec<Sample>; 2] = [Vec::new(), Vec::new()];
+    for _ in 0..effort.rounds {
+        for (member, samples) in members.iter().zip(&mut samples) {
+            let (port, pid) = (member.client_port(), member.process_id());
+            let sample = measure(port, pid, &workload, shape).await?;
+            if sample.refused > 0 {
+                return Err(format!("{}: {} refusals", scenario.name(), sample.refused).into());
+            }
+            samples.push(sample);
+        }
+    }
+    table.scenario(scenario, &samples)?;
+    Ok(())
+}
+
+/// Puts `keys` keys in transactions of 100.
+async fn load(member: &Member, keys: u64) -> Result<(), Box<dyn std::error::Error>> {
+    let client = member.grpc().await;
+    let put = |request| {
+        let mut client: Grpc = client.clone();
+        async move {
+            let answer = client.unary(path::TXN, &request).await;
+            answer.map(|_: althing_api::etcdserverpb::TxnResponse| ())
+        }
+    };
+    stream::iter(loading(keys))
+        .map(put)
+        .buffer_unordered(LOADERS)
+        .try_collect::<()>()
+        .await?;
+    Ok(())
+}
+
+/// Busy loops of the lowest priority, one for each core.
+struct Spinners(Vec<Child>);
+
+impl Spinners {
+    fn start() -> std::io::Result<Spinners> {
+        let cores = std::thread::available_parallelism()?.get();
+        let spinner = || {
+            let mut command = Command::new("nice");
+            command.args(["-n", "19", "sh", "-c", "while :; do :; done"]);
+            command.stdin(Stdio::null()).spawn()
+        };
+        (0..cores)
+            .map(|_| spinner())
+            .collect::<Result<_, _>>()
+            .map(Spinners)
+    }
+}
+
+impl Drop for Spinners {
+    fn drop(&mut self) {
+        for spinner in &mut self.0 {
+            // It cannot have ended by itself; if it has, there is nothing to end.
+            let _ = spinner.kill();
+            let _ = spinner.wait();
+        }
+    }
+}
+
+/// The middle value; `values` must not be empty.
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<_> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// A program's name for the report.
+fn label(program: &Path) -> String {
+    program
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
+}

@@ -1,0 +1,117 @@
+//! What a member takes with a number of keys: memory, disk, and time until it serves.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use althing_tests::load::proc_stat::{ProcStat, bytes_on_disk};
+use althing_tests::member::Member;
+
+use crate::scenario::Bound;
+use crate::table::Table;
+use crate::{Effort, label, load, median};
+
+/// For a member to write behind what it holds back, and to give back memory.
+const SETTLE: Duration = Duration::from_secs(3);
+/// The number of keys for which the targets hold.
+const TARGET_KEYS: u64 = 1_000_000;
+const HALF: Bound = Bound::AtMost(0.5);
+const MIB: f64 = 1_048_576.0;
+
+/// What one program takes.
+#[derive(Debug)]
+struct Size {
+    rss_loaded: f64,
+    rss_restarted: f64,
+    anonymous_restarted: f64,
+    disk: f64,
+    start_clean_ms: f64,
+    start_killed_ms: f64,
+}
+
+/// Measures both programs at every size.
+pub async fn compare(
+    programs: &[PathBuf; 2],
+    effort: Effort,
+    table: &mut Table,
+) -> Result<(), Box<dyn std::error::Error>> {
+    for keys in effort.sizes.iter().copied() {
+        let ours = measure(&programs[0], keys, effort.rounds).await?;
+        let theirs = measure(&programs[1], keys, effort.rounds).await?;
+        let target = (keys == TARGET_KEYS).then_some(HALF);
+        let rows = [
+            (
+                "memory after loading, MiB",
+                ours.rss_loaded,
+                theirs.rss_loaded,
+                target,
+            ),
+            (
+                "memory after restart, MiB",
+                ours.rss_restarted,
+                theirs.rss_restarted,
+                target,
+            ),
+            (
+                "the same without mapped files",
+                ours.anonymous_restarted,
+                theirs.anonymous_restarted,
+                None,
+            ),
+            ("on disk, MiB", ours.disk, theirs.disk, None),
+            (
+                "start after a stop, ms",
+                ours.start_clean_ms,
+                theirs.start_clean_ms,
+                target,
+            ),
+            (
+                "start after a kill, ms",
+                ours.start_killed_ms,
+                theirs.start_killed_ms,
+                target,
+            ),
+        ];
+        table.sizes(keys, &rows)?;
+    }
+    Ok(())
+}
+
+async fn measure(
+    program: &Path,
+    keys: u64,
+    rounds: usize,
+) -> Result<Size, Box<dyn std::error::Error>> {
+    let mut member = Member::start(program, &[]);
+    load(&member, keys).await?;
+    tokio::time::sleep(SETTLE).await;
+    let loaded = ProcStat::read(member.process_id())?;
+    let disk = bytes_on_disk(member.data_dir())?;
+    let (mut clean, mut killed) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        member.stop();
+        clean.push(start(&mut member));
+        member.kill();
+        killed.push(start(&mut member));
+    }
+    tokio::time::sleep(SETTLE).await;
+    let restarted = ProcStat::read(member.process_id())?;
+    println!(
+        "{} with {keys} keys: starts {clean:?} and {killed:?} ms",
+        label(program)
+    );
+    Ok(Size {
+        rss_loaded: loaded.rss_bytes as f64 / MIB,
+        rss_restarted: restarted.rss_bytes as f64 / MIB,
+        anonymous_restarted: restarted.anonymous_bytes as f64 / MIB,
+        disk: disk as f64 / MIB,
+        start_clean_ms: median(clean.into_iter()),
+        start_killed_ms: median(killed.into_iter()),
+    })
+}
+
+/// Milliseconds until the member serves.
+fn start(member: &mut Member) -> f64 {
+    let began = Instant::now();
+    member.restart();
+    (began.elapsed().as_secs_f64() * 1e4).round() / 10.0
+}

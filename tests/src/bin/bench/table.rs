@@ -1,0 +1,148 @@
+//! The report: a table for people, a line of JSON for each row for programs.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+use althing_tests::load::Sample;
+use serde_json::json;
+
+use crate::median;
+use crate::scenario::{Bound, Figure, Scenario};
+
+/// Prints rows and remembers how many targets were missed.
+#[derive(Debug)]
+pub struct Table {
+    lines: File,
+    missed: usize,
+}
+
+/// The medians of one program.
+#[derive(Clone, Copy, Debug)]
+struct Medians {
+    throughput: f64,
+    p50_us: f64,
+    p99_us: f64,
+    cpu_us: f64,
+}
+
+impl Medians {
+    fn of(samples: &[Sample]) -> Medians {
+        let of = |figure: fn(&Sample) -> f64| median(samples.iter().map(figure));
+        Medians {
+            throughput: of(|sample| sample.throughput),
+            p50_us: of(|sample| sample.p50_us),
+            p99_us: of(|sample| sample.p99_us),
+            cpu_us: of(|sample| sample.cpu_us),
+        }
+    }
+
+    fn ratio(&self, theirs: &Medians, figure: Figure) -> f64 {
+        match figure {
+            Figure::Throughput => self.throughput / theirs.throughput,
+            Figure::P50 => self.p50_us / theirs.p50_us,
+            Figure::P99 => self.p99_us / theirs.p99_us,
+            Figure::Cpu => self.cpu_us / theirs.cpu_us,
+        }
+    }
+
+    fn json(&self) -> serde_json::Value {
+        json!({
+            "throughput": self.throughput, "p50_us": self.p50_us,
+            "p99_us": self.p99_us, "cpu_us": self.cpu_us,
+        })
+    }
+}
+
+impl Table {
+    /// A report whose lines of JSON go to `path`.
+    ///
+    /// # Errors
+    /// When the file cannot be created.
+    pub fn create(path: &Path) -> io::Result<Table> {
+        Ok(Table {
+            lines: File::create(path)?,
+            missed: 0,
+        })
+    }
+
+    /// Targets missed so far.
+    pub fn missed(&self) -> usize {
+        self.missed
+    }
+
+    /// The head of the table of scenarios.
+    pub fn head(&self) {
+        println!("Each figure: ours | etcd's | ratio. Latency and CPU in microseconds.\n");
+        println!(
+            "{:<26} {:>24} {:>22} {:>24} {:>22}  targets",
+            "", "answers/s", "p50", "p99", "CPU/answer"
+        );
+    }
+
+    /// A row of the table of scenarios.
+    ///
+    /// # Errors
+    /// When the line cannot be written.
+    pub fn scenario(&mut self, scenario: &Scenario, samples: &[Vec<Sample>; 2]) -> io::Result<()> {
+        let [ours, theirs] = samples.each_ref().map(|samples| Medians::of(samples));
+        let cell = |ours: f64, theirs: f64, width: usize| {
+            format!(
+                "{:>width$}",
+                format!("{ours:.0} | {theirs:.0} | {:.2}", ours / theirs)
+            )
+        };
+        let mut verdicts = Vec::new();
+        for (figure, bound) in scenario.targets {
+            let ratio = ours.ratio(&theirs, *figure);
+            verdicts.push(self.judge(&format!("{figure:?}"), ratio, *bound));
+        }
+        println!(
+            "{:<26} {} {} {} {}  {}",
+            scenario.name(),
+            cell(ours.throughput, theirs.throughput, 24),
+            cell(ours.p50_us, theirs.p50_us, 22),
+            cell(ours.p99_us, theirs.p99_us, 24),
+            cell(ours.cpu_us, theirs.cpu_us, 22),
+            verdicts.join(", ")
+        );
+        let line = json!({
+            "scenario": scenario.name(), "clients": scenario.clients(),
+            "ours": ours.json(), "etcd": theirs.json(), "targets": verdicts,
+        });
+        writeln!(self.lines, "{line}")
+    }
+
+    /// The rows for one number of keys: name, ours, etcd's, target.
+    ///
+    /// # Errors
+    /// When a line cannot be written.
+    pub fn sizes(&mut self, keys: u64, rows: &[(&str, f64, f64, Option<Bound>)]) -> io::Result<()> {
+        println!("\n{keys} keys: ours | etcd's | ratio");
+        for (name, ours, theirs, target) in rows {
+            let ratio = ours / theirs;
+            let verdict = target
+                .map(|bound| self.judge("", ratio, bound))
+                .unwrap_or_default();
+            println!("  {name:<32} {ours:>10.1} | {theirs:>10.1} | {ratio:.2}  {verdict}");
+            let line = json!({
+                "keys": keys, "figure": name, "ours": ours, "etcd": theirs, "target": verdict,
+            });
+            writeln!(self.lines, "{line}")?;
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self, figure: &str, ratio: f64, bound: Bound) -> String {
+        let held = bound.holds(ratio);
+        self.missed += usize::from(!held);
+        let (sign, limit) = match bound {
+            Bound::AtLeast(limit) => (">=", limit),
+            Bound::AtMost(limit) => ("<=", limit),
+        };
+        let verdict = if held { "met" } else { "MISSED" };
+        format!("{figure} {ratio:.2} {sign} {limit} {verdict}")
+            .trim()
+            .to_owned()
+    }
+}

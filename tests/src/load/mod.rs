@@ -1,0 +1,169 @@
+//! Load for the bench: closed-loop clients that cost so little that the server is what is measured.
+//! Requests are encoded before the clock starts; a connection is one task that writes them from
+//! memory and looks no deeper into answers than to see where they end and whether they succeeded.
+//!
+//! ```text
+//! Workload (requests, ready to send) --> connection task x N --> Sample (latencies, counts)
+//!                                             ^
+//!                                        Phase: warming -> measuring -> ending
+//! ```
+
+pub mod http1;
+pub mod http2;
+pub mod proc_stat;
+pub mod workload;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::future::try_join_all;
+use hdrhistogram::Histogram;
+
+use proc_stat::ProcStat;
+use workload::Workload;
+
+/// Latencies are counted in tenths of a microsecond.
+const TICKS_PER_MICROSECOND: f64 = 10.0;
+/// The longest latency that is told apart from longer ones: a minute.
+const TICKS_MAX: u64 = 600_000_000;
+
+/// How the clients reach the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// gRPC: HTTP/2 connections, each with a number of requests in flight.
+    Grpc {
+        /// Requests in flight on each connection.
+        streams: usize,
+    },
+    /// The JSON gateway: HTTP/1.1 connections, each with one request in flight.
+    Json,
+}
+
+/// One measurement to make.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// How the clients reach the server.
+    pub protocol: Protocol,
+    /// Connections; the number of clients is this times the streams of each.
+    pub connections: usize,
+    /// Before the clock starts.
+    pub warm_up: Duration,
+    /// While it runs.
+    pub measured: Duration,
+}
+
+/// What one measurement saw.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// Answers per second.
+    pub throughput: f64,
+    /// Half of the answers took longer, in microseconds.
+    pub p50_us: f64,
+    /// One of a hundred took longer, in microseconds.
+    pub p99_us: f64,
+    /// The server's processor time, user and system, per answer, in microseconds.
+    pub cpu_us: f64,
+    /// Answers that were refusals; a bench with any of them measures something else.
+    pub refused: u64,
+}
+
+/// What the connections are to do, shared by all of them.
+#[derive(Debug, Default)]
+pub struct Phase(AtomicU8);
+
+const MEASURING: u8 = 1;
+const ENDING: u8 = 2;
+
+impl Phase {
+    fn set(&self, phase: u8) {
+        self.0.store(phase, Ordering::Relaxed);
+    }
+
+    /// Whether answers are counted.
+    pub fn is_measuring(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == MEASURING
+    }
+
+    /// Whether no further request is to be sent.
+    pub fn is_ending(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == ENDING
+    }
+}
+
+/// What one connection saw.
+#[derive(Debug)]
+pub struct Tally {
+    latencies: Histogram<u64>,
+    refused: u64,
+}
+
+impl Tally {
+    fn new() -> Tally {
+        let latencies = Histogram::new_with_bounds(1, TICKS_MAX, 2);
+        Tally {
+            latencies: latencies.expect("the bounds are fixed and valid"),
+            refused: 0,
+        }
+    }
+
+    /// Counts an answer to a request that was sent at `sent`.
+    pub fn count(&mut self, sent: Instant, succeeded: bool) {
+        let tenths = u64::try_from(sent.elapsed().as_nanos() / 100).unwrap_or(TICKS_MAX);
+        self.latencies.saturating_record(tenths.max(1));
+        self.refused += u64::from(!succeeded);
+    }
+}
+
+/// Puts load on the server with process id `server` that listens on `port`.
+///
+/// # Errors
+/// When a connection breaks.
+pub async fn measure(
+    port: u16,
+    server: u32,
+    workload: &Arc<Workload>,
+    shape: Shape,
+) -> io::Result<Sample> {
+    let phase = Arc::new(Phase::default());
+    let mut connections = Vec::new();
+    for number in 0..shape.connections {
+        let (workload, phase) = (Arc::clone(workload), Arc::clone(&phase));
+        let seed = number as u64;
+        connections.push(tokio::spawn(async move {
+            match shape.protocol {
+                Protocol::Grpc { streams } => {
+                    http2::drive(port, streams, seed, &workload, &phase).await
+                }
+                Protocol::Json => http1::drive(port, seed, &workload, &phase).await,
+            }
+        }));
+    }
+    tokio::time::sleep(shape.warm_up).await;
+    let cpu_before = ProcStat::read(server)?.cpu;
+    let began = Instant::now();
+    phase.set(MEASURING);
+    tokio::time::sleep(shape.measured).await;
+    phase.set(ENDING);
+    let took = began.elapsed();
+    let cpu = ProcStat::read(server)?.cpu - cpu_before;
+
+    let mut all = Tally::new();
+    for tally in try_join_all(connections).await? {
+        let tally = tally?;
+        all.refused += tally.refused;
+        all.latencies
+            .add(&tally.latencies)
+            .map_err(io::Error::other)?;
+    }
+    let answers = all.latencies.len() as f64;
+    let quantile = |q| all.latencies.value_at_quantile(q) as f64 / TICKS_PER_MICROSECOND;
+    Ok(Sample {
+        throughput: answers / took.as_secs_f64(),
+        p50_us: quantile(0.5),
+        p99_us: quantile(0.99),
+        cpu_us: cpu.as_secs_f64() * 1e6 / answers,
+        refused: all.refused,
+    })
+}
