@@ -86,6 +86,8 @@ pub(crate) struct Tree {
     pub(crate) store_writer: Addr<StoreWriter>,
     pub(crate) log_store: LogStore,
     pub(crate) state_machine: StateMachine,
+    /// Keeps the store at hand for actors that are started again.
+    _store: Arc<Store>,
 }
 
 impl Tree {
@@ -120,7 +122,8 @@ impl Tree {
         let store_writer =
             start_store_writer(common, dir, store.clone(), flushed, threads, supervisor);
         let applier = start_applier(common, &store, &store_writer, threads, supervisor);
-        let snapshotter = start_snapshotter(&store, threads, supervisor);
+        let kept = Arc::new(store.clone());
+        let snapshotter = start_snapshotter(&kept, threads, supervisor);
         let log_store = LogStore::new(
             LogStoreSetup {
                 tail,
@@ -143,6 +146,7 @@ impl Tree {
             store_writer,
             log_store,
             state_machine,
+            _store: kept,
         }
     }
 }
@@ -231,23 +235,28 @@ fn start_applier(
     Applier::start_in_arbiter(&threads.apply, |_| Applier::new(setup))
 }
 
+/// The factory holds the store weakly: it lives in the supervisor, which may outlast the node by a
+/// moment, and the store's file must be closed when the node is gone.
 fn start_snapshotter(
-    store: &Store,
+    store: &Arc<Store>,
     threads: &Threads,
     supervisor: &Addr<Supervisor>,
 ) -> ActorRef<Snapshotter> {
-    let (store, thread) = (store.clone(), threads.snap.clone());
-    let start = move |watch| {
-        let store = store.clone();
+    let thread = threads.snap.clone();
+    let start = move |store: Store, watch| {
         Snapshotter::start_in_arbiter(&thread, |_| Snapshotter::new(store, watch))
     };
     let watch = DeathWatch::new(SNAPSHOTTER, supervisor.clone().recipient());
-    let reference = ActorRef::new(start(watch));
-    let current = reference.clone();
+    let reference = ActorRef::new(start(Store::clone(store), watch));
+    let (current, store) = (reference.clone(), Arc::downgrade(store));
     supervisor.do_send(Supervise {
         child: SNAPSHOTTER,
         policy: Policy::Restart,
-        respawn: Some(Box::new(move |watch| current.replace(start(watch)))),
+        respawn: Some(Box::new(move |watch| {
+            if let Some(store) = store.upgrade() {
+                current.replace(start(Store::clone(&store), watch));
+            }
+        })),
     });
     reference
 }

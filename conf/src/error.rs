@@ -20,8 +20,9 @@ pub enum LoadError {
 }
 
 impl LoadError {
-    /// What the process should end with: 0 after help and version, 2 after a command line that could
-    /// not be read (as etcd), 78 after a refused configuration (a service manager need not retry it).
+    /// What the process should end with: 0 after help and version, 2 after a command line that
+    /// could not be read (as etcd), 78 after a refused configuration, which no service manager
+    /// need retry.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {

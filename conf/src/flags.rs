@@ -31,12 +31,17 @@ pub fn command() -> Command {
     let mut command = Command::new("althingd")
         .about("A member of an Althing cluster: a key-value store that speaks etcd's protocols")
         .after_help(
-            "Later ones win: built-in defaults, the file of --config-file, the environment, flags.\n\
+            "Later ones win: defaults, the file of --config-file, the environment, flags.\n\
              The variable of --listen-client-urls is ALTHING_LISTEN_CLIENT_URLS, and so on;\n\
              ETCD_LISTEN_CLIENT_URLS counts where ours is not set.",
         )
         .args_override_self(true)
-        .arg(Arg::new(CONFIG_FILE).long(CONFIG_FILE).value_name("FILE").help("TOML file to read"))
+        .arg(
+            Arg::new(CONFIG_FILE)
+                .long(CONFIG_FILE)
+                .value_name("FILE")
+                .help("TOML file to read"),
+        )
         .arg(
             Arg::new(VERSION)
                 .long(VERSION)

@@ -244,9 +244,9 @@ fn raft(reader: &mut Reader<'_>) -> Raft {
         heartbeat_interval: reader.duration("raft.heartbeat_interval", Some(MILLISECOND)),
         election_timeout: reader.duration("raft.election_timeout", Some(MILLISECOND)),
         snapshot_count: reader.count("raft.snapshot_count", 1, u64::MAX),
-        // The consensus library queues 65,536; ours must be fewer, so that handing over never waits.
+        // The consensus library queues 65,536; ours must be fewer, so handing over never waits.
         proposals_max: reader.size("raft.proposals_max", 1, 32_768),
-        wal_segment_bytes: reader.bytes("raft.wal_segment_bytes", 64 << 10, 4 * GIB),
+        wal_segment_bytes: reader.bytes("raft.wal_segment_bytes", MIB, 2 * GIB),
         wal_tail_bytes: reader.bytes("raft.wal_tail_bytes", 0, TIB),
     }
 }

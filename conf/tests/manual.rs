@@ -132,7 +132,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_bytes_of_a_file_bring_the_daemon_down(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn no_bytes_of_a_file_bring_it_down(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = load_file(&bytes);
     }
 

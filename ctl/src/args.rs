@@ -2,7 +2,7 @@
 //! last of a repeated flag counts, values may begin with a dash, and every complaint reads as
 //! etcdctl's. clap finds the flags; what their values mean is read here.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
 use bytes::Bytes;
@@ -23,6 +23,8 @@ pub fn switch(name: &'static str, help: &'static str) -> Arg {
         .num_args(0..=1)
         .require_equals(true)
         .default_missing_value("true")
+        .default_value("false")
+        .hide_default_value(true)
         .value_name("bool")
         .value_parser(OsStringValueParser::new())
         .action(ArgAction::Set)
@@ -41,17 +43,13 @@ pub fn valued(name: &'static str, default: &'static str, help: &'static str) -> 
 }
 
 /// The positional arguments, any number of them and any bytes; the command counts them itself.
-pub fn positional(value_name: &'static str) -> Arg {
+/// The line of usage names them.
+pub fn positional() -> Arg {
     Arg::new(ARGUMENTS)
-        .value_name(value_name)
+        .hide(true)
         .num_args(0..)
         .value_parser(OsStringValueParser::new())
         .action(ArgAction::Append)
-}
-
-/// Swallows arguments that etcdctl ignores too.
-pub fn ignored() -> Arg {
-    positional("ARG").hide(true)
 }
 
 /// The manners that every command shares.
@@ -77,9 +75,7 @@ impl Values<'_> {
     /// The text of flag `name`.
     pub fn text(&self, name: &str) -> String {
         let value = self.0.get_one::<OsString>(name);
-        value
-            .map_or("", |value| value.to_str().unwrap_or("\u{fffd}"))
-            .to_owned()
+        value.map_or_else(String::new, |value| value.to_string_lossy().into_owned())
     }
 
     /// Whether switch `name` is on.
@@ -87,10 +83,7 @@ impl Values<'_> {
     /// # Errors
     /// The value is no boolean.
     pub fn switch(&self, name: &str) -> Result<bool, Failure> {
-        match self.0.get_one::<OsString>(name) {
-            None => Ok(false),
-            Some(value) => read(name, value, number::parse_bool),
-        }
+        read_text(name, &self.text(name), number::parse_bool)
     }
 
     /// The integer of flag `name`.
@@ -98,19 +91,8 @@ impl Values<'_> {
     /// # Errors
     /// The value is no integer.
     pub fn int(&self, name: &str) -> Result<i64, Failure> {
-        match self.0.get_one::<OsString>(name) {
-            None => Ok(0),
-            Some(value) => read(name, value, |text| number::parse_int(text, 0)),
-        }
+        read_text(name, &self.text(name), |text| number::parse_int(text, 0))
     }
-}
-
-fn read<T>(
-    name: &str,
-    value: &OsStr,
-    parse: impl Fn(&str) -> Result<T, String>,
-) -> Result<T, Failure> {
-    read_text(name, &value.to_string_lossy(), parse)
 }
 
 /// Reads a flag's value with `parse`; a refusal names flag and value.
@@ -144,8 +126,11 @@ pub fn refusal(error: &clap::Error, line: &[OsString]) -> Failure {
     // clap names an argument with its usage (`--lease <lease>`); only the flag is of interest.
     let flag = invalid.split([' ', '=', '[']).next().unwrap_or_default();
     let text = match error.kind() {
-        ErrorKind::UnknownArgument if flag.starts_with("---") => {
-            format!("bad flag syntax: {flag}")
+        ErrorKind::UnknownArgument if flag == "--" || flag.starts_with("---") => {
+            let start = if flag == "--" { "--=" } else { flag };
+            let mut words = line.iter().filter_map(|word| word.to_str());
+            let word = words.find(|word| word.starts_with(start));
+            format!("bad flag syntax: {}", word.unwrap_or(flag))
         }
         ErrorKind::UnknownArgument if flag.starts_with("--") => format!("unknown flag: {flag}"),
         ErrorKind::UnknownArgument if flag.starts_with('-') => {

@@ -6,6 +6,7 @@
 //! another endpoint when a member is unavailable; requests that write are sent once, because
 //! nobody knows whether the lost one took effect. Everything ends at the command's deadline.
 
+use std::error::Error as _;
 use std::future::Future;
 use std::time::Duration;
 
@@ -290,11 +291,17 @@ impl Client {
                 Ok(answer) => return Ok(answer.into_inner()),
                 Err(status) => status,
             };
-            let again = repeat == Repeat::Safe
-                && status.code() == Code::Unavailable
-                && attempt < ATTEMPTS_MAX;
-            if !again {
-                return Err(Failure::rpc(&status));
+            // Only a status that was made here has a source: the connection broke.
+            let (lost, refusal) = match status.source() {
+                Some(source) => {
+                    let text = rpc_text(Code::Unavailable, &cause(source));
+                    (true, Failure::new(ERROR, text))
+                }
+                None => (false, Failure::rpc(&status)),
+            };
+            let absent = status.code() == Code::Unavailable && attempt < ATTEMPTS_MAX;
+            if repeat == Repeat::Never || !(lost || absent) {
+                return Err(refusal);
             }
             attempt += 1;
             self.channel = None;
@@ -303,7 +310,7 @@ impl Client {
                 .await
                 .is_err()
             {
-                return Err(Failure::deadline(vec![status.message().to_owned()]));
+                return Err(Failure::deadline(vec![refusal.text]));
             }
         }
     }

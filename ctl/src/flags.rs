@@ -117,15 +117,16 @@ pub fn arguments() -> Vec<Arg> {
         ),
         switch(
             "insecure-transport",
-            "No TLS where an endpoint names no scheme [default: true]",
-        ),
-        switch(
-            "insecure-discovery",
-            "Accept insecure SRV records [default: true]",
-        ),
+            "No TLS where an endpoint names no scheme",
+        )
+        .default_value("true")
+        .hide_default_value(false),
+        switch("insecure-discovery", "Accept insecure SRV records")
+            .default_value("true")
+            .hide_default_value(false),
         switch(
             "insecure-skip-tls-verify",
-            "Skip server certificate verification (refused)",
+            "Accept any server certificate (for tests only)",
         ),
         valued(
             "cert",
@@ -201,17 +202,14 @@ impl Sources<'_> {
         self.texts(name).0.pop().unwrap_or_default()
     }
 
-    /// Reads the last text given for `name`; `default` when there is none.
+    /// Reads the last text given for `name`.
     fn read<T>(
         &self,
         name: &str,
-        default: T,
         parse: impl Fn(&str, &str) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let (mut texts, variable) = self.texts(name);
-        let Some(text) = texts.pop() else {
-            return Ok(default);
-        };
+        let text = texts.pop().expect("every global flag has a default");
         parse(name, &text).map_err(|mut failure| {
             if !variable.is_empty() {
                 failure.text = format!("{} (from {variable})", failure.text);
@@ -220,14 +218,14 @@ impl Sources<'_> {
         })
     }
 
-    fn switch(&self, name: &str, default: bool) -> Result<bool, Failure> {
-        self.read(name, default, |name, text| {
+    fn switch(&self, name: &str) -> Result<bool, Failure> {
+        self.read(name, |name, text| {
             args::read_text(name, text, number::parse_bool)
         })
     }
 
     fn duration(&self, name: &str) -> Result<Duration, Failure> {
-        let nanoseconds = self.read(name, 0, args::read_duration)?;
+        let nanoseconds = self.read(name, args::read_duration)?;
         // A time that lies in the past is over at once, as zero is.
         Ok(Duration::from_nanos(
             u64::try_from(nanoseconds).unwrap_or(0),
@@ -237,7 +235,7 @@ impl Sources<'_> {
     fn bytes(&self, name: &str, default: usize) -> Result<usize, Failure> {
         let parse =
             |name: &str, text: &str| args::read_text(name, text, |text| number::parse_int(text, 0));
-        let limit = self.read(name, 0, parse)?;
+        let limit = self.read(name, parse)?;
         Ok(usize::try_from(limit)
             .ok()
             .filter(|limit| *limit > 0)
@@ -300,7 +298,7 @@ impl Settings {
         let unsupported = || Failure::new(BAD_FEATURE, "unsupported output format");
         let (login, token) = sources.login()?;
         // Discovery is refused above, so how insecure its records may be cannot matter.
-        sources.switch("insecure-discovery", true)?;
+        sources.switch("insecure-discovery")?;
         Ok(Settings {
             endpoints: sources.endpoints(),
             dial_timeout: sources.duration("dial-timeout")?,
@@ -315,15 +313,15 @@ impl Settings {
                 ca_file: sources.file("cacert")?,
                 cert_file: sources.file("cert")?,
                 key_file: sources.file("key")?,
-                required: !sources.switch("insecure-transport", true)?,
-                skip_verify: sources.switch("insecure-skip-tls-verify", false)?,
+                required: !sources.switch("insecure-transport")?,
+                skip_verify: sources.switch("insecure-skip-tls-verify")?,
             },
             printer: Printer {
                 format: Format::named(&sources.text("write-out")).ok_or_else(unsupported)?,
-                hex: sources.switch("hex", false)?,
+                hex: sources.switch("hex")?,
                 value_only: false,
             },
-            debug: sources.switch("debug", false)?,
+            debug: sources.switch("debug")?,
         })
     }
 
@@ -356,3 +354,7 @@ impl Settings {
         lines
     }
 }
+
+#[cfg(test)]
+#[path = "flags_test.rs"]
+mod tests;

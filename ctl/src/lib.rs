@@ -17,9 +17,11 @@ pub mod flags;
 mod password;
 pub mod print;
 pub mod text;
+mod trust;
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
+use std::slice;
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command};
@@ -58,6 +60,15 @@ pub fn run(line: Vec<OsString>, environment: Environment<'_>) -> u8 {
 /// The parsed line; `None` when help was asked for and shown.
 fn parse(line: &[OsString]) -> Result<Option<ArgMatches>, Failure> {
     let mut grammar = command();
+    // `help get` is `get -h`, so that it understands short names of commands as well.
+    let asked: Vec<OsString>;
+    let line = match line {
+        [program, help, topic @ ..] if help == "help" => {
+            asked = [slice::from_ref(program), topic, &["-h".into()]].concat();
+            &asked
+        }
+        _ => line,
+    };
     let matches = match grammar.try_get_matches_from_mut(line) {
         Ok(matches) => matches,
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {

@@ -10,5 +10,7 @@ pub mod binaries;
 pub mod differential;
 pub mod grpc;
 pub mod json;
+pub mod ledger;
 pub mod member;
 pub mod process;
+pub mod writers;

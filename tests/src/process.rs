@@ -121,6 +121,17 @@ impl Process {
         }
     }
 
+    /// Waits until the child printed `lines` lines in all, or ended.
+    pub fn wait_for_lines(&self, lines: usize) {
+        let deadline = Instant::now() + DEADLINE;
+        let mut state = self.output.lock();
+        while state.lines.len() < lines && state.open_streams > 0 && Instant::now() < deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let waited = self.output.grown.wait_timeout(state, left);
+            state = waited.expect("no holder of this lock panics").0;
+        }
+    }
+
     /// What the child printed so far (its last lines).
     pub fn printed(&self) -> String {
         let state = self.output.lock();

@@ -37,11 +37,10 @@ pub struct StateMachine {
 }
 
 impl StateMachine {
-    /// The current snapshot; `None` when nothing was ever made durable.
-    async fn open_snapshot(&self) -> io::Result<Option<Snapshot>> {
+    async fn open_snapshot(&self) -> io::Result<Snapshot> {
         loop {
             match self.snapshotter.send(OpenSnapshot).await {
-                Ok(mark) => return mark.map(to_snapshot).transpose(),
+                Ok(mark) => return to_snapshot(mark),
                 // Its mailbox is closed for the moment until the supervisor has replaced it; should
                 // it die too often, the node halts and this task with it.
                 Err(_) => tokio::time::sleep(RETRY).await,
@@ -112,7 +111,8 @@ impl RaftStateMachine<Types> for StateMachine {
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
-        self.open_snapshot().await
+        let snapshot = self.open_snapshot().await?;
+        Ok(snapshot.meta.last_log_id.is_some().then_some(snapshot))
     }
 }
 
@@ -123,14 +123,13 @@ impl RaftSnapshotBuilder<Types> for StateMachine {
     /// snapshot too: less of the log can be purged.
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         self.checkpoint().await?;
-        let snapshot = self.open_snapshot().await?;
-        snapshot.ok_or_else(|| io::Error::other("nothing is durable yet"))
+        self.open_snapshot().await
     }
 }
 
 fn to_snapshot(mark: SnapshotMark) -> io::Result<Snapshot> {
     let meta = SnapshotMeta {
-        last_log_id: Some(to_raft_log_id(mark.log_id)),
+        last_log_id: mark.log_id.map(to_raft_log_id),
         last_membership: to_stored_membership(mark.membership.clone())?,
     };
     Ok(Snapshot {

@@ -32,14 +32,13 @@ impl Snapshotter {
         }
     }
 
-    fn open(&self) -> Option<SnapshotMark> {
+    fn open(&self) -> SnapshotMark {
         let durable = self.store.durable_mark();
-        let log_id = durable.log_id?;
-        Some(SnapshotMark {
-            log_id,
+        SnapshotMark {
+            log_id: durable.log_id,
             membership: durable.membership,
             view: self.store.read(),
-        })
+        }
     }
 }
 

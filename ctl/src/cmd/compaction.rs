@@ -15,7 +15,8 @@ use crate::text::number::parse_int;
 pub fn command() -> Command {
     manners(Command::new("compaction"))
         .about("Compacts the event history in the store")
-        .arg(positional("REVISION"))
+        .override_usage("althingctl compaction [OPTIONS] REVISION")
+        .arg(positional())
         .arg(switch(
             "physical",
             "Wait until all old revisions are physically removed",

@@ -20,7 +20,8 @@ pub fn command() -> Command {
             "Deleting every key (an empty KEY with --prefix or --from-key) asks first when\n\
              standard input is a terminal.",
         )
-        .arg(positional("KEY [RANGE_END]"))
+        .override_usage("althingctl del [OPTIONS] KEY [RANGE_END]")
+        .arg(positional())
         .arg(switch("prefix", "Delete keys with matching prefix"))
         .arg(switch("prev-kv", "Return deleted key-value pairs"))
         .arg(switch(

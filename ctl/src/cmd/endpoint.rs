@@ -9,7 +9,7 @@ use clap::{ArgMatches, Command};
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use crate::args::{Values, ignored, manners, switch, valued};
+use crate::args::{Values, manners, positional, switch, valued};
 use crate::client::Client;
 use crate::failure::{ERROR, Failure};
 use crate::flags::Settings;
@@ -36,7 +36,7 @@ pub fn command() -> Command {
     manners(Command::new("endpoint"))
         .about("Endpoint related commands")
         .arg(switch("cluster", "Use all endpoints from the cluster member list").global(true))
-        .subcommands([health, status, hashkv].map(|command| command.arg(ignored())))
+        .subcommands([health, status, hashkv].map(|command| command.arg(positional())))
 }
 
 /// Carries out one of the three.

@@ -18,7 +18,8 @@ use crate::text::quote::quote;
 pub fn command() -> Command {
     manners(Command::new("get"))
         .about("Gets the key or a range of keys")
-        .arg(positional("KEY [RANGE_END]"))
+        .override_usage("althingctl get [OPTIONS] KEY [RANGE_END]")
+        .arg(positional())
         .arg(valued(
             "consistency",
             "l",

@@ -5,7 +5,7 @@ use std::io::Write;
 use althing_api::etcdserverpb::MemberListRequest;
 use clap::Command;
 
-use crate::args::{Values, ignored, manners, valued};
+use crate::args::{Values, manners, positional, valued};
 use crate::client::Client;
 use crate::failure::{BAD_FEATURE, Failure};
 use crate::flags::Settings;
@@ -20,7 +20,7 @@ pub fn command() -> Command {
             "l",
             "Linearizable(l) or Serializable(s)",
         ))
-        .arg(ignored());
+        .arg(positional());
     manners(Command::new("member"))
         .about("Membership related commands")
         .subcommand(list)

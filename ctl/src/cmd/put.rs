@@ -22,7 +22,8 @@ pub fn command() -> Command {
             "Without VALUE, the value is read from standard input.\n\
              A value that begins with '-' needs '--' before it: put -- KEY -VALUE",
         )
-        .arg(positional("KEY [VALUE]"))
+        .override_usage("althingctl put [OPTIONS] KEY [VALUE]")
+        .arg(positional())
         .arg(valued(
             "lease",
             "0",

@@ -22,7 +22,7 @@ pub fn command() -> Command {
              success requests:  put key \"a value\"   (get, put, del with their flags)\n  \
              failure requests:  get key",
         )
-        .arg(positional("").hide(true))
+        .arg(positional())
         .arg(interactive.short('i'))
 }
 

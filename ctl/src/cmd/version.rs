@@ -5,14 +5,14 @@ use std::io::Write;
 use althing_api::ETCD_VERSION;
 use clap::Command;
 
-use crate::args::{ignored, manners};
+use crate::args::{manners, positional};
 use crate::failure::Failure;
 
 /// The grammar.
 pub fn command() -> Command {
     manners(Command::new("version"))
         .about("Prints the version of althingctl")
-        .arg(ignored())
+        .arg(positional())
 }
 
 /// Carries it out.

@@ -174,3 +174,6 @@ fn print_json<T: Json + ?Sized>(out: &mut dyn Write, answer: &T) -> io::Result<(
     text.push(b'\n');
     out.write_all(&text)
 }
+
+#[cfg(test)]
+mod print_test;

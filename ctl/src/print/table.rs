@@ -106,7 +106,7 @@ impl Rows for HashKv {
 }
 
 /// A size in decimal units, with one digit behind the point below ten: `20 kB`, `2.1 GB`.
-fn human_bytes(bytes: u64) -> String {
+pub(super) fn human_bytes(bytes: u64) -> String {
     const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
     if bytes < 10 {
         return format!("{bytes} B");
@@ -122,6 +122,51 @@ fn human_bytes(bytes: u64) -> String {
     format!("{value:.digits$} {}", UNITS[unit])
 }
 
+/// Cells wider than this are broken between words, if they have several (characters).
+const CELL_WIDTH_MAX: usize = 30;
+
+/// Breaks a cell into lines of at most [`CELL_WIDTH_MAX`], or as wide as its longest word, so that
+/// the squares of what the lines leave empty add up to the least; the last line may be short.
+fn wrap(cell: &str) -> Vec<String> {
+    let words: Vec<&str> = cell.split(' ').collect();
+    let longest = words.iter().map(|word| width(word)).max().unwrap_or(0);
+    let limit = longest.max(CELL_WIDTH_MAX);
+    // For the words from each position on: the least cost, and where the next line begins.
+    let mut best = vec![(0, words.len()); words.len() + 1];
+    for first in (0..words.len()).rev() {
+        let mut line = 0;
+        let mut least = (usize::MAX, words.len());
+        for (next, word) in (first + 1..).zip(&words[first..]) {
+            line += width(word) + usize::from(next > first + 1);
+            if line > limit {
+                break;
+            }
+            let last = next == words.len();
+            let cost = if last {
+                0
+            } else {
+                (limit - line).pow(2) + best[next].0
+            };
+            if cost < least.0 {
+                least = (cost, next);
+            }
+        }
+        best[first] = least;
+    }
+    let mut lines = Vec::new();
+    let mut first = 0;
+    while first < words.len() {
+        let next = best[first].1;
+        lines.push(words[first..next].join(" "));
+        first = next;
+    }
+    lines
+}
+
+fn width(text: &str) -> usize {
+    text.chars().count()
+}
+
 /// Writes a framed table: headings in capitals and centred, cells to the right.
 ///
 /// # Errors
@@ -131,12 +176,17 @@ pub fn write(out: &mut dyn Write, headings: &[&str], rows: &[Vec<String>]) -> io
         .iter()
         .map(|heading| heading.to_uppercase())
         .collect();
-    let width = |text: &String| text.chars().count();
-    let mut widths: Vec<usize> = headings.iter().map(width).collect();
+    let mut widths: Vec<usize> = headings.iter().map(|heading| width(heading)).collect();
+    let mut wrapped = Vec::new();
     for row in rows {
-        for (column, cell) in row.iter().enumerate() {
-            widths[column] = widths[column].max(width(cell));
+        let cells: Vec<Vec<String>> = row.iter().map(|cell| wrap(cell)).collect();
+        for (column, lines) in cells.iter().enumerate() {
+            // A cell that was broken keeps the width it was broken for.
+            let least = width(&row[column]).min(CELL_WIDTH_MAX);
+            let widest = lines.iter().map(|line| width(line)).max().unwrap_or(0);
+            widths[column] = widths[column].max(least).max(widest);
         }
+        wrapped.push(cells);
     }
     let dashes: Vec<String> = widths.iter().map(|width| "-".repeat(width + 2)).collect();
     let border = format!("+{}+", dashes.join("+"));
@@ -146,11 +196,15 @@ pub fn write(out: &mut dyn Write, headings: &[&str], rows: &[Vec<String>]) -> io
         write!(out, "| {heading:^width$} ")?;
     }
     writeln!(out, "|\n{border}")?;
-    for row in rows {
-        for (cell, width) in row.iter().zip(&widths) {
-            write!(out, "| {cell:>width$} ")?;
+    for cells in &wrapped {
+        let height = cells.iter().map(Vec::len).max().unwrap_or(0);
+        for position in 0..height {
+            for (lines, width) in cells.iter().zip(&widths) {
+                let line = lines.get(position).map_or("", String::as_str);
+                write!(out, "| {line:>width$} ")?;
+            }
+            writeln!(out, "|")?;
         }
-        writeln!(out, "|")?;
     }
     writeln!(out, "{border}")
 }

@@ -96,8 +96,8 @@ pub fn format(nanoseconds: i64) -> String {
     }
     if size < second {
         let (unit, name) = match size {
-            ..1_000 => (1, "ns"),
-            ..1_000_000 => (MICROSECOND.unsigned_abs(), "\u{b5}s"),
+            0..=999 => (1, "ns"),
+            1_000..=999_999 => (MICROSECOND.unsigned_abs(), "\u{b5}s"),
             _ => (MILLISECOND.unsigned_abs(), "ms"),
         };
         return format!("{sign}{}{name}", decimal(size, unit));

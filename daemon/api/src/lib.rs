@@ -8,6 +8,8 @@
 
 pub mod error;
 pub mod id;
+#[cfg(feature = "json")]
+pub mod json;
 pub mod range;
 
 /// Key-value records and events.

@@ -24,6 +24,9 @@ pub enum KeyRange {
     From(Bytes),
 }
 
+/// Where a range begins and ends, as ordered collections take it.
+pub type KeyBounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
 impl KeyRange {
     /// Reads the pair of fields that Range, DeleteRange, Watch, compares and permissions share.
     pub fn new(key: Bytes, range_end: Bytes) -> KeyRange {
@@ -40,7 +43,7 @@ impl KeyRange {
     }
 
     /// The range's bounds for an ordered collection; `None` when no key can be inside.
-    pub fn bounds(&self) -> Option<(Bound<&[u8]>, Bound<&[u8]>)> {
+    pub fn bounds(&self) -> Option<KeyBounds<'_>> {
         match self {
             KeyRange::One(key) => Some((Bound::Included(key), Bound::Included(key))),
             KeyRange::Span { start, end } if start < end => {

@@ -6,12 +6,15 @@
 
 use std::error::Error as StdError;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use actix_web::HttpMessage;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::error::PayloadError;
 use actix_web::http::header::{HOST, HeaderName, HeaderValue};
 use actix_web::http::{Method, Uri, Version};
+use althing_actors::client_session::Session;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{Request, Response, StatusCode, header};
@@ -31,11 +34,16 @@ pub(super) enum Http2Body {
 }
 
 /// Answers `request` by the application.
-pub(super) async fn call(web: &WebService, request: Request<Incoming>) -> Response<Http2Body> {
+pub(super) async fn call(
+    web: &WebService,
+    session: &Rc<Session>,
+    request: Request<Incoming>,
+) -> Response<Http2Body> {
     let is_head = request.method() == http::Method::HEAD;
     let Some(request) = to_actix(request) else {
         return empty(StatusCode::BAD_REQUEST);
     };
+    request.extensions_mut().insert(session.clone());
     let answer = match actix_service::Service::call(web.as_ref(), request).await {
         Ok(answer) => answer.into_parts().1,
         Err(error) => error.error_response(),

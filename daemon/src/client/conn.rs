@@ -6,8 +6,10 @@
 
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use althing_actors::client_session::Session;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -24,6 +26,7 @@ pub(super) enum Protocol {
 #[derive(Debug)]
 pub(super) struct Conn {
     io: TcpStream,
+    session: Rc<Session>,
     first: [u8; PREFACE.len()],
     /// `replayed <= filled <= first.len()`
     filled: usize,
@@ -32,7 +35,10 @@ pub(super) struct Conn {
 
 impl Conn {
     /// Reads until the protocol is known.
-    pub(super) async fn sniff(mut io: TcpStream) -> io::Result<(Conn, Protocol)> {
+    pub(super) async fn sniff(
+        mut io: TcpStream,
+        session: Rc<Session>,
+    ) -> io::Result<(Conn, Protocol)> {
         let mut first = [0; PREFACE.len()];
         let mut filled = 0;
         let protocol = loop {
@@ -50,11 +56,17 @@ impl Conn {
         };
         let conn = Conn {
             io,
+            session,
             first,
             filled,
             replayed: 0,
         };
         Ok((conn, protocol))
+    }
+
+    /// The session of this connection.
+    pub(super) fn session(&self) -> &Rc<Session> {
+        &self.session
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,10 +10,14 @@ use std::task::Poll;
 use std::time::Duration;
 
 use actix_server::GracefulShutdownSignal;
+use althing_actors::client_session::{
+    ClientSession, Disconnected, Drain, Session, SessionSettings,
+};
 use http::{Request, Response, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
 use super::ClientSettings;
@@ -27,6 +30,8 @@ use super::web::{Http1Service, WebService};
 
 /// A client that connects and says nothing is let go after this time.
 const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(30);
+/// Idle time after which the kernel asks whether a client is still there, and between its questions.
+const TCP_PROBE_INTERVAL: Duration = Duration::from_secs(30);
 /// Resets that a client may have outstanding before the connection counts as an attack: clients
 /// rightly cancel thousands of calls at once.
 const RESET_STREAMS_MAX: usize = 10_000;
@@ -92,39 +97,71 @@ pub(super) async fn serve<A: Api>(worker: Rc<Worker<A>>, io: TcpStream) {
         tracing::debug!("connection refused: client.connections_max are open");
         return;
     };
-    let (Ok(()), Ok(peer)) = (io.set_nodelay(true), io.peer_addr()) else {
+    let (Ok(()), Ok(peer)) = (prepare(&io), io.peer_addr()) else {
         return;
     };
-    let sniff = tokio::time::timeout(FIRST_BYTES_TIMEOUT, Conn::sniff(io));
-    let sniffed = tokio::select! {
-        sniffed = sniff => sniffed,
-        () = worker.stop.notified() => return,
+    let streams_max = usize::try_from(worker.settings.streams_max).unwrap_or(usize::MAX);
+    let limits = SessionSettings {
+        streams_max: streams_max.max(1),
     };
-    let result = match sniffed {
-        Ok(Ok((conn, Protocol::Http1))) => {
-            let served = actix_service::Service::call(&worker.http1, (conn, Some(peer)));
-            served.await.map_err(|error| error.to_string())
+    let session = Rc::new(ClientSession::start(peer, limits));
+    let mut served = pin!(serve_session(&worker, io, &session));
+    let result = tokio::select! {
+        result = &mut served => result,
+        () = worker.stop.notified() => {
+            session.addr().do_send(Drain);
+            served.await
         }
-        Ok(Ok((conn, Protocol::Http2))) => serve_http2(&worker, conn).await,
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("no request arrived in time".to_string()),
     };
+    session.addr().do_send(Disconnected);
     if let Err(error) = result {
-        debug_closed(peer, &error);
+        tracing::debug!(%peer, error, "client connection ended");
     }
 }
 
-fn debug_closed(peer: SocketAddr, error: &str) {
-    tracing::debug!(%peer, error, "client connection ended");
+async fn serve_session<A: Api>(
+    worker: &Rc<Worker<A>>,
+    io: TcpStream,
+    session: &Rc<Session>,
+) -> Result<(), String> {
+    let sniff = Conn::sniff(io, session.clone());
+    let sniffed = tokio::select! {
+        sniffed = tokio::time::timeout(FIRST_BYTES_TIMEOUT, sniff) => sniffed,
+        () = session.drained() => return Ok(()),
+    };
+    match sniffed {
+        Ok(Ok((conn, Protocol::Http1))) => {
+            let peer = Some(session.peer());
+            let served = actix_service::Service::call(&worker.http1, (conn, peer));
+            served.await.map_err(|error| error.to_string())
+        }
+        Ok(Ok((conn, Protocol::Http2))) => serve_http2(worker, session, conn).await,
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("no request arrived in time".to_string()),
+    }
 }
 
-async fn serve_http2<A: Api>(worker: &Rc<Worker<A>>, conn: Conn) -> Result<(), String> {
+/// Sends small answers at once, and finds out about clients that vanished: an open watch sends
+/// nothing for hours.
+fn prepare(io: &TcpStream) -> std::io::Result<()> {
+    io.set_nodelay(true)?;
+    let probes = TcpKeepalive::new()
+        .with_time(TCP_PROBE_INTERVAL)
+        .with_interval(TCP_PROBE_INTERVAL);
+    SockRef::from(io).set_tcp_keepalive(&probes)
+}
+
+async fn serve_http2<A: Api>(
+    worker: &Rc<Worker<A>>,
+    session: &Rc<Session>,
+    conn: Conn,
+) -> Result<(), String> {
     let io = LazyIo::new(conn);
     let service = {
-        let worker = worker.clone();
+        let shared = (worker.clone(), session.clone());
         service_fn(move |request| {
-            let worker = worker.clone();
-            async move { Ok::<_, Infallible>(answer(&worker, request).await) }
+            let (worker, session) = shared.clone();
+            async move { Ok::<_, Infallible>(answer(&worker, &session, request).await) }
         })
     };
     let settings = &worker.settings;
@@ -138,12 +175,12 @@ async fn serve_http2<A: Api>(worker: &Rc<Worker<A>>, conn: Conn) -> Result<(), S
         .keep_alive_timeout(settings.keepalive_timeout)
         .serve_connection(TokioIo::new(io.clone()), service);
     let mut connection = pin!(connection);
-    let mut stop = pin!(worker.stop.notified());
-    let mut is_stopping = false;
+    let mut drained = pin!(session.drained());
+    let mut is_draining = false;
     let mut outcome = None;
     poll_fn(|cx| {
-        if !is_stopping && stop.as_mut().poll(cx).is_ready() {
-            is_stopping = true;
+        if !is_draining && drained.as_mut().poll(cx).is_ready() {
+            is_draining = true;
             connection.as_mut().graceful_shutdown();
         }
         if outcome.is_none()
@@ -166,13 +203,17 @@ async fn serve_http2<A: Api>(worker: &Rc<Worker<A>>, conn: Conn) -> Result<(), S
     .await
 }
 
-async fn answer<A: Api>(worker: &Worker<A>, request: Request<Incoming>) -> Response<Http2Body> {
+async fn answer<A: Api>(
+    worker: &Worker<A>,
+    session: &Rc<Session>,
+    request: Request<Incoming>,
+) -> Response<Http2Body> {
     let content_type = request.headers().get(header::CONTENT_TYPE);
     let is_grpc =
         content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
     match &worker.services {
-        Some(services) if is_grpc => services.call(request).await.map(Http2Body::Grpc),
-        _ => bridge::call(&worker.web, request).await,
+        Some(services) if is_grpc => services.call(session, request).await.map(Http2Body::Grpc),
+        _ => bridge::call(&worker.web, session, request).await,
     }
 }
 

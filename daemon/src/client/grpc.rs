@@ -1,8 +1,9 @@
 //! gRPC requests: from the path to a generated service.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
-use actix_server::GracefulShutdownSignal;
+use althing_actors::client_session::Session;
 use althing_api::etcdserverpb::auth_server::AuthServer;
 use althing_api::etcdserverpb::cluster_server::ClusterServer;
 use althing_api::etcdserverpb::kv_server::KvServer;
@@ -43,16 +44,10 @@ pub(super) struct Services<A> {
     health: HealthServer<GrpcHealth>,
     methods: Methods,
     receive_bytes_max: usize,
-    stop: GracefulShutdownSignal,
 }
 
 impl<A: Api> Services<A> {
-    pub(super) fn new(
-        api: &Arc<A>,
-        methods: Methods,
-        receive_bytes_max: usize,
-        stop: GracefulShutdownSignal,
-    ) -> Services<A> {
+    pub(super) fn new(api: &Arc<A>, methods: Methods, receive_bytes_max: usize) -> Services<A> {
         let max = receive_bytes_max;
         let api = || api.clone();
         Services {
@@ -67,12 +62,15 @@ impl<A: Api> Services<A> {
             health: HealthServer::new(GrpcHealth).max_decoding_message_size(max),
             methods,
             receive_bytes_max,
-            stop,
         }
     }
 
     /// Serves one request. The future may be dropped when the client goes away.
-    pub(super) async fn call(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+    pub(super) async fn call(
+        &self,
+        session: &Rc<Session>,
+        request: Request<Incoming>,
+    ) -> Response<ResponseBody> {
         let path = request.uri().path();
         let Some(method) = self.methods.get(path) else {
             return methods::unknown(path).into_http();
@@ -87,7 +85,11 @@ impl<A: Api> Services<A> {
         };
         let limits = Limits {
             deadline: timeout.map(|timeout| Instant::now() + timeout),
-            stop: self.stop.clone(),
+            session: session.clone(),
+        };
+        let place = match method.is_stream.then(|| session.open_stream()).transpose() {
+            Ok(place) => place,
+            Err(error) => return refused(call, to_status(error)),
         };
         let service = method.service;
         let body = method.clone();
@@ -102,7 +104,7 @@ impl<A: Api> Services<A> {
         let Ok(answer) = answer;
         // A status in the headers is the whole answer; else trailers bring it.
         match Status::from_header_map(answer.headers()) {
-            None => answer.map(|inner| ResponseBody::new(inner, call, limits)),
+            None => answer.map(|inner| ResponseBody::new(inner, call, limits, place)),
             Some(status) => {
                 let rewritten = in_words_of_go(&status, self.receive_bytes_max);
                 refused(call, rewritten.unwrap_or(status))

@@ -5,10 +5,13 @@
 //! its time limit.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use actix_server::GracefulShutdownSignal;
+use althing_actors::client_session::Session;
+use althing_actors::reply::Permit;
+use althing_api::error::Error;
 use bytes::Bytes;
 use futures_util::future::{Either, FutureExt, LocalBoxFuture, select};
 use http::HeaderMap;
@@ -16,8 +19,6 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use tonic::{Code, Status};
-
-use althing_api::error::Error;
 
 use super::methods::{Call, Method};
 use super::status::to_status;
@@ -112,14 +113,14 @@ impl Body for RequestBody {
 pub(super) struct Limits {
     /// The client's deadline.
     pub(super) deadline: Option<Instant>,
-    /// Resolves when the member stops.
-    pub(super) stop: GracefulShutdownSignal,
+    /// The connection; it drains when the member stops.
+    pub(super) session: Rc<Session>,
 }
 
 impl Limits {
     /// Resolves with what the client is told, when the first of the limits is reached.
     pub(super) async fn reached(self) -> Status {
-        let stopped = std::pin::pin!(self.stop.notified());
+        let stopped = std::pin::pin!(self.session.drained());
         let Some(deadline) = self.deadline else {
             stopped.await;
             return to_status(Error::Stopped);
@@ -138,8 +139,10 @@ pub(super) struct ResponseBody {
     inner: tonic::body::Body,
     counter: MessageCounter,
     call: Option<Call>,
-    /// Unset only in the default.
+    /// Gone once `reached` waits for them.
     limits: Option<Limits>,
+    /// The place of a stream among those of its connection.
+    _place: Option<Permit>,
     /// Made only when the answer has to wait for a message: most answers never do.
     reached: Option<LocalBoxFuture<'static, Status>>,
     ended: bool,
@@ -147,12 +150,18 @@ pub(super) struct ResponseBody {
 
 impl ResponseBody {
     /// The body of a running call.
-    pub(super) fn new(inner: tonic::body::Body, call: Call, limits: Limits) -> ResponseBody {
+    pub(super) fn new(
+        inner: tonic::body::Body,
+        call: Call,
+        limits: Limits,
+        place: Option<Permit>,
+    ) -> ResponseBody {
         ResponseBody {
             inner,
             counter: MessageCounter::default(),
             call: Some(call),
             limits: Some(limits),
+            _place: place,
             reached: None,
             ended: false,
         }

@@ -158,6 +158,8 @@ const CODES: [&str; 17] = [
 #[derive(Debug)]
 pub(super) struct Method {
     pub(super) service: Service,
+    /// Whether a call may stay open for long.
+    pub(super) is_stream: bool,
     started: IntCounter,
     handled: [IntCounter; CODES.len()],
     messages_received: IntCounter,
@@ -178,7 +180,7 @@ impl Methods {
         for (service, service_name, rows) in SERVICES {
             for (method, kind) in rows {
                 let path = format!("/{service_name}/{method}");
-                let method = counters.method(service, [kind.label(), service_name, method]);
+                let method = counters.method(service, *kind, [service_name, method]);
                 methods.insert(path, Arc::new(method));
             }
         }
@@ -267,10 +269,14 @@ impl Counters {
         })
     }
 
-    fn method(&self, service: Service, labels: [&str; 3]) -> Method {
-        let [kind, service_name, method] = labels;
+    fn method(&self, service: Service, kind: Kind, names: [&str; 2]) -> Method {
+        let is_stream = kind != Unary;
+        let [service_name, method] = names;
+        let kind = kind.label();
+        let labels = [kind, service_name, method];
         Method {
             service,
+            is_stream,
             started: self.started.with_label_values(&labels),
             handled: CODES.map(|code| {
                 self.handled

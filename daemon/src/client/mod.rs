@@ -181,15 +181,13 @@ fn listen<A: Api>(
 impl<A: Api> Shared<A> {
     async fn worker(self, is_front: bool) -> Result<Worker<A>, ()> {
         let receive_bytes_max = self.settings.request_bytes_max + RECEIVE_OVERHEAD_BYTES;
-        let services = is_front.then(|| {
-            let (methods, stop) = (self.methods.clone(), self.stop.clone());
-            Services::new(&self.api, methods, receive_bytes_max, stop)
-        });
+        let services =
+            is_front.then(|| Services::new(&self.api, self.methods.clone(), receive_bytes_max));
         let front = is_front.then(|| {
             let access = Access::new(&self.settings.cors, &self.settings.host_whitelist);
             let gateway = self.settings.gateway.then(|| {
-                let (api, stop) = (self.api.clone(), self.stop.clone());
-                Rc::new(Gateway::new(api, &self.methods, receive_bytes_max, stop))
+                let api = self.api.clone();
+                Rc::new(Gateway::new(api, &self.methods, receive_bytes_max))
             });
             Front {
                 access: Rc::new(access),

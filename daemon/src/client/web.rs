@@ -13,7 +13,8 @@ use actix_web::body::BoxBody;
 use actix_web::dev::{AppConfig, ServiceRequest, ServiceResponse};
 use actix_web::http::KeepAlive;
 use actix_web::middleware::{Next, from_fn};
-use actix_web::{App, Error, HttpRequest, web};
+use actix_web::{App, Error, HttpMessage, HttpRequest, web};
+use althing_actors::client_session::Session;
 
 use super::access::{self, Access};
 use super::api::Api;
@@ -97,6 +98,17 @@ fn probes<A: Api>(
     info::metrics(config, registry);
 }
 
+/// The session of the connection that brought `request`: HTTP/1.1 keeps it with the connection, the
+/// bridge puts it into each request.
+pub(super) fn session_of(request: &HttpRequest) -> Rc<Session> {
+    let of_request = || request.extensions().get::<Rc<Session>>().cloned();
+    let session = request
+        .conn_data::<Rc<Session>>()
+        .cloned()
+        .or_else(of_request);
+    session.expect("a request comes by one of the two ways")
+}
+
 /// Serves HTTP/1.1 by an application that is built already.
 pub(super) async fn http1(
     web: &WebService,
@@ -109,6 +121,9 @@ pub(super) async fn http1(
         .graceful_shutdown_signal(move || {
             let stop = stop.clone();
             async move { stop.notified().await }
+        })
+        .on_connect_ext(|conn: &Conn, data| {
+            data.insert(conn.session().clone());
         })
         .h1(fn_factory(move || ready(Ok::<_, ()>(web.clone()))));
     Ok(boxed::service(factory.new_service(()).await?))

@@ -61,7 +61,9 @@ pub(super) struct Part {
 /// Encoded records that are not yet written.
 #[derive(Debug)]
 pub(super) struct Batch {
+    /// Size of the segments it opens, and of the one that the next record goes to.
     segment_bytes: u64,
+    capacity: u64,
     bytes: Vec<u8>,
     parts: Vec<Part>,
     /// The segment that the next record goes to, where in it, and the sum of its last whole batch.
@@ -72,11 +74,12 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// An empty batch that goes on at `offset` of segment `seq`.
+    /// An empty batch that goes on at `offset` of segment `seq`, whose last batch has this `sum`.
     pub(super) fn new(segment_bytes: u64, seq: u64, offset: u64, sum: u32) -> Batch {
-        let (bytes, parts) = (Vec::new(), Vec::new());
+        let (bytes, parts, capacity) = (Vec::new(), Vec::new(), segment_bytes);
         Batch {
             segment_bytes,
+            capacity,
             bytes,
             parts,
             seq,
@@ -84,6 +87,11 @@ impl Batch {
             sum,
             seed: record::seed(seq),
         }
+    }
+
+    /// The segment that it ends in is a file of this size.
+    pub(super) fn set_capacity(&mut self, bytes: u64) {
+        self.capacity = bytes;
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -100,7 +108,12 @@ impl Batch {
 
     /// Bytes left in the segment that it ends in.
     pub(super) fn room(&self) -> u64 {
-        self.segment_bytes.saturating_sub(self.offset)
+        self.capacity.saturating_sub(self.offset)
+    }
+
+    /// Whether this part of the segment that it ends in is used.
+    pub(super) fn has_used(&self, part: u64) -> bool {
+        self.offset >= self.capacity / part
     }
 
     /// Whether a record with this payload still fits into the segment.
@@ -129,7 +142,7 @@ impl Batch {
         let location = Location::new(self.seq, self.offset, written);
         self.offset += written as u64;
         assert!(
-            self.offset <= self.segment_bytes,
+            self.offset <= self.capacity,
             "the caller asked whether the record fits"
         );
         location
@@ -151,6 +164,7 @@ impl Batch {
         self.seq += 1;
         self.seed = record::seed(self.seq);
         self.offset = 0;
+        self.capacity = self.segment_bytes;
         self.open_part(Some(header));
         for record in marks.records() {
             self.push(&record);

@@ -34,6 +34,11 @@ pub trait Disk: Debug + Send + Sync {
     /// # Errors
     /// What the operating system says.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Bytes that files in `dir` may still take, as far as the file system knows.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
     /// Makes created, renamed and removed names survive power loss.
     ///
     /// # Errors
@@ -113,6 +118,11 @@ impl Disk for RealDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)
+    }
+
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(dir)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

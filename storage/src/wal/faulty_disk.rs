@@ -41,6 +41,7 @@ struct World {
     power_off_at: Option<u64>,
     off: bool,
     free_bytes: Option<u64>,
+    reported_free_bytes: Option<u64>,
     failing: Option<(Operation, io::ErrorKind)>,
 }
 
@@ -96,6 +97,11 @@ impl FaultyDisk {
     /// Files may grow by this many bytes in all; `None`: by any number.
     pub fn set_free_bytes(&self, free_bytes: Option<u64>) {
         self.world.lock().free_bytes = free_bytes;
+    }
+
+    /// What the disk says is free, which need not be true; `None`: more than anybody needs.
+    pub fn set_reported_free_bytes(&self, free_bytes: Option<u64>) {
+        self.world.lock().reported_free_bytes = free_bytes;
     }
 
     /// Such operations fail from now on, without effect; `None`: none does.
@@ -276,6 +282,10 @@ impl Disk for FaultyDisk {
         }
         world.give_space_back(path);
         world.change(NameChange::Remove(path.to_path_buf()))
+    }
+
+    fn free_bytes(&self, _dir: &Path) -> io::Result<u64> {
+        Ok(self.world.lock().reported_free_bytes.unwrap_or(u64::MAX))
     }
 
     fn sync_dir(&self, _dir: &Path) -> io::Result<()> {

@@ -35,7 +35,7 @@ use batch::{Batch, Marks, OVERHEAD_BYTES};
 use disk::is_full;
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use prepare::Background;
-use prepare::{Prepared, Preparer};
+use prepare::{Left, Prepared, Preparer};
 use record::{HEAD_BYTES, Record};
 use segment::Segment;
 use span::Span;
@@ -45,6 +45,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 pub use tail::LogTail;
 use tail::{Flushed, Readable};
+
+/// The next segment is prepared once this part of the current one is used.
+const AHEAD_PART: u64 = 8;
+/// The very first segment is not larger than this, so that a new member starts without delay.
+const FIRST_BYTES_MAX: u64 = 8 << 20;
 
 /// Limits of a WAL.
 #[derive(Clone, Debug)]
@@ -118,6 +123,8 @@ pub struct Wal {
     flushed: Option<LogId>,
     tail: LogTail,
     preparer: Preparer,
+    /// The preparer was told to make the next segment ready.
+    prepares_ahead: bool,
     failure: Option<(io::ErrorKind, String)>,
 }
 
@@ -149,31 +156,21 @@ impl Wal {
         if !(1024..=segment::MAX_BYTES).contains(&segment_bytes) {
             return Err(OpenError::WalSettings { segment_bytes });
         }
-        let found = recovery::recover(disk.as_ref(), dir, segment_bytes)?;
         let io_error = |source| OpenError::Io {
             path: dir.to_path_buf(),
             source,
         };
-        let (disk2, owned) = (Arc::clone(&disk), dir.to_path_buf());
-        let preparer = Preparer::start(disk2, owned, segment_bytes, background, found.left)
+        let mut found = recovery::recover(disk.as_ref(), dir, segment_bytes)?;
+        let new = found.segments.is_empty();
+        if new && found.left.free.is_empty() {
+            let first = first_segment(disk.as_ref(), dir, segment_bytes, &mut found.left);
+            found.capacity = Some(first.map_err(io_error)?);
+        }
+        let left = std::mem::take(&mut found.left);
+        let (for_preparer, owned) = (Arc::clone(&disk), dir.to_path_buf());
+        let preparer = Preparer::start(for_preparer, owned, segment_bytes, background, left)
             .map_err(io_error)?;
-        let readable = |s: &Segment| Readable {
-            path: s.path.clone(),
-            file: Arc::clone(&s.file),
-        };
-        let tail = LogTail::new(
-            settings.tail_bytes,
-            tail::Recovered {
-                span: found.span,
-                located: found.located,
-                located_first: found.located_first,
-                segments: found
-                    .segments
-                    .iter()
-                    .map(|s| (s.seq, readable(s)))
-                    .collect(),
-            },
-        );
+        let tail = recovered_tail(&mut found, settings.tail_bytes);
         let seq = found.segments.back().map_or(0, |segment| segment.seq);
         let mut wal = Wal {
             disk,
@@ -189,14 +186,17 @@ impl Wal {
             flushed: found.span.last,
             tail,
             preparer,
+            prepares_ahead: false,
             failure: None,
         };
-        if wal.segments.is_empty() {
+        if new {
             wal.batch.next_segment(&wal.marks, None);
-            wal.flush().map_err(io_error)?;
         }
-        wal.recycle();
-        wal.preparer.work_inline();
+        if let Some(capacity) = found.capacity {
+            wal.batch.set_capacity(capacity);
+        }
+        wal.flush().map_err(io_error)?;
+        wal.after_flush();
         Ok((wal, found.recovery))
     }
 
@@ -316,8 +316,7 @@ impl Wal {
             .report(&self.unreported, self.flushed, self.truncations);
         self.unreported.clear();
         self.batch.clear();
-        self.recycle();
-        self.preparer.work_inline();
+        self.after_flush();
         Ok(self.flushed)
     }
 
@@ -375,7 +374,19 @@ impl Wal {
             file,
             highest: None,
         });
+        self.prepares_ahead = false;
         Ok(())
+    }
+
+    /// Recycles what a purge set free, and sees to the next segment once part of this one is used:
+    /// not before, so that a small log takes one segment's space and a start is left in peace.
+    fn after_flush(&mut self) {
+        self.recycle();
+        if !self.prepares_ahead && self.batch.has_used(AHEAD_PART) {
+            self.prepares_ahead = true;
+            self.preparer.prepare_ahead();
+        }
+        self.preparer.work_inline();
     }
 
     /// Gives back segments whose entries are all purged, oldest first, never the one being written.
@@ -399,8 +410,49 @@ impl Wal {
 
     /// No segment is prepared and the last attempt found no space: once
     /// [`headroom_bytes`](Wal::headroom_bytes) is used up, `flush` fails. Writes should be refused
-    /// before. It turns false by itself when space returns.
+    /// before. It turns false by itself when space returns. (Without it a small headroom only means
+    /// that the next segment is still being prepared.)
     pub fn space_exhausted(&self) -> bool {
         self.preparer.is_full()
     }
+}
+
+/// Makes the file for the first segment of a new log and returns its size.
+fn first_segment(
+    disk: &dyn Disk,
+    dir: &Path,
+    segment_bytes: u64,
+    left: &mut Left,
+) -> io::Result<u64> {
+    let bytes = segment_bytes.min(FIRST_BYTES_MAX);
+    let name = segment::free_name(left.next_number);
+    left.next_number += 1;
+    // An interrupted fill is taken up by this one.
+    left.unwanted
+        .retain(|path| *path != dir.join(segment::UNFINISHED));
+    let (path, file) = segment::create_filled(disk, dir, &name, bytes, &|_| Ok(()))?;
+    left.free.push(Prepared {
+        path,
+        file,
+        recycled: false,
+    });
+    Ok(bytes)
+}
+
+fn recovered_tail(found: &mut recovery::Recovered, tail_bytes: usize) -> LogTail {
+    let readable = |s: &Segment| Readable {
+        path: s.path.clone(),
+        file: Arc::clone(&s.file),
+    };
+    let recovered = tail::Recovered {
+        span: found.span,
+        located: std::mem::take(&mut found.located),
+        located_first: found.located_first,
+        segments: found
+            .segments
+            .iter()
+            .map(|s| (s.seq, readable(s)))
+            .collect(),
+    };
+    LogTail::new(tail_bytes, recovered)
 }

@@ -14,12 +14,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Segments kept ready while nobody waits.
+/// Segments made ready ahead of need.
 const READY: usize = 1;
 /// Segments kept when old ones come back; more are removed.
 const READY_MAX: usize = 3;
 /// How long to wait for space before trying again.
 const RETRY: Duration = Duration::from_millis(250);
+/// How long to leave the disk to others between two pieces of a zero fill that nobody waits for.
+const PAUSE: Duration = Duration::from_millis(5);
+/// A new segment leaves this part of its size free: a zero fill must not take the last bytes that
+/// the store needs, not even for the moment until it fails.
+const RESERVE_PART: u64 = 4;
 
 /// A whole segment file, durable under its waiting name.
 #[derive(Debug)]
@@ -53,6 +58,8 @@ struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     stop: AtomicBool,
+    /// There is no thread: whoever calls does the work.
+    inline: bool,
 }
 
 /// Who does the work.
@@ -81,7 +88,6 @@ impl Preparer {
         left: Left,
     ) -> io::Result<Preparer> {
         let mut state = State {
-            wanted: READY,
             next_number: left.next_number,
             ..State::default()
         };
@@ -96,6 +102,7 @@ impl Preparer {
             state: Mutex::new(state),
             changed: Condvar::new(),
             stop: AtomicBool::new(false),
+            inline: background == Background::Inline,
         });
         let thread = match background {
             Background::Inline => None,
@@ -147,12 +154,17 @@ impl Preparer {
             }
         }
         let taken = state.ready.drain(..count).collect();
-        state.wanted = READY;
-        state.urgent = false;
         if count > 0 {
-            self.shared.changed.notify_all();
+            state.wanted = 0;
+            state.urgent = false;
         }
         Ok(taken)
+    }
+
+    /// Makes a segment ready ahead of need, at leisure.
+    pub(super) fn prepare_ahead(&self) {
+        self.shared.state.lock().wanted = READY;
+        self.shared.changed.notify_all();
     }
 
     /// Takes back a segment whose records are no longer needed.
@@ -299,17 +311,40 @@ impl Shared {
                 return Ok(false);
             }
         }
-        let name = segment::free_name(self.number());
-        let go_on = || !self.stop.load(Ordering::Acquire);
         let disk = self.disk.as_ref();
+        let needed = self.segment_bytes + self.segment_bytes / RESERVE_PART;
+        if disk.free_bytes(&self.dir)? < needed {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let name = segment::free_name(self.number());
+        let between = |file: &dyn DiskFile| self.pause(file);
         let (path, file) =
-            segment::create_filled(disk, &self.dir, &name, self.segment_bytes, &go_on)?;
+            segment::create_filled(disk, &self.dir, &name, self.segment_bytes, &between)?;
         self.state.lock().ready.push_back(Prepared {
             path,
             file,
             recycled: false,
         });
         Ok(true)
+    }
+
+    /// Unless somebody waits, writes what is there and leaves the disk to others for a moment: a
+    /// flush that comes meanwhile has no more than one piece before it.
+    fn pause(&self, file: &dyn DiskFile) -> io::Result<()> {
+        if self.inline {
+            return Ok(());
+        }
+        if !self.state.lock().urgent {
+            file.sync()?;
+            let mut state = self.state.lock();
+            if !state.urgent && !self.stop.load(Ordering::Acquire) {
+                self.changed.wait_for(&mut state, PAUSE);
+            }
+        }
+        if self.stop.load(Ordering::Acquire) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        Ok(())
     }
 
     fn number(&self) -> u64 {

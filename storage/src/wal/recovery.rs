@@ -29,6 +29,8 @@ pub(super) struct Recovered {
     /// Where the last segment's records end, and the sum of its last batch.
     pub end: u64,
     pub sum: u32,
+    /// The last segment's size, if there is one.
+    pub capacity: Option<u64>,
     pub left: Left,
 }
 
@@ -56,7 +58,7 @@ pub(super) fn recover(
     replay.check(dir)?;
     let mut repaired = read.repaired;
     if let (Some(segment), Some(ending)) = (replay.segments.back(), &read.ending) {
-        settle(segment, ending, segment_bytes).map_err(|e| io_error(&segment.path, e))?;
+        settle(segment, ending).map_err(|e| io_error(&segment.path, e))?;
         disk.sync_dir(dir).map_err(|e| io_error(dir, e))?;
         if ending.torn.is_some() {
             repaired = Some(TornTail {
@@ -81,6 +83,7 @@ pub(super) fn recover(
         last: span.last,
         repaired,
     };
+    let capacity = read.ending.as_ref().map(|ending| ending.bytes as u64);
     let (end, sum) = read
         .ending
         .map_or((0, 0), |ending| (ending.end as u64, ending.sum));
@@ -92,6 +95,7 @@ pub(super) fn recover(
         located_first,
         segments,
         end,
+        capacity,
         sum,
         left,
     })
@@ -285,7 +289,7 @@ fn read_all(file: &dyn DiskFile, bytes: &mut Vec<u8>) -> io::Result<()> {
 
 /// Makes what was read durable, and what is behind it zero: the process may have died before its
 /// last flush returned, or after one failed, so that only the page cache knew the last batch.
-fn settle(segment: &Segment, ending: &Ending, segment_bytes: u64) -> io::Result<()> {
+fn settle(segment: &Segment, ending: &Ending) -> io::Result<()> {
     let file = segment.file.as_ref();
     if let Some(range) = &ending.last_batch {
         let mut batch = vec![0; range.len()];
@@ -293,10 +297,7 @@ fn settle(segment: &Segment, ending: &Ending, segment_bytes: u64) -> io::Result<
         file.write_at(range.start as u64, &batch)?;
     }
     if let Some(torn) = &ending.torn {
-        segment::zero_fill(file, torn.start as u64, torn.end as u64, &|| true)?;
-    }
-    if (ending.bytes as u64) < segment_bytes {
-        segment::zero_fill(file, ending.bytes as u64, segment_bytes, &|| true)?;
+        segment::zero_fill(file, torn.start as u64, torn.end as u64, &|_| Ok(()))?;
     }
     file.sync()
 }

@@ -73,10 +73,13 @@ pub(super) fn scan<E>(
     }
     if scan.torn.is_none() {
         scan.bad_at = scan.end;
-        // A file without a former life is zero behind its records.
-        if header.is_some_and(|header| !header.recycled) {
-            scan.torn = last_set(bytes, scan.end).map(|last| scan.end..last + 1);
-        }
+    }
+    // A file without a former life is zero behind its records.
+    if header.is_some_and(|header| !header.recycled)
+        && let Some(last) = last_set(bytes, scan.end)
+    {
+        let torn = scan.torn.get_or_insert(scan.end..scan.end);
+        torn.end = torn.end.max(last + 1);
     }
     scan.goes_on = has_batch(bytes, scan.end + 1, seed);
     Ok(scan)

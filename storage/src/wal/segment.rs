@@ -8,8 +8,11 @@ use std::sync::Arc;
 /// Smallest and largest segment an operator may choose; offsets are kept in 32 bits.
 pub(super) const MIN_BYTES: u64 = 1 << 20;
 pub(super) const MAX_BYTES: u64 = 1 << 31;
-/// Zeros written at a time, so that preparing a segment can stop between two writes.
-const FILL_BYTES: usize = 256 * 1024;
+/// Zeros written at a time; preparing a segment can pause or stop between two such writes.
+const FILL_BYTES: usize = 2 << 20;
+
+/// What to do between two writes of a zero fill: nothing, or sync, wait, or stop with an error.
+pub(super) type Between<'a> = dyn Fn(&dyn DiskFile) -> io::Result<()> + 'a;
 
 /// A segment that holds records.
 #[derive(Debug)]
@@ -76,25 +79,26 @@ fn hex(text: &str) -> Option<u64> {
     }
 }
 
-/// Writes zeros from `from` to `to` and makes them durable. `go_on` is asked between writes.
+/// Writes zeros from `from` to `to` and makes them durable. `between` is called between writes.
 ///
 /// # Errors
-/// What the disk says; `Interrupted` when `go_on` said no.
+/// What the disk or `between` says.
 pub(super) fn zero_fill(
     file: &dyn DiskFile,
     from: u64,
     to: u64,
-    go_on: &dyn Fn() -> bool,
+    between: &Between<'_>,
 ) -> io::Result<()> {
-    let zeros = vec![0; FILL_BYTES];
+    let longest = to.saturating_sub(from).min(FILL_BYTES as u64);
+    let zeros = vec![0; longest as usize];
     let mut at = from;
     while at < to {
-        if !go_on() {
-            return Err(io::ErrorKind::Interrupted.into());
-        }
         let bytes = (to - at).min(FILL_BYTES as u64);
         file.write_at(at, &zeros[..bytes as usize])?;
         at += bytes;
+        if at < to {
+            between(file)?;
+        }
     }
     file.sync_all()
 }
@@ -108,12 +112,12 @@ pub(super) fn create_filled(
     dir: &Path,
     name: &str,
     bytes: u64,
-    go_on: &dyn Fn() -> bool,
+    between: &Between<'_>,
 ) -> io::Result<(PathBuf, Arc<dyn DiskFile>)> {
     let unfinished = dir.join(UNFINISHED);
     let path = dir.join(name);
     let file = disk.create(&unfinished)?;
-    let filled = zero_fill(file.as_ref(), 0, bytes, go_on);
+    let filled = zero_fill(file.as_ref(), 0, bytes, between);
     if let Err(error) = filled {
         // The bytes it holds may be the last ones the store needs; and a failure to remove the
         // file is no worse than the failure being reported.

@@ -19,8 +19,8 @@ fn play(disk: &FaultyDisk, player: &mut Player, steps: usize) -> bool {
     };
     player.recovered(&wal, &recovery);
     for _ in 0..steps {
-        if player.step(&mut wal).is_err() {
-            assert!(disk.is_off());
+        if let Err(error) = player.step(&mut wal) {
+            assert!(disk.is_off(), "failed: {error}");
             return true;
         }
         if player.choose(4) == 0 && !disk.is_off() {

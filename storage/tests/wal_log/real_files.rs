@@ -81,7 +81,14 @@ fn a_log_of_many_segments_is_read_while_written_purged_and_opened_again() {
 #[test]
 fn the_next_segment_is_prepared_without_being_asked_for() {
     let dir = tempfile::tempdir().unwrap();
-    let wal = open(dir.path());
+    let mut wal = open(dir.path());
+    assert_eq!(
+        names(dir.path()).len(),
+        1,
+        "a small log takes one segment's space"
+    );
+    append(&mut wal, &[entry(0, 0, 300_000)]);
+    wal.flush().expect("it is written");
     wait_until("preparing", || wal.headroom_bytes() > SEGMENT_BYTES);
     assert!(!wal.space_exhausted());
     assert!(

@@ -95,6 +95,19 @@ fn headroom_is_what_can_be_written_before_the_disk_is_full() {
 }
 
 #[test]
+fn the_last_free_bytes_of_the_disk_are_left_to_the_store() {
+    let disk = FaultyDisk::default();
+    let (mut wal, _) = open(&disk, SEGMENT_BYTES).expect("a new log opens");
+    wal.save_vote(vote(1));
+    disk.set_reported_free_bytes(Some(SEGMENT_BYTES + SEGMENT_BYTES / 4 - 1));
+    let files = disk.contents().len();
+    let failed = fill(&mut wal);
+    assert_eq!(disk.contents().len(), files, "no file was begun");
+    disk.set_reported_free_bytes(Some(SEGMENT_BYTES + SEGMENT_BYTES / 4));
+    assert_eq!(wal.flush().expect("there is space"), Some(id(1, failed)));
+}
+
+#[test]
 fn a_purge_makes_space_on_a_full_disk() {
     let disk = FaultyDisk::default();
     let (mut wal, _) = open(&disk, SEGMENT_BYTES).expect("a new log opens");

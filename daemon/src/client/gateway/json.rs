@@ -7,42 +7,45 @@ use tonic::Status;
 
 /// Decodes the first JSON value of `body`, as etcd's gateway does; nothing is an empty message.
 ///
-/// The generated decoder refuses a null member where Go takes it as unset. Nulls are rare: only
-/// when decoding failed, and there are some, it is tried again without them.
+/// The generated decoder refuses null for a text, a list or a truth value, where Go takes it as
+/// absent. That is rare, so only a body that failed is read again without its nulls.
 pub(super) fn decode<Q: DeserializeOwned + Default>(body: &[u8]) -> Result<Q, Status> {
     if body.trim_ascii().is_empty() {
         return Ok(Q::default());
     }
-    let mut decoder = serde_json::Deserializer::from_slice(body);
-    Q::deserialize(&mut decoder)
-        .or_else(|error| {
-            without_nulls(body)
-                .ok_or(error)
-                .and_then(serde_json::from_value)
+    first_value(body)
+        .or_else(|error: serde_json::Error| {
+            let mut value: Value = first_value(body)?;
+            match strip_nulls(&mut value) {
+                true => serde_json::from_value(value),
+                false => Err(error),
+            }
         })
         .map_err(|error| Status::invalid_argument(error.to_string()))
 }
 
-/// `body` without its null members, if it is an object that has some.
-fn without_nulls(body: &[u8]) -> Option<Value> {
-    if !body.windows(4).any(|window| window == b"null") {
-        return None;
-    }
-    let mut decoder = serde_json::Deserializer::from_slice(body);
-    let mut value = <Value as serde::Deserialize>::deserialize(&mut decoder).ok()?;
-    strip_nulls(&mut value);
-    Some(value)
+fn first_value<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {
+    T::deserialize(&mut serde_json::Deserializer::from_slice(body))
 }
 
-/// The decoder bounds the depth, so recursion is bounded too.
-fn strip_nulls(value: &mut Value) {
+/// Drops null members; tells whether there were any. The parser bounds the depth of a value, so the
+/// recursion is bounded too.
+fn strip_nulls(value: &mut Value) -> bool {
     match value {
         Value::Object(members) => {
+            let count = members.len();
             members.retain(|_, member| !member.is_null());
-            members.values_mut().for_each(strip_nulls);
+            let dropped = members.len() < count;
+            members
+                .values_mut()
+                .map(strip_nulls)
+                .fold(dropped, |some, more| some | more)
         }
-        Value::Array(elements) => elements.iter_mut().for_each(strip_nulls),
-        _ => {}
+        Value::Array(elements) => elements
+            .iter_mut()
+            .map(strip_nulls)
+            .fold(false, |some, more| some | more),
+        _ => false,
     }
 }
 
@@ -59,7 +62,7 @@ pub(super) fn encode<R: Serialize>(
 
 #[cfg(test)]
 mod tests {
-    use althing_api::etcdserverpb::{PutRequest, RangeRequest, TxnRequest};
+    use althing_api::etcdserverpb::{PutRequest, RangeRequest, TxnRequest, WatchCreateRequest};
     use proptest::prelude::*;
 
     use super::*;
@@ -101,6 +104,88 @@ mod tests {
         let request = range(r#"{"limit":"7","revision":8,"sort_order":"DESCEND","sort_target":4}"#);
         assert_eq!((request.limit, request.revision), (7, 8));
         assert_eq!((request.sort_order, request.sort_target), (2, 4));
+    }
+
+    #[test]
+    fn an_integer_may_be_written_as_an_integral_float() {
+        for number in ["1e1", "10.0", "0.1e2", "100e-1"] {
+            assert_eq!(
+                range(&format!(r#"{{"limit":{number}}}"#)).limit,
+                10,
+                "{number}"
+            );
+        }
+        for number in ["1.5", "1e300", "9223372036854775808"] {
+            let body = format!(r#"{{"limit":{number}}}"#);
+            assert!(decode::<RangeRequest>(body.as_bytes()).is_err(), "{number}");
+        }
+    }
+
+    /// Verdicts of etcd 3.7 on bodies that a careless client may send.
+    #[test]
+    fn odd_bodies_are_judged_as_etcd_judges_them() {
+        for body in [
+            r#"{"key":"Zm9v","":1,"x":1,"x":2}"#,
+            r#"{"key":"Zm9v"}}"#,
+            r#"{"key":"\u005am9v"}"#,
+            r#"{"@type":"x","key":"Zm9v"}"#,
+            r#"{"KEY":5,"Key":{}}"#,
+            r#"{"limit":"-1","revision":-0}"#,
+            r#"{"sort_order":99}"#,
+            r#"{"sort_order":"NOSUCH","sort_target":"1"}"#,
+            r#"{"limit":"1.0","revision":"1e1"}"#,
+            r#"{"key":"Zm9v\n"}"#,
+            r#"{"key":"Zm9vZz"}"#,
+            r#"{"key":"Zm9vZx=="}"#,
+            r#"{"keys_only":null,"sort_order":null}"#,
+        ] {
+            assert!(decode::<RangeRequest>(body.as_bytes()).is_ok(), "{body}");
+        }
+        for body in [
+            r#"{"key":"Zm9v","key":"Zm9v"}"#,
+            r#"{"range_end":"Zm9w","rangeEnd":"Zm9w"}"#,
+            r#"{"key":"Z m9v"}"#,
+            r#"{"key":"+_8="}"#,
+            r#"{"key":"Zm9vZ"}"#,
+            r#"{"key":"Zm9v",}"#,
+            r#"{"limit":""}"#,
+            r#"{"limit":true}"#,
+            r#"{"limit":"+1"}"#,
+            r#"{"limit":"01"}"#,
+            r#"{"limit":" 1"}"#,
+            r#"{"limit":null,"limit":1}"#,
+            r#"{"key":"Zm9vZz="}"#,
+            r#"{"key":"Zm9vZz==="}"#,
+            r#"{"serializable":"true"}"#,
+            r#"{"serializable":1}"#,
+        ] {
+            assert!(decode::<RangeRequest>(body.as_bytes()).is_err(), "{body}");
+        }
+        for body in [
+            r#"{"success":[{}]}"#,
+            r#"{"success":[{"nosuch":{}}]}"#,
+            r#"{"success":[{"request_put":null,"request_range":{"key":"YQ=="}}]}"#,
+            r#"{"compare":[{"key":"YQ==","version":null,"value":"YQ==","target":3}]}"#,
+        ] {
+            assert!(decode::<TxnRequest>(body.as_bytes()).is_ok(), "{body}");
+        }
+        for body in [
+            r#"{"success":[null]}"#,
+            r#"{"success":{"request_put":{"key":"YQ=="}}}"#,
+            r#"{"success":[{"request_put":{},"request_range":{}}]}"#,
+            r#"{"compare":[{"version":"0","value":"YQ=="}]}"#,
+        ] {
+            assert!(decode::<TxnRequest>(body.as_bytes()).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn an_enum_value_without_a_known_name_counts_as_absent() {
+        let body = br#"{"filters":["NODELETE","NOSUCH",0]}"#;
+        let watch: WatchCreateRequest = decode(body).unwrap();
+        assert_eq!(watch.filters, [1, 0]);
+        assert_eq!(range(r#"{"sort_order":"NOSUCH"}"#).sort_order, 0);
+        assert_eq!(range(r#"{"sort_order":99}"#).sort_order, 99);
     }
 
     #[test]

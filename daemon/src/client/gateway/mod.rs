@@ -8,7 +8,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use actix_server::GracefulShutdownSignal;
 use actix_web::http::Method;
 use actix_web::http::header::HeaderMap;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -21,6 +20,7 @@ use super::api::Api;
 use super::deadline;
 use super::grpc_body::Limits;
 use super::methods::{Method as GrpcMethod, Methods};
+use super::web::session_of;
 
 mod json;
 mod metadata;
@@ -36,7 +36,6 @@ pub(super) struct Gateway<A> {
     routes: HashMap<&'static str, Route<A>>,
     api: Arc<A>,
     receive_bytes_max: usize,
-    stop: GracefulShutdownSignal,
 }
 
 /// One path: its method and how to call it.
@@ -59,17 +58,11 @@ struct Exchange<A> {
 
 impl<A: Api> Gateway<A> {
     /// `receive_bytes_max` bounds the decoded request message, as for gRPC.
-    pub(super) fn new(
-        api: Arc<A>,
-        methods: &Methods,
-        receive_bytes_max: usize,
-        stop: GracefulShutdownSignal,
-    ) -> Gateway<A> {
+    pub(super) fn new(api: Arc<A>, methods: &Methods, receive_bytes_max: usize) -> Gateway<A> {
         Gateway {
             routes: routes::table(methods),
             api,
             receive_bytes_max,
-            stop,
         }
     }
 
@@ -100,7 +93,7 @@ impl<A: Api> Gateway<A> {
             metadata: metadata::from_headers(request.headers()),
             limits: Limits {
                 deadline,
-                stop: self.stop.clone(),
+                session: session_of(&request),
             },
             receive_bytes_max: self.receive_bytes_max,
             payload,

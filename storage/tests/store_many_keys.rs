@@ -1,0 +1,257 @@
+//! Many keys: ranges that cross chunks and locks, counts, and readers beside a writer.
+//!
+//! `ALTHING_TEST_SEED` replays one seed.
+
+mod store_support;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use althing_api::commandpb::Command;
+use althing_api::commandpb::command::Request;
+use althing_api::etcdserverpb::request_op::Request as Op;
+use althing_api::etcdserverpb::*;
+use althing_storage::apply::apply;
+use althing_storage::entry::LogId;
+use althing_storage::store::{CompactStep, Store};
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use store_support::TINY;
+
+fn seed() -> u64 {
+    let given = std::env::var("ALTHING_TEST_SEED").ok();
+    let seed = given.map_or_else(rand::random::<u64>, |text| text.parse().unwrap());
+    println!("replay with ALTHING_TEST_SEED={seed}");
+    seed
+}
+
+fn put(key: String, value: String) -> Op {
+    Op::RequestPut(PutRequest {
+        key: key.into(),
+        value: value.into(),
+        ..Default::default()
+    })
+}
+
+fn commit(store: &Store, index: u64, ops: Vec<Op>) {
+    let op = |request| RequestOp {
+        request: Some(request),
+    };
+    let request = TxnRequest {
+        success: ops.into_iter().map(op).collect(),
+        ..Default::default()
+    };
+    let mut txn = store.begin();
+    let request = Some(Request::Txn(request));
+    apply(&mut txn, Command { request }).unwrap();
+    txn.commit(LogId { term: 1, index });
+}
+
+fn span(from: &str, until: &str, limit: i64, revision: i64) -> RangeRequest {
+    RangeRequest {
+        key: Bytes::copy_from_slice(from.as_bytes()),
+        range_end: Bytes::copy_from_slice(until.as_bytes()),
+        limit,
+        revision,
+        ..Default::default()
+    }
+}
+
+fn name(number: u32) -> String {
+    format!("key {number:05}")
+}
+
+type State = BTreeMap<String, String>;
+
+fn check_span(store: &Store, state: &State, revision: i64, rng: &mut StdRng) {
+    let from = name(rng.random_range(0..5000));
+    let until = name(rng.random_range(0..5000));
+    let limit = rng.random_range(0..1500);
+    let expected: Vec<_> = match from < until {
+        true => state.range(from.clone()..until.clone()).collect(),
+        false => Vec::new(),
+    };
+    let request = span(&from, &until, limit as i64, revision);
+    let got = store.read().range(&request).unwrap();
+    assert_eq!(got.count, expected.len() as i64, "{request:?}");
+    assert_eq!(got.more, limit > 0 && expected.len() > limit);
+    let shown = if limit == 0 {
+        expected.len()
+    } else {
+        limit.min(expected.len())
+    };
+    assert_eq!(got.kvs.len(), shown);
+    for (kv, (key, value)) in got.kvs.iter().zip(expected) {
+        assert_eq!(
+            (&kv.key, &kv.value),
+            (&Bytes::from(key.clone()), &Bytes::from(value.clone()))
+        );
+    }
+}
+
+#[test]
+fn ranges_and_counts_cross_chunks_at_every_revision() {
+    let mut rng = StdRng::seed_from_u64(seed());
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.redb");
+    let store = Store::open(&path, TINY).unwrap();
+    let mut states: Vec<State> = vec![State::new(), State::new()];
+    let mut index = 0;
+    for round in 0..30 {
+        let mut state = states.last().unwrap().clone();
+        let mut ops = Vec::new();
+        if round % 5 == 4 {
+            let start = rng.random_range(0..4000);
+            let (from, until) = (name(start), name(start + 700));
+            state.retain(|key, _| !(from.clone()..until.clone()).contains(key));
+            ops.push(Op::RequestDeleteRange(DeleteRangeRequest {
+                key: name(start).into(),
+                range_end: until.into(),
+                prev_kv: false,
+            }));
+        } else {
+            // Every second round in order, to fill chunks from the end.
+            let first = rng.random_range(0..4000);
+            for step in 0..300 {
+                let number = if round % 2 == 0 {
+                    first + step
+                } else {
+                    rng.random_range(0..5000)
+                };
+                let value = format!("{round}");
+                state.insert(name(number), value.clone());
+                ops.push(put(name(number), value));
+            }
+        }
+        let changed = state != *states.last().unwrap();
+        commit(&store, index, ops);
+        index += 1;
+        if changed {
+            states.push(state);
+        }
+        assert_eq!(store.revisions().current, states.len() as i64 - 1);
+        let checkpoint = rng.random_range(0..index);
+        store.checkpoint(checkpoint, 500).unwrap();
+        for _ in 0..10 {
+            let revision = rng.random_range(1..states.len());
+            check_span(&store, &states[revision], revision as i64, &mut rng);
+        }
+        assert_eq!(store.key_count(), states.last().unwrap().len() as u64);
+    }
+    let compacted = states.len() as i64 - 3;
+    let request = Some(Request::Compaction(CompactionRequest {
+        revision: compacted,
+        physical: true,
+    }));
+    let mut txn = store.begin();
+    apply(&mut txn, Command { request }).unwrap();
+    txn.commit(LogId { term: 1, index });
+    let in_use = {
+        while store.checkpoint(u64::MAX, 1000).unwrap().remaining > 0 {}
+        store.checkpoint(u64::MAX, 1000).unwrap();
+        store.sizes().in_use
+    };
+    while let CompactStep::More = store.compact_step(100).unwrap() {}
+    assert!(store.sizes().in_use < in_use);
+    drop(store);
+    let store = Store::open(&path, TINY).unwrap();
+    for _ in 0..100 {
+        let revision = rng.random_range(compacted..states.len() as i64);
+        check_span(&store, &states[revision as usize], revision, &mut rng);
+    }
+}
+
+#[test]
+fn a_reader_beside_the_writer_sees_whole_entries_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store.redb"), TINY).unwrap();
+    let keys = 600;
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let reader = || {
+            let mut reads = 0;
+            while !done.load(Ordering::Acquire) {
+                let view = store.read();
+                let range = view.range(&span("key", "kez", 0, 0)).unwrap();
+                // Every entry writes all keys with its own value.
+                let first = range.kvs.first().map(|kv| kv.value.clone());
+                assert!(range.kvs.iter().all(|kv| Some(&kv.value) == first.as_ref()));
+                let expected = if view.revision() == 1 { 0 } else { keys };
+                assert_eq!(range.kvs.len(), expected as usize);
+                let page = view.range(&span("key", "kez", 7, 0)).unwrap();
+                assert_eq!(page.count, i64::from(expected));
+                reads += 1;
+            }
+            assert!(reads > 0);
+        };
+        let readers = [scope.spawn(reader), scope.spawn(reader)];
+        for index in 0..60 {
+            let ops = (0..keys).map(|number| put(name(number), format!("entry {index}")));
+            commit(&store, index, ops.collect());
+            store.checkpoint(index / 2, 1000).unwrap();
+            if index % 10 == 9 {
+                let revision = store.revisions().current - 2;
+                let request = Some(Request::Compaction(CompactionRequest {
+                    revision,
+                    physical: false,
+                }));
+                let mut txn = store.begin();
+                apply(&mut txn, Command { request }).unwrap();
+                txn.commit(LogId { term: 1, index });
+            }
+            store.compact_step(500).unwrap();
+        }
+        done.store(true, Ordering::Release);
+        for reader in readers {
+            reader.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_scan_that_compaction_overtakes_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store.redb"), TINY).unwrap();
+    for index in 0..4 {
+        let ops = (0..50).map(|number| put(name(number), format!("{index}")));
+        commit(&store, index, ops.collect());
+    }
+    let mut scan = store.read().scan(&span("key", "kez", 0, 3)).unwrap();
+    assert_eq!(scan.next_chunk(20).unwrap().len(), 20);
+    let request = Some(Request::Compaction(CompactionRequest {
+        revision: 4,
+        physical: false,
+    }));
+    let mut txn = store.begin();
+    apply(&mut txn, Command { request }).unwrap();
+    txn.commit(LogId { term: 1, index: 4 });
+    assert_eq!(
+        scan.next_chunk(20),
+        Err(althing_api::error::Error::Compacted)
+    );
+}
+
+#[test]
+fn physical_compaction_waits_for_older_views_and_for_its_own_entry() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store.redb"), TINY).unwrap();
+    for index in 0..3 {
+        commit(&store, index, vec![put(name(0), format!("{index}"))]);
+    }
+    let view = store.read();
+    let request = Some(Request::Compaction(CompactionRequest {
+        revision: 4,
+        physical: false,
+    }));
+    let mut txn = store.begin();
+    apply(&mut txn, Command { request }).unwrap();
+    txn.commit(LogId { term: 1, index: 3 });
+    store.checkpoint(2, 100).unwrap();
+    assert_eq!(store.compact_step(10).unwrap(), CompactStep::More);
+    store.checkpoint(3, 100).unwrap();
+    assert_eq!(store.compact_step(10).unwrap(), CompactStep::More);
+    drop(view);
+    assert_eq!(store.compact_step(10).unwrap(), CompactStep::Finished(4));
+}

@@ -1,0 +1,158 @@
+//! What a start does with the data directory that it finds: repairs what a crash may leave, and
+//! refuses everything else with a reason and a remedy.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use althing_api::etcdserverpb as pb;
+use althing_tests::binaries::althingd;
+use althing_tests::grpc::{Grpc, path};
+use althing_tests::member::{Member, READY_LINE};
+use tempfile::TempDir;
+
+/// A member that was killed after it acknowledged `keys`.
+async fn killed_with(keys: &[&str]) -> Member {
+    let mut member = Member::start(&althingd(), &[]);
+    let mut client = member.grpc().await;
+    for key in keys {
+        let put = pb::PutRequest {
+            key: (*key).to_owned().into(),
+            value: format!("the value of {key}").into(),
+            ..pb::PutRequest::default()
+        };
+        let _: pb::PutResponse = client.unary(path::PUT, &put).await.unwrap();
+    }
+    member.kill();
+    member
+}
+
+async fn value_of(client: &mut Grpc, key: &str) -> Option<String> {
+    let range = pb::RangeRequest {
+        key: key.to_owned().into(),
+        ..pb::RangeRequest::default()
+    };
+    let answer: pb::RangeResponse = client.unary(path::RANGE, &range).await.unwrap();
+    let record = answer.kvs.first()?;
+    Some(String::from_utf8(record.value.to_vec()).unwrap())
+}
+
+/// Starts a member that must end by itself, with an error, and returns what it said.
+fn refusal(member: &mut Member) -> String {
+    let process = member.launch();
+    let status = process.wait();
+    let printed = process.printed();
+    assert!(!status.success(), "it ended with success:\n{printed}");
+    assert!(!printed.contains(READY_LINE), "it served:\n{printed}");
+    printed
+}
+
+/// The segment of the log with the highest number.
+fn newest_segment(data_dir: &Path) -> PathBuf {
+    let files = fs::read_dir(data_dir.join("member/wal")).unwrap();
+    let paths = files.map(|file| file.unwrap().path());
+    paths
+        .filter(|path| path.extension().is_some_and(|e| e == "wal"))
+        .max()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_write_that_was_torn_by_a_crash_is_cut_off_and_said_so() {
+    let mut member = killed_with(&["a", "b"]).await;
+    let segment = newest_segment(member.data_dir());
+    let bytes = fs::read(&segment).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() as u64;
+    let file = fs::OpenOptions::new().write(true).open(&segment).unwrap();
+    file.write_all_at(&[0xab; 100], end + 64).unwrap();
+
+    member.restart();
+    let mut client = member.grpc().await;
+    for key in ["a", "b"] {
+        assert_eq!(
+            value_of(&mut client, key).await.unwrap(),
+            format!("the value of {key}")
+        );
+    }
+    let said = member.process().wait_for_line("torn").unwrap();
+    let name = segment.file_name().unwrap().to_str().unwrap();
+    assert!(said.contains(name), "{said} does not name {name}");
+
+    // Once repaired, it is not torn any more.
+    member.kill();
+    member.restart();
+    assert!(!member.process().printed().contains("torn"));
+}
+
+#[tokio::test]
+async fn damage_in_the_middle_of_the_log_is_refused_with_file_offset_and_remedy() {
+    let mut member = killed_with(&["needle", "behind it", "and more"]).await;
+    let segment = newest_segment(member.data_dir());
+    let bytes = fs::read(&segment).unwrap();
+    let needle = b"the value of needle";
+    let at = bytes
+        .windows(needle.len())
+        .position(|part| part == needle)
+        .unwrap();
+    let file = fs::OpenOptions::new().write(true).open(&segment).unwrap();
+    file.write_all_at(b"X", at as u64).unwrap();
+
+    let said = refusal(&mut member);
+    let name = segment.file_name().unwrap().to_str().unwrap();
+    assert!(said.contains(name), "{said}\ndoes not name {name}");
+    assert!(said.contains("offset "), "{said}\ntells no offset");
+    assert!(said.contains("snapshot"), "{said}\nnames no remedy");
+
+    // Undo the damage: nothing was made worse by the refused start.
+    file.write_all_at(b"t", at as u64).unwrap();
+    member.restart();
+    let mut client = member.grpc().await;
+    assert_eq!(
+        value_of(&mut client, "needle").await.unwrap(),
+        "the value of needle"
+    );
+}
+
+#[test]
+fn a_data_directory_in_use_is_refused() {
+    let first = Member::start(&althingd(), &[]);
+    let mut second = Member::prepare(&althingd(), &[]);
+    second.keep_data_in(first.data_dir());
+    let said = refusal(&mut second);
+    assert!(
+        said.contains(first.data_dir().to_str().unwrap()),
+        "{said}\nnames no directory"
+    );
+    assert!(said.contains("uses this directory"), "{said}");
+}
+
+#[test]
+fn a_directory_with_something_elses_files_is_refused_and_left_alone() {
+    let foreign = TempDir::new().unwrap();
+    fs::write(foreign.path().join("holiday.jpg"), "not ours").unwrap();
+    let mut member = Member::prepare(&althingd(), &[]);
+    member.keep_data_in(foreign.path());
+    let said = refusal(&mut member);
+    assert!(
+        said.contains("holiday.jpg"),
+        "{said}\ndoes not say what it found"
+    );
+    assert!(!foreign.path().join("member").exists());
+}
+
+#[test]
+fn the_data_of_a_later_version_is_refused() {
+    let mut member = Member::start(&althingd(), &[]);
+    member.stop();
+    let version = member.data_dir().join("VERSION");
+    let text = fs::read_to_string(&version).unwrap();
+    let later = text.replace("format 1", "format 99");
+    assert_ne!(text, later, "the file no longer tells its format this way");
+    fs::write(&version, later).unwrap();
+    let said = refusal(&mut member);
+    assert!(
+        said.contains("99"),
+        "{said}\ndoes not tell the format it found"
+    );
+    assert!(said.contains("later"), "{said}\nnames no remedy");
+}

@@ -1,0 +1,192 @@
+//! What the member does with the disk it has: the log stays bounded under endless writes, and a
+//! full disk refuses writes, keeps what was acknowledged, serves reads, and is recovered from.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use althing_api::error::Error;
+use althing_api::etcdserverpb as pb;
+use althing_tests::binaries::althingd;
+use althing_tests::grpc::{Grpc, path};
+use althing_tests::member::Member;
+use althing_tests::process::DEADLINE;
+use bytes::Bytes;
+use tempfile::TempDir;
+use tonic::Status;
+
+const MIB: u64 = 1 << 20;
+const SMALL: [&str; 10] = [
+    "--max-request-bytes",
+    "131072",
+    "--wal-segment-bytes",
+    "1MiB",
+    "--snapshot-count",
+    "50",
+    "--max-pending-bytes",
+    "2MiB",
+    "--disk-reserve-bytes",
+    "4MiB",
+];
+
+/// A file system of its own in memory; it goes with this value.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    /// `None` where this user may not mount.
+    fn mount(bytes: u64) -> Option<SmallDisk> {
+        let directory = TempDir::with_prefix("althing-disk-").unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"])
+            .arg(directory.path())
+            .output();
+        match mounted {
+            Ok(output) if output.status.success() => Some(SmallDisk(directory)),
+            Ok(output) => {
+                println!(
+                    "skipped: {}",
+                    String::from_utf8_lossy(&output.stderr).trim()
+                );
+                None
+            }
+            Err(error) => {
+                println!("skipped: no mount program: {error}");
+                None
+            }
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount")
+            .arg("--lazy")
+            .arg(self.path())
+            .status();
+        assert!(
+            unmounted.is_ok_and(|status| status.success()),
+            "the disk stays mounted"
+        );
+    }
+}
+
+async fn put(client: &mut Grpc, key: &str, value: &Bytes) -> Result<(), Status> {
+    let put = pb::PutRequest {
+        key: key.to_owned().into(),
+        value: value.clone(),
+        ..pb::PutRequest::default()
+    };
+    client
+        .unary::<pb::PutResponse>(path::PUT, &put)
+        .await
+        .map(|_| ())
+}
+
+async fn has(client: &mut Grpc, key: &str, value: &Bytes) -> bool {
+    let range = pb::RangeRequest {
+        key: key.to_owned().into(),
+        ..pb::RangeRequest::default()
+    };
+    let answer: pb::RangeResponse = client.unary(path::RANGE, &range).await.unwrap();
+    answer
+        .kvs
+        .first()
+        .is_some_and(|record| record.value == value)
+}
+
+fn bytes_in(directory: &Path) -> u64 {
+    let files = fs::read_dir(directory).unwrap();
+    // A file may be renamed between listing and asking.
+    files
+        .filter_map(|file| Some(file.unwrap().metadata().ok()?.len()))
+        .sum()
+}
+
+fn log_of(member: &Member) -> PathBuf {
+    member.data_dir().join("member/wal")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endless_writes_keep_the_log_bounded() {
+    let member = Member::start(&althingd(), &SMALL);
+    let mut client = member.grpc().await;
+    let value = Bytes::from(vec![b'v'; 50_000]);
+    let mut largest = 0;
+    for number in 0..1_000 {
+        put(&mut client, &format!("key {}", number % 50), &value)
+            .await
+            .unwrap();
+        if number % 10 == 0 {
+            largest = largest.max(bytes_in(&log_of(&member)));
+        }
+    }
+    assert!(
+        largest < 20 * MIB,
+        "48 MiB of writes left {largest} bytes of log"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_refuses_writes_serves_reads_and_is_recovered_from() {
+    let Some(disk) = SmallDisk::mount(64 * MIB) else {
+        return;
+    };
+    let filler = disk.path().join("filler");
+    let mut member = Member::prepare(&althingd(), &SMALL);
+    member.keep_data_in(&disk.path().join("data"));
+    tokio::task::block_in_place(|| member.restart());
+    fs::write(&filler, vec![0; 24 << 20]).unwrap();
+
+    let mut client = member.grpc().await;
+    let value = Bytes::from(vec![b'v'; 50_000]);
+    let mut acknowledged = Vec::new();
+    let refused = loop {
+        let key = format!("key {}", acknowledged.len());
+        match put(&mut client, &key, &value).await {
+            Ok(()) => acknowledged.push(key),
+            Err(status) => break status,
+        }
+        assert!(
+            acknowledged.len() < 3_000,
+            "150 MB fit onto a disk of 64 MiB"
+        );
+    };
+    assert_eq!(refused.message(), Error::NoSpace.text());
+    assert_eq!(i32::from(refused.code()), Error::NoSpace.code() as i32);
+    for key in &acknowledged {
+        assert!(
+            has(&mut client, key, &value).await,
+            "{key} is gone on a full disk"
+        );
+    }
+
+    // Killed while the disk is full, it comes back and still serves what it acknowledged.
+    tokio::task::block_in_place(|| {
+        member.kill();
+        member.restart();
+    });
+    let mut client = member.grpc().await;
+    for key in &acknowledged {
+        assert!(
+            has(&mut client, key, &value).await,
+            "{key} is gone after a restart"
+        );
+    }
+
+    fs::remove_file(&filler).unwrap();
+    let deadline = Instant::now() + DEADLINE;
+    while let Err(status) = put(&mut client, "after", &value).await {
+        assert_eq!(status.message(), Error::NoSpace.text());
+        assert!(
+            Instant::now() < deadline,
+            "space returned, and writes did not"
+        );
+        tokio::task::yield_now().await;
+    }
+    assert!(has(&mut client, "after", &value).await);
+}

@@ -1,0 +1,82 @@
+//! An orderly stop: SIGTERM lets the member finish what it began, and it ends with success.
+
+use althing_api::etcdserverpb as pb;
+use althing_tests::binaries::althingd;
+use althing_tests::grpc::{Grpc, path};
+use althing_tests::member::Member;
+use tokio::sync::mpsc;
+use tonic::{Code, Status};
+
+const WRITERS: usize = 8;
+const ENOUGH: usize = 200;
+
+/// Puts numbered keys until the member is gone; an error is one that no stop explains.
+async fn write(
+    mut client: Grpc,
+    writer: usize,
+    acknowledged: mpsc::UnboundedSender<String>,
+) -> Result<(), Status> {
+    for number in 0.. {
+        let key = format!("{writer}/{number}");
+        let put = pb::PutRequest {
+            key: key.clone().into(),
+            value: "v".into(),
+            ..pb::PutRequest::default()
+        };
+        match client.unary::<pb::PutResponse>(path::PUT, &put).await {
+            Ok(_) => acknowledged
+                .send(key)
+                .expect("the test listens until all writers ended"),
+            Err(status) if status.code() == Code::Unavailable => break,
+            // The connection went away under the request.
+            Err(status) if std::error::Error::source(&status).is_some() => break,
+            Err(status) => return Err(status),
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_under_load_ends_with_success_and_keeps_every_acknowledged_write() {
+    let mut member = Member::start(&althingd(), &[]);
+    let (sender, mut acknowledged) = mpsc::unbounded_channel();
+    let mut writers = Vec::new();
+    for writer in 0..WRITERS {
+        let client = member.grpc().await;
+        writers.push(tokio::spawn(write(client, writer, sender.clone())));
+    }
+    drop(sender);
+    let mut keys = Vec::new();
+    while keys.len() < ENOUGH {
+        keys.push(acknowledged.recv().await.expect("the writers write"));
+    }
+    let (status, printed) = tokio::task::block_in_place(|| member.stop());
+    assert!(status.success(), "{status}, having printed:\n{printed}");
+    for writer in writers {
+        writer.await.unwrap().unwrap();
+    }
+    while let Some(key) = acknowledged.recv().await {
+        keys.push(key);
+    }
+
+    tokio::task::block_in_place(|| member.restart());
+    let mut client = member.grpc().await;
+    for key in keys {
+        let range = pb::RangeRequest {
+            key: key.clone().into(),
+            ..pb::RangeRequest::default()
+        };
+        let answer: pb::RangeResponse = client.unary(path::RANGE, &range).await.unwrap();
+        assert_eq!(answer.count, 1, "{key} was acknowledged and is gone");
+    }
+}
+
+#[test]
+fn sigterm_without_clients_ends_with_success_and_a_restart_serves_again() {
+    let mut member = Member::start(&althingd(), &[]);
+    for _ in 0..3 {
+        let (status, printed) = member.stop();
+        assert!(status.success(), "{status}, having printed:\n{printed}");
+        member.restart();
+    }
+}
