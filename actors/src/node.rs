@@ -33,7 +33,7 @@ use crate::raft_node::{
 pub use crate::status::{MemberStatus, NodeStatus};
 use crate::store_writer::Checkpoint;
 use crate::supervisor::{RetireAll, Supervisor};
-use crate::tree::{Opened, Shared, Tree, raft_node_setup};
+use crate::tree::{NodeState, Opened, Tree, raft_node_setup};
 use crate::wal_writer::Sync;
 
 /// What a node must be told.
@@ -92,7 +92,7 @@ pub enum StartError {
 /// A running node: owns the supervisor tree and its threads. Dropping it stops everything at once,
 /// without a checkpoint; everything acknowledged is in the log and comes back at the next start.
 pub struct Node {
-    shared: Shared,
+    shared: NodeState,
     supervisor: Addr<Supervisor>,
     arbiters: Option<Arbiters>,
     tree: Option<Tree>,
@@ -131,7 +131,7 @@ impl Node {
         settings: NodeSettings,
     ) -> Result<(Node, Handles), StartError> {
         let store = opened.store.clone();
-        let shared = Shared::new(
+        let shared = NodeState::new(
             settings.member_id.0,
             settings.disk_reserve_bytes,
             settings.proposals_max,
@@ -147,7 +147,7 @@ impl Node {
     }
 
     /// Starts threads and actors, all but raft.
-    fn build(shared: Shared, opened: Opened) -> Result<Node, StartError> {
+    fn build(shared: NodeState, opened: Opened) -> Result<Node, StartError> {
         let arbiters = Arbiters::start().map_err(StartError::Thread)?;
         let supervisor = Supervisor::new(shared.halt.clone()).start();
         let dir = Arc::clone(&opened.dir);

@@ -15,7 +15,7 @@ use crate::node::{InitialMember, NodeSettings};
 pub use crate::raft_node::types::Types;
 pub use crate::raft_node::{LogStore, StateMachine};
 use crate::supervisor::{RetireAll, Supervisor};
-use crate::tree::{Opened, Shared, Tree};
+use crate::tree::{Opened, NodeState, Tree};
 
 /// Settings of a one-member cluster with a small log.
 pub fn one_member() -> NodeSettings {
@@ -50,7 +50,7 @@ pub fn one_member() -> NodeSettings {
 /// The adapters to openraft's storage traits, and the actors behind them, without raft.
 #[derive(Debug)]
 pub struct Storage {
-    shared: Shared,
+    shared: NodeState,
     supervisor: Addr<Supervisor>,
     arbiters: Option<Arbiters>,
     _dir: Arc<DataDir>,
@@ -64,7 +64,7 @@ impl Storage {
         let dir = Arc::new(DataDir::open(path).expect("an empty directory"));
         let (wal, recovery) = Wal::open(&dir.wal(), settings.wal).expect("an empty directory");
         let store = Store::open(&dir.store(), settings.store).expect("an empty directory");
-        let shared = Shared::new(settings.member_id.0, 0, settings.proposals_max);
+        let shared = NodeState::new(settings.member_id.0, 0, settings.proposals_max);
         let arbiters = Arbiters::start().expect("threads");
         let supervisor = Supervisor::new(shared.halt.clone()).start();
         let opened = Opened {

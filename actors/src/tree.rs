@@ -30,7 +30,7 @@ const RAFT_NODE: &str = "RaftNode";
 
 /// State that several actors share.
 #[derive(Clone, Debug)]
-pub(crate) struct Shared {
+pub(crate) struct NodeState {
     pub(crate) me: u64,
     pub(crate) halt: Halt,
     pub(crate) progress: Arc<Progress>,
@@ -45,9 +45,9 @@ pub(crate) struct Shared {
     commit_mark: CommitMark,
 }
 
-impl Shared {
-    pub(crate) fn new(me: u64, disk_reserve_bytes: u64, proposals_max: usize) -> Shared {
-        Shared {
+impl NodeState {
+    pub(crate) fn new(me: u64, disk_reserve_bytes: u64, proposals_max: usize) -> NodeState {
+        NodeState {
             me,
             halt: Halt::default(),
             progress: Arc::default(),
@@ -93,7 +93,7 @@ pub(crate) struct Tree {
 impl Tree {
     /// Starts the actors, each on its thread, supervised.
     pub(crate) fn start(
-        shared: &Shared,
+        shared: &NodeState,
         opened: Opened,
         threads: &Threads,
         supervisor: &Addr<Supervisor>,
@@ -105,7 +105,7 @@ impl Tree {
 
     /// The same, told what counts as flushed.
     pub(crate) fn start_with_flushed(
-        shared: &Shared,
+        shared: &NodeState,
         opened: Opened,
         threads: &Threads,
         supervisor: &Addr<Supervisor>,
@@ -152,7 +152,7 @@ impl Tree {
 }
 
 /// How RaftNode is to be started.
-pub(crate) fn raft_node_setup(shared: &Shared, supervisor: &Addr<Supervisor>) -> RaftNodeSetup {
+pub(crate) fn raft_node_setup(shared: &NodeState, supervisor: &Addr<Supervisor>) -> RaftNodeSetup {
     RaftNodeSetup {
         me: shared.me,
         progress: Arc::clone(&shared.progress),
@@ -178,7 +178,7 @@ fn core_child(supervisor: &Addr<Supervisor>, child: &'static str) -> DeathWatch 
 }
 
 fn start_wal_writer(
-    shared: &Shared,
+    shared: &NodeState,
     wal: Wal,
     threads: &Threads,
     supervisor: &Addr<Supervisor>,
@@ -195,7 +195,7 @@ fn start_wal_writer(
 }
 
 fn start_store_writer(
-    shared: &Shared,
+    shared: &NodeState,
     dir: Arc<DataDir>,
     store: Store,
     flushed: FlushedIndex,
@@ -218,7 +218,7 @@ fn start_store_writer(
 }
 
 fn start_applier(
-    shared: &Shared,
+    shared: &NodeState,
     store: &Store,
     store_writer: &Addr<StoreWriter>,
     threads: &Threads,
