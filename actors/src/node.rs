@@ -153,6 +153,7 @@ impl Node {
         let dir = Arc::clone(&opened.dir);
         if let Some(applied) = opened.store.applied().log_id {
             common.progress.apply(applied.index);
+            common.progress.applied_a_batch();
         }
         let tree = Tree::start(&common, opened, &arbiters.threads(), &supervisor);
         Ok(Node {

@@ -10,7 +10,9 @@ use tokio::sync::watch;
 #[derive(Debug)]
 pub(crate) struct Progress {
     committed_next: AtomicU64,
-    applied_next: watch::Sender<u64>,
+    applied_next: AtomicU64,
+    /// Follows `applied_next`, for those who wait; told once per batch.
+    applied_batches: watch::Sender<u64>,
     term: AtomicU64,
     leader: AtomicU64,
     leader_changes: AtomicU64,
@@ -20,7 +22,8 @@ impl Default for Progress {
     fn default() -> Progress {
         Progress {
             committed_next: AtomicU64::new(0),
-            applied_next: watch::Sender::new(0),
+            applied_next: AtomicU64::new(0),
+            applied_batches: watch::Sender::new(0),
             term: AtomicU64::new(0),
             leader: AtomicU64::new(0),
             leader_changes: AtomicU64::new(0),
@@ -35,9 +38,15 @@ impl Progress {
 
     /// Everything up to `index` is visible in the store.
     pub(crate) fn apply(&self, index: u64) {
-        self.applied_next.send_if_modified(|next| {
-            let advanced = index + 1 > *next;
-            *next = (*next).max(index + 1);
+        self.applied_next.fetch_max(index + 1, Ordering::Release);
+    }
+
+    /// Wakes those who wait for what was applied.
+    pub(crate) fn applied_a_batch(&self) {
+        let applied = self.applied_next.load(Ordering::Acquire);
+        self.applied_batches.send_if_modified(|next| {
+            let advanced = applied > *next;
+            *next = applied.max(*next);
             advanced
         });
     }
@@ -61,7 +70,7 @@ impl Progress {
 
     /// Zero when nothing was applied.
     pub(crate) fn applied(&self) -> u64 {
-        self.applied_next.borrow().saturating_sub(1)
+        self.applied_next.load(Ordering::Acquire).saturating_sub(1)
     }
 
     pub(crate) fn term(&self) -> u64 {
@@ -78,7 +87,7 @@ impl Progress {
 
     /// Waits until the entry at `index` is applied.
     pub(crate) async fn until_applied(&self, index: u64) {
-        let mut receiver = self.applied_next.subscribe();
+        let mut receiver = self.applied_batches.subscribe();
         receiver
             .wait_for(|next| *next > index)
             .await
@@ -94,8 +103,13 @@ mod tests {
     async fn waiting_for_an_applied_index_ends_when_it_is_applied() {
         let progress = Progress::default();
         progress.apply(3);
+        progress.applied_a_batch();
         progress.until_applied(3).await;
-        let (_, ()) = tokio::join!(progress.until_applied(5), async { progress.apply(5) });
+        let later = async {
+            progress.apply(5);
+            progress.applied_a_batch();
+        };
+        tokio::join!(progress.until_applied(5), later);
         progress.apply(4);
         assert_eq!(progress.applied(), 5, "it never goes back");
     }

@@ -1,4 +1,5 @@
 //! A one-member node from end to end: it proposes, reads, stops, dies and comes back.
+#![allow(clippy::unwrap_used)]
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -13,6 +13,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
+use actix_rt::task::JoinHandle;
 use actix_server::{Server, ServerHandle};
 use althing_actors::node::{Handles, InitialMember, Node, NodeSettings, StartError};
 use althing_api::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
@@ -44,20 +45,24 @@ pub struct Running {
 }
 
 /// The servers of the client and peer ports.
+#[derive(Debug)]
 pub(crate) struct Ports {
     pub(crate) client: Port,
     pub(crate) peer: Port,
 }
 
-/// A server and the handle that stops it.
+/// A running server: the task that it is, and the handle that stops it.
+#[derive(Debug)]
 pub(crate) struct Port {
-    pub(crate) server: Server,
+    pub(crate) task: JoinHandle<io::Result<()>>,
     pub(crate) handle: ServerHandle,
 }
 
-impl std::fmt::Debug for Ports {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ports").finish_non_exhaustive()
+impl Port {
+    /// A server accepts only while something polls it.
+    fn run((server, handle): (Server, ServerHandle)) -> Port {
+        let task = actix_rt::spawn(server);
+        Port { task, handle }
     }
 }
 
@@ -121,14 +126,12 @@ fn serve(
     let peer_addresses = addresses(&listeners.peer)?;
 
     let timeout = config.client.shutdown_timeout;
-    let (server, handle) = peer::serve(handles.clone(), listeners.peer, timeout)?;
-    let peer = Port { server, handle };
+    let peer = Port::run(peer::serve(handles.clone(), listeners.peer, timeout)?);
     for address in peer_addresses {
         tracing::info!(%address, "serving peer traffic");
     }
     let settings = client_settings(&config.client, listeners.client, listeners.metrics);
-    let (server, handle) = client::serve(rpc, &registry, settings)?;
-    let client = Port { server, handle };
+    let client = Port::run(client::serve(rpc, &registry, settings)?);
     for address in &metrics_addresses {
         tracing::info!(%address, "serving metrics");
     }

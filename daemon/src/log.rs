@@ -36,9 +36,26 @@ pub enum LogError {
     Twice,
 }
 
+/// Libraries that tell at `info` what only their authors need.
+const TALKATIVE: [&str; 5] = ["actix_http", "actix_server", "h2", "hyper", "openraft"];
+
+/// The filter of a level. A bare level is ours; the libraries' lines need one more, so that
+/// `debug` shows what their `info` is. A list of targets is taken as it is.
+fn directives(level: &str) -> String {
+    let theirs = match level {
+        "trace" => "debug",
+        "debug" => "info",
+        "info" => "warn",
+        _ => return level.to_owned(),
+    };
+    let quieter = TALKATIVE.map(|library| format!("{library}={theirs}"));
+    format!("{level},{}", quieter.join(","))
+}
+
 /// Sends the log of this process to standard error.
 pub fn start(log: &Log) -> Result<(), LogError> {
-    let filter = EnvFilter::try_new(&log.level).map_err(|error| LogError::Filter {
+    let filter = EnvFilter::try_new(directives(&log.level));
+    let filter = filter.map_err(|error| LogError::Filter {
         level: log.level.clone(),
         reason: error.to_string(),
     })?;
@@ -219,6 +236,14 @@ mod tests {
         assert_eq!(short_path("daemon/src/rpc/kv.rs"), "rpc/kv.rs");
         assert_eq!(short_path("a/b"), "a/b");
         assert_eq!(short_path("b"), "b");
+    }
+
+    #[test]
+    fn libraries_are_one_level_quieter_than_we_unless_told_otherwise() {
+        assert!(directives("info").starts_with("info,actix_http=warn,"));
+        assert!(directives("debug").ends_with(",openraft=info"));
+        assert_eq!(directives("error"), "error");
+        assert_eq!(directives("info,openraft=debug"), "info,openraft=debug");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use althing_actors::node::Handles;
 use althing_api::ETCD_VERSION;
 use althing_api::etcdserverpb::TxnResponse;
 use althing_api::etcdserverpb::response_op::Response as Op;
+use althing_storage::store::Store;
 use parking_lot::RwLock;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
@@ -210,21 +211,22 @@ pub fn register_member(registry: &Registry, handles: &Handles, quota_bytes: i64)
     let quota = IntGauge::new("etcd_server_quota_backend_bytes", "Quota of the store.")?;
     quota.set(quota_bytes);
     registry.register(Box::new(quota))?;
-    registry.register(Box::new(ClusterVersion::new(handles.clone())?))?;
+    registry.register(Box::new(ClusterVersion::new(handles.store().clone())?))?;
     process_metrics::register(registry)
 }
 
-/// The cluster version, which is decided through the log, read when somebody asks.
+/// The cluster version, which is decided through the log, read when somebody asks. It holds the
+/// store and not the handles: those hold the registry, and would never be dropped.
 struct ClusterVersion {
-    handles: Handles,
+    store: Store,
     gauge: IntGaugeVec,
 }
 
 impl ClusterVersion {
-    fn new(handles: Handles) -> Result<ClusterVersion> {
+    fn new(store: Store) -> Result<ClusterVersion> {
         let options = Opts::new("etcd_cluster_version", "The version all members agreed on.");
         let gauge = IntGaugeVec::new(options, &["cluster_version"])?;
-        Ok(ClusterVersion { handles, gauge })
+        Ok(ClusterVersion { store, gauge })
     }
 }
 
@@ -235,7 +237,7 @@ impl Collector for ClusterVersion {
 
     fn collect(&self) -> Vec<MetricFamily> {
         self.gauge.reset();
-        if let Some(version) = self.handles.store().cluster_version() {
+        if let Some(version) = self.store.cluster_version() {
             let minor = major_minor(&version);
             self.gauge.with_label_values(&[minor]).set(1);
         }

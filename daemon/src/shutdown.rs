@@ -7,11 +7,11 @@
 use std::io;
 use std::process::ExitCode;
 
-use actix_server::Server;
+use actix_rt::task::JoinError;
 use althing_actors::node::HaltCause;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::boot::Running;
+use crate::boot::{Port, Running};
 use crate::service_manager;
 
 /// The member halted: its disk or one of its core actors failed.
@@ -57,8 +57,8 @@ pub async fn serve_until_end(mut running: Running, mut signals: StopSignals) -> 
     let end = tokio::select! {
         signal = signals.next() => End::Signalled(signal),
         cause = running.node.halted() => End::Halted(cause),
-        closed = &mut ports.client.server => End::PortClosed(closed),
-        closed = &mut ports.peer.server => End::PortClosed(closed),
+        closed = &mut ports.client.task => End::PortClosed(flat(closed)),
+        closed = &mut ports.peer.task => End::PortClosed(flat(closed)),
     };
     match end {
         End::Signalled(signal) => {
@@ -87,19 +87,22 @@ pub async fn serve_until_end(mut running: Running, mut signals: StopSignals) -> 
 pub async fn stop(running: Running) {
     service_manager::notify(service_manager::STOPPING);
     let Running { node, ports, .. } = running;
-    let (client, peer) = (ports.client, ports.peer);
-    let drained = async { tokio::join!(client.handle.stop(true), peer.handle.stop(true)) };
-    let served = async { tokio::join!(ended(client.server), ended(peer.server)) };
-    tokio::join!(drained, served);
+    tokio::join!(close(ports.client), close(ports.peer));
     node.stop().await;
     tracing::info!("stopped");
 }
 
-/// A server is a future that works only while it is awaited.
-async fn ended(server: Server) {
-    if let Err(error) = server.await {
+/// Stops accepting, lets requests in flight finish within the time limit, and ends the server.
+async fn close(port: Port) {
+    port.handle.stop(true).await;
+    if let Err(error) = flat(port.task.await) {
         tracing::warn!(%error, "a port did not close in order");
     }
+}
+
+/// A server that panicked failed like one that returned an error.
+fn flat(ended: Result<io::Result<()>, JoinError>) -> io::Result<()> {
+    ended.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 fn exit_now(signal: SignalKind) -> ExitCode {

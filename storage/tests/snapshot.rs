@@ -1,4 +1,5 @@
 //! Snapshots: what goes out comes in, and nothing else does.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod store_support;
 

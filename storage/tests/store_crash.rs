@@ -1,6 +1,7 @@
 //! Power cuts at every sync, a disk that fills up, and damaged files.
 //!
 //! `ALTHING_TEST_SEED` replays one seed.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod store_support;
 

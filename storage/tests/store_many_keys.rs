@@ -1,6 +1,7 @@
 //! Many keys: ranges that cross chunks and locks, counts, and readers beside a writer.
 //!
 //! `ALTHING_TEST_SEED` replays one seed.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod store_support;
 

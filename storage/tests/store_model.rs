@@ -2,6 +2,7 @@
 //! revisions and hashes must agree, through checkpoints, compaction windows and crashes.
 //!
 //! `ALTHING_TEST_SEED` replays one seed, `ALTHING_TEST_RUNS` sets the number of runs.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod store_support;
 

@@ -27,11 +27,16 @@ pub(crate) use self::message::Apply;
 pub use self::message::Outcome;
 use crate::metrics::Metrics;
 use crate::progress::Progress;
+use crate::raft_node::types::Waiter;
 use crate::store_writer::Pending;
 use crate::supervisor::DeathWatch;
 
 /// Entries after which StoreWriter is told that there is work, ahead of its own tick.
 const HINT_ENTRIES: usize = 2_000;
+
+/// Answers given at once: enough that a worker wakes up for many of them, and few enough that it
+/// works while the rest of a long batch is applied.
+const ANSWERS_MAX: usize = 64;
 
 /// What the Applier shares with the rest of the node.
 pub(crate) struct ApplierSetup {
@@ -135,6 +140,12 @@ impl Applier {
     }
 }
 
+fn answer(answers: &mut Vec<(Waiter, Outcome)>) {
+    for (waiter, outcome) in answers.drain(..) {
+        waiter.send(outcome);
+    }
+}
+
 impl Actor for Applier {
     type Context = Context<Self>;
 }
@@ -146,11 +157,11 @@ impl Handler<Apply> for Applier {
         let count = batch.entries.len();
         let mut tally = Tally::default();
         let mut compacted = false;
+        let mut answers = Vec::with_capacity(count.min(ANSWERS_MAX));
         for (entry, waiter) in batch.entries {
             self.wait_for_the_store()?;
             let index = entry.id.index;
             let outcome = self.apply(entry, &mut tally)?;
-            // Before the answer: whoever has it must read what it says.
             self.progress.apply(index);
             let outcome = outcome.unwrap_or_else(|| Outcome {
                 response: Ok(Response::Done),
@@ -158,10 +169,15 @@ impl Handler<Apply> for Applier {
             });
             compacted |= matches!(outcome.response, Ok(Response::Compaction(_)));
             if let Some(waiter) = waiter {
-                waiter.send(outcome);
+                answers.push((waiter, outcome));
+                if answers.len() == ANSWERS_MAX {
+                    answer(&mut answers);
+                }
             }
         }
         self.metrics.applied(tally.puts, tally.deletes, tally.txns);
+        answer(&mut answers);
+        self.progress.applied_a_batch();
         self.hint(count, compacted);
         Ok(())
     }

@@ -35,7 +35,7 @@ pub enum Next {
 }
 
 /// What to do after a commit that did (`progressed`) or did not move the durable mark and left it
-/// behind (`behind`) what is applied.
+/// behind (`behind`) what was applied when it began.
 pub fn next(behind: bool, progressed: bool) -> Next {
     match (behind, progressed) {
         (false, _) => Next::Compact,

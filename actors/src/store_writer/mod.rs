@@ -85,11 +85,13 @@ impl StoreWriter {
         self.commit_all(ctx);
     }
 
-    /// Commits until nothing that may be committed is left.
+    /// Commits what is applied now, as far as it may be. What is applied meanwhile comes next time,
+    /// so that under endless writes there is a next time for everything else too.
     fn commit_all(&mut self, ctx: &mut Context<Self>) {
+        let target = self.setup.store.applied().log_id;
         loop {
             let before = self.setup.store.durable();
-            if before == self.setup.store.applied().log_id {
+            if before >= target {
                 return self.compact(ctx);
             }
             let Some(flushed) = (self.setup.flushed)() else {
@@ -108,8 +110,7 @@ impl StoreWriter {
                     }
                     self.setup.gate.checkpoint_ended(false);
                     self.setup.backlog.checkpointed();
-                    let behind = done.durable < self.setup.store.applied().log_id;
-                    match next(behind, progressed) {
+                    match next(done.durable < target, progressed) {
                         Next::Commit => {}
                         Next::WaitForLog => return,
                         Next::Compact => return self.compact(ctx),

@@ -30,7 +30,7 @@ use super::web::{Http1Service, WebService};
 
 /// A client that connects and says nothing is let go after this time.
 const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(30);
-/// Idle time after which the kernel asks whether a client is still there, and between its questions.
+/// Idle time after which the kernel asks whether a client is there, and until it asks again.
 const TCP_PROBE_INTERVAL: Duration = Duration::from_secs(30);
 /// Resets that a client may have outstanding before the connection counts as an attack: clients
 /// rightly cancel thousands of calls at once.

@@ -1,4 +1,5 @@
 //! A whole member in this process, on ports that the system chose, asked over gRPC.
+#![allow(clippy::unwrap_used)]
 
 mod kv;
 mod maintenance;

@@ -73,7 +73,17 @@ fn config(directory: &Path, options: &[String]) -> Config {
 impl Member {
     pub async fn start(&mut self) {
         let config = config(self.directory.path(), &self.options);
-        self.running = Some(boot::start(&config).await.unwrap());
+        let running = loop {
+            match boot::start(&config).await {
+                Ok(running) => break running,
+                // The threads of a member that stopped let go of its files one after the other.
+                Err(error) if error.to_string().contains("lock") => {
+                    tokio::task::yield_now().await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        };
+        self.running = Some(running);
     }
 
     pub async fn stop(&mut self) {

@@ -58,14 +58,6 @@ impl Keys {
         self.cached_bytes -= old.flatten().as_ref().map_or(0, cost);
     }
 
-    fn keep_record(&mut self, key: &[u8], record: Bytes) {
-        self.cached_bytes += cost(&record);
-        let old = self
-            .ordered
-            .change(key, |entry| entry.record.replace(record));
-        self.cached_bytes -= old.flatten().as_ref().map_or(0, cost);
-    }
-
     /// Second-chance eviction, a chunk at a time. Two rounds clear every mark, so it ends.
     fn evict(&mut self, bytes_max: usize) {
         let mut chunks_left = 2 * self.ordered.chunk_count();
@@ -95,17 +87,9 @@ impl Index {
     pub fn push(&self, key: &[u8], stamp: Stamp, record: Option<Bytes>) {
         let record = record.filter(|record| record.len() <= INLINE_RECORD_BYTES_MAX);
         let mut keys = self.keys.write();
-        if keys
-            .ordered
-            .change(key, |entry| entry.push(stamp))
-            .is_none()
-        {
-            keys.ordered.insert(KeyHistory::new(key, stamp));
-        }
-        match record {
-            Some(record) => keys.keep_record(key, record),
-            None => keys.drop_record(key),
-        }
+        keys.cached_bytes += record.as_ref().map_or(0, cost);
+        let former = keys.ordered.push(key, stamp, record);
+        keys.cached_bytes -= former.as_ref().map_or(0, cost);
         if keys.cached_bytes > self.cache_bytes_max {
             keys.evict(self.cache_bytes_max);
         }

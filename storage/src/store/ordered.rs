@@ -6,7 +6,9 @@
 
 use std::ops::Bound;
 
-use super::history::KeyHistory;
+use bytes::Bytes;
+
+use super::history::{KeyHistory, Stamp};
 
 /// Keys per chunk at most. Small enough that an insert moves little, large enough that a million
 /// keys need only some thousand counters.
@@ -24,10 +26,13 @@ pub(super) struct Position {
     slot: usize,
 }
 
-/// The ordered set. The three vectors run in parallel; no chunk is empty.
+/// The ordered set. The vectors run in parallel; no chunk is empty.
 #[derive(Debug, Default)]
 pub(super) struct OrderedKeys {
     chunks: Vec<Chunk>,
+    /// Keys of chunk `i` are at least `heads[i]` and below `heads[i + 1]`; the first head counts as
+    /// the smallest key. Beside the chunks, so that a search touches few cache lines.
+    heads: Vec<Box<[u8]>>,
     /// Keys of the chunk that exist in the newest state.
     live: Vec<u32>,
     /// At least the newest revision of any key of the chunk.
@@ -36,9 +41,7 @@ pub(super) struct OrderedKeys {
 
 impl OrderedKeys {
     fn find(&self, key: &[u8]) -> Result<Position, Position> {
-        let after = self
-            .chunks
-            .partition_point(|chunk| *chunk.keys[0].key <= *key);
+        let after = self.heads.partition_point(|head| **head <= *key);
         let chunk = after.saturating_sub(1);
         let Some(found) = self.chunks.get(chunk) else {
             return Err(Position { chunk: 0, slot: 0 });
@@ -85,9 +88,29 @@ impl OrderedKeys {
         }
     }
 
+    /// Adds a change of `key`, with its record. Returns the record that was inline before.
+    pub fn push(&mut self, key: &[u8], stamp: Stamp, record: Option<Bytes>) -> Option<Bytes> {
+        match self.find(key) {
+            Ok(at) => self.change_at(at, |entry| {
+                entry.push(stamp);
+                std::mem::replace(&mut entry.record, record)
+            }),
+            Err(at) => {
+                let mut entry = KeyHistory::new(key, stamp);
+                entry.record = record;
+                self.insert_at(at, entry);
+                None
+            }
+        }
+    }
+
     /// Changes the history of a key that is here; `None` when it is not.
     pub fn change<R>(&mut self, key: &[u8], f: impl FnOnce(&mut KeyHistory) -> R) -> Option<R> {
         let at = self.find(key).ok()?;
+        Some(self.change_at(at, f))
+    }
+
+    fn change_at<R>(&mut self, at: Position, f: impl FnOnce(&mut KeyHistory) -> R) -> R {
         let entry = &mut self.chunks[at.chunk].keys[at.slot];
         let was_live = entry.is_live();
         let result = f(entry);
@@ -96,19 +119,17 @@ impl OrderedKeys {
         *newest = entry.latest().rev.main.max(*newest);
         let live = &mut self.live[at.chunk];
         *live = *live - u32::from(was_live) + u32::from(is_live);
-        Some(result)
+        result
     }
 
-    /// Adds a key that is not here yet.
-    pub fn insert(&mut self, entry: KeyHistory) {
-        let at = self.find(&entry.key).expect_err("the key is new");
+    fn insert_at(&mut self, at: Position, entry: KeyHistory) {
         if self.chunks.is_empty() {
-            self.push_chunk(0);
+            self.push_chunk(0, entry.key.clone());
         }
         let at = if self.chunks[at.chunk].keys.len() < CHUNK_KEYS_MAX {
             at
         } else {
-            self.make_room(at)
+            self.make_room(at, &entry.key)
         };
         self.live[at.chunk] += u32::from(entry.is_live());
         let newest = &mut self.newest[at.chunk];
@@ -116,7 +137,8 @@ impl OrderedKeys {
         self.chunks[at.chunk].keys.insert(at.slot, entry);
     }
 
-    fn push_chunk(&mut self, position: usize) {
+    fn push_chunk(&mut self, position: usize, head: Box<[u8]>) {
+        self.heads.insert(position, head);
         self.chunks.insert(position, Chunk::default());
         self.live.insert(position, 0);
         self.newest.insert(position, 0);
@@ -124,16 +146,17 @@ impl OrderedKeys {
 
     /// Splits a full chunk in halves; behind the last key a new chunk is opened instead, so that
     /// keys written in order fill their chunks.
-    fn make_room(&mut self, at: Position) -> Position {
+    fn make_room(&mut self, at: Position, key: &[u8]) -> Position {
         let next = at.chunk + 1;
-        self.push_chunk(next);
-        if next + 1 == self.chunks.len() && at.slot == CHUNK_KEYS_MAX {
+        if next == self.chunks.len() && at.slot == CHUNK_KEYS_MAX {
+            self.push_chunk(next, key.into());
             return Position {
                 chunk: next,
                 slot: 0,
             };
         }
         let half = CHUNK_KEYS_MAX / 2;
+        self.push_chunk(next, self.chunks[at.chunk].keys[half].key.clone());
         let mut moved = Vec::with_capacity(CHUNK_KEYS_MAX);
         moved.extend(self.chunks[at.chunk].keys.drain(half..));
         let live = moved.iter().filter(|entry| entry.is_live()).count() as u32;
@@ -158,6 +181,7 @@ impl OrderedKeys {
         self.live[at.chunk] -= u32::from(entry.is_live());
         if self.chunks[at.chunk].keys.is_empty() {
             self.chunks.remove(at.chunk);
+            self.heads.remove(at.chunk);
             self.live.remove(at.chunk);
             self.newest.remove(at.chunk);
         }
@@ -193,6 +217,14 @@ impl OrderedKeys {
         let mut count = 0;
         let mut last: Option<&KeyHistory> = None;
         while let Some(chunk) = self.chunks.get(at.chunk) {
+            if at.slot >= chunk.keys.len() {
+                // Behind the last key of a chunk: no step, or a spent budget would never move on.
+                at = Position {
+                    chunk: at.chunk + 1,
+                    slot: 0,
+                };
+                continue;
+            }
             if budget == 0
                 && let Some(last) = last
             {
@@ -234,5 +266,89 @@ pub(super) fn within(key: &[u8], until: Bound<&[u8]>) -> bool {
         Bound::Included(end) => key <= end,
         Bound::Excluded(end) => key < end,
         Bound::Unbounded => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::super::history::Rev;
+    use super::*;
+
+    fn stamp(main: i64, tombstone: bool) -> Stamp {
+        Stamp {
+            rev: Rev { main, sub: 0 },
+            tombstone,
+            create: 0,
+            version: 0,
+        }
+    }
+
+    fn walk(keys: &OrderedKeys, from: u16) -> Vec<Vec<u8>> {
+        let mut at = keys.seek(Bound::Included(&from.to_be_bytes()));
+        let next = || keys.next(&mut at).map(|entry| entry.key.to_vec());
+        std::iter::from_fn(next).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn it_walks_and_counts_like_a_map(
+            ops in prop::collection::vec((0u16..1500, 0u8..10), 1..3000),
+            ranges in prop::collection::vec((0u16..1500, 0u16..1500, 0usize..40), 1..20),
+        ) {
+            let mut keys = OrderedKeys::default();
+            let mut map = BTreeMap::new();
+            let mut halfway = BTreeMap::new();
+            let half = ops.len() as i64 / 2;
+            for (position, (number, kind)) in ops.iter().enumerate() {
+                let key = number.to_be_bytes();
+                let main = position as i64 + 1;
+                match kind {
+                    0..7 => {
+                        keys.push(&key, stamp(main, false), None);
+                        map.insert(key.to_vec(), true);
+                    }
+                    7..9 if map.contains_key(key.as_slice()) => {
+                        keys.push(&key, stamp(main, true), None);
+                        map.insert(key.to_vec(), false);
+                    }
+                    // Only later keys vanish, so that the state halfway stays readable.
+                    9 if main > half && !halfway.contains_key(key.as_slice()) => {
+                        let removed = keys.remove(&key).is_some();
+                        prop_assert_eq!(removed, map.remove(key.as_slice()).is_some());
+                    }
+                    _ => {}
+                }
+                if main == half {
+                    halfway = map.clone();
+                }
+            }
+            let live = map.values().filter(|live| **live).count();
+            prop_assert_eq!(keys.live(), live as u64);
+            for (from, until, budget) in ranges {
+                let walked = walk(&keys, from);
+                let from = from.to_be_bytes().to_vec();
+                let expected: Vec<_> = map.range(from.clone()..).map(|(key, _)| key.clone()).collect();
+                prop_assert_eq!(walked, expected);
+                let until = until.to_be_bytes();
+                for (revision, state) in [(ops.len() as i64, &map), (half, &halfway)] {
+                    let inside = |key: &[u8]| key >= &from[..] && key < &until[..];
+                    let expected = state.iter().filter(|(key, live)| **live && inside(key)).count();
+                    let end = Bound::Excluded(&until[..]);
+                    let (mut count, mut resume) =
+                        keys.count(Bound::Included(&from), end, revision, budget);
+                    while let Some(last) = resume {
+                        let (more, next) = keys.count(Bound::Excluded(&last), end, revision, budget);
+                        count += more;
+                        resume = next;
+                    }
+                    prop_assert_eq!(count, expected as i64);
+                }
+            }
+        }
     }
 }

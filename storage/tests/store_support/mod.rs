@@ -408,11 +408,11 @@ impl Model {
     pub fn hash_kv(&self, revision: i64) -> u32 {
         use prost::Message;
         let newest_at = |at: i64, change: &Change| {
-            let of_key = self
+            let mut of_key = self
                 .changes
                 .iter()
                 .filter(|other| other.kv.key == change.kv.key);
-            let last = of_key.filter(|other| other.main <= at).next_back().unwrap();
+            let last = of_key.rfind(|other| other.main <= at).unwrap();
             (last.main, last.sub) == (change.main, change.sub)
         };
         let at = if self.states[revision as usize].is_empty() {

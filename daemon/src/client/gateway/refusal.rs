@@ -93,7 +93,10 @@ mod tests {
         let body = actix_web::body::MessageBody::try_into_bytes(response.into_body()).unwrap();
         assert_eq!(
             body,
-            r#"{"error":"etcdserver: invalid auth token","code":16,"message":"etcdserver: invalid auth token"}"#
+            concat!(
+                r#"{"error":"etcdserver: invalid auth token","code":16,"#,
+                r#""message":"etcdserver: invalid auth token"}"#
+            )
         );
     }
 

@@ -94,7 +94,10 @@ fn checks_are_told_when_asked_for_or_when_one_fails() {
 
         let gauge = r#"etcd_server_healthcheck{name="non_learner",type="readyz"}"#;
         assert_eq!(port.metric(gauge).await, 0.0);
-        let total = r#"etcd_server_healthchecks_total{name="serializable_read",status="success",type="livez"}"#;
+        let total = concat!(
+            "etcd_server_healthchecks_total",
+            r#"{name="serializable_read",status="success",type="livez"}"#
+        );
         assert_eq!(port.metric(total).await, 1.0);
     });
 }
