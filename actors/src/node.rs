@@ -18,6 +18,7 @@ use althing_api::commandpb::{Command, PublishMember, SetClusterVersion, command}
 use althing_api::error::Error;
 use althing_api::id::{ClusterId, MemberId};
 use althing_storage::data_dir::DataDir;
+use althing_storage::entry::LogId;
 use althing_storage::error::OpenError;
 use althing_storage::store::{MemberRecord, Store, StoreSettings};
 use althing_storage::wal::{Recovery, Wal, WalSettings};
@@ -288,7 +289,21 @@ fn open(dir: DataDir, settings: &NodeSettings) -> Result<Opened, StartError> {
             "cut off a torn record at the end of the log; it was never acknowledged"
         );
     }
+    let index = |id: Option<LogId>| id.map(|id| id.index);
+    tracing::info!(
+        last_index = index(recovery.last),
+        committed_index = index(recovery.committed),
+        purged_index = index(recovery.purged),
+        "read the write-ahead log"
+    );
     let store = Store::open(&dir.store(), settings.store.clone())?;
+    tracing::info!(
+        applied_index = index(store.durable()),
+        revision = store.revisions().current,
+        keys = store.key_count(),
+        bytes = store.used_bytes(),
+        "opened the store; the log has what follows its applied index"
+    );
     check(&recovery, &store)?;
     Ok(Opened {
         dir: Arc::new(dir),
