@@ -1,7 +1,7 @@
 //! The whole node: opened, recovered, started, stopped.
 //!
 //! ```text
-//!  open WAL and store -> check that they fit -> threads, actors -> raft -> lead or follow -> caught
+//!  open WAL and store -> check that they fit -> threads, actors, raft -> lead or follow -> caught
 //!  up with all that the log could have applied -> publish ourselves -> serve -> stop or halt
 //! ```
 //! Starting is the only recovery there is: the store holds a prefix of the log, the rest of the log
@@ -33,7 +33,7 @@ use crate::raft_node::{
 pub use crate::status::{MemberStatus, NodeStatus};
 use crate::store_writer::Checkpoint;
 use crate::supervisor::{RetireAll, Supervisor};
-use crate::tree::{Common, Opened, Tree, raft_node_setup};
+use crate::tree::{NodeState, Opened, Tree, raft_node_setup};
 use crate::wal_writer::Sync;
 
 /// What a node must be told.
@@ -92,7 +92,7 @@ pub enum StartError {
 /// A running node: owns the supervisor tree and its threads. Dropping it stops everything at once,
 /// without a checkpoint; everything acknowledged is in the log and comes back at the next start.
 pub struct Node {
-    common: Common,
+    shared: NodeState,
     supervisor: Addr<Supervisor>,
     arbiters: Option<Arbiters>,
     tree: Option<Tree>,
@@ -104,7 +104,7 @@ pub struct Node {
 impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Node")
-            .field("me", &self.common.me)
+            .field("me", &self.shared.me)
             .finish_non_exhaustive()
     }
 }
@@ -131,15 +131,15 @@ impl Node {
         settings: NodeSettings,
     ) -> Result<(Node, Handles), StartError> {
         let store = opened.store.clone();
-        let common = Common::new(
+        let shared = NodeState::new(
             settings.member_id.0,
             settings.disk_reserve_bytes,
             settings.proposals_max,
         );
-        let mut node = Node::build(common, opened)?;
+        let mut node = Node::build(shared, opened)?;
         node.start_raft(&settings).await?;
         let handles = node.handles(&settings, store);
-        let halt = node.common.halt.clone();
+        let halt = node.shared.halt.clone();
         tokio::select! {
             cause = halt.tripped() => Err(StartError::Halted(cause)),
             ready = node.get_ready(&handles, &settings) => ready.map(|()| (node, handles)),
@@ -147,17 +147,17 @@ impl Node {
     }
 
     /// Starts threads and actors, all but raft.
-    fn build(common: Common, opened: Opened) -> Result<Node, StartError> {
+    fn build(shared: NodeState, opened: Opened) -> Result<Node, StartError> {
         let arbiters = Arbiters::start().map_err(StartError::Thread)?;
-        let supervisor = Supervisor::new(common.halt.clone()).start();
+        let supervisor = Supervisor::new(shared.halt.clone()).start();
         let dir = Arc::clone(&opened.dir);
         if let Some(applied) = opened.store.applied().log_id {
-            common.progress.apply(applied.index);
-            common.progress.applied_a_batch();
+            shared.progress.apply(applied.index);
+            shared.progress.applied_a_batch();
         }
-        let tree = Tree::start(&common, opened, &arbiters.threads(), &supervisor);
+        let tree = Tree::start(&shared, opened, &arbiters.threads(), &supervisor);
         Ok(Node {
-            common,
+            shared,
             supervisor,
             arbiters: Some(arbiters),
             tree: Some(tree),
@@ -182,7 +182,7 @@ impl Node {
             },
             log_store: tree.log_store.clone(),
             state_machine: tree.state_machine.clone(),
-            node: raft_node_setup(&self.common, &self.supervisor),
+            node: raft_node_setup(&self.shared, &self.supervisor),
             first_voters,
         };
         let threads = self.arbiters.as_ref().expect("running").threads();
@@ -194,34 +194,34 @@ impl Node {
     }
 
     fn handles(&self, settings: &NodeSettings, store: Store) -> Handles {
-        let common = &self.common;
+        let shared = &self.shared;
         let raft_node = self.raft.as_ref().expect("started").node.clone();
-        let picture = Arc::clone(&common.picture);
-        let (watched, me) = (Arc::clone(&picture), common.me);
+        let picture = Arc::clone(&shared.picture);
+        let (watched, me) = (Arc::clone(&picture), shared.me);
         let collector = StateCollector {
             me,
-            progress: Arc::clone(&common.progress),
-            proposals: Arc::clone(&common.proposals),
+            progress: Arc::clone(&shared.progress),
+            proposals: Arc::clone(&shared.proposals),
             is_learner: Box::new(move || watched.is_learner(me)),
             store: store.clone(),
         };
-        common.metrics.register(collector);
+        shared.metrics.register(collector);
         let proposer = Proposer {
             raft_node,
-            proposals: Arc::clone(&common.proposals),
-            reads: Arc::clone(&common.reads),
-            gate: Arc::clone(&common.gate),
-            progress: Arc::clone(&common.progress),
-            sole_voter: Arc::clone(&common.sole_voter),
+            proposals: Arc::clone(&shared.proposals),
+            reads: Arc::clone(&shared.reads),
+            gate: Arc::clone(&shared.gate),
+            progress: Arc::clone(&shared.progress),
+            sole_voter: Arc::clone(&shared.sole_voter),
             store,
-            metrics: common.metrics.clone(),
+            metrics: shared.metrics.clone(),
         };
         Handles::new(Shared {
             member_id: settings.member_id,
             cluster_id: settings.cluster_id,
             proposer,
             picture,
-            compacted: Arc::clone(&common.compacted),
+            compacted: Arc::clone(&shared.compacted),
         })
     }
 
@@ -239,15 +239,15 @@ impl Node {
 
     /// Resolves when the node has to stop by itself (I/O error, a core actor's death).
     pub async fn halted(&mut self) -> HaltCause {
-        let cause = self.common.halt.tripped().await;
-        self.common.close();
+        let cause = self.shared.halt.tripped().await;
+        self.shared.close();
         cause
     }
 
     /// Orderly stop: no more proposals, checkpoint, WAL closed.
     pub async fn stop(mut self) {
-        self.common.proposals.close();
-        self.common.reads.close();
+        self.shared.proposals.close();
+        self.shared.reads.close();
         self.supervisor.do_send(RetireAll);
         if let Some(raft) = self.raft.take() {
             raft.stop().await;
@@ -261,7 +261,7 @@ impl Node {
                 tracing::warn!("no checkpoint at the stop");
             }
         }
-        self.common.close();
+        self.shared.close();
         if let Some(arbiters) = self.arbiters.take() {
             // Joining blocks, and the supervisor lives on this thread.
             let _ = tokio::task::spawn_blocking(move || arbiters.stop_and_join()).await;
@@ -271,7 +271,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        self.common.close();
+        self.shared.close();
         self.supervisor.do_send(RetireAll);
         if let Some(arbiters) = self.arbiters.take() {
             arbiters.stop_and_join();

@@ -136,7 +136,7 @@ async fn the_death_of_the_snapshotter_is_made_good() {
         .await
         .expect("a new one answers");
     handles.propose(put(1)).await.unwrap();
-    assert_eq!(node.common.halt.cause(), None);
+    assert_eq!(node.shared.halt.cause(), None);
 }
 
 #[actix::test]

@@ -99,7 +99,7 @@ impl<T> Reply<T> {
         (reply, Answer(receiver))
     }
 
-    /// Answers. A caller that no longer waits is no error: its request was carried out all the same.
+    /// Answers. A caller that no longer waits is no error: its request was carried out anyway.
     pub fn send(self, answer: T) {
         let _ = self.answer.send(answer);
     }

@@ -15,7 +15,7 @@ use crate::node::{InitialMember, NodeSettings};
 pub use crate::raft_node::types::Types;
 pub use crate::raft_node::{LogStore, StateMachine};
 use crate::supervisor::{RetireAll, Supervisor};
-use crate::tree::{Common, Opened, Tree};
+use crate::tree::{Opened, NodeState, Tree};
 
 /// Settings of a one-member cluster with a small log.
 pub fn one_member() -> NodeSettings {
@@ -50,7 +50,7 @@ pub fn one_member() -> NodeSettings {
 /// The adapters to openraft's storage traits, and the actors behind them, without raft.
 #[derive(Debug)]
 pub struct Storage {
-    common: Common,
+    shared: NodeState,
     supervisor: Addr<Supervisor>,
     arbiters: Option<Arbiters>,
     _dir: Arc<DataDir>,
@@ -64,9 +64,9 @@ impl Storage {
         let dir = Arc::new(DataDir::open(path).expect("an empty directory"));
         let (wal, recovery) = Wal::open(&dir.wal(), settings.wal).expect("an empty directory");
         let store = Store::open(&dir.store(), settings.store).expect("an empty directory");
-        let common = Common::new(settings.member_id.0, 0, settings.proposals_max);
+        let shared = NodeState::new(settings.member_id.0, 0, settings.proposals_max);
         let arbiters = Arbiters::start().expect("threads");
-        let supervisor = Supervisor::new(common.halt.clone()).start();
+        let supervisor = Supervisor::new(shared.halt.clone()).start();
         let opened = Opened {
             dir: Arc::clone(&dir),
             wal,
@@ -75,9 +75,9 @@ impl Storage {
         };
         let all_flushed = Box::new(|| Some(u64::MAX));
         let threads = arbiters.threads();
-        let tree = Tree::start_with_flushed(&common, opened, &threads, &supervisor, all_flushed);
+        let tree = Tree::start_with_flushed(&shared, opened, &threads, &supervisor, all_flushed);
         let storage = Storage {
-            common,
+            shared,
             supervisor,
             arbiters: Some(arbiters),
             _dir: dir,
@@ -88,7 +88,7 @@ impl Storage {
 
 impl Drop for Storage {
     fn drop(&mut self) {
-        self.common.close();
+        self.shared.close();
         self.supervisor.do_send(RetireAll);
         if let Some(arbiters) = self.arbiters.take() {
             arbiters.stop_and_join();

@@ -30,7 +30,7 @@ const RAFT_NODE: &str = "RaftNode";
 
 /// State that several actors share.
 #[derive(Clone, Debug)]
-pub(crate) struct Common {
+pub(crate) struct NodeState {
     pub(crate) me: u64,
     pub(crate) halt: Halt,
     pub(crate) progress: Arc<Progress>,
@@ -45,9 +45,9 @@ pub(crate) struct Common {
     commit_mark: CommitMark,
 }
 
-impl Common {
-    pub(crate) fn new(me: u64, disk_reserve_bytes: u64, proposals_max: usize) -> Common {
-        Common {
+impl NodeState {
+    pub(crate) fn new(me: u64, disk_reserve_bytes: u64, proposals_max: usize) -> NodeState {
+        NodeState {
             me,
             halt: Halt::default(),
             progress: Arc::default(),
@@ -93,19 +93,19 @@ pub(crate) struct Tree {
 impl Tree {
     /// Starts the actors, each on its thread, supervised.
     pub(crate) fn start(
-        common: &Common,
+        shared: &NodeState,
         opened: Opened,
         threads: &Threads,
         supervisor: &Addr<Supervisor>,
     ) -> Tree {
         let tail = opened.wal.tail();
         let flushed = flushed_index(tail.clone());
-        Tree::start_with_flushed(common, opened, threads, supervisor, flushed)
+        Tree::start_with_flushed(shared, opened, threads, supervisor, flushed)
     }
 
     /// The same, told what counts as flushed.
     pub(crate) fn start_with_flushed(
-        common: &Common,
+        shared: &NodeState,
         opened: Opened,
         threads: &Threads,
         supervisor: &Addr<Supervisor>,
@@ -118,20 +118,20 @@ impl Tree {
             store,
         } = opened;
         let tail = wal.tail();
-        let wal_writer = start_wal_writer(common, wal, threads, supervisor);
+        let wal_writer = start_wal_writer(shared, wal, threads, supervisor);
         let store_writer =
-            start_store_writer(common, dir, store.clone(), flushed, threads, supervisor);
-        let applier = start_applier(common, &store, &store_writer, threads, supervisor);
+            start_store_writer(shared, dir, store.clone(), flushed, threads, supervisor);
+        let applier = start_applier(shared, &store, &store_writer, threads, supervisor);
         let kept = Arc::new(store.clone());
         let snapshotter = start_snapshotter(&kept, threads, supervisor);
         let log_store = LogStore::new(
             LogStoreSetup {
                 tail,
                 wal: wal_writer.clone(),
-                me: common.me,
-                commit_mark: common.commit_mark.clone(),
-                progress: Arc::clone(&common.progress),
-                sole_voter: Arc::clone(&common.sole_voter),
+                me: shared.me,
+                commit_mark: shared.commit_mark.clone(),
+                progress: Arc::clone(&shared.progress),
+                sole_voter: Arc::clone(&shared.sole_voter),
             },
             &recovery,
         );
@@ -152,13 +152,13 @@ impl Tree {
 }
 
 /// How RaftNode is to be started.
-pub(crate) fn raft_node_setup(common: &Common, supervisor: &Addr<Supervisor>) -> RaftNodeSetup {
+pub(crate) fn raft_node_setup(shared: &NodeState, supervisor: &Addr<Supervisor>) -> RaftNodeSetup {
     RaftNodeSetup {
-        me: common.me,
-        progress: Arc::clone(&common.progress),
-        picture: Arc::clone(&common.picture),
-        sole_voter: Arc::clone(&common.sole_voter),
-        halt: common.halt.clone(),
+        me: shared.me,
+        progress: Arc::clone(&shared.progress),
+        picture: Arc::clone(&shared.picture),
+        sole_voter: Arc::clone(&shared.sole_voter),
+        halt: shared.halt.clone(),
         _watch: core_child(supervisor, RAFT_NODE),
     }
 }
@@ -178,24 +178,24 @@ fn core_child(supervisor: &Addr<Supervisor>, child: &'static str) -> DeathWatch 
 }
 
 fn start_wal_writer(
-    common: &Common,
+    shared: &NodeState,
     wal: Wal,
     threads: &Threads,
     supervisor: &Addr<Supervisor>,
 ) -> Addr<WalWriter> {
     let setup = WalWriterSetup {
         wal,
-        commit_mark: common.commit_mark.clone(),
-        gate: Arc::clone(&common.gate),
-        metrics: common.metrics.clone(),
-        halt: common.halt.clone(),
+        commit_mark: shared.commit_mark.clone(),
+        gate: Arc::clone(&shared.gate),
+        metrics: shared.metrics.clone(),
+        halt: shared.halt.clone(),
         watch: core_child(supervisor, WAL_WRITER),
     };
     WalWriter::start_in_arbiter(&threads.wal, |_| WalWriter::new(setup))
 }
 
 fn start_store_writer(
-    common: &Common,
+    shared: &NodeState,
     dir: Arc<DataDir>,
     store: Store,
     flushed: FlushedIndex,
@@ -207,18 +207,18 @@ fn start_store_writer(
         dir,
         flushed,
         pace: CheckpointPace::default(),
-        gate: Arc::clone(&common.gate),
-        backlog: Arc::clone(&common.backlog),
-        compacted: Arc::clone(&common.compacted),
-        metrics: common.metrics.clone(),
-        halt: common.halt.clone(),
+        gate: Arc::clone(&shared.gate),
+        backlog: Arc::clone(&shared.backlog),
+        compacted: Arc::clone(&shared.compacted),
+        metrics: shared.metrics.clone(),
+        halt: shared.halt.clone(),
         _watch: core_child(supervisor, STORE_WRITER),
     };
     StoreWriter::start_in_arbiter(&threads.store, |_| StoreWriter::new(setup))
 }
 
 fn start_applier(
-    common: &Common,
+    shared: &NodeState,
     store: &Store,
     store_writer: &Addr<StoreWriter>,
     threads: &Threads,
@@ -226,10 +226,10 @@ fn start_applier(
 ) -> Addr<Applier> {
     let setup = ApplierSetup {
         store: store.clone(),
-        progress: Arc::clone(&common.progress),
-        backlog: Arc::clone(&common.backlog),
+        progress: Arc::clone(&shared.progress),
+        backlog: Arc::clone(&shared.backlog),
         store_writer: store_writer.clone().recipient(),
-        metrics: common.metrics.clone(),
+        metrics: shared.metrics.clone(),
         watch: core_child(supervisor, APPLIER),
     };
     Applier::start_in_arbiter(&threads.apply, |_| Applier::new(setup))

@@ -30,7 +30,7 @@ use crate::listen::{self, ListenError};
 use crate::metrics;
 use crate::peer;
 use crate::rpc::{Limits, Rpc};
-use crate::service_manager;
+use crate::systemd;
 
 /// What etcd adds to twice the election timeout before it gives up on a request.
 const REQUEST_GRACE: Duration = Duration::from_secs(5);
@@ -145,7 +145,7 @@ fn serve(
             "serving client traffic insecurely; this is strongly discouraged!"
         );
     }
-    service_manager::notify(service_manager::READY);
+    systemd::notify(systemd::READY);
     Ok(Running {
         node,
         ports: Ports { client, peer },

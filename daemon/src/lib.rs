@@ -14,5 +14,5 @@ pub mod metrics;
 pub mod peer;
 mod process_metrics;
 pub mod rpc;
-pub mod service_manager;
 pub mod shutdown;
+pub mod systemd;

@@ -12,7 +12,7 @@ use althing_actors::node::HaltCause;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::boot::{Port, Running};
-use crate::service_manager;
+use crate::systemd;
 
 /// The member halted: its disk or one of its core actors failed.
 pub const EXIT_HALTED: u8 = 70;
@@ -85,7 +85,7 @@ pub async fn serve_until_end(mut running: Running, mut signals: StopSignals) -> 
 
 /// Ends a member in order: ports first, so that every request in flight still finds the node.
 pub async fn stop(running: Running) {
-    service_manager::notify(service_manager::STOPPING);
+    systemd::notify(systemd::STOPPING);
     let Running { node, ports, .. } = running;
     tokio::join!(close(ports.client), close(ports.peer));
     node.stop().await;

@@ -16,8 +16,8 @@ pub enum OpenError {
     /// A WAL record that was durable is gone or altered.
     #[error(
         "{path}: damaged at offset {offset}: {why}; the disk lost what was acknowledged, so do not \
-         delete or edit the file: restore this member from a snapshot, or remove it from the cluster \
-         and add it again with an empty data directory so that its peers fill it",
+         delete or edit the file: restore this member from a snapshot, or remove it from the \
+         cluster and add it again with an empty data directory so that its peers fill it",
         path = path.display()
     )]
     WalDamaged {

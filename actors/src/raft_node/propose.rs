@@ -1,5 +1,5 @@
-//! The way of a proposal, in its caller's task: admitted, encoded once, sent to RaftNode; the answer
-//! comes back from whoever finishes it.
+//! The way of a proposal, in its caller's task: admitted, encoded once, sent to RaftNode; the
+//! answer comes back from whoever finishes it.
 
 use std::sync::Arc;
 

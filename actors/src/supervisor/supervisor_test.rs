@@ -1,3 +1,5 @@
+//! The life of supervised children: started, restarted, given up, and the halt that follows.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

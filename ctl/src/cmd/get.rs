@@ -162,7 +162,7 @@ pub async fn run(
     } else {
         client.range(request).await?
     };
-    // As with etcdctl, these two are judged after the read, so that the server's refusal goes first.
+    // As with etcdctl, these two are judged after the read: the server's refusal goes first.
     let format = settings.printer.format;
     if count_only && format != Format::Fields {
         return Err(Failure::arguments(

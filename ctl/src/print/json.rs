@@ -297,7 +297,6 @@ pub fn members_in_hex(answer: &MemberListResponse) -> String {
         false => format!(r#","members":[{}]"#, members.join(",")),
     };
     let (cluster, own, term) = (header.cluster_id, header.member_id, header.raft_term);
-    format!(
-        r#"{{"header":{{"cluster_id":"{cluster:x}","member_id":"{own:x}","raft_term":{term:x}}}{list}}}"#
-    )
+    let ids = format!(r#""cluster_id":"{cluster:x}","member_id":"{own:x}""#);
+    format!(r#"{{"header":{{{ids},"raft_term":{term:x}}}{list}}}"#)
 }

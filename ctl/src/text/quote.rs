@@ -164,7 +164,7 @@ mod tests {
         let cases: [(&str, &[u8], &str); 5] = [
             (r#""a\tb" rest"#, b"a\tb", " rest"),
             (
-                r#""\x41\101é\U0001F600""#,
+                "\"\\x41\\101\u{e9}\\U0001F600\"",
                 "AA\u{e9}\u{1f600}".as_bytes(),
                 "",
             ),

@@ -332,7 +332,8 @@ mod tests {
             for (from, until, budget) in ranges {
                 let walked = walk(&keys, from);
                 let from = from.to_be_bytes().to_vec();
-                let expected: Vec<_> = map.range(from.clone()..).map(|(key, _)| key.clone()).collect();
+                let behind = map.range(from.clone()..);
+                let expected: Vec<_> = behind.map(|(key, _)| key.clone()).collect();
                 prop_assert_eq!(walked, expected);
                 let until = until.to_be_bytes();
                 for (revision, state) in [(ops.len() as i64, &map), (half, &halfway)] {
@@ -342,7 +343,8 @@ mod tests {
                     let (mut count, mut resume) =
                         keys.count(Bound::Included(&from), end, revision, budget);
                     while let Some(last) = resume {
-                        let (more, next) = keys.count(Bound::Excluded(&last), end, revision, budget);
+                        let from = Bound::Excluded(&*last);
+                        let (more, next) = keys.count(from, end, revision, budget);
                         count += more;
                         resume = next;
                     }

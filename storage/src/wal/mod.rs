@@ -7,13 +7,13 @@
 //! ```
 //! - Owns the files of the WAL directory, and one thread that prepares the next segment
 //!   ([`Background`]). Readers share a [`LogTail`].
-//! - A segment is filled with zeros once and then recycled. Records carry a checksum seeded with the
-//!   segment's number, so what a former life left behind is never taken for a record.
+//! - A segment is filled with zeros once and then recycled. Records carry a checksum seeded with
+//!   the segment's number, so what a former life left behind is never taken for a record.
 //! - Each segment repeats the vote, the purge mark and the commit mark, so older ones may go.
 //! - A flush is one batch: a header and records, one write, one `fdatasync`; recovery takes whole
 //!   batches only. A bad batch with another one behind it was durable once: opening refuses.
 //! - Fails: without space, before anything is written, with kind `StorageFull`, and may be called
-//!   again; with any other error for ever, and the process must end. A broken order of calls panics.
+//!   again; with any other error for ever: the process must end. A broken order of calls panics.
 
 mod batch;
 mod disk;

@@ -79,7 +79,7 @@ pub(super) struct Preparer {
 }
 
 impl Preparer {
-    /// Starts with the files that an earlier run left waiting: `free` whole ones, `unwanted` others.
+    /// Starts with the files that an earlier run left: `free` whole ones, `unwanted` others.
     pub(super) fn start(
         disk: Arc<dyn Disk>,
         dir: PathBuf,

@@ -1,4 +1,4 @@
-//! One record: `len u32, crc32c u32, type u8, flag u8, term u64, index u64, payload`, little-endian.
+//! One record: `len u32, crc32c u32, type u8, flag u8, term u64, index u64, payload`, all LE.
 //!
 //! The checksum covers everything but itself and is seeded with the segment's sequence number, so a
 //! record left over from the former life of a recycled segment never passes for one of this life.

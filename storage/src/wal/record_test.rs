@@ -69,7 +69,8 @@ proptest! {
         payload in prop::collection::vec(any::<u8>(), 0..100),
         bit in any::<prop::sample::Index>(),
     ) {
-        let mut bytes = encoded(seq, &Record::Entry { id, kind: EntryKind::Command, payload: &payload });
+        let kind = EntryKind::Command;
+        let mut bytes = encoded(seq, &Record::Entry { id, kind, payload: &payload });
         let bit = bit.index(bytes.len() * 8);
         bytes[bit / 8] ^= 1 << (bit % 8);
         prop_assert_eq!(decode(&bytes, seed(seq)), Err(NoRecord));
