@@ -299,6 +299,14 @@ impl Store {
         }
     }
 
+    /// About how many bytes all records take, in the store's file or on their way to it; the disk
+    /// is not asked.
+    pub fn used_bytes(&self) -> u64 {
+        // In this order: what a checkpoint moves meanwhile counts twice rather than not at all.
+        let pending = self.shared.pending.read().bytes();
+        pending as u64 + self.shared.used_bytes.load(Ordering::Relaxed)
+    }
+
     /// Number of live keys, an uncommitted entry's changes included.
     pub fn key_count(&self) -> u64 {
         self.shared.index.live()
