@@ -1,8 +1,8 @@
 //! Bodies of gRPC requests and answers on their way between hyper and the services.
 //!
-//! Both count messages and bytes. A large answer keeps its part of the read budget. The answer's body also ends a waiting stream when the client's
-//! deadline passes or the member stops: an open watch would else hold back an orderly stop until
-//! its time limit.
+//! Both count messages and bytes. The answer's body also keeps a large answer's part of the read
+//! budget, and ends a waiting stream when the client's deadline passes or the member stops: an open
+//! watch would else hold back an orderly stop until its time limit.
 
 use std::pin::Pin;
 use std::rc::Rc;
