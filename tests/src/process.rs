@@ -121,12 +121,23 @@ impl Process {
         }
     }
 
-    /// Waits until the child printed `lines` lines in all, or ended.
-    pub fn wait_for_lines(&self, lines: usize) {
+    /// Waits until the child printed `lines` lines in all, or a line that contains `last`, or ended.
+    ///
+    /// # Panics
+    /// When none of that happens before the deadline.
+    pub fn wait_for_lines(&self, lines: usize, last: &str) {
         let deadline = Instant::now() + DEADLINE;
         let mut state = self.output.lock();
-        while state.lines.len() < lines && state.open_streams > 0 && Instant::now() < deadline {
+        while state.lines.len() < lines
+            && state.open_streams > 0
+            && !state.lines.iter().any(|line| line.contains(last))
+        {
             let left = deadline.saturating_duration_since(Instant::now());
+            assert!(
+                !left.is_zero(),
+                "{} lines were printed, not {lines}",
+                state.lines.len()
+            );
             let waited = self.output.grown.wait_timeout(state, left);
             state = waited.expect("no holder of this lock panics").0;
         }

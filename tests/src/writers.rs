@@ -86,11 +86,14 @@ impl Writers {
         let compact_after = self.random.random_range(0..60);
         let compact_at = (self.revision - HISTORY).max(self.compacted);
         let progress = acknowledged.subscribe();
-        let writing = join_all(
-            self.writers
+        let writers = &mut self.writers;
+        let writing = async move {
+            let each = writers
                 .iter_mut()
-                .map(|writer| writer.write(port, &acknowledged)),
-        );
+                .map(|writer| writer.write(port, &acknowledged));
+            // When all have stopped `acknowledged` goes, and nobody waits for more of it.
+            join_all(each).await
+        };
         let compacting = compact(port, progress, compact_after, compact_at);
         let (written, compacted) = tokio::join!(writing, compacting);
         self.compacted_perhaps = self.compacted_perhaps.max(compact_at);

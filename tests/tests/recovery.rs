@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 
 use althing_tests::binaries;
-use althing_tests::member::Member;
+use althing_tests::member::{Member, READY_LINE};
 use althing_tests::process::DEADLINE;
 use althing_tests::writers::Writers;
 use rand::rngs::StdRng;
@@ -54,7 +54,9 @@ async fn no_kill_at_any_moment_loses_or_halves_a_write() {
             }
             tokio::task::block_in_place(|| member.kill());
         };
-        let (written, ()) = tokio::join!(writers.write(port, acknowledged), killed);
+        let writing = tokio::time::timeout(DEADLINE, writers.write(port, acknowledged));
+        let (written, ()) = tokio::join!(writing, killed);
+        let written = written.expect("writers stop when the member is gone");
         written.unwrap_or_else(|what| panic!("SEED={seed}, before kill {kill}: {what}"));
         if random.random_ratio(1, 4) {
             kill_while_starting(&mut member, random.random_range(0..=START_LINES));
@@ -69,7 +71,7 @@ async fn no_kill_at_any_moment_loses_or_halves_a_write() {
 /// Recovery itself is interrupted, after it printed some lines.
 fn kill_while_starting(member: &mut Member, lines: usize) {
     tokio::task::block_in_place(|| {
-        member.launch().wait_for_lines(lines);
+        member.launch().wait_for_lines(lines, READY_LINE);
         member.kill();
     });
 }

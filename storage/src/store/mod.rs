@@ -69,7 +69,7 @@ use crate::error::OpenError;
 pub struct StoreSettings {
     /// Budget of records kept inline in the key index, in bytes. Default 256 MiB.
     pub record_cache_bytes: usize,
-    /// redb's page cache, in bytes. Default 64 MiB.
+    /// redb's page cache, in bytes. Default 32 MiB.
     pub page_cache_bytes: usize,
     /// Applied but not checkpointed bytes above which `WriteTxn` waits. Default 64 MiB.
     pub pending_bytes_max: usize,

@@ -80,7 +80,10 @@ impl Generator {
             failure: self.ops(depth),
         };
         if self.one_in(60) {
-            let op = self.op(DEPTH_MAX);
+            // Not so large together that the limit of a message comes before that of operations.
+            let op = pb::RequestOp {
+                request: Some(Request::RequestRange(self.range(false))),
+            };
             request.success = vec![op; OPS_TOO_MANY];
         } else if self.one_in(60) {
             let compare = self.compare();
