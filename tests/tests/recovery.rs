@@ -24,9 +24,6 @@ const SMALL: [&str; 6] = [
     "50",
 ];
 
-/// A start prints at least so many lines until it serves; to wait for more would wait in vain.
-const START_LINES: usize = 7;
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_kill_at_any_moment_loses_or_halves_a_write() {
     let seed = number("SEED").unwrap_or_else(rand::random);
@@ -59,7 +56,7 @@ async fn no_kill_at_any_moment_loses_or_halves_a_write() {
         let written = written.expect("writers stop when the member is gone");
         written.unwrap_or_else(|what| panic!("SEED={seed}, before kill {kill}: {what}"));
         if random.random_ratio(1, 4) {
-            kill_while_starting(&mut member, random.random_range(0..=START_LINES));
+            kill_while_starting(&mut member, random.random_range(0..12));
         }
         tokio::task::block_in_place(|| member.restart());
         let checked = tokio::time::timeout(DEADLINE, writers.check(port)).await;

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use openraft::{Config, ConfigError, SnapshotPolicy};
 
-/// Log entries kept behind a snapshot, for members that lag a little; as etcd does.
-const LOG_KEPT_BEHIND_SNAPSHOT: u64 = 5_000;
-/// Entries purged at once.
-const PURGE_BATCH: u64 = 1_024;
+/// The log behind a snapshot is kept for members that lag: half of what lies between two snapshots,
+/// which by default is etcd's 5,000 entries. Fewer entries between snapshots bound the log tighter.
+const SNAPSHOT_COUNT_PER_LOG_KEPT: u64 = 2;
+/// Entries purged at once, where snapshots are further apart than this.
+const PURGE_BATCH_MAX: u64 = 1_024;
 /// Entries of one message to another member.
 const REPLICATION_ENTRIES_MAX: u64 = 1_024;
 /// Entries of one append to the log.
@@ -40,8 +41,8 @@ pub(super) fn config(settings: &RaftSettings) -> Result<Arc<Config>, ConfigError
         enable_leader_restore: Some(false),
         quorum_loss_probe_interval: Some(election * 2),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(settings.snapshot_count),
-        max_in_snapshot_log_to_keep: LOG_KEPT_BEHIND_SNAPSHOT,
-        purge_batch_size: PURGE_BATCH,
+        max_in_snapshot_log_to_keep: settings.snapshot_count / SNAPSHOT_COUNT_PER_LOG_KEPT,
+        purge_batch_size: settings.snapshot_count.clamp(1, PURGE_BATCH_MAX),
         max_payload_entries: REPLICATION_ENTRIES_MAX,
         max_append_entries: Some(APPEND_ENTRIES_MAX),
         api_channel_size: Some(CORE_QUEUE),
