@@ -121,7 +121,7 @@ impl Process {
         }
     }
 
-    /// Waits until the child printed `lines` lines in all, or a line that contains `last`, or ended.
+    /// Waits until the child printed `lines` lines in all, or one with `last`, or ended.
     ///
     /// # Panics
     /// When none of that happens before the deadline.
