@@ -1,3 +1,5 @@
+//! A whole node on real files, as its front ends use it.
+
 use actix::{ActorContext, Context, Handler, Message};
 use althing_api::commandpb::Command;
 use althing_api::etcdserverpb::PutRequest;

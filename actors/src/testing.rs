@@ -15,7 +15,7 @@ use crate::node::{InitialMember, NodeSettings};
 pub use crate::raft_node::types::Types;
 pub use crate::raft_node::{LogStore, StateMachine};
 use crate::supervisor::{RetireAll, Supervisor};
-use crate::tree::{Opened, NodeState, Tree};
+use crate::tree::{NodeState, Opened, Tree};
 
 /// Settings of a one-member cluster with a small log.
 pub fn one_member() -> NodeSettings {

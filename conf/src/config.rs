@@ -128,7 +128,7 @@ pub struct Store {
     pub pending_bytes_max: u64,
     /// Free disk bytes below which writes are refused.
     pub disk_reserve_bytes: u64,
-    /// Size of the store above which writes are refused, in bytes; `None`: no quota.
+    /// Data in the store above which puts are refused, in bytes; `None`: no quota.
     pub quota_bytes: Option<u64>,
 }
 

@@ -12,6 +12,7 @@ use time::macros::format_description;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
@@ -36,20 +37,16 @@ pub enum LogError {
     Twice,
 }
 
-/// Libraries that tell at `info` what only their authors need.
-const TALKATIVE: [&str; 5] = ["actix_http", "actix_server", "h2", "hyper", "openraft"];
+/// What the modules of our crates begin with.
+const OURS: &str = "althing";
 
-/// The filter of a level. A bare level is ours; the libraries' lines need one more, so that
-/// `debug` shows what their `info` is. A list of targets is taken as it is.
+/// The filter of a level. A bare level is ours: libraries tell at `info` and below what only their
+/// authors need, so they warn and no more. A list of targets is taken as it is.
 fn directives(level: &str) -> String {
-    let theirs = match level {
-        "trace" => "debug",
-        "debug" => "info",
-        "info" => "warn",
-        _ => return level.to_owned(),
-    };
-    let quieter = TALKATIVE.map(|library| format!("{library}={theirs}"));
-    format!("{level},{}", quieter.join(","))
+    match level.parse::<LevelFilter>() {
+        Ok(own) if own > LevelFilter::WARN => format!("warn,{OURS}={level}"),
+        _ => level.to_owned(),
+    }
 }
 
 /// Sends the log of this process to standard error.
@@ -239,11 +236,38 @@ mod tests {
     }
 
     #[test]
-    fn libraries_are_one_level_quieter_than_we_unless_told_otherwise() {
-        assert!(directives("info").starts_with("info,actix_http=warn,"));
-        assert!(directives("debug").ends_with(",openraft=info"));
+    fn a_bare_level_is_ours_and_a_list_is_taken_as_it_is() {
+        assert_eq!(directives("info"), "warn,althing=info");
+        assert_eq!(directives("debug"), "warn,althing=debug");
+        assert_eq!(directives("warn"), "warn");
         assert_eq!(directives("error"), "error");
         assert_eq!(directives("info,openraft=debug"), "info,openraft=debug");
+        assert_eq!(directives("openraft=debug"), "openraft=debug");
+    }
+
+    #[test]
+    fn our_lines_pass_at_the_level_and_those_of_libraries_only_as_warnings() {
+        let seen = |level: &str| {
+            let lines = Lines::default();
+            let writer = lines.clone();
+            let subscriber = tracing_subscriber::fmt()
+                .with_env_filter(EnvFilter::try_new(directives(level)).expect("a filter"))
+                .with_writer(move || writer.clone())
+                .event_format(JsonLine)
+                .finish();
+            tracing::subscriber::with_default(subscriber, || {
+                tracing::info!(target: "althing_actors::node", "own");
+                tracing::info!(target: "openraft::core", "foreign");
+                tracing::warn!(target: "hyper::proto", "warning");
+            });
+            let bytes = lines.0.lock().expect("no writer panics").clone();
+            let text = String::from_utf8(bytes).expect("JSON is text");
+            ["own", "foreign", "warning"].map(|message| text.contains(message))
+        };
+        assert_eq!(seen("info"), [true, false, true]);
+        assert_eq!(seen("debug"), [true, false, true]);
+        assert_eq!(seen("error"), [false, false, false]);
+        assert_eq!(seen("warn,openraft=info"), [false, true, true]);
     }
 
     #[test]

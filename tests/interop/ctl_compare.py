@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Plays the same command lines through etcdctl 3.5 and althingctl and compares every byte.
 
-Usage: ctl_compare.py --etcdctl PATH --althingctl PATH --endpoint HOST:PORT [--only WORD] [--wipe]
+Usage: ctl_compare.py --etcdctl PATH --althingctl PATH (--endpoint HOST:PORT | --server PATH)
+                      [--only WORD] [--wipe]
 
-Both programs talk to the same server (real etcd or althingd). Each case works below a key prefix
-of its own, which is emptied and filled again before each program runs, so that both find the same
-keys. Compared are stdout, stderr and the exit code. What is normalised:
+Both programs talk to the same server (real etcd or althingd): a running one, or one that is started
+in a directory of its own for this run. A server that grants no leases is not asked for any. Each
+case works below a key prefix of its own, which is emptied and filled again before each program
+runs, so that both find the same keys. Compared are stdout, stderr and the exit code. What is normalised:
 
 - Timings (`took = 2.3ms`), because no two runs take equally long.
 - Revisions in cases that write: the second program writes later, so each revision is counted from
@@ -21,12 +23,16 @@ a last line `N passed, N failed`; exits 1 when a case failed. Needs python 3.8 a
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pty
 import re
+import socket
 import subprocess
 import sys
+import tempfile
+import threading
 
 TIMEOUT_SECONDS = 30
 ROOT = "ctl-compare/"
@@ -377,15 +383,65 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--etcdctl", required=True, help="path of etcdctl 3.5")
     parser.add_argument("--althingctl", required=True, help="path of althingctl")
-    parser.add_argument("--endpoint", required=True, help="HOST:PORT of a server for tests")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--endpoint", help="HOST:PORT of a server for tests")
+    where.add_argument("--server", help="path of etcd or althingd, to be started for this run")
     parser.add_argument("--only", default="", help="play the cases whose name holds this word")
     parser.add_argument("--wipe", action="store_true", help="also cases that delete every key")
     options = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        if options.server:
+            options.endpoint = stack.enter_context(running(options.server))
+        return play(options)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def running(server):
+    """Starts a server on free ports and gives its endpoint once it says that it serves."""
+    client, peer = ["http://127.0.0.1:%d" % free_port() for _ in range(2)]
+    with tempfile.TemporaryDirectory() as scratch:
+        process = subprocess.Popen(
+            [server, "--data-dir", os.path.join(scratch, "data"),
+             "--listen-client-urls", client, "--advertise-client-urls", client,
+             "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+             "--initial-cluster", "default=" + peer],
+            stderr=subprocess.PIPE)
+        try:
+            for line in process.stderr:
+                if b"ready to serve client requests" in line:
+                    break
+            else:
+                sys.exit("%s ended before it served" % server)
+            drain = threading.Thread(target=process.stderr.read, daemon=True)
+            drain.start()
+            yield client.removeprefix("http://")
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def grants_leases(options):
+    """Whether the server grants leases."""
+    line = [options.etcdctl, "--endpoints", options.endpoint, "lease", "grant", "60"]
+    return subprocess.run(line, capture_output=True, check=False).returncode == 0
+
+
+def play(options):
+    """Plays every case and prints what differs. The exit code."""
     player = Player(options)
+    leases = grants_leases(options)
     passed = failed = 0
     for cases in (put_cases, get_cases, del_cases, txn_cases, other_cases):
         for case in cases():
             if options.only not in case.name or (case.wipe and not options.wipe):
+                continue
+            if case.leased and not leases:
                 continue
             difference = compare(player, case)
             passed, failed = (passed + 1, failed) if difference is None else (passed, failed + 1)

@@ -28,6 +28,7 @@ use super::grpc_body::{Limits, RequestBody, ResponseBody};
 use super::grpc_health::GrpcHealth;
 use super::methods::{self, Call, Methods, Service};
 use super::status::{in_words_of_go, to_status};
+use crate::rpc::read_budget::ReadPermit;
 
 type Answer = BoxFuture<'static, Result<Response<tonic::body::Body>, std::convert::Infallible>>;
 
@@ -101,10 +102,13 @@ impl<A: Api> Services<A> {
                 Err(_) => return refused(call, to_status(Error::ContextDeadline)),
             },
         };
-        let Ok(answer) = answer;
+        let Ok(mut answer) = answer;
         // A status in the headers is the whole answer; else trailers bring it.
         match Status::from_header_map(answer.headers()) {
-            None => answer.map(|inner| ResponseBody::new(inner, call, limits, place)),
+            None => {
+                let permit = answer.extensions_mut().remove::<Arc<ReadPermit>>();
+                answer.map(|inner| ResponseBody::new(inner, call, limits, place, permit))
+            }
             Some(status) => {
                 let rewritten = in_words_of_go(&status, self.receive_bytes_max);
                 refused(call, rewritten.unwrap_or(status))

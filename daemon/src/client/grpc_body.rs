@@ -1,8 +1,8 @@
 //! Bodies of gRPC requests and answers on their way between hyper and the services.
 //!
-//! Both count messages and bytes. The answer's body also ends a waiting stream when the client's
-//! deadline passes or the member stops: an open watch would else hold back an orderly stop until
-//! its time limit.
+//! Both count messages and bytes. The answer's body also keeps a large answer's part of the read
+//! budget, and ends a waiting stream when the client's deadline passes or the member stops: an open
+//! watch would else hold back an orderly stop until its time limit.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -20,8 +20,10 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
+use super::held::until_sent;
 use super::methods::{Call, Method};
 use super::status::to_status;
+use crate::rpc::read_budget::ReadPermit;
 
 const PREFIX_BYTES: usize = 5;
 
@@ -143,6 +145,8 @@ pub(super) struct ResponseBody {
     limits: Option<Limits>,
     /// The place of a stream among those of its connection.
     _place: Option<Permit>,
+    /// The part of the read budget that the data of a large answer holds until it is sent.
+    permit: Option<Arc<ReadPermit>>,
     /// Made only when the answer has to wait for a message: most answers never do.
     reached: Option<LocalBoxFuture<'static, Status>>,
     ended: bool,
@@ -155,6 +159,7 @@ impl ResponseBody {
         call: Call,
         limits: Limits,
         place: Option<Permit>,
+        permit: Option<Arc<ReadPermit>>,
     ) -> ResponseBody {
         ResponseBody {
             inner,
@@ -162,6 +167,7 @@ impl ResponseBody {
             call: Some(call),
             limits: Some(limits),
             _place: place,
+            permit,
             reached: None,
             ended: false,
         }
@@ -208,7 +214,10 @@ impl Body for ResponseBody {
                 } else if let Some(trailers) = frame.trailers_ref() {
                     this.finish(trailers);
                 }
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(Some(Ok(match &this.permit {
+                    None => frame,
+                    Some(permit) => frame.map_data(|data| until_sent(data, permit)),
+                })))
             }
             Poll::Ready(rest) => Poll::Ready(rest),
             Poll::Pending => {

@@ -38,6 +38,7 @@ mod grpc;
 mod grpc_body;
 mod grpc_health;
 mod health;
+mod held;
 pub(crate) mod info;
 mod lazy_io;
 mod methods;

@@ -3,6 +3,9 @@
 use althing_api::error::Error;
 use tonic::{Code, Status};
 
+/// How the protobuf decoder ends its complaint about a message that nests too deep.
+const RECURSION_LIMIT: &str = "recursion limit reached";
+
 /// The gRPC status of one of etcd's errors.
 pub(super) fn to_status(error: Error) -> Status {
     Status::new(Code::from_i32(error.code() as i32), error.text())
@@ -24,6 +27,8 @@ pub(super) fn in_words_of_go(status: &Status, bytes_max: usize) -> Option<Status
             let bytes = rest.split(' ').next()?.parse().ok()?;
             Some(too_large(bytes, bytes_max))
         }
+        // Only txns nest without bound; etcd reads this one and refuses it for its operations.
+        Code::Internal if text.ends_with(RECURSION_LIMIT) => Some(to_status(Error::TooManyOps)),
         Code::Internal => {
             let reason = text.strip_prefix("failed to decode Protobuf message: ")?;
             Some(Status::internal(format!(

@@ -1,12 +1,18 @@
 //! Validation of key-value requests: pure, and in etcd's order of checks, because a request with
 //! two mistakes must be refused with the same text by both.
 
+use althing_api::commandpb::command;
 use althing_api::error::Error;
 use althing_api::etcdserverpb::range_request::{SortOrder, SortTarget};
 use althing_api::etcdserverpb::request_op::Request as Op;
 use althing_api::etcdserverpb::{
     DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
+
+/// How many txns may lie inside each other, the outermost one counted. A deeper one could be read
+/// from the wire, which allows 100 nested messages, but not back from the log, where the command
+/// around it is one message more.
+const TXN_DEPTH_MAX: usize = 48;
 
 /// Refuses a range without a key, then one whose sort order or target is outside its enum.
 pub fn range(request: &RangeRequest) -> Result<(), Error> {
@@ -75,37 +81,56 @@ pub fn delete_range(request: &DeleteRangeRequest) -> Result<(), Error> {
 
 /// Checks a txn and everything nested in it, then that no execution path writes a key twice.
 pub fn txn(request: &TxnRequest, ops_max: usize) -> Result<(), Error> {
-    shape(request, ops_max)?;
+    shape(request, ops_max, TXN_DEPTH_MAX)?;
     super::overlap::check(&request.success)?;
     super::overlap::check(&request.failure)
 }
 
 /// Counts, compares, then the ops of both branches. What a level uses of the limit is not there
-/// for the levels below it.
-fn shape(request: &TxnRequest, ops_max: usize) -> Result<(), Error> {
+/// for the levels below it, so that nesting alone is too many operations in the end; `depth` bounds
+/// it where the limit was set high.
+fn shape(request: &TxnRequest, ops_max: usize, depth: usize) -> Result<(), Error> {
     let count = request
         .compare
         .len()
         .max(request.success.len())
         .max(request.failure.len());
-    let Some(remaining) = ops_max.checked_sub(count) else {
+    let (Some(remaining), Some(depth)) = (ops_max.checked_sub(count), depth.checked_sub(1)) else {
         return Err(Error::TooManyOps);
     };
     if request.compare.iter().any(|compare| compare.key.is_empty()) {
         return Err(Error::EmptyKey);
     }
     let mut ops = request.success.iter().chain(&request.failure);
-    ops.try_for_each(|operation| op(operation, remaining))
+    ops.try_for_each(|operation| op(operation, remaining, depth))
 }
 
-fn op(operation: &RequestOp, remaining: usize) -> Result<(), Error> {
+fn op(operation: &RequestOp, remaining: usize, depth: usize) -> Result<(), Error> {
     match &operation.request {
         Some(Op::RequestRange(request)) => range(request),
         Some(Op::RequestPut(request)) => put(request),
         Some(Op::RequestDeleteRange(request)) => delete_range(request),
-        Some(Op::RequestTxn(request)) => shape(request, remaining),
+        Some(Op::RequestTxn(request)) => shape(request, remaining, depth),
         None => Err(Error::KeyNotFound),
     }
+}
+
+/// Whether a command may add to the store. A txn counts by what any of its branches might do.
+pub fn adds(request: &command::Request) -> bool {
+    match request {
+        command::Request::Put(_) => true,
+        command::Request::Txn(txn) => puts(txn),
+        _ => false,
+    }
+}
+
+fn puts(txn: &TxnRequest) -> bool {
+    let mut ops = txn.success.iter().chain(&txn.failure);
+    ops.any(|operation| match &operation.request {
+        Some(Op::RequestPut(_)) => true,
+        Some(Op::RequestTxn(nested)) => puts(nested),
+        _ => false,
+    })
 }
 
 /// Whether a txn has only ranges: it is then served like a read. A nested txn counts as a write
@@ -130,7 +155,9 @@ pub fn ranges(request: &TxnRequest) -> impl Iterator<Item = Option<&RangeRequest
 
 #[cfg(test)]
 mod tests {
+    use althing_api::commandpb::Command;
     use althing_api::etcdserverpb::Compare;
+    use prost::Message as _;
 
     use super::*;
 
@@ -250,6 +277,42 @@ mod tests {
     fn each_level_of_a_txn_leaves_less_of_the_limit_to_the_next() {
         assert_eq!(txn(&nested(3), 4), Ok(()));
         assert_eq!(txn(&nested(3), 3), Err(Error::TooManyOps));
+    }
+
+    #[test]
+    fn the_deepest_txn_that_is_admitted_reads_back_from_the_log() {
+        let deepest = nested(TXN_DEPTH_MAX - 1);
+        assert_eq!(txn(&deepest, 128), Ok(()));
+        let logged = |txn| {
+            let request = Some(command::Request::Txn(txn));
+            Command::decode(&*Command { request }.encode_to_vec())
+        };
+        assert!(logged(deepest).is_ok());
+        let deeper = nested(TXN_DEPTH_MAX);
+        assert_eq!(txn(&deeper, 128), Err(Error::TooManyOps));
+        // What the wire lets through and the log would not give back is above the limit.
+        let first_lost = (1..100).find(|depth| logged(nested(*depth)).is_err());
+        assert!(first_lost.is_some_and(|depth| depth >= TXN_DEPTH_MAX));
+    }
+
+    #[test]
+    fn a_command_adds_when_any_branch_at_any_depth_puts() {
+        let txn = |op| {
+            let inner = TxnRequest {
+                failure: ops([op]),
+                ..Default::default()
+            };
+            let outer = TxnRequest {
+                success: ops([Op::RequestTxn(inner)]),
+                ..Default::default()
+            };
+            command::Request::Txn(outer)
+        };
+        assert!(adds(&command::Request::Put(put_of("a"))));
+        assert!(adds(&txn(Op::RequestPut(put_of("a")))));
+        assert!(!adds(&txn(Op::RequestDeleteRange(Default::default()))));
+        assert!(!adds(&command::Request::DeleteRange(Default::default())));
+        assert!(!adds(&command::Request::Compaction(Default::default())));
     }
 
     #[test]

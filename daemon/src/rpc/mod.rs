@@ -78,7 +78,7 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// Bytes that all running range reads may hold together; more is refused.
     pub read_bytes_max: usize,
-    /// The quota of the store that Status reports, in bytes; negative: none.
+    /// Bytes in the store above which puts are refused; Status reports it. Negative: no limit.
     pub quota_bytes: i64,
 }
 
@@ -120,6 +120,9 @@ impl Rpc {
         if command.encoded_len() + ENVELOPE_BYTES > self.limits.request_bytes_max {
             return Err(status::of(Error::RequestTooLarge));
         }
+        if command.request.as_ref().is_some_and(check::adds) && self.is_above_quota() {
+            return Err(status::of(Error::NoSpace));
+        }
         let start = Instant::now();
         let proposal = self.handles.propose(command);
         let outcome = match tokio::time::timeout(self.limits.request_timeout, proposal).await {
@@ -129,6 +132,13 @@ impl Rpc {
         };
         self.finish(kind, start, outcome.is_ok());
         outcome.map_err(status::of)
+    }
+
+    /// Whether only what makes room may be written. Proposals under way are not counted, so the
+    /// store may pass the quota by as much as they hold.
+    fn is_above_quota(&self) -> bool {
+        let quota = u64::try_from(self.limits.quota_bytes);
+        quota.is_ok_and(|quota| self.handles.store().used_bytes() >= quota)
     }
 
     /// Waits until the local store has everything that was committed before this call.

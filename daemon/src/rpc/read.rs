@@ -135,7 +135,7 @@ impl Rpc {
             return 0;
         }
         let store = self.handles.store();
-        let average = store.sizes().in_use / store.key_count().max(1);
+        let average = store.used_bytes() / store.key_count().max(1);
         let present = RangeRequest {
             revision: 0,
             ..request.clone()

@@ -17,7 +17,7 @@ pub struct ReadBudget {
 }
 
 /// A part of the budget; given back when dropped. Large answers carry an `Arc` of it in their
-/// extensions, so that whoever sends them can hold it until the last byte is out.
+/// extensions, so that whoever sends them holds it until the last byte is out.
 #[derive(Debug)]
 pub struct ReadPermit {
     budget: ReadBudget,

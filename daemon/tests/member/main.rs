@@ -1,6 +1,7 @@
 //! A whole member in this process, on ports that the system chose, asked over gRPC.
 #![allow(clippy::unwrap_used)]
 
+mod bounds;
 mod kv;
 mod maintenance;
 mod process;

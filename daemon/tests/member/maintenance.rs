@@ -1,6 +1,7 @@
 //! The member's own state, its cluster, and hashes of its data.
 
 use althing_api::error::Error;
+use althing_api::etcdserverpb::alarm_request::AlarmAction;
 use althing_api::etcdserverpb::*;
 use tonic::{Code, Request};
 
@@ -30,6 +31,36 @@ fn the_status_of_a_sole_member_shows_that_it_leads_at_etcds_level() {
         assert!(status.db_size >= status.db_size_in_use && status.db_size > 0);
         let header = status.header.unwrap();
         assert_eq!((header.revision, header.raft_term), (2, status.raft_term));
+    });
+}
+
+#[test]
+fn no_alarm_is_listed_and_none_can_be_raised_or_cleared() {
+    with_member(&[], async |member| {
+        let mut maintenance = member.maintenance().await;
+        let ask = |action: AlarmAction| AlarmRequest {
+            action: action as i32,
+            ..Default::default()
+        };
+        let list = maintenance.alarm(ask(AlarmAction::Get)).await;
+        let list = list.unwrap().into_inner();
+        let header = list.header.unwrap();
+        assert_eq!((header.member_id, header.revision), (MEMBER_ID, 1));
+        assert!(list.alarms.is_empty() && header.cluster_id != 0 && header.raft_term > 0);
+        for action in [AlarmAction::Activate, AlarmAction::Deactivate] {
+            let refusal = maintenance.alarm(ask(action)).await.unwrap_err();
+            assert_eq!(refusal.code(), Code::Unimplemented);
+        }
+        let (status, body) = member.json("/v3/maintenance/alarm", "{}").await;
+        assert_eq!(status, 200);
+        let revision = r#""revision":"1","raft_term":""#;
+        assert!(
+            body.contains(revision) && !body.contains("alarms"),
+            "{body}"
+        );
+        let raise = r#"{"action":"ACTIVATE","alarm":"NOSPACE"}"#;
+        let (status, body) = member.json("/v3/maintenance/alarm", raise).await;
+        assert_eq!(status, 501, "{body}");
     });
 }
 

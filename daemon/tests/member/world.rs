@@ -16,11 +16,14 @@ use althing_api::mvccpb::KeyValue;
 use althing_conf::Config;
 use althing_daemon::boot::{self, Running};
 use althing_daemon::shutdown;
+use bytes::{BufMut, BytesMut};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::TokioIo;
 use tempfile::TempDir;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::{Code, Status};
@@ -105,6 +108,48 @@ impl Member {
         // Its errors show up as errors of the requests.
         actix_rt::spawn(async move { drop(connection.await) });
         Channel(sender)
+    }
+
+    /// Sends one request over a connection of its own and leaves the answer's body unread.
+    pub async fn open(&self, path: &str, message: &[u8]) -> http::Response<Incoming> {
+        let mut framed = BytesMut::new();
+        framed.put_u8(0);
+        framed.put_u32(message.len() as u32);
+        framed.put_slice(message);
+        let request = http::Request::post(format!("http://{}{path}", self.address()))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(Body::new(Full::new(framed.freeze())))
+            .unwrap();
+        self.channel().await.call(request).await.unwrap()
+    }
+
+    /// A connection whose receive buffer is small, so that little waits unread in the system.
+    pub async fn narrow_connection(&self) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(16 * 1024).unwrap();
+        socket.connect(self.address()).await.unwrap()
+    }
+
+    /// The text of a request to the gateway; the connection ends with its answer.
+    pub fn json_request(&self, path: &str, body: &str) -> String {
+        let length = body.len();
+        format!(
+            "POST {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\
+             content-length: {length}\r\n\r\n{body}"
+        )
+    }
+
+    /// Asks the gateway; returns the HTTP status and the body.
+    pub async fn json(&self, path: &str, body: &str) -> (u16, String) {
+        let mut io = TcpStream::connect(self.address()).await.unwrap();
+        let request = self.json_request(path, body);
+        io.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        io.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, body.to_owned())
     }
 
     fn origin(&self) -> http::Uri {

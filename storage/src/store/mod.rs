@@ -69,7 +69,7 @@ use crate::error::OpenError;
 pub struct StoreSettings {
     /// Budget of records kept inline in the key index, in bytes. Default 256 MiB.
     pub record_cache_bytes: usize,
-    /// redb's page cache, in bytes. Default 64 MiB.
+    /// redb's page cache, in bytes. Default 32 MiB.
     pub page_cache_bytes: usize,
     /// Applied but not checkpointed bytes above which `WriteTxn` waits. Default 64 MiB.
     pub pending_bytes_max: usize,
@@ -297,6 +297,14 @@ impl Store {
             allocated,
             in_use: in_use.min(allocated),
         }
+    }
+
+    /// About how many bytes all records take, in the store's file or on their way to it; the disk
+    /// is not asked.
+    pub fn used_bytes(&self) -> u64 {
+        // In this order: what a checkpoint moves meanwhile counts twice rather than not at all.
+        let pending = self.shared.pending.read().bytes();
+        pending as u64 + self.shared.used_bytes.load(Ordering::Relaxed)
     }
 
     /// Number of live keys, an uncommitted entry's changes included.

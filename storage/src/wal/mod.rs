@@ -56,7 +56,7 @@ const FIRST_BYTES_MAX: u64 = 8 << 20;
 pub struct WalSettings {
     /// Size of a segment, in bytes; segments are zero-filled once and recycled. Default 64 MiB.
     pub segment_bytes: u64,
-    /// Budget of the in-memory tail of flushed entries, in bytes. Default 64 MiB.
+    /// Budget of the in-memory tail of flushed entries, in bytes. Default 16 MiB.
     pub tail_bytes: usize,
 }
 
@@ -64,7 +64,7 @@ impl Default for WalSettings {
     fn default() -> WalSettings {
         WalSettings {
             segment_bytes: 64 << 20,
-            tail_bytes: 64 << 20,
+            tail_bytes: 16 << 20,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Calls with one request and one answer, and what every call does with its request.
 
+use std::sync::Arc;
+
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpResponse, web};
 use althing_api::error::Error;
@@ -12,10 +14,12 @@ use serde::de::DeserializeOwned;
 use tonic::{Extensions, Request, Response, Status};
 
 use super::super::api::Api;
+use super::super::held::HeldBody;
 use super::super::methods::Call;
 use super::super::status::{to_status, too_large};
 use super::refusal::refusal;
 use super::{Answer, Exchange, json};
+use crate::rpc::read_budget::ReadPermit;
 
 /// A JSON body may be so many times larger than the message in it: base64 adds a third, blanks and
 /// names add more. What is larger still is refused unread.
@@ -51,8 +55,11 @@ impl<A: Api> Exchange<A> {
     {
         let (mut call, request, rest) = self.start().await?;
         let answer = rest.within_deadline(method(&rest.api, request)).await;
-        let message = match answer {
-            Ok(answer) => answer.into_inner(),
+        let (permit, message) = match answer {
+            Ok(mut answer) => {
+                let permit = answer.extensions_mut().remove::<Arc<ReadPermit>>();
+                (permit, answer.into_inner())
+            }
             Err(status) => {
                 call.finish(status.code());
                 return Err(status);
@@ -63,7 +70,10 @@ impl<A: Api> Exchange<A> {
         json::encode(&message, bytes, &mut body)?;
         call.method.sent(1, bytes as u64);
         call.finish(tonic::Code::Ok);
-        Ok(ok().body(body))
+        Ok(match permit {
+            None => ok().body(body),
+            Some(permit) => ok().body(HeldBody::new(body, permit)),
+        })
     }
 
     /// Reads, decodes and counts the request message.
