@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Lines of output that are kept; older ones are dropped.
 const LINES_MAX: usize = 4_096;
 /// How long a child may take for anything it is waited for.
-pub const DEADLINE: Duration = Duration::from_secs(120);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A running or ended child.
 #[derive(Debug)]
@@ -121,7 +121,7 @@ impl Process {
         }
     }
 
-    /// Waits until the child printed `lines` lines in all, or a line that contains `last`, or ended.
+    /// Waits until the child printed `lines` lines in all, or one with `last`, or ended.
     ///
     /// # Panics
     /// When none of that happens before the deadline.

@@ -118,19 +118,20 @@ fn log_of(member: &Member) -> PathBuf {
 async fn endless_writes_keep_the_log_bounded() {
     let member = Member::start(&althingd(), &SMALL);
     let mut client = member.grpc().await;
-    let value = Bytes::from(vec![b'v'; 50_000]);
+    // The last 5,000 entries are kept for members that are a little behind: 15 MB of these.
+    let value = Bytes::from(vec![b'v'; 3_000]);
     let mut largest = 0;
-    for number in 0..1_000 {
+    for number in 0..20_000 {
         put(&mut client, &format!("key {}", number % 50), &value)
             .await
             .unwrap();
-        if number % 10 == 0 {
+        if number % 50 == 0 {
             largest = largest.max(bytes_in(&log_of(&member)));
         }
     }
     assert!(
-        largest < 20 * MIB,
-        "48 MiB of writes left {largest} bytes of log"
+        largest < 32 * MIB,
+        "60 MB of writes left {largest} bytes of log"
     );
 }
 
@@ -159,7 +160,8 @@ async fn a_full_disk_refuses_writes_serves_reads_and_is_recovered_from() {
             "150 MB fit onto a disk of 64 MiB"
         );
     };
-    assert_eq!(refused.message(), Error::NoSpace.text());
+    let printed = member.process().printed();
+    assert_eq!(refused.message(), Error::NoSpace.text(), "{printed}");
     assert_eq!(i32::from(refused.code()), Error::NoSpace.code() as i32);
     for key in &acknowledged {
         assert!(
@@ -185,9 +187,10 @@ async fn a_full_disk_refuses_writes_serves_reads_and_is_recovered_from() {
     let deadline = Instant::now() + DEADLINE;
     while let Err(status) = put(&mut client, "after", &value).await {
         assert_eq!(status.message(), Error::NoSpace.text());
+        let printed = member.process().printed();
         assert!(
             Instant::now() < deadline,
-            "space returned, and writes did not"
+            "space returned, and writes did not:\n{printed}"
         );
         tokio::task::yield_now().await;
     }

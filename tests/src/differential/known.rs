@@ -146,9 +146,9 @@ pub const KNOWN: &[Known] = &[
     },
     Known {
         name: "hash-of-compaction",
-        reason: "since 3.6 etcd answers HashKV at one of the last ten revisions that were \
-                 compacted to with the hash that the compaction took on its way, which covers \
-                 what it removed; Althing hashes what its store holds",
+        reason: "since 3.6 etcd answers HashKV at one of the last ten revisions compacted to \
+                 with the hash that the compaction took on its way, which covers what it \
+                 removed; Althing hashes what its store holds",
         heal: |seen, newer, older| {
             let Operation::HashKv(request) = &seen.step.operation else {
                 return false;
