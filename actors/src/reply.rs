@@ -81,7 +81,7 @@ impl Drop for Permit {
 #[derive(Debug)]
 pub struct Reply<T> {
     answer: oneshot::Sender<T>,
-    _permit: Permit,
+    permit: Permit,
 }
 
 /// The asking end of a [`Reply`].
@@ -92,15 +92,14 @@ impl<T> Reply<T> {
     /// A reply and the place where its answer arrives.
     pub fn new(permit: Permit) -> (Reply<T>, Answer<T>) {
         let (answer, receiver) = oneshot::channel();
-        let reply = Reply {
-            answer,
-            _permit: permit,
-        };
+        let reply = Reply { answer, permit };
         (reply, Answer(receiver))
     }
 
     /// Answers. A caller that no longer waits is no error: its request was carried out anyway.
     pub fn send(self, answer: T) {
+        // First, so that who has its answer finds its place free again.
+        drop(self.permit);
         let _ = self.answer.send(answer);
     }
 }

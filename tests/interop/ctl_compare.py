@@ -7,7 +7,8 @@ Usage: ctl_compare.py --etcdctl PATH --althingctl PATH (--endpoint HOST:PORT | -
 Both programs talk to the same server (real etcd or althingd): a running one, or one that is started
 in a directory of its own for this run. A server that grants no leases is not asked for any. Each
 case works below a key prefix of its own, which is emptied and filled again before each program
-runs, so that both find the same keys. Compared are stdout, stderr and the exit code. What is normalised:
+runs, so that both find the same keys. Compared are stdout, stderr and the exit code. What is
+normalised:
 
 - Timings (`took = 2.3ms`), because no two runs take equally long.
 - Revisions in cases that write: the second program writes later, so each revision is counted from
