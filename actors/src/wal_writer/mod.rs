@@ -34,7 +34,8 @@ use crate::metrics::Metrics;
 use crate::raft_node::types::Flushed;
 use crate::supervisor::DeathWatch;
 
-/// Between two tries to write to a full disk.
+/// Between two tries to write to a full disk, and between two looks at what is left of it: while
+/// every write is refused no flush would notice that there is space again.
 const FULL_DISK_RETRY: Duration = Duration::from_millis(100);
 
 /// The newest commit mark that is not in the WAL yet. It rides with the next commit: a mark that
@@ -151,6 +152,10 @@ fn copy_of(error: &io::Error) -> io::Error {
 
 impl Actor for WalWriter {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.run_interval(FULL_DISK_RETRY, |writer, _| writer.measure());
+    }
 }
 
 impl Handler<Append> for WalWriter {

@@ -110,7 +110,7 @@ impl<A: Api> Services<A> {
                 answer.map(|inner| ResponseBody::new(inner, call, limits, place, permit))
             }
             Some(status) => {
-                let rewritten = in_words_of_go(&status, self.receive_bytes_max);
+                let rewritten = in_words_of_go(&status, method.is_stream, self.receive_bytes_max);
                 refused(call, rewritten.unwrap_or(status))
             }
         }

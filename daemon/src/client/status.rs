@@ -18,8 +18,9 @@ pub(super) fn too_large(bytes: usize, bytes_max: usize) -> Status {
     ))
 }
 
-/// Rewrites what tonic says by itself about a bad message into the code and text of Go's library.
-pub(super) fn in_words_of_go(status: &Status, bytes_max: usize) -> Option<Status> {
+/// Rewrites what tonic says by itself about a bad message into the code and text of Go's library,
+/// which words the same failure differently for unary calls and for streams.
+pub(super) fn in_words_of_go(status: &Status, is_stream: bool, bytes_max: usize) -> Option<Status> {
     let text = status.message();
     match status.code() {
         Code::OutOfRange => {
@@ -31,8 +32,12 @@ pub(super) fn in_words_of_go(status: &Status, bytes_max: usize) -> Option<Status
         Code::Internal if text.ends_with(RECURSION_LIMIT) => Some(to_status(Error::TooManyOps)),
         Code::Internal => {
             let reason = text.strip_prefix("failed to decode Protobuf message: ")?;
+            let failure = match is_stream {
+                true => "failed to unmarshal the received message",
+                false => "error unmarshalling request",
+            };
             Some(Status::internal(format!(
-                "grpc: failed to unmarshal the received message: proto: {reason}"
+                "grpc: {failure}: proto: {reason}"
             )))
         }
         _ => None,

@@ -64,6 +64,9 @@ use pending::Pending;
 use crate::entry::LogId;
 use crate::error::OpenError;
 
+/// The first page of the store's file, in use even when nothing is stored.
+const HEADER_PAGE_BYTES: u64 = 4096;
+
 /// Limits of a store.
 #[derive(Clone, Debug)]
 pub struct StoreSettings {
@@ -289,10 +292,11 @@ impl Store {
         self.shared.pending.read().bytes() > self.shared.pending_bytes_max
     }
 
-    /// File sizes. `in_use` is what live rows take, without redb's own pages.
+    /// File sizes. `in_use` is the file's header page and what live rows take, without redb's
+    /// other pages.
     pub fn sizes(&self) -> Sizes {
         let allocated = self.shared.disk.medium().allocated_bytes().unwrap_or(0);
-        let in_use = self.shared.used_bytes.load(Ordering::Relaxed);
+        let in_use = HEADER_PAGE_BYTES + self.shared.used_bytes.load(Ordering::Relaxed);
         Sizes {
             allocated,
             in_use: in_use.min(allocated),

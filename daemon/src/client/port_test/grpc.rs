@@ -84,7 +84,7 @@ fn a_broken_message_is_refused_in_the_words_of_go() {
         let request = grpc_request("/etcdserverpb.KV/Put", full(broken));
         let answer = call(&mut sender, request).await;
         assert_eq!(answer.code, 13);
-        let start = "grpc: failed to unmarshal the received message: proto: ";
+        let start = "grpc: error unmarshalling request: proto: ";
         assert!(answer.text.starts_with(start), "{}", answer.text);
     });
 }
