@@ -23,6 +23,7 @@ mod builder;
 mod checkpoint;
 mod compaction;
 mod disk;
+mod disk_view;
 mod error;
 mod hash;
 mod history;
@@ -45,7 +46,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
 pub(crate) use builder::FileBuilder;
-pub(crate) use disk::{DiskView, Meta as DiskMeta};
+pub(crate) use disk_view::{DiskView, Meta as DiskMeta};
 pub use error::StoreOpenError;
 pub use medium::Medium;
 pub(crate) use pending::SideChanges;
@@ -175,7 +176,8 @@ pub enum CheckpointError {
 impl From<DiskError> for CheckpointError {
     fn from(error: DiskError) -> CheckpointError {
         match error {
-            DiskError::NoSpace => CheckpointError::NoSpace,
+            // Only a commit that met a full disk closes a file that may be opened again.
+            DiskError::NoSpace | DiskError::Closed => CheckpointError::NoSpace,
             error => CheckpointError::Failed(error.to_string()),
         }
     }

@@ -1,0 +1,235 @@
+//! Reading the redb file: single records, scans, and the rows of its small tables.
+
+use std::sync::Arc;
+
+use althing_api::mvccpb::KeyValue;
+use bytes::Bytes;
+use prost::Message;
+use redb::{
+    Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
+    ReadableTableMetadata, TableError,
+};
+
+use super::error::DiskError;
+use super::history::Rev;
+use super::medium::Medium;
+use super::schema::{self, MEMBER, META, REVISION, RevKey, VALUE};
+use super::{Applied, MemberRecord, record};
+
+/// The rows of table `meta` and `member`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Meta {
+    pub applied: Applied,
+    pub revision: i64,
+    /// -1: never.
+    pub compact_scheduled: i64,
+    /// -1: never.
+    pub compact_finished: i64,
+    pub cluster_version: Option<String>,
+    pub members: Vec<MemberRecord>,
+}
+
+/// A consistent view of the file.
+pub(crate) struct DiskView {
+    medium: Arc<dyn Medium>,
+    opening: u64,
+    txn: ReadTransaction,
+    revision: ReadOnlyTable<RevKey, &'static [u8]>,
+    value: ReadOnlyTable<RevKey, &'static [u8]>,
+}
+
+/// One row of table `revision`, for scans.
+#[derive(Debug)]
+pub(crate) struct StoredRecord {
+    pub rev: Rev,
+    pub tombstone: bool,
+    /// Length of the value, if it is in the other table and missing here.
+    pub value_apart: Option<u64>,
+    pub record: Bytes,
+    /// About what its rows take in the file.
+    pub used_bytes: u64,
+}
+
+impl DiskView {
+    /// A view of what `db` holds, the file's opening number `opening`.
+    pub fn of(
+        db: &Database,
+        opening: u64,
+        medium: &Arc<dyn Medium>,
+    ) -> Result<DiskView, DiskError> {
+        let error = |error: redb::Error| DiskError::from_redb(medium.path(), error);
+        let txn = db.begin_read().map_err(|failed| error(failed.into()))?;
+        let table = |failed: TableError| error(failed.into());
+        let revision = txn.open_table(REVISION).map_err(table)?;
+        let value = txn.open_table(VALUE).map_err(table)?;
+        let medium = Arc::clone(medium);
+        Ok(DiskView {
+            medium,
+            opening,
+            txn,
+            revision,
+            value,
+        })
+    }
+
+    /// Which opening of the file it reads.
+    pub fn opening(&self) -> u64 {
+        self.opening
+    }
+
+    fn error(&self, error: impl Into<redb::Error>) -> DiskError {
+        DiskError::from_redb(self.medium.path(), error)
+    }
+
+    pub fn damaged(&self, what: &str, rev: Rev) -> DiskError {
+        let detail = format!(
+            "{what} of revision {}.{} fails its check",
+            rev.main, rev.sub
+        );
+        DiskError::damaged(self.medium.path(), &detail)
+    }
+
+    /// Rows of a table are lost.
+    pub fn damaged_table(&self, name: &str) -> DiskError {
+        let detail = format!("table {name} lacks rows");
+        DiskError::damaged(self.medium.path(), &detail)
+    }
+
+    /// The whole record of `rev`, if it is there.
+    pub fn record(&self, rev: Rev) -> Result<Option<Bytes>, DiskError> {
+        let row = self
+            .revision
+            .get(rev.key())
+            .map_err(|error| self.error(error))?;
+        let Some(row) = row else {
+            return Ok(None);
+        };
+        let row = schema::read_revision(rev, row.value());
+        let row = row.ok_or_else(|| self.damaged("the record", rev))?;
+        if row.value_apart.is_none() {
+            return Ok(Some(Bytes::copy_from_slice(row.record)));
+        }
+        self.join_value(rev, row.record).map(Some)
+    }
+
+    /// Puts a large value back into its record.
+    pub fn join_value(&self, rev: Rev, record: &[u8]) -> Result<Bytes, DiskError> {
+        let kv = KeyValue::decode(record);
+        let mut kv = kv.map_err(|_| self.damaged("the record", rev))?;
+        let row = self
+            .value
+            .get(rev.key())
+            .map_err(|error| self.error(error))?;
+        let row = row.ok_or_else(|| self.damaged("the missing value", rev))?;
+        let value = schema::read_value(rev, row.value());
+        let value = value.ok_or_else(|| self.damaged("the value", rev))?;
+        kv.value = Bytes::copy_from_slice(value);
+        Ok(record::encode(&kv))
+    }
+
+    /// Rows that table `revision` says it has.
+    pub fn revision_count(&self) -> Result<u64, DiskError> {
+        self.revision.len().map_err(|error| self.error(error))
+    }
+
+    /// Every row of table `revision`, in order, without large values.
+    pub fn revisions(
+        &self,
+    ) -> Result<impl Iterator<Item = Result<StoredRecord, DiskError>> + '_, DiskError> {
+        let rows = self.revision.iter().map_err(|error| self.error(error))?;
+        Ok(rows.map(|row| {
+            let (key, value) = row.map_err(|error| self.error(error))?;
+            let bad_key = || DiskError::damaged(self.medium.path(), "a revision's key");
+            let rev = Rev::from_key(key.value()).ok_or_else(bad_key)?;
+            let row = schema::read_revision(rev, value.value());
+            let row = row.ok_or_else(|| self.damaged("the record", rev))?;
+            let value_bytes = row.value_apart.map_or(0, schema::value_row_bytes);
+            Ok(StoredRecord {
+                rev,
+                used_bytes: schema::row_bytes(value.value().len()) + value_bytes,
+                tombstone: row.tombstone,
+                value_apart: row.value_apart,
+                record: Bytes::copy_from_slice(row.record),
+            })
+        }))
+    }
+
+    fn meta_row(&self, name: &'static str) -> Result<Option<Bytes>, DiskError> {
+        let table = self
+            .txn
+            .open_table(META)
+            .map_err(|error| self.error(error))?;
+        let row = table.get(name).map_err(|error| self.error(error))?;
+        let Some(row) = row else {
+            return Ok(None);
+        };
+        let content = schema::unseal(name.as_bytes(), row.value());
+        let content = content.ok_or_else(|| self.damaged_meta(name))?;
+        Ok(Some(Bytes::copy_from_slice(content)))
+    }
+
+    fn damaged_meta(&self, name: &str) -> DiskError {
+        let detail = format!("row {name} fails its check");
+        DiskError::damaged(self.medium.path(), &detail)
+    }
+
+    fn meta_i64(&self, name: &'static str, absent: i64) -> Result<i64, DiskError> {
+        let Some(row) = self.meta_row(name)? else {
+            return Ok(absent);
+        };
+        let bytes = row
+            .as_ref()
+            .try_into()
+            .map_err(|_| self.damaged_meta(name))?;
+        Ok(i64::from_le_bytes(bytes))
+    }
+
+    /// The side tables.
+    pub fn meta(&self) -> Result<Meta, DiskError> {
+        let log_id = match self.meta_row(schema::META_APPLIED)? {
+            None => None,
+            Some(row) => {
+                let id = schema::decode_log_id(&row);
+                Some(id.ok_or_else(|| self.damaged_meta(schema::META_APPLIED))?.0)
+            }
+        };
+        let membership = match self.meta_row(schema::META_MEMBERSHIP)? {
+            None => None,
+            Some(row) => {
+                let membership = schema::decode_membership(&row);
+                Some(membership.ok_or_else(|| self.damaged_meta(schema::META_MEMBERSHIP))?)
+            }
+        };
+        let cluster_version = match self.meta_row(schema::META_CLUSTER_VERSION)? {
+            None => None,
+            Some(row) => {
+                let text = String::from_utf8(row.into());
+                Some(text.map_err(|_| self.damaged_meta(schema::META_CLUSTER_VERSION))?)
+            }
+        };
+        Ok(Meta {
+            applied: Applied { log_id, membership },
+            revision: self.meta_i64(schema::META_REVISION, schema::EMPTY_REVISION)?,
+            compact_scheduled: self.meta_i64(schema::META_COMPACT_SCHEDULED, -1)?,
+            compact_finished: self.meta_i64(schema::META_COMPACT_FINISHED, -1)?,
+            cluster_version,
+            members: self.members()?,
+        })
+    }
+
+    fn members(&self) -> Result<Vec<MemberRecord>, DiskError> {
+        let table = self
+            .txn
+            .open_table(MEMBER)
+            .map_err(|error| self.error(error))?;
+        let rows = table.iter().map_err(|error| self.error(error))?;
+        let mut members = Vec::new();
+        for row in rows {
+            let (id, row) = row.map_err(|error| self.error(error))?;
+            let content = schema::unseal(&id.value().to_le_bytes(), row.value());
+            let member = content.and_then(schema::decode_member);
+            members.push(member.ok_or_else(|| self.damaged_meta("of a member"))?);
+        }
+        Ok(members)
+    }
+}
