@@ -5,11 +5,13 @@ use std::sync::Arc;
 use althing_api::commandpb::Command;
 use althing_api::error::Error;
 use althing_api::id::{ClusterId, MemberId};
+use althing_api::range::KeyRange;
 use althing_storage::apply::Response;
 use althing_storage::entry::LogId;
 use althing_storage::store::Store;
 use tokio::sync::watch;
 
+use crate::key_watch::KeyWatch;
 use crate::raft_node::{Picture, Proposer};
 use crate::status::NodeStatus;
 
@@ -106,6 +108,22 @@ impl Handles {
                 finished.map(drop).map_err(|_| Error::Stopped)
             }
             () = stopped => Err(Error::Stopped),
+        }
+    }
+
+    /// Watches the keys of `range` from `start_revision` on; 0: from the next change on.
+    pub fn watch(&self, range: KeyRange, start_revision: i64) -> KeyWatch {
+        let proposer = &self.0.proposer;
+        let next = match start_revision {
+            0 => proposer.store.revisions().current + 1,
+            start => start,
+        };
+        KeyWatch {
+            store: proposer.store.clone(),
+            progress: Arc::clone(&proposer.progress),
+            proposals: Arc::clone(&proposer.proposals),
+            range,
+            next,
         }
     }
 

@@ -20,6 +20,7 @@ pub mod client_session;
 mod disk_gate;
 mod halt;
 mod handles;
+mod key_watch;
 mod metrics;
 pub mod node;
 mod progress;

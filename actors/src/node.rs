@@ -27,6 +27,7 @@ use crate::arbiters::Arbiters;
 pub use crate::halt::HaltCause;
 use crate::handles::Shared;
 pub use crate::handles::{Applied, Handles};
+pub use crate::key_watch::{KeyWatch, WatchEnd};
 use crate::metrics::StateCollector;
 use crate::raft_node::{
     CORE_QUEUE, Proposer, RaftSettings, RaftSetup, StartedRaft, start as start_raft,
