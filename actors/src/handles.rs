@@ -14,6 +14,8 @@ use tokio::sync::watch;
 use crate::key_watch::KeyWatch;
 use crate::raft_node::{Picture, Proposer};
 use crate::status::NodeStatus;
+use crate::supervisor::ActorRef;
+use crate::watch_hub::{WatchHub, Watches};
 
 /// What front ends may ask of the node. Cheap to clone, usable from every thread.
 #[derive(Clone, Debug)]
@@ -27,6 +29,7 @@ pub(crate) struct Shared {
     pub(crate) picture: Arc<Picture>,
     /// The revision below which everything is gone from disk.
     pub(crate) compacted: Arc<watch::Sender<i64>>,
+    pub(crate) watch_hub: ActorRef<WatchHub>,
 }
 
 /// The outcome of a proposal that was committed and applied.
@@ -113,18 +116,17 @@ impl Handles {
 
     /// Watches the keys of `range` from `start_revision` on; 0: from the next change on.
     pub fn watch(&self, range: KeyRange, start_revision: i64) -> KeyWatch {
-        let proposer = &self.0.proposer;
         let next = match start_revision {
-            0 => proposer.store.revisions().current + 1,
+            0 => self.store().revisions().current + 1,
             start => start,
         };
-        KeyWatch {
-            store: proposer.store.clone(),
-            progress: Arc::clone(&proposer.progress),
-            proposals: Arc::clone(&proposer.proposals),
-            range,
-            next,
-        }
+        KeyWatch::new(self.watches(), range, next)
+    }
+
+    /// A stream of watchers that share one bounded queue.
+    pub fn watches(&self) -> Watches {
+        let metrics = self.0.proposer.metrics.watch();
+        Watches::open(self.0.watch_hub.addr(), metrics)
     }
 
     /// The registry where the actors register etcd's metrics.

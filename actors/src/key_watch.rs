@@ -1,20 +1,12 @@
 //! A watch in process: the events of a range of keys, for whoever runs beside the actors.
 
-use std::sync::Arc;
-
-use althing_api::error::Error;
 use althing_api::mvccpb::Event;
 use althing_api::range::KeyRange;
-use althing_storage::store::{SliceLimits, Store};
 
-use crate::progress::Progress;
-use crate::reply::Admission;
+use crate::watch_hub::{Notice, WatchOptions, Watches};
 
-/// How much is read at once.
-const SLICE: SliceLimits = SliceLimits {
-    changes_max: 1_000,
-    bytes_max: 1 << 20,
-};
+/// The only watcher of the stream.
+const WATCH_ID: i64 = 0;
 
 /// Why a watch has ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,46 +17,48 @@ pub enum WatchEnd {
     /// The node stops, or the hub was started again: a new watch may go on at `next_revision`.
     #[error("the watch was stopped")]
     Stopped,
-    /// The store cannot be read.
-    #[error(transparent)]
-    Store(Error),
+    /// There are too many watchers.
+    #[error("too many watchers")]
+    Refused,
 }
 
 /// The events of a range of keys, in order, each once. Dropping it ends the watch.
 #[derive(Debug)]
 pub struct KeyWatch {
-    pub(crate) store: Store,
-    pub(crate) progress: Arc<Progress>,
-    pub(crate) proposals: Arc<Admission>,
-    pub(crate) range: KeyRange,
-    pub(crate) next: i64,
+    watches: Watches,
+    next: i64,
 }
 
 impl KeyWatch {
+    pub(crate) fn new(watches: Watches, range: KeyRange, next: i64) -> KeyWatch {
+        watches.watch(WATCH_ID, range, next, WatchOptions::default());
+        KeyWatch { watches, next }
+    }
+
     /// Waits for the next events: those of one revision or of several, never a part of one.
     /// Dropping the future loses nothing.
     pub async fn next(&mut self) -> Result<Vec<Event>, WatchEnd> {
-        loop {
-            let applied = self.progress.applied();
-            let view = self.store.read();
-            if view.revision() >= self.next {
-                let slice = view.history(self.next, SLICE, |key| self.range.contains(key));
-                let slice = slice.map_err(|error| match error {
-                    Error::Compacted => WatchEnd::Compacted(view.compacted_revision()),
-                    error => WatchEnd::Store(error),
-                })?;
-                self.next = slice.next;
-                if !slice.events.is_empty() {
-                    return Ok(slice.events);
+        while let Some(notice) = self.watches.next().await {
+            match notice {
+                Notice::Events(deliveries) => {
+                    let events = deliveries.to.into_iter().flat_map(|(_, events)| {
+                        let events: Vec<Event> =
+                            events.iter().map(|event| event.event().clone()).collect();
+                        events
+                    });
+                    let events: Vec<Event> = events.collect();
+                    let last = events.last().and_then(|event| event.kv.as_ref());
+                    self.next = last.map_or(self.next, |kv| kv.mod_revision + 1);
+                    return Ok(events);
                 }
-                continue;
-            }
-            drop(view);
-            tokio::select! {
-                () = self.progress.until_applied(applied + 1) => {}
-                () = self.proposals.closed() => return Err(WatchEnd::Stopped),
+                Notice::Compacted {
+                    compact_revision, ..
+                } => return Err(WatchEnd::Compacted(compact_revision)),
+                Notice::Refused { .. } => return Err(WatchEnd::Refused),
+                Notice::Created { .. } | Notice::Progress { .. } | Notice::Cancelled { .. } => {}
             }
         }
+        Err(WatchEnd::Stopped)
     }
 
     /// The revision from which the next events come: all below were delivered.

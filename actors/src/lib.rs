@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 0 | ClientSession and its tasks | HTTP workers |
 //! | 1 | RaftNode, and openraft's own tasks | raft |
-//! | 2 | WalWriter, Applier, StoreWriter, Snapshotter | wal, apply, store, snap |
+//! | 2 | WalWriter, Applier, StoreWriter, Snapshotter, WatchHub | wal, apply, store, snap, watch |
 //!
 //! The Supervisor runs on the main thread and awaits nobody. Requests travel through actors;
 //! replies travel straight home ([`reply`]). [`node`] wires the tree.
@@ -34,3 +34,4 @@ pub mod supervisor;
 pub mod testing;
 mod tree;
 mod wal_writer;
+pub mod watch_hub;

@@ -198,6 +198,7 @@ impl Node {
     fn handles(&self, settings: &NodeSettings, store: Store) -> Handles {
         let shared = &self.shared;
         let raft_node = self.raft.as_ref().expect("started").node.clone();
+        let tree = self.tree.as_ref().expect("built before raft starts");
         let picture = Arc::clone(&shared.picture);
         let (watched, me) = (Arc::clone(&picture), shared.me);
         let collector = StateCollector {
@@ -224,6 +225,7 @@ impl Node {
             proposer,
             picture,
             compacted: Arc::clone(&shared.compacted),
+            watch_hub: tree.watch_hub.clone(),
         })
     }
 

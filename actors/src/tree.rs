@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actix::{Actor, Addr};
+use actix::{Actor, Addr, Context};
 use althing_storage::data_dir::DataDir;
 use althing_storage::store::Store;
 use althing_storage::wal::{LogTail, Recovery, Wal};
@@ -20,12 +20,14 @@ use crate::snapshotter::Snapshotter;
 use crate::store_writer::{CheckpointPace, FlushedIndex, StoreWriter, StoreWriterSetup};
 use crate::supervisor::{ActorRef, DeathWatch, Policy, Supervise, Supervisor};
 use crate::wal_writer::{CommitMark, WalWriter, WalWriterSetup};
+use crate::watch_hub::{Attention, Feed, WatchHub};
 
 /// Names of the children, as deaths are reported.
 const WAL_WRITER: &str = "WalWriter";
 const APPLIER: &str = "Applier";
 const STORE_WRITER: &str = "StoreWriter";
 const SNAPSHOTTER: &str = "Snapshotter";
+const WATCH_HUB: &str = "WatchHub";
 const RAFT_NODE: &str = "RaftNode";
 
 /// State that several actors share.
@@ -86,6 +88,7 @@ pub(crate) struct Tree {
     pub(crate) store_writer: Addr<StoreWriter>,
     pub(crate) log_store: LogStore,
     pub(crate) state_machine: StateMachine,
+    pub(crate) watch_hub: ActorRef<WatchHub>,
     /// Keeps the store at hand for actors that are started again.
     _store: Arc<Store>,
 }
@@ -121,8 +124,9 @@ impl Tree {
         let wal_writer = start_wal_writer(shared, wal, threads, supervisor);
         let store_writer =
             start_store_writer(shared, dir, store.clone(), flushed, threads, supervisor);
-        let applier = start_applier(shared, &store, &store_writer, threads, supervisor);
         let kept = Arc::new(store.clone());
+        let (watch_hub, feed) = start_watch_hub(shared, &kept, threads, supervisor);
+        let applier = start_applier(shared, &store, &store_writer, feed, threads, supervisor);
         let snapshotter = start_snapshotter(&kept, threads, supervisor);
         let log_store = LogStore::new(
             LogStoreSetup {
@@ -146,6 +150,7 @@ impl Tree {
             store_writer,
             log_store,
             state_machine,
+            watch_hub,
             _store: kept,
         }
     }
@@ -221,6 +226,7 @@ fn start_applier(
     shared: &NodeState,
     store: &Store,
     store_writer: &Addr<StoreWriter>,
+    feed: Feed,
     threads: &Threads,
     supervisor: &Addr<Supervisor>,
 ) -> Addr<Applier> {
@@ -229,14 +235,13 @@ fn start_applier(
         progress: Arc::clone(&shared.progress),
         backlog: Arc::clone(&shared.backlog),
         store_writer: store_writer.clone().recipient(),
+        feed,
         metrics: shared.metrics.clone(),
         watch: core_child(supervisor, APPLIER),
     };
     Applier::start_in_arbiter(&threads.apply, |_| Applier::new(setup))
 }
 
-/// The factory holds the store weakly: it lives in the supervisor, which may outlast the node by a
-/// moment, and the store's file must be closed when the node is gone.
 fn start_snapshotter(
     store: &Arc<Store>,
     threads: &Threads,
@@ -246,11 +251,41 @@ fn start_snapshotter(
     let start = move |store: Store, watch| {
         Snapshotter::start_in_arbiter(&thread, |_| Snapshotter::new(store, watch))
     };
-    let watch = DeathWatch::new(SNAPSHOTTER, supervisor.clone().recipient());
+    restartable(SNAPSHOTTER, store, supervisor, start)
+}
+
+/// The hub, and the Applier's way to it.
+fn start_watch_hub(
+    shared: &NodeState,
+    store: &Arc<Store>,
+    threads: &Threads,
+    supervisor: &Addr<Supervisor>,
+) -> (ActorRef<WatchHub>, Feed) {
+    let thread = threads.watch.clone();
+    let attention = Arc::new(Attention::default());
+    let (theirs, metrics) = (Arc::clone(&attention), shared.metrics.watch().clone());
+    let start = move |store: Store, watch| {
+        let hub = WatchHub::new(store, Arc::clone(&theirs), metrics.clone(), watch);
+        WatchHub::start_in_arbiter(&thread, |_| hub)
+    };
+    let hub = restartable(WATCH_HUB, store, supervisor, start);
+    (hub.clone(), Feed::new(hub, attention))
+}
+
+/// Starts a child that is started again when it dies. The factory holds the store weakly: it lives
+/// in the supervisor, which may outlast the node by a moment, and the store's file must be closed
+/// when the node is gone.
+fn restartable<A: Actor<Context = Context<A>>>(
+    child: &'static str,
+    store: &Arc<Store>,
+    supervisor: &Addr<Supervisor>,
+    start: impl Fn(Store, DeathWatch) -> Addr<A> + Send + 'static,
+) -> ActorRef<A> {
+    let watch = DeathWatch::new(child, supervisor.clone().recipient());
     let reference = ActorRef::new(start(Store::clone(store), watch));
     let (current, store) = (reference.clone(), Arc::downgrade(store));
     supervisor.do_send(Supervise {
-        child: SNAPSHOTTER,
+        child,
         policy: Policy::Restart,
         respawn: Some(Box::new(move |watch| {
             if let Some(store) = store.upgrade() {
