@@ -17,6 +17,7 @@ pub(crate) struct Arbiters {
     wal: Arbiter,
     apply: Arbiter,
     store: Arbiter,
+    lease: Arbiter,
     snap: Arbiter,
     watch: Arbiter,
 }
@@ -28,6 +29,7 @@ pub(crate) struct Threads {
     pub(crate) wal: ArbiterHandle,
     pub(crate) apply: ArbiterHandle,
     pub(crate) store: ArbiterHandle,
+    pub(crate) lease: ArbiterHandle,
     pub(crate) snap: ArbiterHandle,
     pub(crate) watch: ArbiterHandle,
 }
@@ -40,6 +42,7 @@ impl Arbiters {
             wal: thread("wal", 0)?,
             apply: thread("apply", 0)?,
             store: thread("store", STORE_NICENESS)?,
+            lease: thread("lease", 0)?,
             snap: thread("snap", 0)?,
             watch: thread("watch", 0)?,
         })
@@ -51,6 +54,7 @@ impl Arbiters {
             wal: self.wal.handle(),
             apply: self.apply.handle(),
             store: self.store.handle(),
+            lease: self.lease.handle(),
             snap: self.snap.handle(),
             watch: self.watch.handle(),
         }
@@ -59,7 +63,7 @@ impl Arbiters {
     /// Ends the threads and waits for them. What their actors had not done yet is not done.
     pub(crate) fn stop_and_join(self) {
         let all = [
-            self.raft, self.apply, self.store, self.snap, self.watch, self.wal,
+            self.raft, self.apply, self.store, self.lease, self.snap, self.watch, self.wal,
         ];
         for arbiter in &all {
             arbiter.stop();

@@ -11,8 +11,10 @@ use prometheus::{
     Counter, Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Registry, exponential_buckets,
 };
 
+use crate::lessor::LeaseMetrics;
 use crate::progress::Progress;
 use crate::reply::Admission;
+use crate::watch_hub::WatchMetrics;
 
 /// The handles that actors write to. Clones share them.
 #[derive(Clone, Debug)]
@@ -26,49 +28,8 @@ pub(crate) struct Metrics {
     puts: IntCounter,
     deletes: IntCounter,
     txns: IntCounter,
-    watch: WatchMetrics,
-}
-
-/// What WatchHub counts.
-#[derive(Clone, Debug)]
-pub(crate) struct WatchMetrics {
-    pub(crate) streams: IntGauge,
-    pub(crate) watchers: IntGauge,
-    pub(crate) behind: IntGauge,
-    pub(crate) waiting_events: IntGauge,
-    pub(crate) events: IntCounter,
-}
-
-impl WatchMetrics {
-    fn new(registry: &Registry) -> WatchMetrics {
-        let gauge = |name: &str, help: &str| {
-            let gauge = IntGauge::new(name, help).expect("a fixed name that is valid");
-            register(registry, gauge.clone());
-            gauge
-        };
-        let events = IntCounter::new(
-            "etcd_debugging_mvcc_events_total",
-            "Number of events sent to watchers.",
-        )
-        .expect("a fixed name that is valid");
-        register(registry, events.clone());
-        WatchMetrics {
-            streams: gauge(
-                "etcd_debugging_mvcc_watch_stream_total",
-                "Number of open watch streams.",
-            ),
-            watchers: gauge("etcd_debugging_mvcc_watcher_total", "Number of watchers."),
-            behind: gauge(
-                "etcd_debugging_mvcc_slow_watcher_total",
-                "Number of watchers that are behind.",
-            ),
-            waiting_events: gauge(
-                "etcd_debugging_mvcc_pending_events_total",
-                "Number of events that wait to be sent.",
-            ),
-            events,
-        }
-    }
+    pub(crate) watch: WatchMetrics,
+    pub(crate) lease: LeaseMetrics,
 }
 
 impl Metrics {
@@ -120,14 +81,11 @@ impl Metrics {
                 "etcd_mvcc_txn_total",
                 "Number of changes made by this member.",
             ),
+            lease: LeaseMetrics::register(&registry),
             wal_bytes,
             watch: WatchMetrics::new(&registry),
             registry,
         }
-    }
-
-    pub(crate) fn watch(&self) -> &WatchMetrics {
-        &self.watch
     }
 
     pub(crate) fn registry(&self) -> &Registry {

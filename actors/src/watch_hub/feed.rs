@@ -159,6 +159,7 @@ mod tests {
         store::Committed {
             revision,
             events: vec![event],
+            ..store::Committed::default()
         }
     }
 

@@ -19,6 +19,7 @@ mod event;
 mod fan_out;
 mod feed;
 mod message;
+mod metrics;
 mod outlet;
 mod range_tree;
 mod watchers;
@@ -39,10 +40,10 @@ pub use self::message::ProgressOf;
 pub(crate) use self::message::{
     CancelWatch, CloseWatches, Committed, OpenWatches, OutletReady, RequestProgress, Watch,
 };
+pub(crate) use self::metrics::WatchMetrics;
 pub use self::outlet::{Deliveries, Notice};
 pub use self::watchers::WatchOptions;
 pub use self::watches::Watches;
-use crate::metrics::WatchMetrics;
 use crate::supervisor::DeathWatch;
 
 /// Watchers of the whole member; one more is refused.

@@ -11,9 +11,9 @@ use super::WatchHub;
 use super::message::{
     CancelWatch, CloseWatches, OpenWatches, OutletReady, ProgressOf, RequestProgress, Watch,
 };
+use super::metrics::WatchMetrics;
 use super::outlet::{Inlet, Notice, outlet};
 use super::watchers::WatchOptions;
-use crate::metrics::WatchMetrics;
 
 /// The number of the next stream of this process.
 static NEXT_STREAM: AtomicU64 = AtomicU64::new(0);
