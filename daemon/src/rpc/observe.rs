@@ -51,10 +51,10 @@ struct Followed {
 impl Observer {
     /// The next thing to tell; `None` ends the stream.
     async fn next(&mut self) -> Option<LeaderResponse> {
-        if let Some(followed) = &mut self.followed {
-            if let Some(kv) = followed.proclaimed().await? {
-                return Some(response(followed.header, kv));
-            }
+        if let Some(followed) = &mut self.followed
+            && let Some(kv) = followed.proclaimed().await?
+        {
+            return Some(response(followed.header, kv));
         }
         let (kv, header) = self.look().await?;
         let key = KeyRange::One(kv.key.clone());
