@@ -213,7 +213,7 @@ fn seen(watched: Watched) -> Result<Option<WatchResponse>, Failure> {
             Err(Failure::new(ERROR, LOST))
         }
         Watched::Lost(reason) => {
-            eprintln!("Warning: the connection is lost and sought again: {reason}");
+            eprintln!("Warning: not connected, trying on: {reason}");
             Ok(Some(WatchResponse::default()))
         }
     }

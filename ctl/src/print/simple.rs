@@ -11,6 +11,7 @@ use althing_api::mvccpb::{Event, KeyValue};
 
 use crate::print::table::{Rows, rows};
 use crate::print::{HashKv, Health, Printer, Revoked, Status, TimeToLive};
+use crate::text::number::hex;
 
 /// What can be written in this format.
 pub trait Simple {
@@ -30,6 +31,11 @@ fn line(printer: &Printer, out: &mut dyn Write, bytes: &[u8]) -> io::Result<()> 
         out.write_all(bytes)?;
     }
     out.write_all(b"\n")
+}
+
+/// The id of a lease as it is shown everywhere.
+pub fn shown_id(id: i64) -> String {
+    hex(id, 16)
 }
 
 impl Simple for KeyValue {
@@ -101,37 +107,34 @@ impl Simple for Event {
 
 impl Simple for LeaseGrantResponse {
     fn simple(&self, _printer: &Printer, out: &mut dyn Write) -> io::Result<()> {
-        let LeaseGrantResponse { id, ttl, .. } = self;
-        writeln!(out, "lease {id:016x} granted with TTL({ttl}s)")
+        let (id, ttl) = (shown_id(self.id), self.ttl);
+        writeln!(out, "lease {id} granted with TTL({ttl}s)")
     }
 }
 
 impl Simple for Revoked {
     fn simple(&self, _printer: &Printer, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(out, "lease {:016x} revoked", self.id)
+        writeln!(out, "lease {} revoked", shown_id(self.id))
     }
 }
 
 impl Simple for LeaseKeepAliveResponse {
     fn simple(&self, _printer: &Printer, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(
-            out,
-            "lease {:016x} keepalived with TTL({})",
-            self.id, self.ttl
-        )
+        let (id, ttl) = (shown_id(self.id), self.ttl);
+        writeln!(out, "lease {id} keepalived with TTL({ttl})")
     }
 }
 
 impl Simple for TimeToLive {
     fn simple(&self, _printer: &Printer, out: &mut dyn Write) -> io::Result<()> {
         let answer = &self.answer;
-        let (id, granted, left) = (answer.id, answer.granted_ttl, answer.ttl);
+        let (id, granted, left) = (shown_id(answer.id), answer.granted_ttl, answer.ttl);
         if granted == 0 && left == -1 {
-            return writeln!(out, "lease {id:016x} already expired");
+            return writeln!(out, "lease {id} already expired");
         }
         write!(
             out,
-            "lease {id:016x} granted with TTL({granted}s), remaining({left}s)"
+            "lease {id} granted with TTL({granted}s), remaining({left}s)"
         )?;
         if self.keys {
             let keys = answer.keys.join(&b' ');
@@ -147,7 +150,7 @@ impl Simple for LeaseLeasesResponse {
     fn simple(&self, _printer: &Printer, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "found {} leases", self.leases.len())?;
         let mut leases = self.leases.iter();
-        leases.try_for_each(|lease| writeln!(out, "{:016x}", lease.id))
+        leases.try_for_each(|lease| writeln!(out, "{}", shown_id(lease.id)))
     }
 }
 

@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use crate::client::{Client, Watched};
 use crate::failure::{ERROR, Failure};
+use crate::text::number::hex;
 
 /// A key of ours in the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +103,7 @@ impl Turn {
         value: Bytes,
     ) -> Result<(Turn, Option<i64>), Failure> {
         let prefix = prefix(name);
-        let key = Bytes::from([&prefix[..], format!("{lease:x}").as_bytes()].concat());
+        let key = Bytes::from([&prefix[..], hex(lease, 0).as_bytes()].concat());
         let answer = client.txn(entry(name, &key, lease, value)).await?;
         let revision = answer.header.unwrap_or_default().revision;
         let create_revision = match answer.succeeded {
@@ -164,7 +165,7 @@ async fn gone(client: &Client, key: Bytes, revision: i64) -> Result<(), Failure>
             Watched::Canceled(answer, _) if answer.compact_revision != 0 => return Ok(()),
             Watched::Canceled(_, reason) => return Err(Failure::new(ERROR, reason)),
             Watched::Lost(reason) => {
-                eprintln!("Warning: the connection is lost and sought again: {reason}");
+                eprintln!("Warning: not connected, trying on: {reason}");
             }
         }
     }

@@ -10,6 +10,7 @@ use crate::client::Client;
 use crate::failure::{ERROR, Failure};
 use crate::flags::Settings;
 use crate::print::Format;
+use crate::print::simple::shown_id;
 
 /// The grammar.
 pub fn command() -> Command {
@@ -51,7 +52,7 @@ pub async fn run(
         }
     }
     if settings.printer.format == Format::Simple {
-        writeln!(out, "lease {id:016x} expired or revoked.")?;
+        writeln!(out, "lease {} expired or revoked.", shown_id(id))?;
     }
     Ok(())
 }

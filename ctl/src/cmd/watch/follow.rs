@@ -44,7 +44,7 @@ pub async fn follow(mut watcher: Watcher, shown: Shown<'_, '_>) -> Result<Ended,
     loop {
         match watcher.next().await {
             Watched::Lost(reason) => {
-                eprintln!("Warning: the connection is lost and sought again: {reason}");
+                eprintln!("Warning: not connected, trying on: {reason}");
             }
             Watched::Canceled(answer, reason) => {
                 eprintln!("watch was canceled ({reason})");

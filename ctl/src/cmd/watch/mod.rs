@@ -102,6 +102,8 @@ pub async fn run(invocation: &Invocation<'_>, out: &mut dyn Write) -> Result<(),
             let text = "--once and --count are not for interactive mode";
             return Err(Failure::arguments(text));
         }
+        // As with etcdctl, flags of the line itself must be right but count for nothing.
+        request(values, &[Bytes::new()])?;
         settings.printer.check_response()?;
         return interactive::run(settings, &surroundings, out).await;
     }
