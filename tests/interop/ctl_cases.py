@@ -290,7 +290,7 @@ def watch_cases():
                   "watch a --rev=1 --\n", "watch -- echo\n", "progress x\n", "watch -i a\n",
                   "watch 'a b' \"c d\" e\n", "watch 'a\n", "watch \"\\q\"\n", "watch -w json a\n"):
         yield Case(["watch", "-i"], stdin=stdin.encode())
-    for stdin in ("watch a\n", "watch --prefix a -- echo\n", "watch --\n"):
+    for stdin in ("watch a\n", "watch --\n"):
         yield Case(["watch", "-i"], stdin=stdin.encode(), env=key)
 
 

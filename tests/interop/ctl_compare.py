@@ -299,7 +299,10 @@ def play(options):
     player.post("/v3/kv/compaction", revision=player.admin("get", ROOT)["header"]["revision"])
     for case in (case for cases in ctl_cases.ALL for case in cases()):
         if options.only in case.name and (options.wipe or not case.wipe):
-            count(case.name, compare(player, case))
+            try:
+                count(case.name, compare(player, case))
+            except (RuntimeError, subprocess.SubprocessError) as error:
+                count(case.name, str(error))
     for name, reason, holds in ours_alone(player):
         if options.only in name:
             count(name, None if holds else reason)

@@ -103,8 +103,8 @@ def tested(test):
     def guarded(player):
         try:
             return test(player)
-        except Stuck as stuck:
-            return str(stuck)
+        except (Stuck, RuntimeError, subprocess.SubprocessError) as error:
+            return str(error)
     return guarded
 
 

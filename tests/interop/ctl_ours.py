@@ -203,6 +203,38 @@ def a_watch_waits_for_a_server(player):
 
 
 @tested
+def a_lease_is_renewed_after_an_outage(player):
+    """At another endpoint at once, and at the same one when it is there again."""
+    proxies = [Proxy(player.here), Proxy(player.here)]
+    where = ",".join("127.0.0.1:%d" % proxy.port for proxy in proxies)
+    line = ["lease", "keep-alive", player.grant(6)]
+    with Running(player, "althingctl", line, endpoint=where) as keeper:
+        keeper.lines(1)
+        proxies[0].cut()
+        keeper.lines(2)
+        proxies[1].cut()
+        proxies[0].heal()
+        keeper.lines(3)
+        out = keeper.end(signal.SIGINT)[0]
+    proxies[0].cut()
+    return None if out.count(b"keepalived with TTL(6)\n") == 3 else repr(out)
+
+
+@tested
+def a_holder_that_is_cut_off_gives_up_in_time(player):
+    """The server cannot be asked; the lock counts as lost when its TTL is over."""
+    name = player.place()["k"] + "l"
+    proxy = Proxy(player.here)
+    line = ["lock", name, "--ttl=3"]
+    with Running(player, "althingctl", line, endpoint="127.0.0.1:%d" % proxy.port) as lock:
+        lock.lines(2)
+        proxy.cut()
+        _out, err, code = lock.end()
+    expected = (b"Error: session expired\n", 1)
+    return None if (err, code) == expected else repr((err, code))
+
+
+@tested
 def a_command_under_a_lost_lock_is_warned_of(player):
     words = player.place()
     script = "echo begun; read line < $0; exit 7"
@@ -231,5 +263,6 @@ def tests():
         yield "%s: a signal ends the waiting" % name, leaving(line)
     for test in (a_watch_survives_outages, once_waits_for_one_change, a_count_of_events_is_kept,
                  a_ttl_is_kept_or_its_absence_told, a_watch_waits_for_a_server,
+                 a_lease_is_renewed_after_an_outage, a_holder_that_is_cut_off_gives_up_in_time,
                  a_command_under_a_lost_lock_is_warned_of):
         yield test.__name__.replace("_", " "), test
