@@ -17,6 +17,7 @@ pub(crate) struct Arbiters {
     wal: Arbiter,
     apply: Arbiter,
     store: Arbiter,
+    lease: Arbiter,
     snap: Arbiter,
 }
 
@@ -27,6 +28,7 @@ pub(crate) struct Threads {
     pub(crate) wal: ArbiterHandle,
     pub(crate) apply: ArbiterHandle,
     pub(crate) store: ArbiterHandle,
+    pub(crate) lease: ArbiterHandle,
     pub(crate) snap: ArbiterHandle,
 }
 
@@ -38,6 +40,7 @@ impl Arbiters {
             wal: thread("wal", 0)?,
             apply: thread("apply", 0)?,
             store: thread("store", STORE_NICENESS)?,
+            lease: thread("lease", 0)?,
             snap: thread("snap", 0)?,
         })
     }
@@ -48,13 +51,16 @@ impl Arbiters {
             wal: self.wal.handle(),
             apply: self.apply.handle(),
             store: self.store.handle(),
+            lease: self.lease.handle(),
             snap: self.snap.handle(),
         }
     }
 
     /// Ends the threads and waits for them. What their actors had not done yet is not done.
     pub(crate) fn stop_and_join(self) {
-        let all = [self.raft, self.apply, self.store, self.snap, self.wal];
+        let all = [
+            self.raft, self.apply, self.store, self.lease, self.snap, self.wal,
+        ];
         for arbiter in &all {
             arbiter.stop();
         }

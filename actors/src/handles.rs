@@ -10,6 +10,7 @@ use althing_storage::entry::LogId;
 use althing_storage::store::Store;
 use tokio::sync::watch;
 
+use crate::lessor::{LeaseKeeper, LeaseTime};
 use crate::raft_node::{Picture, Proposer};
 use crate::status::NodeStatus;
 
@@ -22,6 +23,7 @@ pub(crate) struct Shared {
     pub(crate) member_id: MemberId,
     pub(crate) cluster_id: ClusterId,
     pub(crate) proposer: Proposer,
+    pub(crate) leases: LeaseKeeper,
     pub(crate) picture: Arc<Picture>,
     /// The revision below which everything is gone from disk.
     pub(crate) compacted: Arc<watch::Sender<i64>>,
@@ -95,6 +97,29 @@ impl Handles {
     /// Index of the last entry applied here; zero when none was.
     pub fn applied_index(&self) -> u64 {
         self.0.proposer.progress.applied()
+    }
+
+    /// Renews a lease and answers its time to live in seconds; `None`: there is no such lease. For
+    /// one whose time is over the answer waits until it has ended. Errors: `NoLeader`, `Stopped`,
+    /// and those of a proposal.
+    pub async fn keep_lease_alive(&self, id: i64) -> Result<Option<i64>, Error> {
+        self.0.leases.keep_alive(id).await
+    }
+
+    /// How long a lease still lives; `None`: there is no such lease. Errors: those of
+    /// [`Handles::read_index`].
+    pub async fn lease_time(&self, id: i64) -> Result<Option<LeaseTime>, Error> {
+        self.0.leases.time_to_live(id).await
+    }
+
+    /// All leases known here, the first to end first.
+    pub fn leases(&self) -> Vec<i64> {
+        self.0.leases.leases()
+    }
+
+    /// The least time to live of a lease, in seconds.
+    pub fn lease_ttl_min(&self) -> i64 {
+        self.0.leases.ttl_min
     }
 
     /// Resolves when physical compaction of everything below `revision` is done. Errors: `Stopped`.

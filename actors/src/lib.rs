@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 0 | ClientSession and its tasks | HTTP workers |
 //! | 1 | RaftNode, and openraft's own tasks | raft |
-//! | 2 | WalWriter, Applier, StoreWriter, Snapshotter | wal, apply, store, snap |
+//! | 2 | WalWriter, Applier, StoreWriter, Lessor, Snapshotter | wal, apply, store, lease, snap |
 //!
 //! The Supervisor runs on the main thread and awaits nobody. Requests travel through actors;
 //! replies travel straight home ([`reply`]). [`node`] wires the tree.
@@ -20,6 +20,7 @@ pub mod client_session;
 mod disk_gate;
 mod halt;
 mod handles;
+mod lessor;
 mod metrics;
 pub mod node;
 mod progress;

@@ -11,6 +11,7 @@ use prometheus::{
     Counter, Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Registry, exponential_buckets,
 };
 
+use crate::lessor::LeaseMetrics;
 use crate::progress::Progress;
 use crate::reply::Admission;
 
@@ -26,6 +27,7 @@ pub(crate) struct Metrics {
     puts: IntCounter,
     deletes: IntCounter,
     txns: IntCounter,
+    pub(crate) lease: LeaseMetrics,
 }
 
 impl Metrics {
@@ -77,6 +79,7 @@ impl Metrics {
                 "etcd_mvcc_txn_total",
                 "Number of changes made by this member.",
             ),
+            lease: LeaseMetrics::register(&registry),
             wal_bytes,
             registry,
         }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use actix_rt::task::JoinHandle;
 use actix_server::{Server, ServerHandle};
-use althing_actors::node::{Handles, InitialMember, Node, NodeSettings, StartError};
+use althing_actors::node::{Clock, Handles, InitialMember, Node, NodeSettings, StartError};
 use althing_api::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
 use althing_conf::Config;
 use althing_conf::config::Client;
@@ -216,6 +216,7 @@ fn node_settings(config: &Config, ids: Ids) -> NodeSettings {
         snapshot_count: raft.snapshot_count,
         proposals_max: raft.proposals_max,
         disk_reserve_bytes: store.disk_reserve_bytes,
+        clock: Clock::default(),
         wal: WalSettings {
             segment_bytes: raft.wal_segment_bytes,
             tail_bytes: bytes(raft.wal_tail_bytes),
@@ -233,6 +234,7 @@ fn limits(config: &Config) -> Limits {
         request_bytes_max: bytes(config.client.request_bytes_max),
         txn_ops_max: config.client.txn_ops_max,
         request_timeout: REQUEST_GRACE + 2 * config.raft.election_timeout,
+        election_timeout: config.raft.election_timeout,
         read_bytes_max: bytes(config.client.read_bytes_max),
         quota_bytes: quota(config),
     }

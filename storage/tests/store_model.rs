@@ -120,7 +120,20 @@ impl Run<'_> {
         let txn = gen_command::txn(&mut self.rng, self.model.current(), 0, true);
         assert_eq!(read_txn(&view, &txn), self.model.read_txn(&txn), "{txn:?}");
         assert_eq!(self.store.key_count(), self.model.state().len() as u64);
+        self.leases();
         self.scan();
+    }
+
+    fn leases(&self) {
+        let leases: Vec<_> = self.model.leases.values().copied().collect();
+        assert_eq!(self.store.leases(), leases);
+        for id in 0..6 {
+            let expected = match self.model.leases.contains_key(&id) {
+                true => self.model.lease_keys(id),
+                false => Vec::new(),
+            };
+            assert_eq!(self.store.lease_keys(id), expected, "lease {id}");
+        }
     }
 
     fn scan(&mut self) {
@@ -218,6 +231,7 @@ impl Run<'_> {
     }
 
     fn check_whole(&self) {
+        self.leases();
         assert_eq!(self.store.revisions().current, self.model.current());
         assert_eq!(
             self.store.revisions().compacted,

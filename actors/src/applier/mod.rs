@@ -19,17 +19,18 @@ use althing_api::commandpb::Command;
 use althing_api::mvccpb::event::EventType;
 use althing_storage::apply::{Response, apply};
 use althing_storage::entry::{Entry, EntryKind};
-use althing_storage::store::{Committed, Store};
+use althing_storage::store::{Committed, LeaseFact, Store};
 use prost::Message as _;
 
 pub(crate) use self::backlog::Backlog;
 pub(crate) use self::message::Apply;
 pub use self::message::Outcome;
+use crate::lessor::{LeasesChanged, Lessor};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
 use crate::raft_node::types::Waiter;
 use crate::store_writer::Pending;
-use crate::supervisor::DeathWatch;
+use crate::supervisor::{ActorRef, DeathWatch};
 
 /// Entries after which StoreWriter is told that there is work, ahead of its own tick.
 const HINT_ENTRIES: usize = 2_000;
@@ -44,6 +45,7 @@ pub(crate) struct ApplierSetup {
     pub(crate) progress: Arc<Progress>,
     pub(crate) backlog: Arc<Backlog>,
     pub(crate) store_writer: Recipient<Pending>,
+    pub(crate) lessor: ActorRef<Lessor>,
     pub(crate) metrics: Metrics,
     pub(crate) watch: DeathWatch,
 }
@@ -54,6 +56,7 @@ pub(crate) struct Applier {
     progress: Arc<Progress>,
     backlog: Arc<Backlog>,
     store_writer: Recipient<Pending>,
+    lessor: ActorRef<Lessor>,
     metrics: Metrics,
     /// Entries applied since StoreWriter was told last.
     since_hint: usize,
@@ -66,10 +69,12 @@ struct Tally {
     puts: u64,
     deletes: u64,
     txns: u64,
+    leases: Vec<(i64, LeaseFact)>,
 }
 
 impl Tally {
-    fn add(&mut self, committed: &Committed) {
+    fn add(&mut self, committed: &mut Committed) {
+        self.leases.append(&mut committed.leases);
         let deleted = committed
             .events
             .iter()
@@ -88,6 +93,7 @@ impl Applier {
             progress: setup.progress,
             backlog: setup.backlog,
             store_writer: setup.store_writer,
+            lessor: setup.lessor,
             metrics: setup.metrics,
             since_hint: 0,
             _watch: setup.watch,
@@ -108,8 +114,8 @@ impl Applier {
                 let mut txn = self.store.begin();
                 let response = apply(&mut txn, command);
                 // A refusal has changed nothing, so its commit moves only the applied id.
-                let committed = txn.commit(entry.id);
-                tally.add(&committed);
+                let mut committed = txn.commit(entry.id);
+                tally.add(&mut committed);
                 return Ok(Some(Outcome {
                     response,
                     revision: committed.revision,
@@ -176,6 +182,12 @@ impl Handler<Apply> for Applier {
             }
         }
         self.metrics.applied(tally.puts, tally.deletes, tally.txns);
+        if !tally.leases.is_empty() {
+            let leases = tally.leases.into_iter();
+            let ids = leases.inspect(|(_, fact)| self.metrics.lease.applied(*fact));
+            let ids = ids.map(|(id, _)| id).collect();
+            self.lessor.do_send(LeasesChanged(ids));
+        }
         answer(&mut answers);
         self.progress.applied_a_batch();
         self.hint(count, compacted);

@@ -41,6 +41,7 @@ mod range_stream;
 mod read;
 pub mod read_budget;
 pub mod status;
+mod ttl;
 mod watch;
 
 /// A request that took longer is logged.
@@ -76,6 +77,8 @@ pub struct Limits {
     pub txn_ops_max: usize,
     /// etcd: 5 s plus twice the election timeout.
     pub request_timeout: Duration,
+    /// How long a member waits for a leader before it stands for election.
+    pub election_timeout: Duration,
     /// Bytes that all running range reads may hold together; more is refused.
     pub read_bytes_max: usize,
     /// Bytes in the store above which puts are refused; Status reports it. Negative: no limit.

@@ -18,9 +18,10 @@ use redb::{
 
 use super::error::DiskError;
 use super::history::Rev;
+use super::lease::{LeaseChanges, LeaseRecord};
 use super::medium::{Boxed, Medium};
 use super::pending::{Batch, PendingRecord};
-use super::schema::{self, MEMBER, META, REVISION, RevKey, VALUE};
+use super::schema::{self, LEASE, MEMBER, META, REVISION, RevKey, VALUE};
 use super::{Applied, MemberRecord, record};
 
 /// The database, closed while `db` is `None`: between a failed commit and the next use.
@@ -203,7 +204,7 @@ impl Disk {
             for member in &side.members {
                 put_member(&mut table, member)?;
             }
-            Ok(())
+            change_leases(txn, &side.leases)
         })?;
         Ok(used)
     }
@@ -256,6 +257,20 @@ fn put_member(
 ) -> Result<(), redb::Error> {
     let row = schema::seal(&member.id.to_le_bytes(), &schema::encode_member(member));
     table.insert(member.id, row.as_slice())?;
+    Ok(())
+}
+
+fn change_leases(txn: &WriteTransaction, leases: &LeaseChanges) -> Result<(), redb::Error> {
+    if leases.is_empty() {
+        return Ok(());
+    }
+    let mut table = txn.open_table(LEASE)?;
+    for (id, lease) in leases {
+        match lease {
+            Some(lease) => table.insert(id, schema::lease_row(lease).as_slice())?,
+            None => table.remove(id)?,
+        };
+    }
     Ok(())
 }
 
@@ -434,6 +449,26 @@ impl DiskView {
             cluster_version,
             members: self.members()?,
         })
+    }
+
+    /// Every lease, in the order of ids.
+    pub fn leases(&self) -> Result<Vec<LeaseRecord>, DiskError> {
+        let table = match self.txn.open_table(LEASE) {
+            Ok(table) => table,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(self.error(error)),
+        };
+        let rows = table.iter().map_err(|error| self.error(error))?;
+        let mut leases = Vec::new();
+        for row in rows {
+            let (id, row) = row.map_err(|error| self.error(error))?;
+            let lease = schema::read_lease(id.value(), row.value());
+            leases.push(lease.ok_or_else(|| self.damaged_meta("of a lease"))?);
+        }
+        if leases.len() as u64 != table.len().map_err(|error| self.error(error))? {
+            return Err(self.damaged_table("lease"));
+        }
+        Ok(leases)
     }
 
     fn members(&self) -> Result<Vec<MemberRecord>, DiskError> {
