@@ -42,7 +42,16 @@ impl Proposer {
         self.submit(encoded, permit, Some(room)).await
     }
 
-    /// Proposes what the member itself needs, which is small.
+    /// Proposes what clients are owed on a full disk too, which is small: it may use the room that
+    /// the log keeps for deletions.
+    pub(crate) async fn propose_owed(&self, command: Command) -> Result<Applied, Error> {
+        let permit = self.proposals.admit()?;
+        let encoded = Bytes::from(command.encode_to_vec());
+        let room = self.gate.reserve_as(true, encoded.len()).await?;
+        self.submit(encoded, permit, Some(room)).await
+    }
+
+    /// Proposes what the member itself needs to start, which is small and rare.
     pub(crate) async fn propose_ungated(&self, command: &Command) -> Result<Applied, Error> {
         let permit = self.proposals.admit()?;
         let encoded = Bytes::from(command.encode_to_vec());

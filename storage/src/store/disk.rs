@@ -15,9 +15,10 @@ use super::MemberRecord;
 use super::disk_view::DiskView;
 use super::error::DiskError;
 use super::history::Rev;
+use super::lease::LeaseChanges;
 use super::medium::{Boxed, Medium};
 use super::pending::{Batch, PendingRecord};
-use super::schema::{self, MEMBER, META, REVISION, RevKey, VALUE};
+use super::schema::{self, LEASE, MEMBER, META, REVISION, RevKey, VALUE};
 
 /// How often a read opens the file again that failing commits close under it.
 const OPENINGS_MAX: usize = 8;
@@ -222,7 +223,7 @@ impl Disk {
             for member in &side.members {
                 put_member(&mut table, member)?;
             }
-            Ok(())
+            change_leases(txn, &side.leases)
         })?;
         Ok(used)
     }
@@ -275,6 +276,20 @@ fn put_member(
 ) -> Result<(), redb::Error> {
     let row = schema::seal(&member.id.to_le_bytes(), &schema::encode_member(member));
     table.insert(member.id, row.as_slice())?;
+    Ok(())
+}
+
+fn change_leases(txn: &WriteTransaction, leases: &LeaseChanges) -> Result<(), redb::Error> {
+    if leases.is_empty() {
+        return Ok(());
+    }
+    let mut table = txn.open_table(LEASE)?;
+    for (id, lease) in leases {
+        match lease {
+            Some(lease) => table.insert(id, schema::lease_row(lease).as_slice())?,
+            None => table.remove(id)?,
+        };
+    }
     Ok(())
 }
 
