@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 use super::guard::{Call, Learner};
 use super::range_stream::{self, Chunks};
 use super::read_budget::ReadPermit;
+use super::write_answer::{delete_bytes, txn_bytes};
 use super::{Rpc, check, status, ttl};
 use crate::metrics::RequestKind;
 
@@ -93,12 +94,14 @@ impl Kv for Rpc {
         let request = request.into_inner();
         check::delete_range(&request).map_err(status::of)?;
         let request = command::Request::DeleteRange(request);
+        let permit = self.reserve_answer(&request)?;
         let (answer, revision) = self.propose(RequestKind::DeleteRange, request).await?;
         let apply::Response::DeleteRange(mut answer) = answer else {
             unreachable!("the state machine answers a deletion with a deletion's answer");
         };
         self.complete(&mut answer.header, revision);
-        Ok(Response::new(answer))
+        let permit = self.settle_answer(permit, delete_bytes(&answer))?;
+        Ok(respond(answer, permit))
     }
 
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
@@ -113,13 +116,15 @@ impl Kv for Rpc {
             return outcome;
         }
         let request = command::Request::Txn(request);
+        let permit = self.reserve_answer(&request)?;
         let (answer, revision) = self.propose(RequestKind::Txn, request).await?;
         let apply::Response::Txn(mut answer) = answer else {
             unreachable!("the state machine answers a txn with a txn's answer");
         };
         self.complete(&mut answer.header, revision);
         self.state.metrics.count_ranges(&answer);
-        Ok(Response::new(answer))
+        let permit = self.settle_answer(permit, txn_bytes(&answer))?;
+        Ok(respond(answer, permit))
     }
 
     async fn compact(

@@ -45,6 +45,7 @@ pub mod read_budget;
 pub mod status;
 mod ttl;
 mod watch;
+mod write_answer;
 
 pub use self::watch::{Replies, WatchReply};
 

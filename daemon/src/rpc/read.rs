@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use althing_api::error::Error;
-use althing_api::etcdserverpb::response_op::Response as Op;
 use althing_api::etcdserverpb::{
     RangeRequest, RangeResponse, ResponseHeader, TxnRequest, TxnResponse,
 };
@@ -14,6 +13,7 @@ use althing_storage::store::ReadView;
 use tonic::Status;
 
 use super::read_budget::{ReadPermit, UNCOUNTED_BYTES};
+use super::write_answer::txn_bytes;
 use super::{Rpc, check, status};
 
 /// Keys read between two chances for other tasks of the worker.
@@ -173,11 +173,7 @@ impl Rpc {
             finished(read).await?
         };
         let response = response.map_err(status::of)?;
-        let bytes = response.responses.iter().map(|op| match &op.response {
-            Some(Op::ResponseRange(range)) => bytes_of(&range.kvs),
-            _ => 0,
-        });
-        let bytes = bytes.sum();
+        let bytes = txn_bytes(&response);
         if bytes <= UNCOUNTED_BYTES {
             return Ok((response, None));
         }
@@ -192,7 +188,7 @@ fn is_natural(request: &RangeRequest) -> bool {
     by_key && check::is_unsorted(request) && !check::is_filtered(request)
 }
 
-fn count(view: &ReadView, request: &RangeRequest) -> Result<i64, Status> {
+pub(super) fn count(view: &ReadView, request: &RangeRequest) -> Result<i64, Status> {
     let count = RangeRequest {
         key: request.key.clone(),
         range_end: request.range_end.clone(),

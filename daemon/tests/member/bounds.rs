@@ -74,6 +74,42 @@ fn a_grpc_client_that_does_not_read_its_answer_keeps_the_budget_taken_until_it_l
 }
 
 #[test]
+fn large_ranges_and_former_records_in_a_write_are_refused_before_anything_is_written() {
+    with_member(&["--max-read-bytes=16MiB"], async |member| {
+        fill(member).await;
+        let mut kv = member.kv().await;
+        let all = || Op::RequestRange(between("\0", "\0"));
+        let note = |key: &str| Op::RequestPut(put(key, "1"));
+        let answer = kv.txn(txn_of(vec![note("a"), all()])).await.unwrap();
+        assert_eq!(answer.into_inner().responses.len(), 2, "12 MB fit");
+
+        let twice = kv.txn(txn_of(vec![note("b"), all(), all()])).await;
+        let refusal = twice.expect_err("24 MB do not fit");
+        assert_eq!(refusal.code(), Code::ResourceExhausted);
+        assert!(refusal.message().contains("more than"), "{refusal}");
+        let written = kv.range(get("b")).await.unwrap().into_inner();
+        assert_eq!(written.count, 0);
+
+        let page = RangeRequest {
+            limit: 10,
+            ..between("\0", "\0")
+        };
+        let pages = (0..10).map(|_| Op::RequestRange(page.clone()));
+        let ops = [note("c")].into_iter().chain(pages).collect();
+        kv.txn(txn_of(ops)).await.expect("ten pages of 1 MB fit");
+        let both = DeleteRangeRequest {
+            prev_kv: true,
+            ..delete("k", "l")
+        };
+        let deletion = || Op::RequestDeleteRange(both.clone());
+        let deleted = kv.txn(txn_of(vec![all(), deletion()])).await;
+        assert_eq!(deleted.unwrap_err().code(), Code::ResourceExhausted);
+        let deleted = kv.delete_range(both).await.unwrap().into_inner();
+        assert_eq!(deleted.prev_kvs.len(), 120);
+    });
+}
+
+#[test]
 fn a_json_client_that_does_not_read_its_answer_keeps_the_budget_taken_until_it_leaves() {
     with_member(&["--max-read-bytes=16MiB"], async |member| {
         fill(member).await;

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use actix_web::http::Method;
-use actix_web::http::header::HeaderMap;
+use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::future::LocalBoxFuture;
 use tokio::time::Instant;
@@ -53,6 +53,8 @@ struct Exchange<A> {
     metadata: MetadataMap,
     limits: Limits,
     receive_bytes_max: usize,
+    /// How long the body is, where the client said so.
+    body_bytes: Option<usize>,
     payload: web::Payload,
 }
 
@@ -96,10 +98,15 @@ impl<A: Api> Gateway<A> {
                 session: session_of(&request),
             },
             receive_bytes_max: self.receive_bytes_max,
+            body_bytes: length_of(request.headers()),
             payload,
         };
         (route.answer)(exchange).await
     }
+}
+
+fn length_of(headers: &HeaderMap) -> Option<usize> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 fn deadline_of(headers: &HeaderMap) -> Result<Option<Instant>, Status> {

@@ -81,6 +81,7 @@ where
                 limits,
                 receive_bytes_max,
                 payload,
+                ..
             } = exchange;
             let mut call = Call::start(&counters);
             let (pieces, body) = mpsc::channel(REQUESTS_WAITING_MAX);

@@ -86,7 +86,7 @@ impl<A: Api> Exchange<A> {
     where
         Q: Message + Default + DeserializeOwned,
     {
-        let body = read(&mut self.payload, self.receive_bytes_max).await?;
+        let body = read(&mut self.payload, self.body_bytes, self.receive_bytes_max).await?;
         let message: Q = json::decode(&body)?;
         let bytes = message.encoded_len();
         let call = Call::start(&self.method);
@@ -126,8 +126,14 @@ pub(super) fn ok() -> actix_web::HttpResponseBuilder {
     builder
 }
 
-/// Reads a whole body; one that comes in a single piece is not copied.
-async fn read(payload: &mut web::Payload, receive_bytes_max: usize) -> Result<Bytes, Status> {
+/// Reads a whole body; one that comes in a single piece is not copied. A body that is too large is
+/// refused with its own size, or what was read of it: the size of the message in it, which etcd
+/// names, shows only when all is decoded.
+async fn read(
+    payload: &mut web::Payload,
+    body_bytes: Option<usize>,
+    receive_bytes_max: usize,
+) -> Result<Bytes, Status> {
     let bytes_max = JSON_BYTES_MIN + receive_bytes_max * JSON_BYTES_PER_MESSAGE_BYTE;
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
@@ -142,7 +148,8 @@ async fn read(payload: &mut web::Payload, receive_bytes_max: usize) -> Result<By
         }
         all.extend_from_slice(&piece);
         if all.len() > bytes_max {
-            return Err(too_large(all.len(), receive_bytes_max));
+            let bytes = body_bytes.unwrap_or(all.len());
+            return Err(too_large(bytes, receive_bytes_max));
         }
     }
     match all.is_empty() {

@@ -130,11 +130,13 @@ fn a_message_above_the_receive_limit_is_refused_as_over_grpc() {
 }
 
 #[test]
-fn a_body_beyond_every_message_is_refused_before_its_end() {
+fn a_body_beyond_every_message_is_refused_before_its_end_with_its_whole_size() {
     with_port(settings(), |port| async move {
-        let body = " ".repeat(2 * 2_097_152 + 64 * 1024 + 1);
+        let body = " ".repeat(2 * 2_097_152 + 64 * 1024 + 100_000);
         let answer = port.post("/v3/kv/put", &body).await;
         assert_eq!(answer.status, 429, "{}", answer.body);
+        let text = format!("larger than max ({} vs. 2097152)", body.len());
+        assert!(answer.body.contains(&text), "{}", answer.body);
     });
 }
 
