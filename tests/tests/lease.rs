@@ -244,11 +244,8 @@ async fn every_json_route_and_its_alias_serves_leases() {
         assert_eq!(post("/v3/kv/put", put).await.0, 200);
         let renewed = post("/v3/lease/keepalive", json!({"ID": id})).await.1;
         assert_eq!(renewed["result"]["TTL"], "100", "{renewed}");
-        let time = post(
-            &format!("{prefix}/timetolive"),
-            json!({"ID": id, "keys": true}),
-        );
-        let time = time.await.1;
+        let asked = json!({"ID": id, "keys": true});
+        let time = post(&format!("{prefix}/timetolive"), asked).await.1;
         assert_eq!(time["grantedTTL"], "100", "{time}");
         assert_eq!(time["keys"], json!(["aw=="]));
         let listed = post(&format!("{prefix}/leases"), json!({})).await.1;

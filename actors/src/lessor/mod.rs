@@ -133,7 +133,7 @@ impl Lessor {
             let command = ask::checkpoint(left.iter().map(remaining).collect());
             let proposer = proposer.clone();
             actix_rt::spawn(async move {
-                if let Err(error) = proposer.propose_ungated(&command).await {
+                if let Err(error) = proposer.propose(command).await {
                     tracing::debug!(%error, "what is left of leases was not logged");
                 }
             });
@@ -156,7 +156,7 @@ async fn end(parts: &LessorParts, proposer: &Proposer, lease: Expired) {
     let command = Command {
         request: Some(request),
     };
-    match proposer.propose_ungated(&command).await {
+    match proposer.propose(command).await {
         Ok(applied) => match applied.response {
             Ok(_) => parts.metrics.expired(),
             // A client ended it first, or granted it anew.
