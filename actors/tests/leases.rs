@@ -43,6 +43,8 @@ async fn grant(handles: &Handles, id: i64, ttl: i64) {
     apply(handles, command::Request::LeaseGrant(lease))
         .await
         .unwrap();
+    // Counts it from now on, not from when the notice about it arrives.
+    assert_eq!(handles.keep_lease_alive(id).await, Ok(Some(ttl)));
 }
 
 async fn put(handles: &Handles, key: &'static str, lease: i64) -> Result<(), Error> {

@@ -10,7 +10,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::builder::FileBuilder;
 use super::compaction::Writer;
-use super::disk::{Disk, DiskView, Meta, StoredRecord};
+use super::disk::{Disk, DiskView, StoredRecord};
 use super::error::{DiskError, StoreOpenError};
 use super::history::Stamp;
 use super::index::Index;
@@ -18,6 +18,7 @@ use super::lease::{Leases, Touch};
 use super::medium::Medium;
 use super::pending::{Pending, SideChanges};
 use super::schema::{EMPTY_REVISION, FORMAT};
+use super::side_tables::Meta;
 use super::{Published, Shared, StoreSettings, record};
 
 /// Opens the store on `medium`.
