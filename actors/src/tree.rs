@@ -78,6 +78,7 @@ impl NodeState {
     pub(crate) fn close(&self) {
         self.proposals.close();
         self.reads.close();
+        self.gate.stop();
         self.sole_voter.close();
         self.backlog.close();
     }
@@ -133,6 +134,7 @@ impl Tree {
             store,
         } = opened;
         let tail = wal.tail();
+        shared.gate.watch_log(wal.space());
         let wal_writer = start_wal_writer(shared, wal, threads, supervisor);
         let store_writer =
             start_store_writer(shared, dir, store.clone(), flushed, threads, supervisor);
@@ -230,7 +232,6 @@ fn start_wal_writer(
     let setup = WalWriterSetup {
         wal,
         commit_mark: shared.commit_mark.clone(),
-        gate: Arc::clone(&shared.gate),
         metrics: shared.metrics.clone(),
         halt: shared.halt.clone(),
         watch: core_child(supervisor, WAL_WRITER),

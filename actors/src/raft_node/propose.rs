@@ -13,11 +13,11 @@ use prost::Message;
 
 use super::types::{WriteResult, from_raft_log_id};
 use super::{Propose, RaftNode, ReadIndex, SoleVoter};
-use crate::disk_gate::DiskGate;
+use crate::disk_gate::{DiskGate, Reservation};
 use crate::metrics::Metrics;
 use crate::node::Applied;
 use crate::progress::Progress;
-use crate::reply::{Admission, Reply};
+use crate::reply::{Admission, Permit, Reply};
 
 /// Proposes commands and orders reads. Cheap to clone, usable from every thread.
 #[derive(Clone, Debug)]
@@ -35,15 +35,27 @@ pub(crate) struct Proposer {
 impl Proposer {
     /// Proposes a client's command, unless the disk is full.
     pub(crate) async fn propose(&self, command: Command) -> Result<Applied, Error> {
-        self.gate.admit(&command)?;
-        self.propose_ungated(&command).await
+        let permit = self.proposals.admit()?;
+        let encoded = Bytes::from(command.encode_to_vec());
+        let room = self.gate.reserve(&command, encoded.len()).await?;
+        drop(command);
+        self.submit(encoded, permit, Some(room)).await
     }
 
-    /// Proposes what the member itself needs, which is small.
+    /// Proposes what the member itself needs to start, which is small and rare.
     pub(crate) async fn propose_ungated(&self, command: &Command) -> Result<Applied, Error> {
         let permit = self.proposals.admit()?;
-        let (reply, answer) = Reply::new(permit);
-        let command = Bytes::from(command.encode_to_vec());
+        let encoded = Bytes::from(command.encode_to_vec());
+        self.submit(encoded, permit, None).await
+    }
+
+    async fn submit(
+        &self,
+        command: Bytes,
+        permit: Permit,
+        room: Option<Reservation>,
+    ) -> Result<Applied, Error> {
+        let (reply, answer) = Reply::with_room(permit, room);
         // From here on the proposal goes its way even if our caller stops waiting.
         self.raft_node.do_send(Propose { command, reply });
         let applied = answer.wait().await.and_then(applied);

@@ -23,6 +23,7 @@ mod builder;
 mod checkpoint;
 mod compaction;
 mod disk;
+mod disk_view;
 mod error;
 mod events;
 mod hash;
@@ -48,7 +49,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
 pub(crate) use builder::FileBuilder;
-pub(crate) use disk::DiskView;
+pub(crate) use disk_view::DiskView;
 pub use error::StoreOpenError;
 pub use events::{HistorySlice, SliceLimits};
 pub use lease::{LeaseFact, LeaseRecord};
@@ -184,7 +185,8 @@ pub enum CheckpointError {
 impl From<DiskError> for CheckpointError {
     fn from(error: DiskError) -> CheckpointError {
         match error {
-            DiskError::NoSpace => CheckpointError::NoSpace,
+            // Only a commit that met a full disk closes a file that may be opened again.
+            DiskError::NoSpace | DiskError::Closed => CheckpointError::NoSpace,
             error => CheckpointError::Failed(error.to_string()),
         }
     }

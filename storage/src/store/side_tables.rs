@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use redb::{ReadableTable, ReadableTableMetadata, TableError};
 
-use super::disk::DiskView;
+use super::disk_view::DiskView;
 use super::error::DiskError;
 use super::lease::LeaseRecord;
 use super::schema::{self, LEASE, MEMBER, META};
