@@ -19,6 +19,7 @@ pub(crate) struct Arbiters {
     store: Arbiter,
     lease: Arbiter,
     snap: Arbiter,
+    watch: Arbiter,
 }
 
 /// Handles to start actors on them.
@@ -30,6 +31,7 @@ pub(crate) struct Threads {
     pub(crate) store: ArbiterHandle,
     pub(crate) lease: ArbiterHandle,
     pub(crate) snap: ArbiterHandle,
+    pub(crate) watch: ArbiterHandle,
 }
 
 impl Arbiters {
@@ -42,6 +44,7 @@ impl Arbiters {
             store: thread("store", STORE_NICENESS)?,
             lease: thread("lease", 0)?,
             snap: thread("snap", 0)?,
+            watch: thread("watch", 0)?,
         })
     }
 
@@ -53,13 +56,14 @@ impl Arbiters {
             store: self.store.handle(),
             lease: self.lease.handle(),
             snap: self.snap.handle(),
+            watch: self.watch.handle(),
         }
     }
 
     /// Ends the threads and waits for them. What their actors had not done yet is not done.
     pub(crate) fn stop_and_join(self) {
         let all = [
-            self.raft, self.apply, self.store, self.lease, self.snap, self.wal,
+            self.raft, self.apply, self.store, self.lease, self.snap, self.watch, self.wal,
         ];
         for arbiter in &all {
             arbiter.stop();

@@ -5,14 +5,18 @@ use std::sync::Arc;
 use althing_api::commandpb::Command;
 use althing_api::error::Error;
 use althing_api::id::{ClusterId, MemberId};
+use althing_api::range::KeyRange;
 use althing_storage::apply::Response;
 use althing_storage::entry::LogId;
 use althing_storage::store::Store;
 use tokio::sync::watch;
 
+use crate::key_watch::KeyWatch;
 use crate::lessor::{LeaseKeeper, LeaseTime};
 use crate::raft_node::{Picture, Proposer};
 use crate::status::NodeStatus;
+use crate::supervisor::ActorRef;
+use crate::watch_hub::{WatchHub, Watches};
 
 /// What front ends may ask of the node. Cheap to clone, usable from every thread.
 #[derive(Clone, Debug)]
@@ -27,6 +31,7 @@ pub(crate) struct Shared {
     pub(crate) picture: Arc<Picture>,
     /// The revision below which everything is gone from disk.
     pub(crate) compacted: Arc<watch::Sender<i64>>,
+    pub(crate) watch_hub: ActorRef<WatchHub>,
 }
 
 /// The outcome of a proposal that was committed and applied.
@@ -132,6 +137,21 @@ impl Handles {
             }
             () = stopped => Err(Error::Stopped),
         }
+    }
+
+    /// Watches the keys of `range` from `start_revision` on; 0: from the next change on.
+    pub fn watch(&self, range: KeyRange, start_revision: i64) -> KeyWatch {
+        let next = match start_revision {
+            0 => self.store().revisions().current + 1,
+            start => start,
+        };
+        KeyWatch::new(self.watches(), range, next)
+    }
+
+    /// A stream of watchers that share one bounded queue.
+    pub fn watches(&self) -> Watches {
+        let metrics = &self.0.proposer.metrics.watch;
+        Watches::open(self.0.watch_hub.addr(), metrics)
     }
 
     /// The registry where the actors register etcd's metrics.

@@ -14,6 +14,7 @@ use prometheus::{
 use crate::lessor::LeaseMetrics;
 use crate::progress::Progress;
 use crate::reply::Admission;
+use crate::watch_hub::WatchMetrics;
 
 /// The handles that actors write to. Clones share them.
 #[derive(Clone, Debug)]
@@ -27,6 +28,7 @@ pub(crate) struct Metrics {
     puts: IntCounter,
     deletes: IntCounter,
     txns: IntCounter,
+    pub(crate) watch: WatchMetrics,
     pub(crate) lease: LeaseMetrics,
 }
 
@@ -81,6 +83,7 @@ impl Metrics {
             ),
             lease: LeaseMetrics::register(&registry),
             wal_bytes,
+            watch: WatchMetrics::new(&registry),
             registry,
         }
     }

@@ -27,6 +27,7 @@ use crate::arbiters::Arbiters;
 pub use crate::halt::HaltCause;
 use crate::handles::Shared;
 pub use crate::handles::{Applied, Handles};
+pub use crate::key_watch::{KeyWatch, WatchEnd};
 pub use crate::lessor::{Clock, LeaseTime};
 use crate::lessor::{LeaseClock, LeaseKeeper, ttl_min};
 use crate::metrics::StateCollector;
@@ -238,6 +239,7 @@ impl Node {
             leases,
             picture,
             compacted: Arc::clone(&shared.compacted),
+            watch_hub: tree.watch_hub.clone(),
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use actix::{Actor, Addr};
+use actix::{Actor, Addr, Context};
 use althing_storage::data_dir::DataDir;
 use althing_storage::store::Store;
 use althing_storage::wal::{LogTail, Recovery, Wal};
@@ -21,6 +21,7 @@ use crate::snapshotter::Snapshotter;
 use crate::store_writer::{CheckpointPace, FlushedIndex, StoreWriter, StoreWriterSetup};
 use crate::supervisor::{ActorRef, DeathWatch, Policy, Supervise, Supervisor};
 use crate::wal_writer::{CommitMark, WalWriter, WalWriterSetup};
+use crate::watch_hub::{Attention, Feed, WatchHub};
 
 /// Names of the children, as deaths are reported.
 const WAL_WRITER: &str = "WalWriter";
@@ -28,6 +29,7 @@ const APPLIER: &str = "Applier";
 const STORE_WRITER: &str = "StoreWriter";
 const LESSOR: &str = "Lessor";
 const SNAPSHOTTER: &str = "Snapshotter";
+const WATCH_HUB: &str = "WatchHub";
 const RAFT_NODE: &str = "RaftNode";
 
 /// State that several actors share.
@@ -95,6 +97,7 @@ pub(crate) struct Tree {
     pub(crate) store_writer: Addr<StoreWriter>,
     pub(crate) log_store: LogStore,
     pub(crate) state_machine: StateMachine,
+    pub(crate) watch_hub: ActorRef<WatchHub>,
     pub(crate) lessor: ActorRef<Lessor>,
     /// Keeps what a new Lessor is made of.
     pub(crate) lessor_parts: Arc<LessorParts>,
@@ -133,6 +136,8 @@ impl Tree {
         let wal_writer = start_wal_writer(shared, wal, threads, supervisor);
         let store_writer =
             start_store_writer(shared, dir, store.clone(), flushed, threads, supervisor);
+        let kept = Arc::new(store.clone());
+        let (watch_hub, feed) = start_watch_hub(shared, &kept, threads, supervisor);
         let lessor_parts = Arc::new(LessorParts {
             store: store.clone(),
             clock: Arc::clone(&shared.lease_clock),
@@ -146,11 +151,11 @@ impl Tree {
             backlog: Arc::clone(&shared.backlog),
             store_writer: store_writer.clone().recipient(),
             lessor: lessor.clone(),
+            feed,
             metrics: shared.metrics.clone(),
             watch: core_child(supervisor, APPLIER),
         };
         let applier = Applier::start_in_arbiter(&threads.apply, |_| Applier::new(setup));
-        let kept = Arc::new(store.clone());
         let snapshotter = start_snapshotter(&kept, threads, supervisor);
         let log_store = LogStore::new(
             LogStoreSetup {
@@ -174,6 +179,7 @@ impl Tree {
             store_writer,
             log_store,
             state_machine,
+            watch_hub,
             lessor,
             lessor_parts,
             _store: kept,
@@ -255,7 +261,6 @@ fn start_store_writer(
     StoreWriter::start_in_arbiter(&threads.store, |_| StoreWriter::new(setup))
 }
 
-/// The factory holds the parts weakly, for the same reason as Snapshotter's.
 fn start_lessor(
     parts: &Arc<LessorParts>,
     threads: &Threads,
@@ -265,41 +270,60 @@ fn start_lessor(
     let start = move |parts: Arc<LessorParts>, watch| {
         Lessor::start_in_arbiter(&thread, |_| Lessor::new(parts, watch))
     };
-    let watch = DeathWatch::new(LESSOR, supervisor.clone().recipient());
-    let reference = ActorRef::new(start(Arc::clone(parts), watch));
-    let (current, parts) = (reference.clone(), Arc::downgrade(parts));
-    supervisor.do_send(Supervise {
-        child: LESSOR,
-        policy: Policy::Restart,
-        respawn: Some(Box::new(move |watch| {
-            if let Some(parts) = parts.upgrade() {
-                current.replace(start(parts, watch));
-            }
-        })),
-    });
-    reference
+    restartable(LESSOR, parts, supervisor, start)
 }
 
-/// The factory holds the store weakly: it lives in the supervisor, which may outlast the node by a
-/// moment, and the store's file must be closed when the node is gone.
 fn start_snapshotter(
     store: &Arc<Store>,
     threads: &Threads,
     supervisor: &Addr<Supervisor>,
 ) -> ActorRef<Snapshotter> {
     let thread = threads.snap.clone();
-    let start = move |store: Store, watch| {
-        Snapshotter::start_in_arbiter(&thread, |_| Snapshotter::new(store, watch))
+    let start = move |store: Arc<Store>, watch| {
+        Snapshotter::start_in_arbiter(&thread, move |_| {
+            Snapshotter::new(Store::clone(&store), watch)
+        })
     };
-    let watch = DeathWatch::new(SNAPSHOTTER, supervisor.clone().recipient());
-    let reference = ActorRef::new(start(Store::clone(store), watch));
-    let (current, store) = (reference.clone(), Arc::downgrade(store));
+    restartable(SNAPSHOTTER, store, supervisor, start)
+}
+
+/// The hub, and the Applier's way to it.
+fn start_watch_hub(
+    shared: &NodeState,
+    store: &Arc<Store>,
+    threads: &Threads,
+    supervisor: &Addr<Supervisor>,
+) -> (ActorRef<WatchHub>, Feed) {
+    let thread = threads.watch.clone();
+    let attention = Arc::new(Attention::default());
+    let (theirs, metrics) = (Arc::clone(&attention), shared.metrics.watch.clone());
+    let start = move |store: Arc<Store>, watch| {
+        let store = Store::clone(&store);
+        let hub = WatchHub::new(store, Arc::clone(&theirs), metrics.clone(), watch);
+        WatchHub::start_in_arbiter(&thread, |_| hub)
+    };
+    let hub = restartable(WATCH_HUB, store, supervisor, start);
+    (hub.clone(), Feed::new(hub, attention))
+}
+
+/// Starts a child that is started again when it dies. The factory holds what it needs weakly: it
+/// lives in the supervisor, which may outlast the node by a moment, and the store's file must be
+/// closed when the node is gone.
+fn restartable<A: Actor<Context = Context<A>>, P: Send + Sync + 'static>(
+    child: &'static str,
+    parts: &Arc<P>,
+    supervisor: &Addr<Supervisor>,
+    start: impl Fn(Arc<P>, DeathWatch) -> Addr<A> + Send + 'static,
+) -> ActorRef<A> {
+    let watch = DeathWatch::new(child, supervisor.clone().recipient());
+    let reference = ActorRef::new(start(Arc::clone(parts), watch));
+    let (current, parts) = (reference.clone(), Arc::downgrade(parts));
     supervisor.do_send(Supervise {
-        child: SNAPSHOTTER,
+        child,
         policy: Policy::Restart,
         respawn: Some(Box::new(move |watch| {
-            if let Some(store) = store.upgrade() {
-                current.replace(start(Store::clone(&store), watch));
+            if let Some(parts) = parts.upgrade() {
+                current.replace(start(parts, watch));
             }
         })),
     });

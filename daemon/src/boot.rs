@@ -32,6 +32,10 @@ use crate::peer;
 use crate::rpc::{Limits, Rpc};
 use crate::systemd;
 
+/// etcd's interval, and its shortest, between two notices of progress to a silent watcher.
+const WATCH_PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
+const WATCH_PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
 /// What etcd adds to twice the election timeout before it gives up on a request.
 const REQUEST_GRACE: Duration = Duration::from_secs(5);
 
@@ -234,6 +238,7 @@ fn limits(config: &Config) -> Limits {
         request_bytes_max: bytes(config.client.request_bytes_max),
         txn_ops_max: config.client.txn_ops_max,
         request_timeout: REQUEST_GRACE + 2 * config.raft.election_timeout,
+        watch_progress_interval: watch_progress_interval(config),
         election_timeout: config.raft.election_timeout,
         read_bytes_max: bytes(config.client.read_bytes_max),
         quota_bytes: quota(config),
@@ -262,6 +267,14 @@ fn client_settings(
         cors: client.cors.clone(),
         host_whitelist: client.host_whitelist.clone(),
         shutdown_timeout: client.shutdown_timeout,
+    }
+}
+
+/// As etcd reads it: zero stands for the default, and what is too short for the least.
+fn watch_progress_interval(config: &Config) -> Duration {
+    match config.client.watch_progress_interval {
+        Duration::ZERO => WATCH_PROGRESS_INTERVAL,
+        interval => interval.max(WATCH_PROGRESS_INTERVAL_MIN),
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  idle --Apply--> entry by entry: decode, change the store, answer --> idle
-//!                    '-- store backlogged --> blocks until StoreWriter has caught up
+//!                    |-- store backlogged --> blocks until StoreWriter has caught up
+//!                    '-- events --> WatchHub, at the end of the batch, if anybody watches
 //! ```
 //! Owns: the right to change the store's memory; it is the only one that does.
 //! Waits for: a checkpoint, when 64 MB are pending (its thread blocks; raft's does not).
@@ -31,6 +32,7 @@ use crate::progress::Progress;
 use crate::raft_node::types::Waiter;
 use crate::store_writer::Pending;
 use crate::supervisor::{ActorRef, DeathWatch};
+use crate::watch_hub::Feed;
 
 /// Entries after which StoreWriter is told that there is work, ahead of its own tick.
 const HINT_ENTRIES: usize = 2_000;
@@ -45,6 +47,7 @@ pub(crate) struct ApplierSetup {
     pub(crate) progress: Arc<Progress>,
     pub(crate) backlog: Arc<Backlog>,
     pub(crate) store_writer: Recipient<Pending>,
+    pub(crate) feed: Feed,
     pub(crate) lessor: ActorRef<Lessor>,
     pub(crate) metrics: Metrics,
     pub(crate) watch: DeathWatch,
@@ -56,6 +59,8 @@ pub(crate) struct Applier {
     progress: Arc<Progress>,
     backlog: Arc<Backlog>,
     store_writer: Recipient<Pending>,
+    /// Tells WatchHub, off the way of the answers.
+    feed: Feed,
     lessor: ActorRef<Lessor>,
     metrics: Metrics,
     /// Entries applied since StoreWriter was told last.
@@ -93,6 +98,7 @@ impl Applier {
             progress: setup.progress,
             backlog: setup.backlog,
             store_writer: setup.store_writer,
+            feed: setup.feed,
             lessor: setup.lessor,
             metrics: setup.metrics,
             since_hint: 0,
@@ -116,10 +122,9 @@ impl Applier {
                 // A refusal has changed nothing, so its commit moves only the applied id.
                 let mut committed = txn.commit(entry.id);
                 tally.add(&mut committed);
-                return Ok(Some(Outcome {
-                    response,
-                    revision: committed.revision,
-                }));
+                let revision = committed.revision;
+                self.feed.add(committed);
+                return Ok(Some(Outcome { response, revision }));
             }
         }
         Ok(None)
@@ -190,6 +195,7 @@ impl Handler<Apply> for Applier {
         }
         answer(&mut answers);
         self.progress.applied_a_batch();
+        self.feed.flush();
         self.hint(count, compacted);
         Ok(())
     }

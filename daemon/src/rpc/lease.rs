@@ -180,7 +180,7 @@ impl Rpc {
     }
 
     /// Resolves when there was no leader for a while.
-    async fn leader_lost(self) -> Status {
+    pub(super) async fn leader_lost(self) -> Status {
         let mut looks = tokio::time::interval(self.limits.election_timeout);
         let mut leaderless = 0;
         while leaderless < LEADERLESS_LOOKS_MAX {

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use prost::Message;
 use redb::{
-    Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
-    ReadableTableMetadata, Table, TableError, WriteTransaction,
+    AccessGuard, Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase,
+    ReadableTable, ReadableTableMetadata, Table, TableError, WriteTransaction,
 };
 
 use super::error::DiskError;
@@ -310,6 +310,45 @@ pub(crate) struct StoredRecord {
     pub used_bytes: u64,
 }
 
+/// A row of table `revision` as redb hands it out.
+type Row = (
+    AccessGuard<'static, RevKey>,
+    AccessGuard<'static, &'static [u8]>,
+);
+
+/// Rows of table `revision`, read one by one.
+pub(crate) struct StoredRecords<'a> {
+    view: &'a DiskView,
+    rows: redb::Range<'static, RevKey, &'static [u8]>,
+}
+
+impl Iterator for StoredRecords<'_> {
+    type Item = Result<StoredRecord, DiskError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let row = self.rows.next()?;
+        Some(self.read(row))
+    }
+}
+
+impl StoredRecords<'_> {
+    fn read(&self, row: Result<Row, redb::StorageError>) -> Result<StoredRecord, DiskError> {
+        let (key, value) = row.map_err(|error| self.view.error(error))?;
+        let bad_key = || DiskError::damaged(self.view.medium.path(), "a revision's key");
+        let rev = Rev::from_key(key.value()).ok_or_else(bad_key)?;
+        let row = schema::read_revision(rev, value.value());
+        let row = row.ok_or_else(|| self.view.damaged("the record", rev))?;
+        let value_bytes = row.value_apart.map_or(0, schema::value_row_bytes);
+        Ok(StoredRecord {
+            rev,
+            used_bytes: schema::row_bytes(value.value().len()) + value_bytes,
+            tombstone: row.tombstone,
+            value_apart: row.value_apart,
+            record: Bytes::copy_from_slice(row.record),
+        })
+    }
+}
+
 impl DiskView {
     fn error(&self, error: impl Into<redb::Error>) -> DiskError {
         DiskError::from_redb(self.medium.path(), error)
@@ -367,25 +406,17 @@ impl DiskView {
     }
 
     /// Every row of table `revision`, in order, without large values.
-    pub fn revisions(
-        &self,
-    ) -> Result<impl Iterator<Item = Result<StoredRecord, DiskError>> + '_, DiskError> {
-        let rows = self.revision.iter().map_err(|error| self.error(error))?;
-        Ok(rows.map(|row| {
-            let (key, value) = row.map_err(|error| self.error(error))?;
-            let bad_key = || DiskError::damaged(self.medium.path(), "a revision's key");
-            let rev = Rev::from_key(key.value()).ok_or_else(bad_key)?;
-            let row = schema::read_revision(rev, value.value());
-            let row = row.ok_or_else(|| self.damaged("the record", rev))?;
-            let value_bytes = row.value_apart.map_or(0, schema::value_row_bytes);
-            Ok(StoredRecord {
-                rev,
-                used_bytes: schema::row_bytes(value.value().len()) + value_bytes,
-                tombstone: row.tombstone,
-                value_apart: row.value_apart,
-                record: Bytes::copy_from_slice(row.record),
-            })
-        }))
+    pub fn revisions(&self) -> Result<StoredRecords<'_>, DiskError> {
+        self.revisions_between(0, i64::MAX)
+    }
+
+    /// The rows of the revisions from `from` to `until`, in order, without large values.
+    pub fn revisions_between(&self, from: i64, until: i64) -> Result<StoredRecords<'_>, DiskError> {
+        let bound = |main, sub| Rev { main, sub }.key();
+        let range = bound(from.max(0), 0)..=bound(until.max(0), u32::MAX);
+        let rows = self.revision.range(range);
+        let rows = rows.map_err(|error| self.error(error))?;
+        Ok(StoredRecords { view: self, rows })
     }
 
     fn meta_row(&self, name: &'static str) -> Result<Option<Bytes>, DiskError> {

@@ -146,6 +146,27 @@ impl Pending {
         (found.rev == rev).then(|| found.record.clone())
     }
 
+    /// The records of the revisions from `from` to `until`, whole revisions until there are
+    /// `changes_max`, and whether older ones than the first of them are to be looked for in redb.
+    pub fn between(&self, from: i64, until: i64, changes_max: usize) -> (Vec<PendingRecord>, bool) {
+        let start = self
+            .records
+            .partition_point(|pending| pending.rev.main < from);
+        let first = self.records.get(start).map(|pending| pending.rev.main);
+        // Entries come and go whole, so nothing of a revision that is here is missing here.
+        let on_disk = start == 0 && first != Some(from);
+        let mut chosen: Vec<PendingRecord> = Vec::new();
+        for pending in self.records.range(start..) {
+            let last = chosen.last().map(|last| last.rev.main);
+            let is_full = chosen.len() >= changes_max && last != Some(pending.rev.main);
+            if pending.rev.main > until || is_full {
+                break;
+            }
+            chosen.push(pending.clone());
+        }
+        (chosen, on_disk)
+    }
+
     /// All records up to `revision`.
     pub fn up_to(&self, revision: i64) -> Vec<PendingRecord> {
         let records = self.records.iter();

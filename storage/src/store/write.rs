@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use althing_api::error::Error;
-use althing_api::mvccpb::event::EventType;
 use althing_api::mvccpb::{Event, KeyValue};
 use althing_api::range::KeyRange;
 use bytes::Bytes;
 
+use super::events::event;
 use super::history::{Rev, Stamp};
 use super::lease::{LeaseFact, LeaseRecord, Touch};
 use super::pending::{PendingRecord, SideChanges};
@@ -191,18 +191,8 @@ impl WriteTxn {
         let leases = self.commit_leases(&changes, &mut side);
         let mut records = Vec::with_capacity(changes.len());
         let mut events = Vec::with_capacity(changes.len());
-        for Change { pending, mut kv } in changes {
-            let kind = if pending.tombstone {
-                kv.mod_revision = pending.rev.main;
-                EventType::Delete
-            } else {
-                EventType::Put
-            };
-            events.push(Event {
-                r#type: kind.into(),
-                kv: Some(kv),
-                prev_kv: None,
-            });
+        for Change { pending, kv } in changes {
+            events.push(event(pending.rev, pending.tombstone, kv));
             records.push(pending);
         }
         let revision = self.shared.publish(id, records, side);

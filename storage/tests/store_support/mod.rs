@@ -10,7 +10,7 @@ use althing_api::error::Error;
 use althing_api::etcdserverpb::request_op::Request as Op;
 use althing_api::etcdserverpb::response_op::Response as OpResponse;
 use althing_api::etcdserverpb::*;
-use althing_api::mvccpb::KeyValue;
+use althing_api::mvccpb::{Event, KeyValue};
 use althing_storage::apply::Response;
 use althing_storage::store::{LeaseRecord, StoreSettings};
 use bytes::Bytes;
@@ -176,6 +176,30 @@ impl Model {
             }
             _ => Ok(range_of(self.state(), request, current)),
         }
+    }
+
+    /// The first revision of which history has every event.
+    pub fn first_whole_revision(&self) -> i64 {
+        let at = self.compacted.max(1);
+        let keys = self.changes.iter().filter(|change| change.main == at);
+        let keys: Vec<_> = keys.map(|change| &change.kv.key).collect();
+        let distinct: std::collections::BTreeSet<_> = keys.iter().collect();
+        at + i64::from(distinct.len() < keys.len())
+    }
+
+    /// The events from revision `first` on, as a watcher sees them.
+    pub fn events(&self, first: i64, wants: impl Fn(&[u8]) -> bool) -> Vec<Event> {
+        let chosen = self.changes.iter().filter(|change| change.main >= first);
+        let chosen = chosen.filter(|change| wants(&change.kv.key));
+        let event = |change: &Change| Event {
+            r#type: i32::from(change.tombstone),
+            kv: Some(KeyValue {
+                mod_revision: change.main,
+                ..change.kv.clone()
+            }),
+            prev_kv: None,
+        };
+        chosen.map(event).collect()
     }
 
     fn running(&self) -> Running<'_> {
