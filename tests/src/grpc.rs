@@ -6,8 +6,8 @@ use bytes::{Buf, BufMut, Bytes};
 use futures_util::stream;
 use http::uri::PathAndQuery;
 use prost::Message;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
 

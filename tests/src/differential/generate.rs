@@ -70,6 +70,9 @@ pub struct Abilities {
     /// A progress request is answered for the whole stream, and only when it has caught up, since
     /// 3.6 (and in late patches of 3.5).
     pub(super) whole_progress: bool,
+    /// Since 3.6 (and in late patches of 3.5) a negative start of a watcher is refused at once, and
+    /// a watcher with the id -1 gets its events.
+    pub(super) negatives_watched: bool,
     /// A deletion at the very revision compacted to can still be watched since 3.6.
     pub(super) tombstones_kept: bool,
 }
@@ -84,6 +87,7 @@ impl Abilities {
             loose_json: older >= (3, 6),
             hash_kv_route: older >= (3, 6),
             whole_progress: older >= (3, 6),
+            negatives_watched: older >= (3, 6),
             tombstones_kept: older >= (3, 6),
         }
     }
@@ -116,6 +120,7 @@ pub struct Generator {
     pub(super) leaders: VecDeque<LeaderKey>,
     /// Watchers created on each stream.
     pub(super) creates: [u32; SLOTS],
+    pub(super) large_seen: bool,
     /// Compactions stay at or below this, so as not to race with who is still behind.
     floor: i64,
 }
@@ -133,6 +138,7 @@ impl Generator {
             next: VecDeque::from(super::lease_steps::grants()),
             leaders: VecDeque::new(),
             creates: [0; SLOTS],
+            large_seen: false,
             floor: i64::MAX,
         }
     }
@@ -159,6 +165,14 @@ impl Generator {
             operation,
             transport,
         }
+    }
+
+    /// Queues what ends a sequence, because it is slow or leaves behind what each member names by
+    /// itself; returns how many steps are queued.
+    pub fn end(&mut self) -> usize {
+        self.next.extend(super::lease_steps::expiry());
+        self.next.extend(super::party_steps::own_leases());
+        self.next.len()
     }
 
     /// Learns from an answer where the store stands.

@@ -15,6 +15,7 @@ const LEASES: [i64; 8] = [1, 2, 3, 4, 5, 6, -5, 7_000_000];
 /// the order of expiry is certain.
 const LONG: [i64; 6] = [2_000, 4_000, 8_000, 16_000, 1_000_000, 9_000_000_000];
 const TOO_LONG: [i64; 3] = [9_000_000_001, i64::MAX, i64::MAX / 1_000_000_000];
+const EXPIRING: i64 = 50;
 /// Raised to the least that a member grants.
 const SHORT: [i64; 5] = [0, 1, -1, -700, i64::MIN];
 
@@ -22,8 +23,30 @@ const SHORT: [i64; 5] = [0, 1, -1, -700, i64::MIN];
 pub(super) fn grants() -> Vec<Operation> {
     let leases = LEASES.iter().map(|id| (*id, 500_000 + 1_000 * id.abs()));
     let parties = PARTIES.iter().map(|id| (*id, PARTY_TTL));
-    let requests = leases.chain(parties).map(|(id, ttl)| pb::LeaseGrantRequest { ttl, id });
+    let requests = leases
+        .chain(parties)
+        .map(|(id, ttl)| pb::LeaseGrantRequest { ttl, id });
     requests.map(Operation::LeaseGrant).collect()
+}
+
+/// A lease that is left alone, and the end that the member makes of it and its keys.
+pub(super) fn expiry() -> Vec<Operation> {
+    let put = |key: &'static str| {
+        Operation::Put(pb::PutRequest {
+            key: key.into(),
+            lease: EXPIRING,
+            ..pb::PutRequest::default()
+        })
+    };
+    vec![
+        Operation::LeaseGrant(pb::LeaseGrantRequest {
+            ttl: 1,
+            id: EXPIRING,
+        }),
+        put("b/1"),
+        put("a/1"),
+        Operation::Expiry { lease: EXPIRING },
+    ]
 }
 
 impl Generator {
@@ -80,7 +103,11 @@ impl Generator {
     }
 
     fn grant(&mut self) -> Operation {
-        let pool = if self.one_in(15) { &TOO_LONG[..] } else { &LONG };
+        let pool = if self.one_in(15) {
+            &TOO_LONG[..]
+        } else {
+            &LONG
+        };
         let ttl = *pool.choose(&mut self.random).expect("not empty");
         let id = match self.random.random_range(0..20) {
             // The member chooses.

@@ -104,7 +104,10 @@ impl LongLived {
     /// A compaction to more than this might meet somebody who is still behind.
     pub fn floor(&self) -> i64 {
         let streams = self.streams.values().map(WatchStream::floor);
-        streams.chain([self.parties.floor()]).min().unwrap_or(i64::MAX)
+        streams
+            .chain([self.parties.floor()])
+            .min()
+            .unwrap_or(i64::MAX)
     }
 
     /// Learns that a compaction was accepted.
@@ -149,7 +152,13 @@ impl LongLived {
             .map_err(|status| status.to_string())?;
         let revision = answer.header.unwrap_or_default().revision;
         let deadline = Instant::now() + PATIENCE;
-        while self.history.changes.last().map_or(1, |change| change.revision) < revision {
+        while self
+            .history
+            .changes
+            .last()
+            .map_or(1, |change| change.revision)
+            < revision
+        {
             let Some(Frame::Message(raw)) = self.witness.next(deadline).await else {
                 return Err(format!("the watcher of everything misses {revision}"));
             };
@@ -214,7 +223,9 @@ impl LongLived {
                 })
             }
         };
-        self.parties.begin(name, &key, handle, self.history.revision).await
+        self.parties
+            .begin(name, &key, handle, self.history.revision)
+            .await
     }
 
     fn observe(&mut self, step: &Step, slot: usize) -> Result<Value, String> {
@@ -222,9 +233,7 @@ impl LongLived {
             return Err("no Observe".to_owned());
         };
         let feed = match &step.transport {
-            Transport::Json(body) => {
-                Feed::json(self.port, "/v3/election/observe", body.clone())
-            }
+            Transport::Json(body) => Feed::json(self.port, "/v3/election/observe", body.clone()),
             Transport::Grpc => {
                 let decode = as_json::<election::LeaderResponse>;
                 let mut feed = Feed::grpc(&self.grpc, path::OBSERVE, decode);
@@ -234,7 +243,8 @@ impl LongLived {
             }
         };
         let since = self.history.revision;
-        self.parties.observe(slot, request.name.clone(), feed, since);
+        self.parties
+            .observe(slot, request.name.clone(), feed, since);
         Ok(Value::Null)
     }
 
@@ -277,7 +287,10 @@ impl LongLived {
     }
 
     async fn expiry(&mut self, lease: i64) -> Result<Value, String> {
-        let request = pb::LeaseTimeToLiveRequest { id: lease, keys: true };
+        let request = pb::LeaseTimeToLiveRequest {
+            id: lease,
+            keys: true,
+        };
         let deadline = Instant::now() + PATIENCE;
         loop {
             let answer: pb::LeaseTimeToLiveResponse = self

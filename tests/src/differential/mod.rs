@@ -79,7 +79,13 @@ pub async fn run(left: &Path, right: &Path, plan: Plan) -> Result<Report, String
     let abilities = Abilities::shared(left.release, right.release);
     let mut generator = Generator::new(plan.seed, plan.ways, abilities);
     let mut report = Report::default();
-    for number in 1..=plan.steps {
+    let mut number = 0;
+    let mut left_over = None;
+    while left_over != Some(0) {
+        if number == plan.steps {
+            left_over = Some(generator.end());
+        }
+        number += 1;
         let floor = left.long_lived.floor().min(right.long_lived.floor());
         generator.keep_below(floor);
         let step = generator.step(number);
@@ -93,6 +99,7 @@ pub async fn run(left: &Path, right: &Path, plan: Plan) -> Result<Report, String
             let theirs = play(&step, &mut left, &mut right, &mut report, plan.trace).await?;
             generator.observe(&step.operation, &theirs);
         }
+        left_over = left_over.map(|steps| steps - 1);
     }
     Ok(report)
 }

@@ -1,6 +1,8 @@
 //! What cannot be equal between two members is replaced by whether it is there: ids, terms, log
 //! indexes and sizes. Everything else stays as it was answered.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
 use super::party_steps::PARTIES;
@@ -30,9 +32,12 @@ pub fn normalise(answer: &mut Value) {
         Value::Object(fields) => {
             normalise_lease(fields);
             for (name, value) in fields {
-                let own = OWN.contains(&name.as_str()) || name == "ID" && is_made(value);
+                let of_lease = ["ID", "lease"].contains(&name.as_str());
+                let own = OWN.contains(&name.as_str()) || of_lease && is_made(value);
                 if own && value.is_string() {
                     *value = Value::String("(own)".to_owned());
+                } else if name == "key" && value.as_str().is_some_and(is_made_key) {
+                    *value = Value::String("(of an own lease)".to_owned());
                 } else {
                     normalise(value);
                 }
@@ -43,8 +48,17 @@ pub fn normalise(answer: &mut Value) {
 }
 
 fn is_made(id: &Value) -> bool {
-    let digits = id.as_str().map(|id| id.trim_start_matches('-').parse::<u128>());
+    let digits = id
+        .as_str()
+        .map(|id| id.trim_start_matches('-').parse::<u128>());
     matches!(digits, Some(Ok(number)) if number >= OWN_ID_MIN)
+}
+
+/// Whether a key ends in a lease that the member made.
+fn is_made_key(key: &str) -> bool {
+    let key = STANDARD.decode(key).unwrap_or_default();
+    let lease = key.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    lease.len() >= 12 && lease.iter().all(u8::is_ascii_hexdigit)
 }
 
 /// Hides how far a lease has counted down, and puts lists in order that are in none: the keys of

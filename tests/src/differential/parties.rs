@@ -164,7 +164,9 @@ impl Parties {
         for mut waiting in std::mem::take(&mut self.waiting) {
             let keys = self.keys(&waiting.name).await?;
             let key = String::from_utf8_lossy(&waiting.key).into_owned();
-            let blocked = keys.iter().any(|record| record.create_revision < waiting.place);
+            let blocked = keys
+                .iter()
+                .any(|record| record.create_revision < waiting.place);
             if blocked && !waiting.call.is_finished() {
                 self.waiting.push(waiting);
                 continue;

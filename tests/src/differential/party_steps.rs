@@ -24,6 +24,23 @@ const OBSERVERS: usize = 2;
 /// Leaders that are remembered, to proclaim and resign as.
 const LEADERS_MAX: usize = 4;
 
+/// Calls without a lease, for which the member makes one of its own.
+pub(super) fn own_leases() -> Vec<Operation> {
+    let lock = lock::LockRequest {
+        name: Bytes::from_static(b"own/lock"),
+        lease: 0,
+    };
+    let campaign = election::CampaignRequest {
+        name: Bytes::from_static(b"own/election"),
+        lease: 0,
+        value: Bytes::from_static(b"value"),
+    };
+    vec![
+        Operation::Call(Call::Lock(lock)),
+        Operation::Call(Call::Campaign(campaign)),
+    ]
+}
+
 impl Generator {
     /// A step about locks and elections.
     pub(super) fn party_step(&mut self) -> Operation {

@@ -138,7 +138,9 @@ impl Spelling<'_> {
 
     /// The messages of a stream, with or without white space between them.
     pub fn lines(&mut self, messages: &[impl Serialize]) -> String {
-        let spelled = messages.iter().map(|message| self.message(message).to_string());
+        let spelled = messages
+            .iter()
+            .map(|message| self.message(message).to_string());
         let spelled: Vec<_> = spelled.collect();
         spelled.join(if self.one_in(2) { "\n" } else { "" })
     }

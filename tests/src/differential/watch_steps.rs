@@ -36,7 +36,7 @@ impl Generator {
             0..3 => Operation::CloseWatch { slot },
             3..5 => Operation::HalfCloseWatch { slot },
             5..20 if self.abilities.whole_progress && !is_json => Operation::Progress { slot },
-            20..22 if !is_json => self.large_events(slot),
+            20..30 if !self.large_seen => self.large_events(slot),
             _ => self.watch(slot),
         }
     }
@@ -97,6 +97,9 @@ impl Generator {
         if start_revision == self.compacted && !self.abilities.tombstones_kept {
             start_revision += 1;
         }
+        if !self.abilities.negatives_watched {
+            start_revision = start_revision.max(0);
+        }
         let filters = if self.one_in(4) {
             let count = self.random.random_range(1..=2);
             (0..count)
@@ -127,11 +130,17 @@ impl Generator {
     }
 
     fn watch_id(&mut self) -> i64 {
-        *CHOSEN_IDS.choose(&mut self.random).expect("not empty")
+        let id = *CHOSEN_IDS.choose(&mut self.random).expect("not empty");
+        match self.abilities.negatives_watched {
+            true => id,
+            false => id.abs(),
+        }
     }
 
-    /// A history of events that do not fit into one message, with two watchers on it.
+    /// A history of events that do not fit into one message, with two watchers on it; once in a
+    /// sequence, as these events are slow.
     fn large_events(&mut self, slot: usize) -> Operation {
+        self.large_seen = true;
         let from = self.revision;
         let prefix = Bytes::from_static(b"large/");
         let end = Bytes::from_static(b"large0");
@@ -155,12 +164,14 @@ impl Generator {
             slot,
             requests: vec![watch(true), watch(false)],
         });
-        self.next.push_back(Operation::DeleteRange(pb::DeleteRangeRequest {
-            key: prefix,
-            range_end: end,
-            prev_kv: false,
-        }));
+        self.next
+            .push_back(Operation::DeleteRange(pb::DeleteRangeRequest {
+                key: prefix,
+                range_end: end,
+                prev_kv: false,
+            }));
         self.creates[slot] += 2;
-        Operation::Progress { slot }
+        // What this stream watches would get the large events beside.
+        Operation::CloseWatch { slot }
     }
 }

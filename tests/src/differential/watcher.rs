@@ -126,8 +126,13 @@ impl Watcher {
             return None;
         }
         let owed = self.due(history, revision).count();
-        (owed > self.changes.len() || self.in_fragment)
-            .then(|| format!("event {} of {owed} since {}", self.changes.len() + 1, self.next))
+        (owed > self.changes.len() || self.in_fragment).then(|| {
+            format!(
+                "event {} of {owed} since {}",
+                self.changes.len() + 1,
+                self.next
+            )
+        })
     }
 
     /// Takes a message with events, or the one that tells of a compacted start.
@@ -187,7 +192,11 @@ impl Watcher {
         if self.state != State::Gone && self.changes != due {
             return Err(format!("{:?} came, due were {due:?}", self.changes));
         }
-        if let Some((told, _)) = self.headers.iter().find(|(told, _)| *told > history.revision) {
+        if let Some((told, _)) = self
+            .headers
+            .iter()
+            .find(|(told, _)| *told > history.revision)
+        {
             return Err(format!("a header of {told} above {}", history.revision));
         }
         if !due.is_empty() {
@@ -208,14 +217,14 @@ impl Watcher {
         if let Some(end) = self.end.take() {
             came.insert("end".to_owned(), end);
         }
-        Ok(if came.is_empty() { Value::Null } else { json!(came) })
+        Ok(if came.is_empty() {
+            Value::Null
+        } else {
+            json!(came)
+        })
     }
 
-    fn due<'h>(
-        &'h self,
-        history: &'h History,
-        revision: i64,
-    ) -> impl Iterator<Item = &'h Change> {
+    fn due<'h>(&'h self, history: &'h History, revision: i64) -> impl Iterator<Item = &'h Change> {
         let first = history
             .changes
             .partition_point(|change| change.revision < self.next);

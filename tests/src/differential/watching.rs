@@ -214,7 +214,10 @@ impl WatchStream {
     ) -> Result<(), String> {
         match self.feed.next(deadline).await {
             Some(frame) => self.receive(frame, history),
-            None => Err(format!("no {what} came; the stream ended: {:?}", self.ended)),
+            None => Err(format!(
+                "no {what} came; the stream ended: {:?}",
+                self.ended
+            )),
         }
     }
 
@@ -237,7 +240,8 @@ impl WatchStream {
                 return Err(format!("a watcher that nobody asked for: {raw}"));
             };
             if !response.canceled {
-                self.watchers.insert(id, Watcher::new(create, &response, history));
+                self.watchers
+                    .insert(id, Watcher::new(create, &response, history));
             }
             return Ok(self.note(id, raw));
         }
@@ -247,7 +251,10 @@ impl WatchStream {
         }
         if response.events.is_empty() && !response.canceled {
             let told = response.header.unwrap_or_default().revision;
-            let behind = self.watchers.values().find_map(|one| one.owed_to(history, told));
+            let behind = self
+                .watchers
+                .values()
+                .find_map(|one| one.owed_to(history, told));
             self.progress = Some(told);
             return match behind {
                 Some(owed) => Err(format!("progress {told} runs ahead of {owed}")),
