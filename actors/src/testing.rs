@@ -11,7 +11,8 @@ use althing_storage::store::{Store, StoreSettings};
 use althing_storage::wal::{Wal, WalSettings};
 
 use crate::arbiters::Arbiters;
-use crate::node::{InitialMember, NodeSettings};
+use crate::lessor::LeaseClock;
+use crate::node::{Clock, InitialMember, NodeSettings};
 pub use crate::raft_node::types::Types;
 pub use crate::raft_node::{LogStore, StateMachine};
 use crate::supervisor::{RetireAll, Supervisor};
@@ -35,6 +36,7 @@ pub fn one_member() -> NodeSettings {
         snapshot_count: 10_000,
         proposals_max: 4_096,
         disk_reserve_bytes: 0,
+        clock: Clock::default(),
         wal: WalSettings {
             segment_bytes: 1 << 20,
             tail_bytes: 1 << 20,
@@ -64,7 +66,9 @@ impl Storage {
         let dir = Arc::new(DataDir::open(path).expect("an empty directory"));
         let (wal, recovery) = Wal::open(&dir.wal(), settings.wal).expect("an empty directory");
         let store = Store::open(&dir.store(), settings.store).expect("an empty directory");
-        let shared = NodeState::new(settings.member_id.0, 0, settings.proposals_max);
+        let lease_clock = LeaseClock::new(settings.clock, settings.election_timeout);
+        let me = settings.member_id.0;
+        let shared = NodeState::new(me, 0, settings.proposals_max, lease_clock);
         let arbiters = Arbiters::start().expect("threads");
         let supervisor = Supervisor::new(shared.halt.clone()).start();
         let opened = Opened {
