@@ -73,7 +73,7 @@ impl Generator {
         // A watcher that may still be sending could be cancelled before or behind its events.
         if from_now && self.one_in(3) {
             let cancel = self.cancel();
-            requests.push(RequestUnion::CancelRequest(cancel.clone()));
+            requests.push(RequestUnion::CancelRequest(cancel));
             requests.push(RequestUnion::CancelRequest(cancel));
         }
         let requests = requests.into_iter().map(Some);

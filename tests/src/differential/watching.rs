@@ -243,11 +243,13 @@ impl WatchStream {
                 self.watchers
                     .insert(id, Watcher::new(create, &response, history));
             }
-            return Ok(self.note(id, raw));
+            self.note(id, raw);
+            return Ok(());
         }
         if response.canceled && response.compact_revision == 0 {
             self.watchers.remove(&id);
-            return Ok(self.note(id, raw));
+            self.note(id, raw);
+            return Ok(());
         }
         if response.events.is_empty() && !response.canceled {
             let told = response.header.unwrap_or_default().revision;
