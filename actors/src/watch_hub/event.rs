@@ -23,7 +23,8 @@ pub struct WatchedEvent {
 pub type Events = Arc<[Arc<WatchedEvent>]>;
 
 impl WatchedEvent {
-    pub(crate) fn new(event: Event) -> WatchedEvent {
+    /// An event that was not encoded yet.
+    pub fn new(event: Event) -> WatchedEvent {
         WatchedEvent {
             event,
             encoded: OnceLock::new(),
