@@ -169,6 +169,7 @@ pub mod path {
     pub const LEASE_KEEP_ALIVE: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
     pub const LEASE_TIME_TO_LIVE: &str = "/etcdserverpb.Lease/LeaseTimeToLive";
     pub const LEASE_LEASES: &str = "/etcdserverpb.Lease/LeaseLeases";
+    pub const WATCH: &str = "/etcdserverpb.Watch/Watch";
     pub const STATUS: &str = "/etcdserverpb.Maintenance/Status";
     pub const HASH_KV: &str = "/etcdserverpb.Maintenance/HashKV";
     pub const MEMBER_LIST: &str = "/etcdserverpb.Cluster/MemberList";
