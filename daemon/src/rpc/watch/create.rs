@@ -32,6 +32,8 @@ pub(super) struct Known {
 #[derive(Debug, Default)]
 pub(super) struct Watchers {
     pub(super) known: HashMap<i64, Known>,
+    /// How many of them want to be told how far they are.
+    wanting_progress: usize,
     next_id: i64,
 }
 
@@ -60,6 +62,7 @@ impl Watchers {
         }
         let watch_id = self.id(request.watch_id)?;
         let has = |filter: FilterType| request.filters.contains(&filter.into());
+        self.wanting_progress += usize::from(request.progress_notify);
         self.known.insert(
             watch_id,
             Known {
@@ -105,7 +108,14 @@ impl Watchers {
 
     /// Whether any watcher is to be told how far it is.
     pub(super) fn want_progress(&self) -> bool {
-        self.known.values().any(|known| known.wants_progress)
+        self.wanting_progress > 0
+    }
+
+    /// A watcher has ended.
+    pub(super) fn forget(&mut self, watch_id: i64) {
+        let known = self.known.remove(&watch_id);
+        let wanted = known.is_some_and(|known| known.wants_progress);
+        self.wanting_progress -= usize::from(wanted);
     }
 
     /// The timer ticked: who is to be told how far it is.
@@ -151,7 +161,7 @@ mod tests {
         assert_eq!(id(2), Err(DUPLICATE_ID));
         assert_eq!(id(0), Ok(1));
         assert_eq!(id(0), Ok(3));
-        watchers.known.remove(&0);
+        watchers.forget(0);
         assert_eq!(
             watchers.create(request("k", "", 0)).unwrap().watch_id,
             4,

@@ -249,7 +249,7 @@ impl WatchStream {
     }
 
     fn forget(&mut self, watch_id: i64) {
-        self.watchers.known.remove(&watch_id);
+        self.watchers.forget(watch_id);
         if self.timer.is_some() && !self.watchers.want_progress() {
             self.timer = None;
         }
