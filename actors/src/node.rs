@@ -29,7 +29,7 @@ use crate::handles::Shared;
 pub use crate::handles::{Applied, Handles};
 use crate::metrics::StateCollector;
 use crate::raft_node::{
-    CORE_QUEUE, Proposer, RaftSettings, RaftSetup, StartedRaft, start as start_raft,
+    CORE_QUEUE, Outbox, Proposer, RaftSettings, RaftSetup, StartedRaft, start as start_raft,
 };
 pub use crate::status::{MemberStatus, NodeStatus};
 use crate::store_writer::Checkpoint;
@@ -208,6 +208,7 @@ impl Node {
         };
         shared.metrics.register(collector);
         let proposer = Proposer {
+            outbox: Arc::new(Outbox::new(raft_node.clone().recipient())),
             raft_node,
             proposals: Arc::clone(&shared.proposals),
             reads: Arc::clone(&shared.reads),
