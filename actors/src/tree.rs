@@ -230,6 +230,7 @@ fn start_applier(
         backlog: Arc::clone(&shared.backlog),
         store_writer: store_writer.clone().recipient(),
         metrics: shared.metrics.clone(),
+        halt: shared.halt.clone(),
         watch: core_child(supervisor, APPLIER),
     };
     Applier::start_in_arbiter(&threads.apply, |_| Applier::new(setup))

@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use actix::Addr;
+use althing_storage::entry::Entry;
 use althing_storage::store::Store;
 use futures_util::stream::{Stream, TryStreamExt};
 use openraft::OptionalSend;
@@ -11,7 +12,8 @@ use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 
 use super::membership;
 use super::types::{
-    RaftLogId, Snapshot, SnapshotMeta, StoredMembership, Types, from_raft_log_id, to_raft_log_id,
+    RaftLogId, Snapshot, SnapshotMeta, StoredMembership, Types, Waiter, from_raft_log_id,
+    to_raft_log_id,
 };
 use crate::applier::{Applier, Apply};
 use crate::snapshotter::{OpenSnapshot, SnapshotMark, Snapshotter};
@@ -48,6 +50,11 @@ impl StateMachine {
         }
     }
 
+    async fn apply_and_wait(&self, entries: Vec<(Entry, Option<Waiter>)>) -> io::Result<()> {
+        let applied = self.applier.send(Apply { entries }).await;
+        applied.map_err(|_| io::Error::other("the applier is gone"))?
+    }
+
     async fn checkpoint(&self) -> io::Result<()> {
         let checkpointed = self.store_writer.send(Checkpoint).await;
         checkpointed
@@ -74,8 +81,15 @@ impl RaftStateMachine<Types> for StateMachine {
             .map_ok(|(entry, waiter)| (entry.into_stored(), waiter))
             .try_chunks(APPLY_ENTRIES_MAX);
         while let Some(entries) = chunks.try_next().await.map_err(|error| error.1)? {
-            let applied = self.applier.send(Apply { entries }).await;
-            applied.map_err(|_| io::Error::other("the applier is gone"))??;
+            // Clients wait for these: the Applier answers them, and the raft thread need not wake
+            // up for it. Admission bounds how many there are; should one fail, the node halts.
+            // Raft may so believe that an entry is applied which soon will be. Whoever needs the
+            // truth asks the store or waits for `Progress`.
+            if entries.iter().any(|(_, waiter)| waiter.is_some()) {
+                self.applier.do_send(Apply { entries });
+            } else {
+                self.apply_and_wait(entries).await?;
+            }
         }
         Ok(())
     }
@@ -95,6 +109,8 @@ impl RaftStateMachine<Types> for StateMachine {
         meta: &SnapshotMeta,
         mark: SnapshotMark,
     ) -> io::Result<()> {
+        // What was handed to the Applier is applied before this returns.
+        self.apply_and_wait(Vec::new()).await?;
         let ours = self.store.revisions().current;
         if mark.view.revision() != EMPTY_REVISION || ours != EMPTY_REVISION {
             let text = "this member cannot take over another member's data yet";
