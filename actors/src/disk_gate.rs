@@ -105,10 +105,16 @@ impl DiskGate {
     }
 }
 
-/// Whether the command can only make the store smaller in the end.
+/// Whether the command can only make the store smaller in the end, or leaves its size as it is: a
+/// full disk must not end leases that are renewed.
 fn only_frees(command: &Command) -> bool {
     match &command.request {
-        Some(command::Request::DeleteRange(_) | command::Request::Compaction(_)) => true,
+        Some(
+            command::Request::DeleteRange(_)
+            | command::Request::Compaction(_)
+            | command::Request::LeaseRevoke(_)
+            | command::Request::LeaseCheckpoint(_),
+        ) => true,
         Some(command::Request::Txn(txn)) => txn_only_frees(txn, TXN_DEPTH_MAX),
         _ => false,
     }
@@ -135,6 +141,7 @@ fn op_only_frees(op: &RequestOp, depth: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use althing_api::commandpb::{LeaseCheckpoint, LeaseGrant, LeaseRevoke};
     use althing_api::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest};
 
     use super::*;
@@ -172,6 +179,14 @@ mod tests {
         gate.free_bytes_measured(99);
         assert_eq!(gate.admit(&put()), Err(Error::NoSpace));
         gate.admit(&delete()).unwrap();
+        let renewal = command::Request::LeaseCheckpoint(LeaseCheckpoint::default());
+        let expiry = command::Request::LeaseRevoke(LeaseRevoke::default());
+        for request in [renewal, expiry].map(Some) {
+            gate.admit(&Command { request }).unwrap();
+        }
+        let grant = Some(command::Request::LeaseGrant(LeaseGrant::default()));
+        let refused = gate.admit(&Command { request: grant });
+        assert_eq!(refused, Err(Error::NoSpace));
         let compaction = command::Request::Compaction(CompactionRequest::default());
         gate.admit(&Command {
             request: Some(compaction),

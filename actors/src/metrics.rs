@@ -11,8 +11,10 @@ use prometheus::{
     Counter, Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Registry, exponential_buckets,
 };
 
+use crate::lessor::LeaseMetrics;
 use crate::progress::Progress;
 use crate::reply::Admission;
+use crate::watch_hub::WatchMetrics;
 
 /// The handles that actors write to. Clones share them.
 #[derive(Clone, Debug)]
@@ -26,6 +28,8 @@ pub(crate) struct Metrics {
     puts: IntCounter,
     deletes: IntCounter,
     txns: IntCounter,
+    pub(crate) watch: WatchMetrics,
+    pub(crate) lease: LeaseMetrics,
 }
 
 impl Metrics {
@@ -77,7 +81,9 @@ impl Metrics {
                 "etcd_mvcc_txn_total",
                 "Number of changes made by this member.",
             ),
+            lease: LeaseMetrics::register(&registry),
             wal_bytes,
+            watch: WatchMetrics::new(&registry),
             registry,
         }
     }

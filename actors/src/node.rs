@@ -27,6 +27,9 @@ use crate::arbiters::Arbiters;
 pub use crate::halt::HaltCause;
 use crate::handles::Shared;
 pub use crate::handles::{Applied, Handles};
+pub use crate::key_watch::{KeyWatch, WatchEnd};
+pub use crate::lessor::{Clock, LeaseTime};
+use crate::lessor::{LeaseClock, LeaseKeeper, ttl_min};
 use crate::metrics::StateCollector;
 use crate::raft_node::{
     CORE_QUEUE, Outbox, Proposer, RaftSettings, RaftSetup, StartedRaft, start as start_raft,
@@ -54,6 +57,8 @@ pub struct NodeSettings {
     pub proposals_max: usize,
     /// Free disk bytes below which writes are refused.
     pub disk_reserve_bytes: u64,
+    /// By which leases are counted.
+    pub clock: Clock,
     pub wal: WalSettings,
     pub store: StoreSettings,
 }
@@ -136,6 +141,7 @@ impl Node {
             settings.member_id.0,
             settings.disk_reserve_bytes,
             settings.proposals_max,
+            LeaseClock::new(settings.clock.clone(), settings.election_timeout),
         );
         let mut node = Node::build(shared, opened)?;
         node.start_raft(&settings).await?;
@@ -183,7 +189,7 @@ impl Node {
             },
             log_store: tree.log_store.clone(),
             state_machine: tree.state_machine.clone(),
-            node: raft_node_setup(&self.shared, &self.supervisor),
+            node: raft_node_setup(&self.shared, &tree.lessor, &self.supervisor),
             first_voters,
         };
         let threads = self.arbiters.as_ref().expect("running").threads();
@@ -218,12 +224,23 @@ impl Node {
             store,
             metrics: shared.metrics.clone(),
         };
+        let tree = self.tree.as_ref().expect("built before raft starts");
+        let known = tree.lessor_parts.proposer.set(proposer.clone());
+        debug_assert!(known.is_ok(), "raft starts once");
+        let leases = LeaseKeeper {
+            me: shared.me,
+            clock: Arc::clone(&shared.lease_clock),
+            proposer: proposer.clone(),
+            ttl_min: ttl_min(settings.heartbeat_interval, settings.election_timeout),
+        };
         Handles::new(Shared {
             member_id: settings.member_id,
             cluster_id: settings.cluster_id,
             proposer,
+            leases,
             picture,
             compacted: Arc::clone(&shared.compacted),
+            watch_hub: tree.watch_hub.clone(),
         })
     }
 

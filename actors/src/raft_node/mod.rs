@@ -52,6 +52,7 @@ pub(crate) use self::start::{RaftSetup, StartedRaft, start};
 pub use self::state_machine::StateMachine;
 use self::types::{Encoded, RaftHandle};
 use crate::halt::Halt;
+use crate::lessor::Lead;
 use crate::progress::Progress;
 use crate::reply::Reply;
 use crate::supervisor::DeathWatch;
@@ -62,6 +63,8 @@ pub(crate) struct RaftNodeSetup {
     pub(crate) progress: Arc<Progress>,
     pub(crate) picture: Arc<Picture>,
     pub(crate) sole_voter: Arc<SoleVoter>,
+    /// Told who leads.
+    pub(crate) lead: Lead,
     pub(crate) halt: Halt,
     pub(crate) _watch: DeathWatch,
 }
@@ -103,6 +106,7 @@ impl RaftNode {
         if !leads {
             self.proven_term = None;
             self.setup.sole_voter.follow();
+            self.setup.lead.lost();
         } else if self.proven_term != Some(term) {
             self.proven_term = Some(term);
             self.prove_lead(term, ctx);
@@ -216,6 +220,7 @@ impl Handler<LeadConfirmed> for RaftNode {
             self.setup
                 .sole_voter
                 .confirm(&metrics.committed_membership_config);
+            self.setup.lead.won(term);
         }
     }
 }
@@ -225,6 +230,7 @@ impl Handler<CoreEnded> for RaftNode {
 
     fn handle(&mut self, _: CoreEnded, _: &mut Context<Self>) {
         self.setup.sole_voter.follow();
+        self.setup.lead.lost();
         let state = self.raft.metrics().borrow_watched().running_state.clone();
         match state {
             Ok(()) => self.setup.halt.trip("raft: the core ended"),

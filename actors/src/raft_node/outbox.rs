@@ -7,8 +7,6 @@
 //! is alone goes on at once.
 
 use std::mem;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
 use actix::Recipient;
 use parking_lot::Mutex;
@@ -30,13 +28,13 @@ impl Outbox {
         }
     }
 
-    /// Posts `proposal`. It is sent when the returned future is complete, or dropped.
-    pub(super) fn post(&self, proposal: Proposal) -> Posted<'_> {
+    /// Posts `proposal`. It is sent when the returned future is complete, or dropped on the way.
+    pub(super) async fn post(&self, proposal: Proposal) {
         self.posted.lock().push(proposal);
-        Posted {
-            outbox: self,
-            neighbours_ran: false,
-        }
+        let _sent = SentWhenDropped(self);
+        // Not a wake-up of our own: a connection polls its requests in a loop of its own, and would
+        // come back to us before the other connections had their turn.
+        tokio::task::yield_now().await;
     }
 
     /// Sends everything that is posted. If RaftNode is gone the replies are dropped, which answers
@@ -49,28 +47,12 @@ impl Outbox {
     }
 }
 
-/// A proposal that waits for its neighbours.
-pub(super) struct Posted<'a> {
-    outbox: &'a Outbox,
-    neighbours_ran: bool,
-}
+/// However the wait for the neighbours ends.
+struct SentWhenDropped<'a>(&'a Outbox);
 
-impl Future for Posted<'_> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.neighbours_ran {
-            return Poll::Ready(());
-        }
-        self.neighbours_ran = true;
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-}
-
-impl Drop for Posted<'_> {
+impl Drop for SentWhenDropped<'_> {
     fn drop(&mut self) {
-        self.outbox.send();
+        self.0.send();
     }
 }
 

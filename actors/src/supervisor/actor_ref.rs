@@ -22,6 +22,22 @@ impl<A: Actor> ActorRef<A> {
         *self.0.write() = addr;
     }
 
+    /// The current value's address.
+    pub fn addr(&self) -> Addr<A> {
+        self.0.read().clone()
+    }
+
+    /// Tells the current value something, unless its mailbox is full or it is gone: then false.
+    pub fn try_send<M>(&self, message: M) -> bool
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        A: Handler<M>,
+        A::Context: ToEnvelope<A, M>,
+    {
+        self.0.read().try_send(message).is_ok()
+    }
+
     /// Asks the current value and waits for its answer.
     pub async fn send<M>(&self, message: M) -> Result<M::Result, MailboxError>
     where

@@ -6,10 +6,13 @@ use althing_api::commandpb::PublishMember;
 use prost::Message;
 
 use super::{
-    FORMAT, FRAME_BYTES, Hashed, KIND_END, KIND_META, KIND_RECORDS, MAGIC, Meta, Record,
-    SnapshotError, SnapshotMark,
+    FORMAT, FRAME_BYTES, Hashed, KIND_END, KIND_LEASES, KIND_META, KIND_RECORDS, Lease, MAGIC,
+    Meta, Record, SnapshotError, SnapshotMark,
 };
-use crate::store::{CheckpointError, DiskMeta, MemberRecord, Store};
+use crate::store::{CheckpointError, DiskMeta, LeaseRecord, MemberRecord, Store};
+
+/// A lease takes about 30 bytes.
+const LEASES_PER_FRAME: usize = FRAME_BYTES / 32;
 
 /// Streams what redb durably holds to `sink` and flushes it. Checkpoint first: what is only pending
 /// is not in it. Errors: the sink's, and the store's when its file cannot be read.
@@ -24,6 +27,7 @@ pub fn export(
     let mut sink = Hashed::new(sink);
     sink.write_all(MAGIC)?;
     frame(&mut sink, KIND_META, &meta.encode_to_vec())?;
+    export_leases(&view.leases().map_err(failed)?, &mut sink)?;
     let mut records = 0u64;
     let mut content = Vec::with_capacity(FRAME_BYTES);
     for stored in view.revisions().map_err(failed)? {
@@ -62,6 +66,19 @@ pub fn export(
         records,
         sha256,
     })
+}
+
+fn export_leases(leases: &[LeaseRecord], sink: &mut impl Write) -> Result<(), SnapshotError> {
+    for leases in leases.chunks(LEASES_PER_FRAME) {
+        let mut content = Vec::with_capacity(FRAME_BYTES);
+        for lease in leases {
+            Lease::from(*lease)
+                .encode_length_delimited(&mut content)
+                .expect("a vector grows");
+        }
+        frame(sink, KIND_LEASES, &content)?;
+    }
+    Ok(())
 }
 
 fn frame(sink: &mut impl Write, kind: u8, content: &[u8]) -> Result<(), SnapshotError> {

@@ -12,16 +12,17 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use prost::Message;
 use redb::{
-    Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
+    AccessGuard, Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase,
     ReadableTableMetadata, Table, TableError, WriteTransaction,
 };
 
 use super::error::DiskError;
 use super::history::Rev;
+use super::lease::LeaseChanges;
 use super::medium::{Boxed, Medium};
 use super::pending::{Batch, PendingRecord};
-use super::schema::{self, MEMBER, META, REVISION, RevKey, VALUE};
-use super::{Applied, MemberRecord, record};
+use super::schema::{self, LEASE, MEMBER, META, REVISION, RevKey, VALUE};
+use super::{MemberRecord, record};
 
 /// The database, closed while `db` is `None`: between a failed commit and the next use.
 #[derive(Debug)]
@@ -34,22 +35,9 @@ pub(crate) struct Disk {
 /// A consistent view of the file.
 pub(crate) struct DiskView {
     medium: Arc<dyn Medium>,
-    txn: ReadTransaction,
+    pub(super) txn: ReadTransaction,
     revision: ReadOnlyTable<RevKey, &'static [u8]>,
     value: ReadOnlyTable<RevKey, &'static [u8]>,
-}
-
-/// The rows of table `meta` and `member`.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Meta {
-    pub applied: Applied,
-    pub revision: i64,
-    /// -1: never.
-    pub compact_scheduled: i64,
-    /// -1: never.
-    pub compact_finished: i64,
-    pub cluster_version: Option<String>,
-    pub members: Vec<MemberRecord>,
 }
 
 impl Disk {
@@ -203,7 +191,7 @@ impl Disk {
             for member in &side.members {
                 put_member(&mut table, member)?;
             }
-            Ok(())
+            change_leases(txn, &side.leases)
         })?;
         Ok(used)
     }
@@ -259,6 +247,20 @@ fn put_member(
     Ok(())
 }
 
+fn change_leases(txn: &WriteTransaction, leases: &LeaseChanges) -> Result<(), redb::Error> {
+    if leases.is_empty() {
+        return Ok(());
+    }
+    let mut table = txn.open_table(LEASE)?;
+    for (id, lease) in leases {
+        match lease {
+            Some(lease) => table.insert(id, schema::lease_row(lease).as_slice())?,
+            None => table.remove(id)?,
+        };
+    }
+    Ok(())
+}
+
 /// Appends records behind the last one; redb refuses any other order. Answers about how many bytes
 /// they take.
 fn append_records(txn: &WriteTransaction, records: &[PendingRecord]) -> Result<u64, redb::Error> {
@@ -295,9 +297,52 @@ pub(crate) struct StoredRecord {
     pub used_bytes: u64,
 }
 
+/// A row of table `revision` as redb hands it out.
+type Row = (
+    AccessGuard<'static, RevKey>,
+    AccessGuard<'static, &'static [u8]>,
+);
+
+/// Rows of table `revision`, read one by one.
+pub(crate) struct StoredRecords<'a> {
+    view: &'a DiskView,
+    rows: redb::Range<'static, RevKey, &'static [u8]>,
+}
+
+impl Iterator for StoredRecords<'_> {
+    type Item = Result<StoredRecord, DiskError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let row = self.rows.next()?;
+        Some(self.read(row))
+    }
+}
+
+impl StoredRecords<'_> {
+    fn read(&self, row: Result<Row, redb::StorageError>) -> Result<StoredRecord, DiskError> {
+        let (key, value) = row.map_err(|error| self.view.error(error))?;
+        let bad_key = || DiskError::damaged(self.view.medium.path(), "a revision's key");
+        let rev = Rev::from_key(key.value()).ok_or_else(bad_key)?;
+        let row = schema::read_revision(rev, value.value());
+        let row = row.ok_or_else(|| self.view.damaged("the record", rev))?;
+        let value_bytes = row.value_apart.map_or(0, schema::value_row_bytes);
+        Ok(StoredRecord {
+            rev,
+            used_bytes: schema::row_bytes(value.value().len()) + value_bytes,
+            tombstone: row.tombstone,
+            value_apart: row.value_apart,
+            record: Bytes::copy_from_slice(row.record),
+        })
+    }
+}
+
 impl DiskView {
-    fn error(&self, error: impl Into<redb::Error>) -> DiskError {
+    pub(super) fn error(&self, error: impl Into<redb::Error>) -> DiskError {
         DiskError::from_redb(self.medium.path(), error)
+    }
+
+    pub(super) fn damage(&self, detail: &str) -> DiskError {
+        DiskError::damaged(self.medium.path(), detail)
     }
 
     pub fn damaged(&self, what: &str, rev: Rev) -> DiskError {
@@ -352,103 +397,16 @@ impl DiskView {
     }
 
     /// Every row of table `revision`, in order, without large values.
-    pub fn revisions(
-        &self,
-    ) -> Result<impl Iterator<Item = Result<StoredRecord, DiskError>> + '_, DiskError> {
-        let rows = self.revision.iter().map_err(|error| self.error(error))?;
-        Ok(rows.map(|row| {
-            let (key, value) = row.map_err(|error| self.error(error))?;
-            let bad_key = || DiskError::damaged(self.medium.path(), "a revision's key");
-            let rev = Rev::from_key(key.value()).ok_or_else(bad_key)?;
-            let row = schema::read_revision(rev, value.value());
-            let row = row.ok_or_else(|| self.damaged("the record", rev))?;
-            let value_bytes = row.value_apart.map_or(0, schema::value_row_bytes);
-            Ok(StoredRecord {
-                rev,
-                used_bytes: schema::row_bytes(value.value().len()) + value_bytes,
-                tombstone: row.tombstone,
-                value_apart: row.value_apart,
-                record: Bytes::copy_from_slice(row.record),
-            })
-        }))
+    pub fn revisions(&self) -> Result<StoredRecords<'_>, DiskError> {
+        self.revisions_between(0, i64::MAX)
     }
 
-    fn meta_row(&self, name: &'static str) -> Result<Option<Bytes>, DiskError> {
-        let table = self
-            .txn
-            .open_table(META)
-            .map_err(|error| self.error(error))?;
-        let row = table.get(name).map_err(|error| self.error(error))?;
-        let Some(row) = row else {
-            return Ok(None);
-        };
-        let content = schema::unseal(name.as_bytes(), row.value());
-        let content = content.ok_or_else(|| self.damaged_meta(name))?;
-        Ok(Some(Bytes::copy_from_slice(content)))
-    }
-
-    fn damaged_meta(&self, name: &str) -> DiskError {
-        let detail = format!("row {name} fails its check");
-        DiskError::damaged(self.medium.path(), &detail)
-    }
-
-    fn meta_i64(&self, name: &'static str, absent: i64) -> Result<i64, DiskError> {
-        let Some(row) = self.meta_row(name)? else {
-            return Ok(absent);
-        };
-        let bytes = row
-            .as_ref()
-            .try_into()
-            .map_err(|_| self.damaged_meta(name))?;
-        Ok(i64::from_le_bytes(bytes))
-    }
-
-    /// The side tables.
-    pub fn meta(&self) -> Result<Meta, DiskError> {
-        let log_id = match self.meta_row(schema::META_APPLIED)? {
-            None => None,
-            Some(row) => {
-                let id = schema::decode_log_id(&row);
-                Some(id.ok_or_else(|| self.damaged_meta(schema::META_APPLIED))?.0)
-            }
-        };
-        let membership = match self.meta_row(schema::META_MEMBERSHIP)? {
-            None => None,
-            Some(row) => {
-                let membership = schema::decode_membership(&row);
-                Some(membership.ok_or_else(|| self.damaged_meta(schema::META_MEMBERSHIP))?)
-            }
-        };
-        let cluster_version = match self.meta_row(schema::META_CLUSTER_VERSION)? {
-            None => None,
-            Some(row) => {
-                let text = String::from_utf8(row.into());
-                Some(text.map_err(|_| self.damaged_meta(schema::META_CLUSTER_VERSION))?)
-            }
-        };
-        Ok(Meta {
-            applied: Applied { log_id, membership },
-            revision: self.meta_i64(schema::META_REVISION, schema::EMPTY_REVISION)?,
-            compact_scheduled: self.meta_i64(schema::META_COMPACT_SCHEDULED, -1)?,
-            compact_finished: self.meta_i64(schema::META_COMPACT_FINISHED, -1)?,
-            cluster_version,
-            members: self.members()?,
-        })
-    }
-
-    fn members(&self) -> Result<Vec<MemberRecord>, DiskError> {
-        let table = self
-            .txn
-            .open_table(MEMBER)
-            .map_err(|error| self.error(error))?;
-        let rows = table.iter().map_err(|error| self.error(error))?;
-        let mut members = Vec::new();
-        for row in rows {
-            let (id, row) = row.map_err(|error| self.error(error))?;
-            let content = schema::unseal(&id.value().to_le_bytes(), row.value());
-            let member = content.and_then(schema::decode_member);
-            members.push(member.ok_or_else(|| self.damaged_meta("of a member"))?);
-        }
-        Ok(members)
+    /// The rows of the revisions from `from` to `until`, in order, without large values.
+    pub fn revisions_between(&self, from: i64, until: i64) -> Result<StoredRecords<'_>, DiskError> {
+        let bound = |main, sub| Rev { main, sub }.key();
+        let range = bound(from.max(0), 0)..=bound(until.max(0), u32::MAX);
+        let rows = self.revision.range(range);
+        let rows = rows.map_err(|error| self.error(error))?;
+        Ok(StoredRecords { view: self, rows })
     }
 }
