@@ -1,5 +1,5 @@
-//! The way of a proposal, in its caller's task: admitted, encoded once, sent to RaftNode; the
-//! answer comes back from whoever finishes it.
+//! The way of a proposal, in its caller's task: admitted, encoded once, sent to RaftNode together
+//! with those of its neighbours; the answer comes back from whoever finishes it.
 
 use std::sync::Arc;
 
@@ -11,8 +11,9 @@ use bytes::Bytes;
 use openraft::errors::ClientWriteError;
 use prost::Message;
 
+use super::message::Proposal;
 use super::types::{WriteResult, from_raft_log_id};
-use super::{Propose, RaftNode, ReadIndex, SoleVoter};
+use super::{Outbox, RaftNode, ReadIndex, SoleVoter};
 use crate::disk_gate::{DiskGate, Reservation};
 use crate::metrics::Metrics;
 use crate::node::Applied;
@@ -23,6 +24,7 @@ use crate::reply::{Admission, Permit, Reply};
 #[derive(Clone, Debug)]
 pub(crate) struct Proposer {
     pub(crate) raft_node: Addr<RaftNode>,
+    pub(crate) outbox: Arc<Outbox>,
     pub(crate) proposals: Arc<Admission>,
     pub(crate) reads: Arc<Admission>,
     pub(crate) gate: Arc<DiskGate>,
@@ -57,7 +59,7 @@ impl Proposer {
     ) -> Result<Applied, Error> {
         let (reply, answer) = Reply::with_room(permit, room);
         // From here on the proposal goes its way even if our caller stops waiting.
-        self.raft_node.do_send(Propose { command, reply });
+        self.outbox.post(Proposal { command, reply }).await;
         let applied = answer.wait().await.and_then(applied);
         if applied.is_err() {
             self.metrics.proposal_failed();
