@@ -32,7 +32,7 @@ pub use crate::lessor::{Clock, LeaseTime};
 use crate::lessor::{LeaseClock, LeaseKeeper, ttl_min};
 use crate::metrics::StateCollector;
 use crate::raft_node::{
-    CORE_QUEUE, Proposer, RaftSettings, RaftSetup, StartedRaft, start as start_raft,
+    CORE_QUEUE, Outbox, Proposer, RaftSettings, RaftSetup, StartedRaft, start as start_raft,
 };
 pub use crate::status::{MemberStatus, NodeStatus};
 use crate::store_writer::Checkpoint;
@@ -214,6 +214,7 @@ impl Node {
         };
         shared.metrics.register(collector);
         let proposer = Proposer {
+            outbox: Arc::new(Outbox::new(raft_node.clone().recipient())),
             raft_node,
             proposals: Arc::clone(&shared.proposals),
             reads: Arc::clone(&shared.reads),

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr};
 use althing_api::id::{ClusterId, MemberId};
@@ -46,6 +47,53 @@ pub fn one_member() -> NodeSettings {
             page_cache_bytes: 1 << 20,
             pending_bytes_max: 1 << 20,
         },
+    }
+}
+
+/// Between two looks of [`until`].
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+/// How long [`until`] looks.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Waits until `condition` holds.
+///
+/// # Panics
+/// When it does not come to hold; the message names `what` was waited for.
+pub async fn until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "in vain: {what}");
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
+/// A clock that stands still until it is moved. Clones show the same time.
+#[derive(Clone, Debug)]
+pub struct ManualClock {
+    start: Instant,
+    passed_ms: Arc<AtomicU64>,
+}
+
+impl Default for ManualClock {
+    fn default() -> ManualClock {
+        ManualClock {
+            start: Instant::now(),
+            passed_ms: Arc::default(),
+        }
+    }
+}
+
+impl ManualClock {
+    /// For a node's settings.
+    pub fn clock(&self) -> Clock {
+        let (start, passed_ms) = (self.start, Arc::clone(&self.passed_ms));
+        Clock::new(move || start + Duration::from_millis(passed_ms.load(Ordering::SeqCst)))
+    }
+
+    /// Lets `time` pass.
+    pub fn advance(&self, time: Duration) {
+        let millis = u64::try_from(time.as_millis()).expect("a test lasts less than an age");
+        self.passed_ms.fetch_add(millis, Ordering::SeqCst);
     }
 }
 

@@ -14,4 +14,5 @@ pub mod ledger;
 pub mod load;
 pub mod member;
 pub mod process;
+pub mod wait;
 pub mod writers;

@@ -67,13 +67,15 @@ impl Situation {
     }
 }
 
-/// Whether the command can only make the store smaller in the end.
+/// Whether the command can only make the store smaller in the end, or leaves its size as it is: a
+/// full disk must not end leases that are renewed.
 pub(super) fn only_frees(command: &Command) -> bool {
     match &command.request {
         Some(
             command::Request::DeleteRange(_)
             | command::Request::Compaction(_)
-            | command::Request::LeaseRevoke(_),
+            | command::Request::LeaseRevoke(_)
+            | command::Request::LeaseCheckpoint(_),
         ) => true,
         Some(command::Request::Txn(txn)) => txn_only_frees(txn, TXN_DEPTH_MAX),
         _ => false,
@@ -101,6 +103,7 @@ fn op_only_frees(op: &RequestOp, depth: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use althing_api::commandpb::{LeaseCheckpoint, LeaseGrant, LeaseRevoke};
     use althing_api::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest};
 
     use super::*;
@@ -207,5 +210,12 @@ mod tests {
         }));
         let put = command::Request::Put(PutRequest::default());
         assert!(!only_frees(&Command { request: Some(put) }));
+        let renewal = command::Request::LeaseCheckpoint(LeaseCheckpoint::default());
+        let expiry = command::Request::LeaseRevoke(LeaseRevoke::default());
+        for request in [renewal, expiry].map(Some) {
+            assert!(only_frees(&Command { request }));
+        }
+        let request = Some(command::Request::LeaseGrant(LeaseGrant::default()));
+        assert!(!only_frees(&Command { request }));
     }
 }

@@ -148,16 +148,7 @@ impl DiskGate {
         command: &Command,
         encoded_bytes: usize,
     ) -> Result<Reservation, Error> {
-        self.reserve_as(only_frees(command), encoded_bytes).await
-    }
-
-    /// The same for what must be written on a full disk too, and is small: `frees` as if it freed
-    /// space.
-    pub async fn reserve_as(
-        self: &Arc<Self>,
-        frees: bool,
-        encoded_bytes: usize,
-    ) -> Result<Reservation, Error> {
+        let frees = only_frees(command);
         let bytes = encoded_bytes as u64 + ENTRY_OVERHEAD_BYTES;
         if let Some(answer) = self.try_reserve(bytes, frees, frees) {
             return answer;

@@ -1,4 +1,5 @@
-//! Lessor: counts, on the leader, how long each lease still lives, and ends those whose time is over.
+//! Lessor: counts, on the leader, how long each lease still lives, and ends those whose time is
+//! over.
 //!
 //! ```text
 //!             LeaderChanged: leads                 LeaderChanged: another
@@ -78,14 +79,14 @@ impl Lead {
     /// This member leads in `term`, and has applied everything that was committed before it.
     pub(crate) fn won(&self, term: u64) {
         if self.clock.lead(term) {
-            self.lessor.do_send(LeaderChanged);
+            self.lessor.addr().do_send(LeaderChanged);
         }
     }
 
     /// This member does not lead.
     pub(crate) fn lost(&self) {
         if self.clock.lead(0) {
-            self.lessor.do_send(LeaderChanged);
+            self.lessor.addr().do_send(LeaderChanged);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The way of a proposal, in its caller's task: admitted, encoded once, sent to RaftNode; the
-//! answer comes back from whoever finishes it.
+//! The way of a proposal, in its caller's task: admitted, encoded once, sent to RaftNode together
+//! with those of its neighbours; the answer comes back from whoever finishes it.
 
 use std::sync::Arc;
 
@@ -11,8 +11,9 @@ use bytes::Bytes;
 use openraft::errors::ClientWriteError;
 use prost::Message;
 
+use super::message::Proposal;
 use super::types::{WriteResult, from_raft_log_id};
-use super::{Propose, RaftNode, ReadIndex, SoleVoter};
+use super::{Outbox, RaftNode, ReadIndex, SoleVoter};
 use crate::disk_gate::{DiskGate, Reservation};
 use crate::metrics::Metrics;
 use crate::node::Applied;
@@ -23,6 +24,7 @@ use crate::reply::{Admission, Permit, Reply};
 #[derive(Clone, Debug)]
 pub(crate) struct Proposer {
     pub(crate) raft_node: Addr<RaftNode>,
+    pub(crate) outbox: Arc<Outbox>,
     pub(crate) proposals: Arc<Admission>,
     pub(crate) reads: Arc<Admission>,
     pub(crate) gate: Arc<DiskGate>,
@@ -42,15 +44,6 @@ impl Proposer {
         self.submit(encoded, permit, Some(room)).await
     }
 
-    /// Proposes what clients are owed on a full disk too, which is small: it may use the room that
-    /// the log keeps for deletions.
-    pub(crate) async fn propose_owed(&self, command: Command) -> Result<Applied, Error> {
-        let permit = self.proposals.admit()?;
-        let encoded = Bytes::from(command.encode_to_vec());
-        let room = self.gate.reserve_as(true, encoded.len()).await?;
-        self.submit(encoded, permit, Some(room)).await
-    }
-
     /// Proposes what the member itself needs to start, which is small and rare.
     pub(crate) async fn propose_ungated(&self, command: &Command) -> Result<Applied, Error> {
         let permit = self.proposals.admit()?;
@@ -66,7 +59,7 @@ impl Proposer {
     ) -> Result<Applied, Error> {
         let (reply, answer) = Reply::with_room(permit, room);
         // From here on the proposal goes its way even if our caller stops waiting.
-        self.raft_node.do_send(Propose { command, reply });
+        self.outbox.post(Proposal { command, reply }).await;
         let applied = answer.wait().await.and_then(applied);
         if applied.is_err() {
             self.metrics.proposal_failed();

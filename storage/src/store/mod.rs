@@ -38,6 +38,7 @@ mod read;
 mod record;
 mod scan;
 mod schema;
+mod side_tables;
 mod write;
 
 use std::path::Path;
@@ -48,7 +49,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
 pub(crate) use builder::FileBuilder;
-pub(crate) use disk_view::{DiskView, Meta as DiskMeta};
+pub(crate) use disk_view::DiskView;
 pub use error::StoreOpenError;
 pub use events::{HistorySlice, SliceLimits};
 pub use lease::{LeaseFact, LeaseRecord};
@@ -57,6 +58,7 @@ pub(crate) use pending::SideChanges;
 pub use read::ReadView;
 pub(crate) use read::{Keyspace, range, read_range};
 pub use scan::RangeScan;
+pub(crate) use side_tables::Meta as DiskMeta;
 pub use write::{Committed, WriteTxn};
 
 use compaction::Writer;
@@ -333,8 +335,8 @@ impl Store {
         }
     }
 
-    /// About how many bytes all records and leases take, in the store's file or on their way to it; the disk
-    /// is not asked.
+    /// About how many bytes all records and leases take, in the store's file or on their way to it;
+    /// the disk is not asked.
     pub fn used_bytes(&self) -> u64 {
         // In this order: what a checkpoint moves meanwhile counts twice rather than not at all.
         let pending = self.shared.pending.read().bytes();

@@ -11,7 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use super::builder::FileBuilder;
 use super::compaction::Writer;
 use super::disk::Disk;
-use super::disk_view::{DiskView, Meta, StoredRecord};
+use super::disk_view::{DiskView, StoredRecord};
 use super::error::{DiskError, StoreOpenError};
 use super::history::Stamp;
 use super::index::Index;
@@ -19,6 +19,7 @@ use super::lease::{Leases, Touch};
 use super::medium::Medium;
 use super::pending::{Pending, SideChanges};
 use super::schema::{EMPTY_REVISION, FORMAT};
+use super::side_tables::Meta;
 use super::{Published, Shared, StoreSettings, record};
 
 /// Opens the store on `medium`.
