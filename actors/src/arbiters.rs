@@ -18,6 +18,7 @@ pub(crate) struct Arbiters {
     apply: Arbiter,
     store: Arbiter,
     snap: Arbiter,
+    peer: Arbiter,
 }
 
 /// Handles to start actors on them.
@@ -28,6 +29,7 @@ pub(crate) struct Threads {
     pub(crate) apply: ArbiterHandle,
     pub(crate) store: ArbiterHandle,
     pub(crate) snap: ArbiterHandle,
+    pub(crate) peer: ArbiterHandle,
 }
 
 impl Arbiters {
@@ -39,6 +41,7 @@ impl Arbiters {
             apply: thread("apply", 0)?,
             store: thread("store", STORE_NICENESS)?,
             snap: thread("snap", 0)?,
+            peer: thread("peer", 0)?,
         })
     }
 
@@ -49,12 +52,15 @@ impl Arbiters {
             apply: self.apply.handle(),
             store: self.store.handle(),
             snap: self.snap.handle(),
+            peer: self.peer.handle(),
         }
     }
 
     /// Ends the threads and waits for them. What their actors had not done yet is not done.
     pub(crate) fn stop_and_join(self) {
-        let all = [self.raft, self.apply, self.store, self.snap, self.wal];
+        let all = [
+            self.raft, self.peer, self.apply, self.store, self.snap, self.wal,
+        ];
         for arbiter in &all {
             arbiter.stop();
         }

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 0 | ClientSession and its tasks | HTTP workers |
 //! | 1 | RaftNode, and openraft's own tasks | raft |
-//! | 2 | WalWriter, Applier, StoreWriter, Snapshotter | wal, apply, store, snap |
+//! | 2 | WalWriter, Applier, StoreWriter, Snapshotter, PeerLink | wal, apply, store, snap, peer |
 //!
 //! The Supervisor runs on the main thread and awaits nobody. Requests travel through actors;
 //! replies travel straight home ([`reply`]). [`node`] wires the tree.
@@ -22,6 +22,7 @@ mod halt;
 mod handles;
 mod metrics;
 pub mod node;
+pub mod peer_link;
 mod progress;
 mod raft_node;
 pub mod reply;

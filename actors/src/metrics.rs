@@ -11,6 +11,10 @@ use prometheus::{
     Counter, Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Registry, exponential_buckets,
 };
 
+mod network;
+
+use self::network::Network;
+pub(crate) use self::network::PeerMetrics;
 use crate::progress::Progress;
 use crate::reply::Admission;
 
@@ -26,6 +30,7 @@ pub(crate) struct Metrics {
     puts: IntCounter,
     deletes: IntCounter,
     txns: IntCounter,
+    network: Network,
 }
 
 impl Metrics {
@@ -78,9 +83,16 @@ impl Metrics {
                 "Number of changes made by this member.",
             ),
             wal_bytes,
+            network: Network::register(&registry),
             registry,
         }
     }
+
+    /// What is counted about the exchange with member `peer`.
+    pub(crate) fn peer(&self, me: u64, peer: u64) -> PeerMetrics {
+        self.network.peer(me, peer)
+    }
+
 
     pub(crate) fn registry(&self) -> &Registry {
         &self.registry

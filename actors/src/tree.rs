@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix::{Actor, Addr};
 use althing_storage::data_dir::DataDir;
-use althing_storage::store::Store;
+use althing_storage::store::{Store, StoreSettings};
 use althing_storage::wal::{LogTail, Recovery, Wal};
 use tokio::sync::watch;
 
@@ -14,9 +14,12 @@ use crate::disk_gate::DiskGate;
 use crate::halt::Halt;
 use crate::metrics::Metrics;
 use crate::progress::Progress;
-use crate::raft_node::{LogStore, LogStoreSetup, Picture, RaftNodeSetup, SoleVoter, StateMachine};
+use crate::peer_link::{Links, LinksSetup, Transport};
+use crate::raft_node::{
+    LogStore, LogStoreSetup, Picture, RaftNodeSetup, RaftSettings, SoleVoter, StateMachine,
+};
 use crate::reply::Admission;
-use crate::snapshotter::Snapshotter;
+use crate::snapshotter::{Snapshotter, SnapshotterSetup, Transfers};
 use crate::store_writer::{CheckpointPace, FlushedIndex, StoreWriter, StoreWriterSetup};
 use crate::supervisor::{ActorRef, DeathWatch, Policy, Supervise, Supervisor};
 use crate::wal_writer::{CommitMark, WalWriter, WalWriterSetup};
@@ -26,6 +29,7 @@ const WAL_WRITER: &str = "WalWriter";
 const APPLIER: &str = "Applier";
 const STORE_WRITER: &str = "StoreWriter";
 const SNAPSHOTTER: &str = "Snapshotter";
+const PEERS: &str = "Supervisor of peers";
 const RAFT_NODE: &str = "RaftNode";
 
 /// State that several actors share.
@@ -42,6 +46,9 @@ pub(crate) struct NodeState {
     pub(crate) proposals: Arc<Admission>,
     pub(crate) reads: Arc<Admission>,
     pub(crate) metrics: Metrics,
+    /// Counts the snapshots that replaced the store as a whole. Whoever keeps something derived
+    /// from the store has to derive it again when this changes.
+    pub(crate) restored: Arc<watch::Sender<u64>>,
     commit_mark: CommitMark,
 }
 
@@ -59,6 +66,7 @@ impl NodeState {
             proposals: Admission::new(proposals_max),
             reads: Admission::new(proposals_max),
             metrics: Metrics::new(),
+            restored: Arc::new(watch::Sender::new(0)),
             commit_mark: CommitMark::default(),
         }
     }
@@ -78,6 +86,8 @@ pub(crate) struct Opened {
     pub(crate) wal: Wal,
     pub(crate) recovery: Recovery,
     pub(crate) store: Store,
+    pub(crate) store_settings: StoreSettings,
+    pub(crate) cluster_id: u64,
 }
 
 /// The actors behind raft.
@@ -86,8 +96,9 @@ pub(crate) struct Tree {
     pub(crate) store_writer: Addr<StoreWriter>,
     pub(crate) log_store: LogStore,
     pub(crate) state_machine: StateMachine,
-    /// Keeps the store at hand for actors that are started again.
-    _store: Arc<Store>,
+    pub(crate) snapshotter: ActorRef<Snapshotter>,
+    /// Kept at hand for a Snapshotter that is started again.
+    _snapshotter: Arc<SnapshotterSetup>,
 }
 
 impl Tree {
@@ -116,13 +127,30 @@ impl Tree {
             wal,
             recovery,
             store,
+            store_settings,
+            cluster_id,
         } = opened;
         let tail = wal.tail();
         let wal_writer = start_wal_writer(shared, wal, threads, supervisor);
-        let store_writer =
-            start_store_writer(shared, dir, store.clone(), flushed, threads, supervisor);
+        let store_writer = start_store_writer(
+            shared,
+            Arc::clone(&dir),
+            store.clone(),
+            flushed,
+            threads,
+            supervisor,
+        );
         let applier = start_applier(shared, &store, &store_writer, threads, supervisor);
-        let kept = Arc::new(store.clone());
+        let outgoing = Transfers::default();
+        let kept = Arc::new(SnapshotterSetup {
+            store: store.clone(),
+            settings: store_settings,
+            dir,
+            cluster_id,
+            outgoing: outgoing.clone(),
+            incoming: Transfers::default(),
+            arrivals: Arc::default(),
+        });
         let snapshotter = start_snapshotter(&kept, threads, supervisor);
         let log_store = LogStore::new(
             LogStoreSetup {
@@ -139,22 +167,53 @@ impl Tree {
             store,
             applier,
             store_writer: store_writer.clone(),
-            snapshotter,
+            wal_writer: wal_writer.clone(),
+            snapshotter: snapshotter.clone(),
+            progress: Arc::clone(&shared.progress),
+            outgoing,
+            restored: Arc::clone(&shared.restored),
         };
         Tree {
             wal_writer,
             store_writer,
             log_store,
             state_machine,
-            _store: kept,
+            snapshotter,
+            _snapshotter: kept,
         }
     }
 }
 
+/// The links to other members, and their supervisor. There are none until raft names members.
+pub(crate) fn start_links(
+    shared: &NodeState,
+    transport: Arc<dyn Transport>,
+    threads: &Threads,
+    supervisor: &Addr<Supervisor>,
+) -> Arc<Links> {
+    let (halt, watch) = (shared.halt.clone(), core_child(supervisor, PEERS));
+    let peers = Supervisor::start_in_arbiter(&threads.peer, |_| Supervisor::watched(halt, watch));
+    Arc::new(Links::new(LinksSetup {
+        me: shared.me,
+        transport,
+        thread: threads.peer.clone(),
+        supervisor: peers,
+        metrics: shared.metrics.clone(),
+    }))
+}
+
 /// How RaftNode is to be started.
-pub(crate) fn raft_node_setup(shared: &NodeState, supervisor: &Addr<Supervisor>) -> RaftNodeSetup {
+pub(crate) fn raft_node_setup(
+    shared: &NodeState,
+    links: Arc<Links>,
+    settings: &RaftSettings,
+    supervisor: &Addr<Supervisor>,
+) -> RaftNodeSetup {
     RaftNodeSetup {
         me: shared.me,
+        links,
+        heartbeat_interval: settings.heartbeat_interval,
+        election_timeout: settings.election_timeout,
         progress: Arc::clone(&shared.progress),
         picture: Arc::clone(&shared.picture),
         sole_voter: Arc::clone(&shared.sole_voter),
@@ -170,7 +229,7 @@ fn flushed_index(tail: LogTail) -> FlushedIndex {
 /// A guard for a child whose death halts the node.
 fn core_child(supervisor: &Addr<Supervisor>, child: &'static str) -> DeathWatch {
     supervisor.do_send(Supervise {
-        child,
+        child: child.into(),
         policy: Policy::Halt,
         respawn: None,
     });
@@ -238,23 +297,23 @@ fn start_applier(
 /// The factory holds the store weakly: it lives in the supervisor, which may outlast the node by a
 /// moment, and the store's file must be closed when the node is gone.
 fn start_snapshotter(
-    store: &Arc<Store>,
+    setup: &Arc<SnapshotterSetup>,
     threads: &Threads,
     supervisor: &Addr<Supervisor>,
 ) -> ActorRef<Snapshotter> {
     let thread = threads.snap.clone();
-    let start = move |store: Store, watch| {
-        Snapshotter::start_in_arbiter(&thread, |_| Snapshotter::new(store, watch))
+    let start = move |setup: SnapshotterSetup, watch| {
+        Snapshotter::start_in_arbiter(&thread, |_| Snapshotter::new(setup, watch))
     };
     let watch = DeathWatch::new(SNAPSHOTTER, supervisor.clone().recipient());
-    let reference = ActorRef::new(start(Store::clone(store), watch));
-    let (current, store) = (reference.clone(), Arc::downgrade(store));
+    let reference = ActorRef::new(start(SnapshotterSetup::clone(setup), watch));
+    let (current, setup) = (reference.clone(), Arc::downgrade(setup));
     supervisor.do_send(Supervise {
-        child: SNAPSHOTTER,
+        child: SNAPSHOTTER.into(),
         policy: Policy::Restart,
         respawn: Some(Box::new(move |watch| {
-            if let Some(store) = store.upgrade() {
-                current.replace(start(Store::clone(&store), watch));
+            if let Some(setup) = setup.upgrade() {
+                current.replace(start(SnapshotterSetup::clone(&setup), watch));
             }
         })),
     });

@@ -218,7 +218,12 @@ impl RaftLogStorage<Types> for LogStore {
         self.marks.lock().committed = committed;
         if let Some(committed) = committed {
             self.progress.commit(committed.index);
-            self.commit_mark.set(committed);
+            // Other members may have made an entry durable, and so committed it, before our own
+            // disk has it. A mark must never point at what a crash may leave behind it there.
+            let flushed = self.tail.flushed();
+            if let Some(mark) = flushed.map(|flushed| flushed.min(committed)) {
+                self.commit_mark.set(mark);
+            }
         }
         Ok(())
     }

@@ -1,7 +1,12 @@
-//! The way of a proposal, in its caller's task: admitted, encoded once, sent to RaftNode; the
-//! answer comes back from whoever finishes it.
+//! The way of a proposal, in its caller's task: admitted, encoded once, sent to RaftNode of the
+//! member that leads; the answer comes back from whoever finishes it.
+//!
+//! A proposal that certainly is not in the log is made again where the leader is now, for as long
+//! as its caller waits. One that may be in the log is never made again: its outcome is unknown, and
+//! the error says so.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::Addr;
 use althing_api::commandpb::Command;
@@ -10,19 +15,27 @@ use althing_storage::store::Store;
 use bytes::Bytes;
 use openraft::errors::ClientWriteError;
 use prost::Message;
+use tokio::sync::oneshot;
 
 use super::types::{WriteResult, from_raft_log_id};
-use super::{Propose, RaftNode, ReadIndex, SoleVoter};
+use super::{MoveLeader, Propose, RaftNode, ReadIndex, SoleVoter};
 use crate::disk_gate::DiskGate;
 use crate::metrics::Metrics;
 use crate::node::Applied;
+use crate::peer_link::proposal::{Forwarded, answer_in};
+use crate::peer_link::{LinkError, Links, Pipe};
 use crate::progress::Progress;
-use crate::reply::{Admission, Reply};
+use crate::reply::{Admission, Permit, Reply};
+
+/// Between two tries, while the members do not agree yet on who leads.
+const RETRY: Duration = Duration::from_millis(20);
 
 /// Proposes commands and orders reads. Cheap to clone, usable from every thread.
 #[derive(Clone, Debug)]
 pub(crate) struct Proposer {
+    pub(crate) me: u64,
     pub(crate) raft_node: Addr<RaftNode>,
+    pub(crate) links: Arc<Links>,
     pub(crate) proposals: Arc<Admission>,
     pub(crate) reads: Arc<Admission>,
     pub(crate) gate: Arc<DiskGate>,
@@ -30,6 +43,15 @@ pub(crate) struct Proposer {
     pub(crate) sole_voter: Arc<SoleVoter>,
     pub(crate) store: Store,
     pub(crate) metrics: Metrics,
+}
+
+/// What became of a command at one member.
+#[derive(Debug)]
+pub(crate) enum Attempt {
+    /// It was committed and applied.
+    Applied(Applied),
+    /// It is not in the log: that member leads, if one is known.
+    Elsewhere(Option<u64>),
 }
 
 impl Proposer {
@@ -41,48 +63,133 @@ impl Proposer {
 
     /// Proposes what the member itself needs, which is small.
     pub(crate) async fn propose_ungated(&self, command: &Command) -> Result<Applied, Error> {
-        let permit = self.proposals.admit()?;
-        let (reply, answer) = Reply::new(permit);
         let command = Bytes::from(command.encode_to_vec());
-        // From here on the proposal goes its way even if our caller stops waiting.
-        self.raft_node.do_send(Propose { command, reply });
-        let applied = answer.wait().await.and_then(applied);
+        let applied = self.propose_anywhere(command).await;
         if applied.is_err() {
             self.metrics.proposal_failed();
         }
         applied
     }
 
+    async fn propose_anywhere(&self, command: Bytes) -> Result<Applied, Error> {
+        loop {
+            let attempt = match self.progress.leader() {
+                0 => Attempt::Elsewhere(None),
+                leader if leader == self.me => {
+                    let permit = self.proposals.admit()?;
+                    self.propose_here(command.clone(), permit).await?
+                }
+                leader => self.forward(leader, command.clone()).await?,
+            };
+            match attempt {
+                Attempt::Applied(applied) => return Ok(applied),
+                Attempt::Elsewhere(_) => self.until_led().await?,
+            }
+        }
+    }
+
+    /// Proposes an encoded command to this member's raft.
+    pub(crate) async fn propose_here(
+        &self,
+        command: Bytes,
+        permit: Permit,
+    ) -> Result<Attempt, Error> {
+        let (reply, answer) = Reply::new(permit);
+        // From here on the proposal goes its way even if our caller stops waiting.
+        self.raft_node.do_send(Propose { command, reply });
+        attempt(answer.wait().await?)
+    }
+
+    /// Proposes it to `leader`'s raft, and waits until it is applied here as well, so that who has
+    /// the answer reads the write from this member too.
+    async fn forward(&self, leader: u64, command: Bytes) -> Result<Attempt, Error> {
+        let _permit = self.proposals.admit()?;
+        let Some(link) = self.links.to(leader) else {
+            return Ok(Attempt::Elsewhere(None));
+        };
+        let answer = match link.send(Pipe::Propose, command).await {
+            Ok(answer) => answer,
+            Err(LinkError::NotSent(_) | LinkError::Refused(_)) => {
+                return Ok(Attempt::Elsewhere(None));
+            }
+            Err(LinkError::Lost(_)) => return Err(Error::TimeoutDueToConnectionLost),
+        };
+        match answer_in(answer) {
+            Ok(Forwarded::Applied(applied)) => {
+                self.until_applied(applied.log_id.index).await?;
+                Ok(Attempt::Applied(applied))
+            }
+            Ok(Forwarded::NotLeader(other)) => Ok(Attempt::Elsewhere(other)),
+            Ok(Forwarded::Failed(error)) => Err(error),
+            Err(_) => Err(Error::Timeout),
+        }
+    }
+
     /// Returns once a read of the local store is linearizable.
     pub(crate) async fn read_index(&self) -> Result<(), Error> {
-        if self.sole_voter.is_alone() {
+        loop {
+            if self.sole_voter.is_alone() {
+                return Ok(());
+            }
+            let (reply, answer) = Reply::new(self.reads.admit()?);
+            let may_ask = true;
+            self.raft_node.do_send(ReadIndex { reply, may_ask });
+            match answer.wait().await? {
+                Ok(index) => return self.until_applied(index).await,
+                Err(Error::Stopped) => return Err(Error::Stopped),
+                // Nothing was read yet, so the next leader may be asked.
+                Err(_) => {
+                    self.metrics.read_index_failed();
+                    self.until_led().await?;
+                }
+            }
+        }
+    }
+
+    /// Hands the lead over; see `hand_over`.
+    pub(crate) async fn move_leader(&self, to: Option<u64>) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        self.raft_node.do_send(MoveLeader { to, reply });
+        answer.await.unwrap_or(Err(Error::Stopped))
+    }
+
+    /// Waits until the entry at `index` is applied here. Errors: `Stopped`.
+    async fn until_applied(&self, index: u64) -> Result<(), Error> {
+        if self.progress.has_applied(index) {
             return Ok(());
         }
-        let (reply, answer) = Reply::new(self.reads.admit()?);
-        self.raft_node.do_send(ReadIndex { reply });
-        let index = answer.wait().await?;
-        match index {
-            Ok(index) => {
-                self.progress.until_applied(index).await;
-                Ok(())
+        tokio::select! {
+            () = self.progress.until_applied(index) => Ok(()),
+            () = self.proposals.closed() => Err(Error::Stopped),
+        }
+    }
+
+    /// Waits until a leader is known; a moment, if one is. Errors: `Stopped`.
+    async fn until_led(&self) -> Result<(), Error> {
+        let led = async {
+            if self.progress.leader() != 0 {
+                tokio::time::sleep(RETRY).await;
             }
-            Err(error) => {
-                self.metrics.read_index_failed();
-                Err(error)
-            }
+            self.progress.until_leader(|leader| leader != 0).await;
+        };
+        tokio::select! {
+            () = led => Ok(()),
+            () = self.proposals.closed() => Err(Error::Stopped),
         }
     }
 }
 
 /// What raft answered, in our words.
-fn applied(result: WriteResult) -> Result<Applied, Error> {
+fn attempt(result: WriteResult) -> Result<Attempt, Error> {
     match result {
-        Ok(written) => Ok(Applied {
+        Ok(written) => Ok(Attempt::Applied(Applied {
             log_id: from_raft_log_id(written.log_id),
             response: written.data.response,
             revision: written.data.revision,
-        }),
-        Err(ClientWriteError::ForwardToLeader(_)) => Err(Error::NoLeader),
+        })),
+        Err(ClientWriteError::ForwardToLeader(forward)) => {
+            Ok(Attempt::Elsewhere(forward.leader_id))
+        }
         // The entry was replaced by another leader's, which may yet have committed ours elsewhere.
         Err(ClientWriteError::LogEntryDiscarded(_)) => Err(Error::TimeoutDueToLeaderFail),
         Err(error) => unreachable!("no answer to a command: {error}"),

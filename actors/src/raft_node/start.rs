@@ -1,6 +1,7 @@
 //! Starts openraft and RaftNode on the raft thread, in the order that lets nothing be missed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Addr};
@@ -12,6 +13,7 @@ use super::config::{RaftSettings, config};
 use super::network::Network;
 use super::types::{PeerNode, RaftHandle, Types};
 use super::{LogStore, RaftNode, RaftNodeSetup, StateMachine};
+use crate::peer_link::Links;
 use openraft::Raft;
 
 /// What raft is built from.
@@ -20,7 +22,9 @@ pub(crate) struct RaftSetup {
     pub(crate) log_store: LogStore,
     pub(crate) state_machine: StateMachine,
     pub(crate) node: RaftNodeSetup,
-    /// The first configuration: each voter's id and peer URLs. Written if the log is empty.
+    pub(crate) links: Arc<Links>,
+    /// The first configuration: each voter's id and peer URLs. Written if the log is empty; none
+    /// for a member that joins, whose log begins with what the leader sends.
     pub(crate) first_voters: BTreeMap<u64, Vec<String>>,
 }
 
@@ -46,9 +50,11 @@ pub(crate) async fn start(thread: &ArbiterHandle, setup: RaftSetup) -> Result<St
 async fn start_here(setup: RaftSetup) -> Result<StartedRaft, String> {
     let me = setup.node.me;
     let config = config(&setup.settings).map_err(|error| error.to_string())?;
-    let raft: RaftHandle = Raft::build(me, config, Network, setup.log_store, setup.state_machine)
-        .await
-        .map_err(|error| error.to_string())?;
+    let network = Network { links: setup.links };
+    let raft: RaftHandle =
+        Raft::build(me, config, network, setup.log_store, setup.state_machine)
+            .await
+            .map_err(|error| error.to_string())?;
     // RaftNode listens before the core can say anything.
     let node = RaftNode::new(raft.clone(), setup.node).start();
     raft.run();
@@ -62,6 +68,9 @@ async fn bootstrap(
     raft: &RaftHandle,
     first_voters: BTreeMap<u64, Vec<String>>,
 ) -> Result<(), String> {
+    if first_voters.is_empty() {
+        return Ok(());
+    }
     let nodes: BTreeMap<u64, PeerNode> = first_voters
         .into_iter()
         .map(|(id, peer_urls)| (id, PeerNode { peer_urls }))

@@ -1,13 +1,21 @@
 //! The peer port: what members ask of one another over HTTP/1.1.
 //!
 //! ```text
-//! accept (actix-web) -+- GET /version -> the versions that this member speaks
-//!                     +- GET /members -> the current configuration
-//!                     +- else         -> 404
+//! accept (actix-web) -+- GET /version       -> the versions that this member speaks
+//!                     +- GET /members       -> the current configuration
+//!                     +- POST /althing/v1/* -> raft, proposals, snapshots; see `raft`
+//!                     +- else               -> 404
 //! ```
 //!
-//! It owns nothing and waits for nobody: both answers are published facts. It fails with the
-//! process.
+//! It owns the connections that other members opened, and waits for the node in the task of each
+//! request. It fails with the process. `transport` is the other direction.
+
+mod dial;
+mod frame;
+mod path;
+mod raft;
+pub mod survey;
+mod transport;
 
 use std::io;
 use std::net::TcpListener;
@@ -19,12 +27,19 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use althing_actors::node::{Handles, MemberStatus};
 use althing_api::id::ClusterId;
 use serde::Serialize;
+use tokio::sync::watch;
+
+pub use self::raft::WayIn;
+pub use self::transport::HttpTransport;
 
 use crate::client::info::version_body;
 use crate::client::plain::{method_not_allowed, not_found};
 
-/// One thread answers: nothing here is asked often.
+/// One thread: it decodes and encodes, and waits for the node, which has its own threads.
 const WORKERS: usize = 1;
+
+/// Calls of a member that follows are rare; its connection is kept for the next one.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// The facts that the peer port tells. The port is generic over them, so that it is tested without
 /// a node.
@@ -66,10 +81,13 @@ struct MemberJson {
 }
 
 /// Serves the peer port on `listeners`. To be called inside an actix system; the server is a future
-/// that ends when the handle stopped it. Errors: a listener that can not be used.
-pub fn serve<M: Membership>(
+/// that ends when the handle stopped it. When `closing` turns true, the endless requests of other
+/// members end. Errors: a listener that can not be used.
+pub fn serve<M: Membership, W: WayIn>(
     membership: M,
+    way_in: W,
     listeners: Vec<TcpListener>,
+    closing: watch::Receiver<bool>,
     shutdown_timeout: Duration,
 ) -> io::Result<(Server, ServerHandle)> {
     let mut server = HttpServer::new(move || {
@@ -90,8 +108,15 @@ pub fn serve<M: Membership>(
                     std::future::ready(get(&request, || members_body(&members)))
                 }),
             )
+            .configure(|config| raft::routes(config, &way_in, &closing))
             .default_service(web::to(|| std::future::ready(not_found())))
     })
+    .on_connect(|connection, _| {
+        let connection = connection.downcast_ref::<actix_rt::net::TcpStream>();
+        // Small answers leave at once; if not, they leave a little later.
+        let _ = connection.map(|connection| connection.set_nodelay(true));
+    })
+    .keep_alive(KEEP_ALIVE)
     .workers(WORKERS)
     .shutdown_timeout(shutdown_timeout.as_secs())
     .disable_signals();
