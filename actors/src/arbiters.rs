@@ -17,8 +17,10 @@ pub(crate) struct Arbiters {
     wal: Arbiter,
     apply: Arbiter,
     store: Arbiter,
+    lease: Arbiter,
     snap: Arbiter,
     peer: Arbiter,
+    watch: Arbiter,
 }
 
 /// Handles to start actors on them.
@@ -28,8 +30,10 @@ pub(crate) struct Threads {
     pub(crate) wal: ArbiterHandle,
     pub(crate) apply: ArbiterHandle,
     pub(crate) store: ArbiterHandle,
+    pub(crate) lease: ArbiterHandle,
     pub(crate) snap: ArbiterHandle,
     pub(crate) peer: ArbiterHandle,
+    pub(crate) watch: ArbiterHandle,
 }
 
 impl Arbiters {
@@ -40,8 +44,10 @@ impl Arbiters {
             wal: thread("wal", 0)?,
             apply: thread("apply", 0)?,
             store: thread("store", STORE_NICENESS)?,
+            lease: thread("lease", 0)?,
             snap: thread("snap", 0)?,
             peer: thread("peer", 0)?,
+            watch: thread("watch", 0)?,
         })
     }
 
@@ -51,15 +57,18 @@ impl Arbiters {
             wal: self.wal.handle(),
             apply: self.apply.handle(),
             store: self.store.handle(),
+            lease: self.lease.handle(),
             snap: self.snap.handle(),
             peer: self.peer.handle(),
+            watch: self.watch.handle(),
         }
     }
 
     /// Ends the threads and waits for them. What their actors had not done yet is not done.
     pub(crate) fn stop_and_join(self) {
         let all = [
-            self.raft, self.peer, self.apply, self.store, self.snap, self.wal,
+            self.raft, self.peer, self.apply, self.store, self.lease, self.snap, self.watch,
+            self.wal,
         ];
         for arbiter in &all {
             arbiter.stop();

@@ -108,7 +108,11 @@ impl DiskGate {
 /// Whether the command can only make the store smaller in the end.
 fn only_frees(command: &Command) -> bool {
     match &command.request {
-        Some(command::Request::DeleteRange(_) | command::Request::Compaction(_)) => true,
+        Some(
+            command::Request::DeleteRange(_)
+            | command::Request::Compaction(_)
+            | command::Request::LeaseRevoke(_),
+        ) => true,
         Some(command::Request::Txn(txn)) => txn_only_frees(txn, TXN_DEPTH_MAX),
         _ => false,
     }

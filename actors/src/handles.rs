@@ -6,13 +6,18 @@ use std::time::Instant;
 use althing_api::commandpb::Command;
 use althing_api::error::Error;
 use althing_api::id::{ClusterId, MemberId};
+use althing_api::range::KeyRange;
 use althing_storage::apply::Response;
 use althing_storage::entry::LogId;
 use althing_storage::store::Store;
 use tokio::sync::watch;
 
+use crate::key_watch::KeyWatch;
+use crate::lessor::{LeaseKeeper, LeaseTime};
 use crate::raft_node::{Inbound, Picture, Proposer};
 use crate::status::NodeStatus;
+use crate::supervisor::ActorRef;
+use crate::watch_hub::{WatchHub, Watches};
 
 /// What front ends may ask of the node. Cheap to clone, usable from every thread.
 #[derive(Clone, Debug)]
@@ -24,11 +29,13 @@ pub(crate) struct Shared {
     pub(crate) cluster_id: ClusterId,
     pub(crate) proposer: Proposer,
     pub(crate) inbound: Inbound,
+    pub(crate) leases: LeaseKeeper,
     pub(crate) picture: Arc<Picture>,
     /// Counts the snapshots that took the place of the store.
     pub(crate) restored: Arc<watch::Sender<u64>>,
     /// The revision below which everything is gone from disk.
     pub(crate) compacted: Arc<watch::Sender<i64>>,
+    pub(crate) watch_hub: ActorRef<WatchHub>,
 }
 
 /// The outcome of a proposal that was committed and applied.
@@ -153,6 +160,29 @@ impl Handles {
         *self.0.restored.borrow()
     }
 
+    /// Renews a lease and answers its time to live in seconds; `None`: there is no such lease. For
+    /// one whose time is over the answer waits until it has ended. Errors: `NoLeader`, `Stopped`,
+    /// and those of a proposal.
+    pub async fn keep_lease_alive(&self, id: i64) -> Result<Option<i64>, Error> {
+        self.0.leases.keep_alive(id).await
+    }
+
+    /// How long a lease still lives; `None`: there is no such lease. Errors: those of
+    /// [`Handles::read_index`].
+    pub async fn lease_time(&self, id: i64) -> Result<Option<LeaseTime>, Error> {
+        self.0.leases.time_to_live(id).await
+    }
+
+    /// All leases known here, the first to end first.
+    pub fn leases(&self) -> Vec<i64> {
+        self.0.leases.leases()
+    }
+
+    /// The least time to live of a lease, in seconds.
+    pub fn lease_ttl_min(&self) -> i64 {
+        self.0.leases.ttl_min
+    }
+
     /// Resolves when physical compaction of everything below `revision` is done. Errors: `Stopped`.
     pub async fn compaction_finished(&self, revision: i64) -> Result<(), Error> {
         let mut compacted = self.0.compacted.subscribe();
@@ -163,6 +193,21 @@ impl Handles {
             }
             () = stopped => Err(Error::Stopped),
         }
+    }
+
+    /// Watches the keys of `range` from `start_revision` on; 0: from the next change on.
+    pub fn watch(&self, range: KeyRange, start_revision: i64) -> KeyWatch {
+        let next = match start_revision {
+            0 => self.store().revisions().current + 1,
+            start => start,
+        };
+        KeyWatch::new(self.watches(), range, next)
+    }
+
+    /// A stream of watchers that share one bounded queue.
+    pub fn watches(&self) -> Watches {
+        let metrics = &self.0.proposer.metrics.watch;
+        Watches::open(self.0.watch_hub.addr(), metrics)
     }
 
     /// The registry where the actors register etcd's metrics.

@@ -7,7 +7,8 @@
 //! |---|---|---|
 //! | 0 | ClientSession and its tasks | HTTP workers |
 //! | 1 | RaftNode, and openraft's own tasks | raft |
-//! | 2 | WalWriter, Applier, StoreWriter, Snapshotter, PeerLink | wal, apply, store, snap, peer |
+//! | 2 | WalWriter, Applier, StoreWriter | wal, apply, store |
+//! | 2 | Lessor, Snapshotter, WatchHub, PeerLink | lease, snap, watch, peer |
 //!
 //! The Supervisor runs on the main thread and awaits nobody. Requests travel through actors;
 //! replies travel straight home ([`reply`]). [`node`] wires the tree.
@@ -20,6 +21,8 @@ pub mod client_session;
 mod disk_gate;
 mod halt;
 mod handles;
+mod key_watch;
+mod lessor;
 mod metrics;
 pub mod node;
 pub mod peer_link;
@@ -34,3 +37,4 @@ pub mod supervisor;
 pub mod testing;
 mod tree;
 mod wal_writer;
+pub mod watch_hub;

@@ -15,8 +15,10 @@ mod network;
 
 use self::network::Network;
 pub(crate) use self::network::PeerMetrics;
+use crate::lessor::LeaseMetrics;
 use crate::progress::Progress;
 use crate::reply::Admission;
+use crate::watch_hub::WatchMetrics;
 
 /// The handles that actors write to. Clones share them.
 #[derive(Clone, Debug)]
@@ -31,6 +33,8 @@ pub(crate) struct Metrics {
     deletes: IntCounter,
     txns: IntCounter,
     network: Network,
+    pub(crate) watch: WatchMetrics,
+    pub(crate) lease: LeaseMetrics,
 }
 
 impl Metrics {
@@ -82,8 +86,10 @@ impl Metrics {
                 "etcd_mvcc_txn_total",
                 "Number of changes made by this member.",
             ),
+            lease: LeaseMetrics::register(&registry),
             wal_bytes,
             network: Network::register(&registry),
+            watch: WatchMetrics::new(&registry),
             registry,
         }
     }

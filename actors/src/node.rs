@@ -27,6 +27,9 @@ use crate::arbiters::Arbiters;
 pub use crate::halt::HaltCause;
 use crate::handles::Shared;
 pub use crate::handles::{Applied, Handles};
+pub use crate::key_watch::{KeyWatch, WatchEnd};
+pub use crate::lessor::{Clock, LeaseTime};
+use crate::lessor::{LeaseClock, LeaseKeeper, ttl_min};
 use crate::metrics::StateCollector;
 use crate::peer_link::{Links, Transport};
 use crate::raft_node::{
@@ -60,6 +63,8 @@ pub struct NodeSettings {
     pub proposals_max: usize,
     /// Free disk bytes below which writes are refused.
     pub disk_reserve_bytes: u64,
+    /// By which leases are counted.
+    pub clock: Clock,
     pub wal: WalSettings,
     pub store: StoreSettings,
 }
@@ -154,6 +159,7 @@ impl Node {
             settings.member_id.0,
             settings.disk_reserve_bytes,
             settings.proposals_max,
+            LeaseClock::new(settings.clock.clone(), settings.election_timeout),
         );
         let mut node = Node::build(shared, opened)?;
         let links = node.start_raft(settings, transport).await?;
@@ -211,7 +217,13 @@ impl Node {
         };
         let (peers, supervisor) = (Arc::clone(&links), &self.supervisor);
         let setup = RaftSetup {
-            node: raft_node_setup(&self.shared, peers, &raft_settings, supervisor),
+            node: raft_node_setup(
+                &self.shared,
+                &tree.lessor,
+                peers,
+                &raft_settings,
+                supervisor,
+            ),
             settings: raft_settings,
             log_store: tree.log_store.clone(),
             state_machine: tree.state_machine.clone(),
@@ -251,11 +263,20 @@ impl Node {
             metrics: shared.metrics.clone(),
         };
         let tree = self.tree.as_ref().expect("built before raft starts");
+        let known = tree.lessor_parts.proposer.set(proposer.clone());
+        debug_assert!(known.is_ok(), "raft starts once");
+        let leases = LeaseKeeper {
+            me: shared.me,
+            clock: Arc::clone(&shared.lease_clock),
+            proposer: proposer.clone(),
+            ttl_min: ttl_min(settings.heartbeat_interval, settings.election_timeout),
+        };
         let inbound = Inbound {
             member_id: settings.member_id,
             cluster_id: settings.cluster_id,
             raft_node,
             proposer: proposer.clone(),
+            leases: leases.clone(),
             snapshotter: tree.snapshotter.clone(),
         };
         Handles::new(Shared {
@@ -263,9 +284,11 @@ impl Node {
             cluster_id: settings.cluster_id,
             proposer,
             inbound,
+            leases,
             picture,
             restored: Arc::clone(&shared.restored),
             compacted: Arc::clone(&shared.compacted),
+            watch_hub: tree.watch_hub.clone(),
         })
     }
 

@@ -115,6 +115,11 @@ impl Progress {
             .expect("self holds the sender, so the channel is open");
     }
 
+    /// Changes with each batch that was applied.
+    pub(crate) fn applied_batches(&self) -> watch::Receiver<u64> {
+        self.applied_batches.subscribe()
+    }
+
     /// Waits until the entry at `index` is applied.
     pub(crate) async fn until_applied(&self, index: u64) {
         let mut receiver = self.applied_batches.subscribe();

@@ -14,7 +14,8 @@ mod loopback;
 
 pub use self::loopback::Loopback;
 use crate::arbiters::Arbiters;
-use crate::node::{Handles, InitialMember, Node, NodeSettings, StartError};
+use crate::lessor::LeaseClock;
+use crate::node::{Clock, Handles, InitialMember, Node, NodeSettings, StartError};
 pub use crate::raft_node::types::Types;
 pub use crate::raft_node::{LogStore, StateMachine};
 use crate::supervisor::{RetireAll, Supervisor};
@@ -40,6 +41,7 @@ pub fn one_member() -> NodeSettings {
         snapshot_count: 10_000,
         proposals_max: 4_096,
         disk_reserve_bytes: 0,
+        clock: Clock::default(),
         wal: WalSettings {
             segment_bytes: 1 << 20,
             tail_bytes: 1 << 20,
@@ -97,7 +99,9 @@ impl Storage {
         let dir = Arc::new(DataDir::open(path).expect("an empty directory"));
         let (wal, recovery) = Wal::open(&dir.wal(), settings.wal).expect("an empty directory");
         let store = Store::open(&dir.store(), settings.store.clone()).expect("an empty directory");
-        let shared = NodeState::new(settings.member_id.0, 0, settings.proposals_max);
+        let lease_clock = LeaseClock::new(settings.clock, settings.election_timeout);
+        let me = settings.member_id.0;
+        let shared = NodeState::new(me, 0, settings.proposals_max, lease_clock);
         let arbiters = Arbiters::start().expect("threads");
         let supervisor = Supervisor::new(shared.halt.clone()).start();
         let opened = Opened {

@@ -1,8 +1,8 @@
 //! The actors behind raft and what they share: built bottom up, torn down top down.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use actix::{Actor, Addr};
+use actix::{Actor, Addr, Context};
 use althing_storage::data_dir::DataDir;
 use althing_storage::store::{Store, StoreSettings};
 use althing_storage::wal::{LogTail, Recovery, Wal};
@@ -12,6 +12,7 @@ use crate::applier::{Applier, ApplierSetup, Backlog};
 use crate::arbiters::Threads;
 use crate::disk_gate::DiskGate;
 use crate::halt::Halt;
+use crate::lessor::{Lead, LeaseClock, Lessor, LessorParts};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
 use crate::peer_link::{Links, LinksSetup, Transport};
@@ -23,13 +24,16 @@ use crate::snapshotter::{Snapshotter, SnapshotterSetup, Transfers};
 use crate::store_writer::{CheckpointPace, FlushedIndex, StoreWriter, StoreWriterSetup};
 use crate::supervisor::{ActorRef, DeathWatch, Policy, Supervise, Supervisor};
 use crate::wal_writer::{CommitMark, WalWriter, WalWriterSetup};
+use crate::watch_hub::{Attention, Feed, WatchHub};
 
 /// Names of the children, as deaths are reported.
 const WAL_WRITER: &str = "WalWriter";
 const APPLIER: &str = "Applier";
 const STORE_WRITER: &str = "StoreWriter";
+const LESSOR: &str = "Lessor";
 const SNAPSHOTTER: &str = "Snapshotter";
 const PEERS: &str = "Supervisor of peers";
+const WATCH_HUB: &str = "WatchHub";
 const RAFT_NODE: &str = "RaftNode";
 
 /// State that several actors share.
@@ -45,6 +49,7 @@ pub(crate) struct NodeState {
     pub(crate) compacted: Arc<watch::Sender<i64>>,
     pub(crate) proposals: Arc<Admission>,
     pub(crate) reads: Arc<Admission>,
+    pub(crate) lease_clock: Arc<LeaseClock>,
     pub(crate) metrics: Metrics,
     /// Counts the snapshots that replaced the store as a whole. Whoever keeps something derived
     /// from the store has to derive it again when this changes.
@@ -53,7 +58,12 @@ pub(crate) struct NodeState {
 }
 
 impl NodeState {
-    pub(crate) fn new(me: u64, disk_reserve_bytes: u64, proposals_max: usize) -> NodeState {
+    pub(crate) fn new(
+        me: u64,
+        disk_reserve_bytes: u64,
+        proposals_max: usize,
+        lease_clock: LeaseClock,
+    ) -> NodeState {
         NodeState {
             me,
             halt: Halt::default(),
@@ -65,6 +75,7 @@ impl NodeState {
             compacted: Arc::new(watch::Sender::new(0)),
             proposals: Admission::new(proposals_max),
             reads: Admission::new(proposals_max),
+            lease_clock: Arc::new(lease_clock),
             metrics: Metrics::new(),
             restored: Arc::new(watch::Sender::new(0)),
             commit_mark: CommitMark::default(),
@@ -99,6 +110,12 @@ pub(crate) struct Tree {
     pub(crate) snapshotter: ActorRef<Snapshotter>,
     /// Kept at hand for a Snapshotter that is started again.
     _snapshotter: Arc<SnapshotterSetup>,
+    pub(crate) watch_hub: ActorRef<WatchHub>,
+    pub(crate) lessor: ActorRef<Lessor>,
+    /// Keeps what a new Lessor is made of.
+    pub(crate) lessor_parts: Arc<LessorParts>,
+    /// Keeps the store at hand for actors that are started again.
+    _store: Arc<Store>,
 }
 
 impl Tree {
@@ -140,7 +157,6 @@ impl Tree {
             threads,
             supervisor,
         );
-        let applier = start_applier(shared, &store, &store_writer, threads, supervisor);
         let outgoing = Transfers::default();
         let kept = Arc::new(SnapshotterSetup {
             store: store.clone(),
@@ -151,6 +167,26 @@ impl Tree {
             incoming: Transfers::default(),
             arrivals: Arc::default(),
         });
+        let kept_store = Arc::new(store.clone());
+        let (watch_hub, feed) = start_watch_hub(shared, &kept_store, threads, supervisor);
+        let lessor_parts = Arc::new(LessorParts {
+            store: store.clone(),
+            clock: Arc::clone(&shared.lease_clock),
+            metrics: shared.metrics.lease.clone(),
+            proposer: OnceLock::new(),
+        });
+        let lessor = start_lessor(&lessor_parts, threads, supervisor);
+        let setup = ApplierSetup {
+            store: store.clone(),
+            progress: Arc::clone(&shared.progress),
+            backlog: Arc::clone(&shared.backlog),
+            store_writer: store_writer.clone().recipient(),
+            lessor: lessor.clone(),
+            feed,
+            metrics: shared.metrics.clone(),
+            watch: core_child(supervisor, APPLIER),
+        };
+        let applier = Applier::start_in_arbiter(&threads.apply, |_| Applier::new(setup));
         let snapshotter = start_snapshotter(&kept, threads, supervisor);
         let log_store = LogStore::new(
             LogStoreSetup {
@@ -180,6 +216,10 @@ impl Tree {
             state_machine,
             snapshotter,
             _snapshotter: kept,
+            watch_hub,
+            lessor,
+            lessor_parts,
+            _store: kept_store,
         }
     }
 }
@@ -205,6 +245,7 @@ pub(crate) fn start_links(
 /// How RaftNode is to be started.
 pub(crate) fn raft_node_setup(
     shared: &NodeState,
+    lessor: &ActorRef<Lessor>,
     links: Arc<Links>,
     settings: &RaftSettings,
     supervisor: &Addr<Supervisor>,
@@ -217,6 +258,10 @@ pub(crate) fn raft_node_setup(
         progress: Arc::clone(&shared.progress),
         picture: Arc::clone(&shared.picture),
         sole_voter: Arc::clone(&shared.sole_voter),
+        lead: Lead {
+            clock: Arc::clone(&shared.lease_clock),
+            lessor: lessor.clone(),
+        },
         halt: shared.halt.clone(),
         _watch: core_child(supervisor, RAFT_NODE),
     }
@@ -276,44 +321,68 @@ fn start_store_writer(
     StoreWriter::start_in_arbiter(&threads.store, |_| StoreWriter::new(setup))
 }
 
-fn start_applier(
-    shared: &NodeState,
-    store: &Store,
-    store_writer: &Addr<StoreWriter>,
+fn start_lessor(
+    parts: &Arc<LessorParts>,
     threads: &Threads,
     supervisor: &Addr<Supervisor>,
-) -> Addr<Applier> {
-    let setup = ApplierSetup {
-        store: store.clone(),
-        progress: Arc::clone(&shared.progress),
-        backlog: Arc::clone(&shared.backlog),
-        store_writer: store_writer.clone().recipient(),
-        metrics: shared.metrics.clone(),
-        watch: core_child(supervisor, APPLIER),
+) -> ActorRef<Lessor> {
+    let thread = threads.lease.clone();
+    let start = move |parts: Arc<LessorParts>, watch| {
+        Lessor::start_in_arbiter(&thread, |_| Lessor::new(parts, watch))
     };
-    Applier::start_in_arbiter(&threads.apply, |_| Applier::new(setup))
+    restartable(LESSOR, parts, supervisor, start)
 }
 
-/// The factory holds the store weakly: it lives in the supervisor, which may outlast the node by a
-/// moment, and the store's file must be closed when the node is gone.
 fn start_snapshotter(
     setup: &Arc<SnapshotterSetup>,
     threads: &Threads,
     supervisor: &Addr<Supervisor>,
 ) -> ActorRef<Snapshotter> {
     let thread = threads.snap.clone();
-    let start = move |setup: SnapshotterSetup, watch| {
+    let start = move |setup: Arc<SnapshotterSetup>, watch| {
+        let setup = SnapshotterSetup::clone(&setup);
         Snapshotter::start_in_arbiter(&thread, |_| Snapshotter::new(setup, watch))
     };
-    let watch = DeathWatch::new(SNAPSHOTTER, supervisor.clone().recipient());
-    let reference = ActorRef::new(start(SnapshotterSetup::clone(setup), watch));
-    let (current, setup) = (reference.clone(), Arc::downgrade(setup));
+    restartable(SNAPSHOTTER, setup, supervisor, start)
+}
+
+/// The hub, and the Applier's way to it.
+fn start_watch_hub(
+    shared: &NodeState,
+    store: &Arc<Store>,
+    threads: &Threads,
+    supervisor: &Addr<Supervisor>,
+) -> (ActorRef<WatchHub>, Feed) {
+    let thread = threads.watch.clone();
+    let attention = Arc::new(Attention::default());
+    let (theirs, metrics) = (Arc::clone(&attention), shared.metrics.watch.clone());
+    let start = move |store: Arc<Store>, watch| {
+        let store = Store::clone(&store);
+        let hub = WatchHub::new(store, Arc::clone(&theirs), metrics.clone(), watch);
+        WatchHub::start_in_arbiter(&thread, |_| hub)
+    };
+    let hub = restartable(WATCH_HUB, store, supervisor, start);
+    (hub.clone(), Feed::new(hub, attention))
+}
+
+/// Starts a child that is started again when it dies. The factory holds what it needs weakly: it
+/// lives in the supervisor, which may outlast the node by a moment, and the store's file must be
+/// closed when the node is gone.
+fn restartable<A: Actor<Context = Context<A>>, P: Send + Sync + 'static>(
+    child: &'static str,
+    parts: &Arc<P>,
+    supervisor: &Addr<Supervisor>,
+    start: impl Fn(Arc<P>, DeathWatch) -> Addr<A> + Send + 'static,
+) -> ActorRef<A> {
+    let watch = DeathWatch::new(child, supervisor.clone().recipient());
+    let reference = ActorRef::new(start(Arc::clone(parts), watch));
+    let (current, parts) = (reference.clone(), Arc::downgrade(parts));
     supervisor.do_send(Supervise {
-        child: SNAPSHOTTER.into(),
+        child: child.into(),
         policy: Policy::Restart,
         respawn: Some(Box::new(move |watch| {
-            if let Some(setup) = setup.upgrade() {
-                current.replace(start(SnapshotterSetup::clone(&setup), watch));
+            if let Some(parts) = parts.upgrade() {
+                current.replace(start(parts, watch));
             }
         })),
     });

@@ -4,11 +4,13 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use althing_actors::node::{Applied, Handles, Node, NodeSettings};
+use althing_actors::node::{Applied, Handles, Node, NodeSettings, WatchEnd};
 use althing_actors::testing::{one_member, start_alone};
 use althing_api::commandpb::{Command, command};
 use althing_api::error::Error;
 use althing_api::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest};
+use althing_api::mvccpb::Event;
+use althing_api::range::KeyRange;
 use althing_storage::apply::Response;
 use althing_storage::data_dir::DataDir;
 use bytes::Bytes;
@@ -244,4 +246,29 @@ async fn the_metrics_have_etcds_names_and_true_values() {
         .find(|family| family.name() == "etcd_disk_wal_fsync_duration_seconds")
         .expect("the histogram is registered");
     assert!(fsync.get_metric()[0].get_histogram().get_sample_count() > 0);
+}
+
+#[actix::test]
+async fn a_watch_in_process_tells_what_was_and_waits_for_what_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, handles) = start(dir.path()).await;
+    for n in 0..3 {
+        handles.propose(put("k", format!("{n}"))).await.unwrap();
+        handles.propose(put("other", "v")).await.unwrap();
+    }
+    let mut watch = handles.watch(KeyRange::One("k".into()), 4);
+    let events = watch.next().await.unwrap();
+    assert_eq!(revisions(&events), [4, 6]);
+    let mut later = handles.watch(KeyRange::One("k".into()), 0);
+    let (_, events) = tokio::join!(handles.propose(put("k", "new")), later.next());
+    assert_eq!(revisions(&events.unwrap()), [8]);
+    assert_eq!(revisions(&watch.next().await.unwrap()), [8]);
+    assert_eq!(watch.next_revision(), 9);
+    node.stop().await;
+    assert_eq!(watch.next().await.unwrap_err(), WatchEnd::Stopped);
+}
+
+fn revisions(events: &[Event]) -> Vec<i64> {
+    let kv = events.iter().map(|event| event.kv.as_ref().unwrap());
+    kv.map(|kv| kv.mod_revision).collect()
 }

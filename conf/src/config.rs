@@ -87,6 +87,8 @@ pub struct Client {
     pub workers: usize,
     /// Bytes that all running range reads may hold together.
     pub read_bytes_max: u64,
+    /// Silence after which a watcher that asked for it is told how far it is; at least 100 ms.
+    pub watch_progress_interval: Duration,
     /// Time an orderly stop waits for requests in flight.
     pub shutdown_timeout: Duration,
 }

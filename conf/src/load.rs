@@ -235,6 +235,7 @@ fn client(reader: &mut Reader<'_>) -> Client {
         host_whitelist: reader.list("client.host_whitelist", |items| Ok(items.to_vec())),
         workers: reader.size("client.workers", 0, 1024),
         read_bytes_max: reader.bytes("client.read_bytes_max", MIB, TIB),
+        watch_progress_interval: reader.duration("client.watch_progress_interval", None),
         shutdown_timeout: reader.duration("client.shutdown_timeout", None),
     }
 }

@@ -169,6 +169,12 @@ pub(crate) static OPTIONS: &[Setting] = &[
         "Bytes all running reads may hold",
     ),
     option(
+        "client.watch_progress_interval",
+        "watch-progress-notify-interval",
+        "TIME",
+        "Silence after which watchers are told how far they are",
+    ),
+    option(
         "client.shutdown_timeout",
         "shutdown-timeout",
         "TIME",

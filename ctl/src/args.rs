@@ -104,7 +104,11 @@ pub fn read_text<T>(
     text: &str,
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> Result<T, Failure> {
-    let short = if name == "interactive" { "-i, " } else { "" };
+    let short = match name {
+        "interactive" => "-i, ",
+        "listen" => "-l, ",
+        _ => "",
+    };
     parse(text).map_err(|reason| {
         let text = format!("invalid argument \"{text}\" for \"{short}--{name}\" flag: {reason}");
         Failure::new(ERROR, text)

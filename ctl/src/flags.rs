@@ -24,6 +24,21 @@ const RECEIVE_BYTES_MAX: usize = i32::MAX as usize;
 /// A look into the environment; tests bring their own.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
+/// The value of variable `name` with the prefix that has one, and that prefix; ours goes first.
+/// An empty variable counts as unset.
+pub fn variable(
+    environment: Environment<'_>,
+    name: &str,
+) -> (Option<&'static str>, Option<String>) {
+    let value = |prefix: &str| environment(&format!("{prefix}_{name}"));
+    for prefix in PREFIXES {
+        if let Some(value) = value(prefix).filter(|value| !value.is_empty()) {
+            return (Some(prefix), Some(value));
+        }
+    }
+    (None, None)
+}
+
 /// Everything the global flags say.
 #[derive(Clone, Debug)]
 pub struct Settings {

@@ -3,8 +3,9 @@
 //! on stdout and errors on stderr, equal to the byte, with the same exit codes.
 //!
 //! `flags` and `args` read the command line, `cmd` holds one file per command, `client` talks to
-//! the cluster, `print` writes answers, `text` reads and writes Go's notations. Every command is
-//! one request or a few; nothing outlives the process.
+//! the cluster, `session` holds locks and elections with it, `print` writes answers, `text` reads
+//! and writes Go's notations. Most commands are one request or a few; `watch`, `lock`, `elect` and
+//! `lease keep-alive` last until they are told to end. Nothing outlives the process.
 
 #![forbid(unsafe_code)]
 
@@ -16,6 +17,7 @@ pub mod failure;
 pub mod flags;
 mod password;
 pub mod print;
+pub mod session;
 pub mod text;
 mod trust;
 
@@ -26,6 +28,7 @@ use std::slice;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command};
 
+use crate::cmd::Invocation;
 use crate::failure::{ERROR, Failure};
 use crate::flags::{Environment, Settings};
 
@@ -40,7 +43,7 @@ pub fn command() -> Command {
 /// Runs the command line `line` (program name first) and gives the exit code of the process.
 pub fn run(line: Vec<OsString>, environment: Environment<'_>) -> u8 {
     let failure = match parse(&line) {
-        Ok(Some(matches)) => match execute(&matches, environment) {
+        Ok(Some(matches)) => match execute(&matches, &line, environment) {
             Ok(()) => return 0,
             Err(failure) => failure,
         },
@@ -93,7 +96,11 @@ fn parse(line: &[OsString]) -> Result<Option<ArgMatches>, Failure> {
     Ok(Some(matches))
 }
 
-fn execute(matches: &ArgMatches, environment: Environment<'_>) -> Result<(), Failure> {
+fn execute(
+    matches: &ArgMatches,
+    line: &[OsString],
+    environment: Environment<'_>,
+) -> Result<(), Failure> {
     let (name, chosen) = matches.subcommand().expect("parse has seen a command");
     // Global flags are found at every level; the deepest one has them all.
     let mut deepest = chosen;
@@ -111,7 +118,16 @@ fn execute(matches: &ArgMatches, environment: Environment<'_>) -> Result<(), Fai
     let runtime = runtime.map_err(|error| Failure::new(ERROR, error.to_string()))?;
     let mut out = BufWriter::new(io::stdout().lock());
     let arguments = if name == "member" { deepest } else { chosen };
-    let ended = runtime.block_on(cmd::run(name, arguments, &settings, &mut out));
+    let invocation = Invocation {
+        name,
+        matches: arguments,
+        line: line.get(1..).unwrap_or_default(),
+        environment,
+        settings: &settings,
+    };
+    let ended = runtime.block_on(cmd::run(&invocation, &mut out));
+    // A command that the operator had run for an event may go on without us.
+    runtime.shutdown_background();
     out.flush()?;
     ended
 }

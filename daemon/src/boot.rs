@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use actix_rt::task::JoinHandle;
 use actix_server::{Server, ServerHandle};
-use althing_actors::node::{Handles, Node, NodeSettings, StartError};
+use althing_actors::node::{Clock, Handles, Node, NodeSettings, StartError};
 use althing_api::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
 use althing_conf::Config;
 use althing_conf::config::Client;
@@ -33,6 +33,10 @@ use crate::metrics;
 use crate::peer::{self, HttpTransport};
 use crate::rpc::{Limits, Rpc};
 use crate::systemd;
+
+/// etcd's interval, and its shortest, between two notices of progress to a silent watcher.
+const WATCH_PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
+const WATCH_PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 /// What etcd adds to twice the election timeout before it gives up on a request.
 const REQUEST_GRACE: Duration = Duration::from_secs(5);
@@ -244,6 +248,7 @@ fn node_settings(config: &Config, settled: Settled) -> NodeSettings {
         snapshot_count: raft.snapshot_count,
         proposals_max: raft.proposals_max,
         disk_reserve_bytes: store.disk_reserve_bytes,
+        clock: Clock::default(),
         wal: WalSettings {
             segment_bytes: raft.wal_segment_bytes,
             tail_bytes: bytes(raft.wal_tail_bytes),
@@ -261,6 +266,8 @@ fn limits(config: &Config) -> Limits {
         request_bytes_max: bytes(config.client.request_bytes_max),
         txn_ops_max: config.client.txn_ops_max,
         request_timeout: REQUEST_GRACE + 2 * config.raft.election_timeout,
+        watch_progress_interval: watch_progress_interval(config),
+        election_timeout: config.raft.election_timeout,
         read_bytes_max: bytes(config.client.read_bytes_max),
         quota_bytes: quota(config),
     }
@@ -288,6 +295,14 @@ fn client_settings(
         cors: client.cors.clone(),
         host_whitelist: client.host_whitelist.clone(),
         shutdown_timeout: client.shutdown_timeout,
+    }
+}
+
+/// As etcd reads it: zero stands for the default, and what is too short for the least.
+fn watch_progress_interval(config: &Config) -> Duration {
+    match config.client.watch_progress_interval {
+        Duration::ZERO => WATCH_PROGRESS_INTERVAL,
+        interval => interval.max(WATCH_PROGRESS_INTERVAL_MIN),
     }
 }
 

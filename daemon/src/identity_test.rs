@@ -107,7 +107,7 @@ fn a_member_that_the_cluster_has_seen_does_not_begin_again() {
     assert!(refused.to_string().contains("already been bootstrapped"), "{refused}");
 }
 
-#[actix_rt::test]
+#[actix_web::test]
 async fn a_member_keeps_its_first_ids_whatever_a_later_start_says() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let first = config(directory.path(), "first");
@@ -122,7 +122,7 @@ async fn a_member_keeps_its_first_ids_whatever_a_later_start_says() {
     assert!(again.founders.is_empty(), "another cluster is not founded with kept ids");
 }
 
-#[actix_rt::test]
+#[actix_web::test]
 async fn data_without_an_identity_is_refused_instead_of_adopted() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let config = config(directory.path(), "t");

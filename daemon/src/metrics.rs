@@ -34,16 +34,20 @@ pub enum RequestKind {
     Txn,
     ReadonlyTxn,
     Compaction,
+    LeaseGrant,
+    LeaseRevoke,
 }
 
 impl RequestKind {
-    const ALL: [RequestKind; 6] = [
+    const ALL: [RequestKind; 8] = [
         RequestKind::Range,
         RequestKind::Put,
         RequestKind::DeleteRange,
         RequestKind::Txn,
         RequestKind::ReadonlyTxn,
         RequestKind::Compaction,
+        RequestKind::LeaseGrant,
+        RequestKind::LeaseRevoke,
     ];
 
     /// The name that etcd uses in labels and logs.
@@ -55,6 +59,8 @@ impl RequestKind {
             RequestKind::Txn => "Txn",
             RequestKind::ReadonlyTxn => "ReadonlyTxn",
             RequestKind::Compaction => "Compaction",
+            RequestKind::LeaseGrant => "LeaseGrant",
+            RequestKind::LeaseRevoke => "LeaseRevoke",
         }
     }
 }

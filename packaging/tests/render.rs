@@ -43,3 +43,27 @@ fn every_binary_has_completions_for_three_shells() {
         }
     }
 }
+
+#[test]
+fn every_command_of_the_client_has_a_man_page_with_its_flags() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = althing_packaging::man(dir.path()).unwrap();
+    let cases = [
+        (
+            "watch",
+            &["once", "count", "prev\\-kv", "progress\\-notify"][..],
+        ),
+        ("lease-grant", &[]),
+        ("lease-timetolive", &["keys"]),
+        ("lease-keep-alive", &["once"]),
+        ("lock", &["ttl"]),
+        ("elect", &["listen"]),
+        ("put", &["lease", "ttl"]),
+    ];
+    for (command, flags) in cases {
+        let page = read(&files, &format!("althingctl-{command}.1"));
+        for flag in flags {
+            assert!(page.contains(&format!("\\-\\-{flag}")), "{command} {flag}");
+        }
+    }
+}

@@ -53,6 +53,11 @@ fn an_imported_snapshot_is_the_same_store() {
     assert_eq!(received.revisions(), store.revisions());
     assert_eq!(received.hash().unwrap(), store.hash().unwrap());
     assert_eq!(received.hash_kv(0), store.hash_kv(0));
+    assert!(!store.leases().is_empty(), "the snapshot has some");
+    assert_eq!(received.leases(), store.leases());
+    for lease in store.leases() {
+        assert_eq!(received.lease_keys(lease.id), store.lease_keys(lease.id));
+    }
     let names = std::fs::read_dir(dir.path()).unwrap();
     assert_eq!(names.count(), 2, "no unfinished file is left");
 }

@@ -10,10 +10,12 @@ use std::path::Path;
 
 use althing_api::commandpb::Command;
 use althing_api::error::Error;
+use althing_api::mvccpb::Event;
 use althing_api::mvccpb::event::EventType;
+use althing_api::range::KeyRange;
 use althing_storage::apply::{apply, read_txn};
 use althing_storage::entry::LogId;
-use althing_storage::store::{CompactStep, Store};
+use althing_storage::store::{CompactStep, ReadView, SliceLimits, Store};
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -43,6 +45,13 @@ fn seeds() -> Vec<u64> {
             let first = rand::random::<u32>().into();
             (first..first + number("ALTHING_TEST_RUNS").unwrap_or(12)).collect()
         }
+    }
+}
+
+fn slice_limits(rng: &mut StdRng) -> SliceLimits {
+    SliceLimits {
+        changes_max: rng.random_range(1..20),
+        bytes_max: rng.random_range(1..5000),
     }
 }
 
@@ -120,7 +129,21 @@ impl Run<'_> {
         let txn = gen_command::txn(&mut self.rng, self.model.current(), 0, true);
         assert_eq!(read_txn(&view, &txn), self.model.read_txn(&txn), "{txn:?}");
         assert_eq!(self.store.key_count(), self.model.state().len() as u64);
+        self.leases();
         self.scan();
+        self.history();
+    }
+
+    fn leases(&self) {
+        let leases: Vec<_> = self.model.leases.values().copied().collect();
+        assert_eq!(self.store.leases(), leases);
+        for id in 0..6 {
+            let expected = match self.model.leases.contains_key(&id) {
+                true => self.model.lease_keys(id),
+                false => Vec::new(),
+            };
+            assert_eq!(self.store.lease_keys(id), expected, "lease {id}");
+        }
     }
 
     fn scan(&mut self) {
@@ -145,6 +168,52 @@ impl Run<'_> {
                 assert_eq!(kvs, expected.kvs, "{request:?}");
             }
         }
+    }
+
+    fn history(&mut self) {
+        let (current, compacted) = (self.model.current(), self.model.compacted.max(0));
+        let view = self.store.read();
+        if compacted > 0 {
+            let refused = view.history(compacted - 1, slice_limits(&mut self.rng), |_| true);
+            assert_eq!(refused.unwrap_err(), Error::Compacted);
+        }
+        let request = gen_command::range(&mut self.rng, current);
+        let keys = KeyRange::new(request.key, request.range_end);
+        // The compacted revision itself is whole unless it wrote one key twice.
+        let first = self.model.first_whole_revision();
+        let first = self.rng.random_range(first..=current + 1);
+        let mut got = Vec::new();
+        let mut from = first;
+        while from <= current {
+            let limits = slice_limits(&mut self.rng);
+            let slice = view.history(from, limits, |key| keys.contains(key));
+            let slice = slice.unwrap();
+            let of_slice = |event: &Event| {
+                let revision = event.kv.as_ref().unwrap().mod_revision;
+                (from..slice.next).contains(&revision)
+            };
+            assert!(slice.next > from && slice.events.iter().all(of_slice));
+            from = slice.next;
+            got.extend(slice.events);
+        }
+        assert_eq!(from, current + 1);
+        let expected = self.model.events(first, |key| keys.contains(key));
+        assert_eq!(got, expected, "from {first} of {keys:?}");
+        for event in got {
+            self.former_value(&view, &event);
+        }
+    }
+
+    fn former_value(&self, view: &ReadView, event: &Event) {
+        let kv = event.kv.as_ref().unwrap();
+        let before = kv.mod_revision - 1;
+        let expected = match before < self.model.compacted {
+            true => Err(Error::Compacted),
+            false => Ok(self.model.states[before as usize]
+                .get(kv.key.as_ref())
+                .cloned()),
+        };
+        assert_eq!(view.key_at(&kv.key, before), expected);
     }
 
     fn hashes(&mut self) {
@@ -218,6 +287,7 @@ impl Run<'_> {
     }
 
     fn check_whole(&self) {
+        self.leases();
         assert_eq!(self.store.revisions().current, self.model.current());
         assert_eq!(
             self.store.revisions().compacted,

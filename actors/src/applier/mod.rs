@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  idle --Apply--> entry by entry: decode, change the store, answer --> idle
-//!                    '-- store backlogged --> blocks until StoreWriter has caught up
+//!                    |-- store backlogged --> blocks until StoreWriter has caught up
+//!                    '-- events --> WatchHub, at the end of the batch, if anybody watches
 //! ```
 //! Owns: the right to change the store's memory; it is the only one that does.
 //! Waits for: a checkpoint, when 64 MB are pending (its thread blocks; raft's does not).
@@ -19,17 +20,19 @@ use althing_api::commandpb::Command;
 use althing_api::mvccpb::event::EventType;
 use althing_storage::apply::{Response, apply};
 use althing_storage::entry::{Entry, EntryKind};
-use althing_storage::store::{Committed, Store};
+use althing_storage::store::{Committed, LeaseFact, Store};
 use prost::Message as _;
 
 pub(crate) use self::backlog::Backlog;
 pub(crate) use self::message::Apply;
 pub use self::message::Outcome;
+use crate::lessor::{LeasesChanged, Lessor};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
 use crate::raft_node::types::Waiter;
 use crate::store_writer::Pending;
-use crate::supervisor::DeathWatch;
+use crate::supervisor::{ActorRef, DeathWatch};
+use crate::watch_hub::Feed;
 
 /// Entries after which StoreWriter is told that there is work, ahead of its own tick.
 const HINT_ENTRIES: usize = 2_000;
@@ -44,6 +47,8 @@ pub(crate) struct ApplierSetup {
     pub(crate) progress: Arc<Progress>,
     pub(crate) backlog: Arc<Backlog>,
     pub(crate) store_writer: Recipient<Pending>,
+    pub(crate) feed: Feed,
+    pub(crate) lessor: ActorRef<Lessor>,
     pub(crate) metrics: Metrics,
     pub(crate) watch: DeathWatch,
 }
@@ -54,6 +59,9 @@ pub(crate) struct Applier {
     progress: Arc<Progress>,
     backlog: Arc<Backlog>,
     store_writer: Recipient<Pending>,
+    /// Tells WatchHub, off the way of the answers.
+    feed: Feed,
+    lessor: ActorRef<Lessor>,
     metrics: Metrics,
     /// Entries applied since StoreWriter was told last.
     since_hint: usize,
@@ -66,10 +74,12 @@ struct Tally {
     puts: u64,
     deletes: u64,
     txns: u64,
+    leases: Vec<(i64, LeaseFact)>,
 }
 
 impl Tally {
-    fn add(&mut self, committed: &Committed) {
+    fn add(&mut self, committed: &mut Committed) {
+        self.leases.append(&mut committed.leases);
         let deleted = committed
             .events
             .iter()
@@ -88,6 +98,8 @@ impl Applier {
             progress: setup.progress,
             backlog: setup.backlog,
             store_writer: setup.store_writer,
+            feed: setup.feed,
+            lessor: setup.lessor,
             metrics: setup.metrics,
             since_hint: 0,
             _watch: setup.watch,
@@ -108,12 +120,11 @@ impl Applier {
                 let mut txn = self.store.begin();
                 let response = apply(&mut txn, command);
                 // A refusal has changed nothing, so its commit moves only the applied id.
-                let committed = txn.commit(entry.id);
-                tally.add(&committed);
-                return Ok(Some(Outcome {
-                    response,
-                    revision: committed.revision,
-                }));
+                let mut committed = txn.commit(entry.id);
+                tally.add(&mut committed);
+                let revision = committed.revision;
+                self.feed.add(committed);
+                return Ok(Some(Outcome { response, revision }));
             }
         }
         Ok(None)
@@ -176,8 +187,15 @@ impl Handler<Apply> for Applier {
             }
         }
         self.metrics.applied(tally.puts, tally.deletes, tally.txns);
+        if !tally.leases.is_empty() {
+            let leases = tally.leases.into_iter();
+            let ids = leases.inspect(|(_, fact)| self.metrics.lease.applied(*fact));
+            let ids = ids.map(|(id, _)| id).collect();
+            self.lessor.do_send(LeasesChanged(ids));
+        }
         answer(&mut answers);
         self.progress.applied_a_batch();
+        self.feed.flush();
         self.hint(count, compacted);
         Ok(())
     }

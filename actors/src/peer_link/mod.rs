@@ -15,6 +15,7 @@
 mod backoff;
 mod health;
 mod lane;
+pub(crate) mod lease;
 mod links;
 mod message;
 pub(crate) mod proposal;

@@ -50,6 +50,8 @@ fn applied_out(applied: Applied) -> peerpb::Applied {
         Ok(Response::DeleteRange(response)) => Out::DeleteRange(response),
         Ok(Response::Txn(response)) => Out::Txn(response),
         Ok(Response::Compaction(response)) => Out::Compaction(response),
+        Ok(Response::LeaseGrant(response)) => Out::LeaseGrant(response),
+        Ok(Response::LeaseRevoke(response)) => Out::LeaseRevoke(response),
         Ok(Response::Done) => Out::Done(peerpb::Empty {}),
     };
     peerpb::Applied {
@@ -67,6 +69,8 @@ fn applied_in(applied: peerpb::Applied) -> Result<Applied, WireError> {
         In::DeleteRange(response) => Ok(Response::DeleteRange(response)),
         In::Txn(response) => Ok(Response::Txn(response)),
         In::Compaction(response) => Ok(Response::Compaction(response)),
+        In::LeaseGrant(response) => Ok(Response::LeaseGrant(response)),
+        In::LeaseRevoke(response) => Ok(Response::LeaseRevoke(response)),
         In::Done(_) => Ok(Response::Done),
     };
     let id = applied.id.as_ref().ok_or(WireError::Field("a place"))?;

@@ -31,6 +31,10 @@ pub enum Call {
     HandOver,
     /// Which entry must be applied for a read to be linearizable?
     ReadIndex,
+    /// Renew a lease.
+    KeepLease,
+    /// How long does a lease live?
+    LeaseTime,
 }
 
 /// A connection whose requests are answered in their order, many under way at once.

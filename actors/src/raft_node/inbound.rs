@@ -14,6 +14,8 @@ use super::message::Step;
 use super::propose::{Attempt, Proposer};
 use super::step::FromPeer;
 use super::{RaftNode, ReadIndex};
+use crate::lessor::LeaseKeeper;
+use crate::peer_link::lease;
 use crate::peer_link::proposal::{self, Forwarded};
 use crate::peer_link::wire::{self, WireError};
 use crate::peer_link::{Call, Pipe, SnapshotBytes};
@@ -28,6 +30,7 @@ pub struct Inbound {
     pub(crate) cluster_id: ClusterId,
     pub(crate) raft_node: Addr<RaftNode>,
     pub(crate) proposer: Proposer,
+    pub(crate) leases: LeaseKeeper,
     pub(crate) snapshotter: ActorRef<Snapshotter>,
 }
 
@@ -90,6 +93,14 @@ impl Inbound {
             Call::PreVote => FromPeer::PreVote(wire::vote_request_in(body)?),
             Call::HandOver => FromPeer::HandOver(wire::hand_over_in(body)?),
             Call::ReadIndex => return self.read_index().await,
+            Call::KeepLease => {
+                let id = lease::question_in(body)?;
+                return Ok(lease::answer_out(self.leases.renew_here(id).await));
+            }
+            Call::LeaseTime => {
+                let id = lease::question_in(body)?;
+                return Ok(lease::answer_out(self.leases.time_here(id).await));
+            }
         };
         self.step(message).await
     }

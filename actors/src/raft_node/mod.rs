@@ -62,6 +62,7 @@ pub(crate) use self::start::{RaftSetup, StartedRaft, start};
 pub use self::state_machine::StateMachine;
 use self::types::{Encoded, RaftHandle, ServerMetrics, StoredMembership};
 use crate::halt::Halt;
+use crate::lessor::Lead;
 use crate::peer_link::Links;
 use crate::progress::Progress;
 use crate::supervisor::DeathWatch;
@@ -75,6 +76,8 @@ pub(crate) struct RaftNodeSetup {
     pub(crate) links: Arc<Links>,
     pub(crate) heartbeat_interval: Duration,
     pub(crate) election_timeout: Duration,
+    /// Told who leads.
+    pub(crate) lead: Lead,
     pub(crate) halt: Halt,
     pub(crate) _watch: DeathWatch,
 }
@@ -120,8 +123,9 @@ impl RaftNode {
         if !leads {
             self.proven_term = None;
             self.setup.sole_voter.follow();
-        } else if self.leads_alone(&metrics)
-            && (self.proven_term != Some(term) || !self.setup.sole_voter.is_alone())
+            self.setup.lead.lost();
+        } else if self.proven_term != Some(term)
+            || (self.leads_alone(&metrics) && !self.setup.sole_voter.is_alone())
         {
             // A new term, or the membership changed; else the proof is under way or holds.
             self.proven_term = Some(term);
@@ -192,9 +196,16 @@ impl RaftNode {
         let progress = Arc::clone(&self.setup.progress);
         let addr = ctx.address();
         actix_rt::spawn(async move {
-            if let Ok(index) = read_index::here(&raft).await {
-                progress.until_applied(index).await;
-                addr.do_send(LeadConfirmed { term });
+            loop {
+                match read_index::here(&raft).await {
+                    Ok(index) => {
+                        progress.until_applied(index).await;
+                        return addr.do_send(LeadConfirmed { term });
+                    }
+                    // A new leader has not heard its quorum yet.
+                    Err(Error::Timeout) => {}
+                    Err(_) => return,
+                }
             }
         });
     }
@@ -320,6 +331,7 @@ impl Handler<LeadConfirmed> for RaftNode {
             self.setup
                 .sole_voter
                 .confirm(&metrics.committed_membership_config);
+            self.setup.lead.won(term);
         }
     }
 }
@@ -329,6 +341,7 @@ impl Handler<CoreEnded> for RaftNode {
 
     fn handle(&mut self, _: CoreEnded, _: &mut Context<Self>) {
         self.setup.sole_voter.follow();
+        self.setup.lead.lost();
         let state = self.raft.metrics().borrow_watched().running_state.clone();
         match state {
             Ok(()) => self.setup.halt.trip("raft: the core ended"),

@@ -22,7 +22,23 @@ impl<A: Actor> ActorRef<A> {
         *self.0.write() = addr;
     }
 
-    /// Tells the current value, and waits for nothing.
+    /// The current value's address.
+    pub fn addr(&self) -> Addr<A> {
+        self.0.read().clone()
+    }
+
+    /// Tells the current value something, unless its mailbox is full or it is gone: then false.
+    pub fn try_send<M>(&self, message: M) -> bool
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        A: Handler<M>,
+        A::Context: ToEnvelope<A, M>,
+    {
+        self.0.read().try_send(message).is_ok()
+    }
+
+    /// Tells the current value something; while there is none, nobody hears it.
     pub fn do_send<M>(&self, message: M)
     where
         M: Message + Send + 'static,

@@ -2,16 +2,22 @@
 //! its arguments before it connects, writes what it has to say to `out`, and fails with the
 //! sentence and exit code that etcdctl fails with. Commands keep no state.
 
+mod child;
 pub mod compaction;
 pub mod del;
+pub mod elect;
 pub mod endpoint;
 pub mod get;
+pub mod lease;
+pub mod lock;
 pub mod member;
 pub mod put;
 pub mod txn;
 mod txn_text;
 pub mod version;
+pub mod watch;
 
+use std::ffi::OsString;
 use std::io::Write;
 
 use bytes::Bytes;
@@ -21,39 +27,58 @@ use althing_api::range::{OPEN_END, prefix_end};
 
 use crate::args::Values;
 use crate::failure::Failure;
-use crate::flags::Settings;
+use crate::flags::{Environment, Settings};
+
+/// A parsed command line and where it was given.
+#[derive(Clone, Copy)]
+pub struct Invocation<'a> {
+    /// The first command on the line.
+    pub name: &'a str,
+    /// What clap found for it, or for the command below it.
+    pub matches: &'a ArgMatches,
+    /// The words of the line, behind the program's name.
+    pub line: &'a [OsString],
+    /// The process's variables.
+    pub environment: Environment<'a>,
+    /// What the global flags say.
+    pub settings: &'a Settings,
+}
 
 /// Every command's grammar.
-pub fn commands() -> [Command; 8] {
+pub fn commands() -> [Command; 12] {
     [
         get::command(),
         put::command(),
         del::command(),
         txn::command(),
+        watch::command(),
         compaction::command(),
+        lease::command(),
+        lock::command(),
+        elect::command(),
         endpoint::command(),
         member::command(),
         version::command(),
     ]
 }
 
-/// Carries out command `name`.
+/// Carries out a command.
 ///
 /// # Errors
 /// The command's own.
-pub async fn run(
-    name: &str,
-    matches: &ArgMatches,
-    settings: &Settings,
-    out: &mut dyn Write,
-) -> Result<(), Failure> {
+pub async fn run(invocation: &Invocation<'_>, out: &mut dyn Write) -> Result<(), Failure> {
+    let (matches, settings) = (invocation.matches, invocation.settings);
     let values = Values(matches);
-    match name {
+    match invocation.name {
         "get" => get::run(values, settings, out).await,
         "put" => put::run(values, settings, out).await,
         "del" => del::run(values, settings, out).await,
         "txn" => txn::run(values, settings, out).await,
+        "watch" => watch::run(invocation, out).await,
         "compaction" => compaction::run(values, settings, out).await,
+        "lease" => lease::run(matches, settings, out).await,
+        "lock" => lock::run(values, settings, out).await,
+        "elect" => elect::run(values, settings, out).await,
         "endpoint" => endpoint::run(matches, settings, out).await,
         "member" => member::run(values, settings, out).await,
         _ => version::run(out),

@@ -6,13 +6,19 @@ use althing_api::etcdserverpb::PutRequest;
 use bytes::Bytes;
 use clap::Command;
 
-use crate::args::{Values, manners, positional, switch, valued};
+use crate::args::{Values, manners, positional, read_duration, switch, valued};
 use crate::client::Client;
 use crate::failure::{ERROR, Failure};
 use crate::flags::Settings;
 use crate::text::number::parse_int;
 
 const ARGUMENTS_TEXT: &str = "put command needs 1 argument and input from stdin or 2 arguments";
+
+/// What to say when a server has done only half of what it was asked.
+const NO_TTL_TEXT: &str = "the server does not know put --ttl: the key is written, but without a \
+                           time to live, and stays until it is deleted";
+/// A second in nanoseconds.
+const SECOND: i64 = 1_000_000_000;
 
 /// The grammar.
 pub fn command() -> Command {
@@ -41,6 +47,34 @@ pub fn command() -> Command {
             "ignore-lease",
             "Update the key using its current lease",
         ))
+        .arg(valued(
+            "ttl",
+            "",
+            "Delete the key after this time, such as 30s (Althing's servers only)",
+        ))
+}
+
+/// The time to live that `--ttl` gives, in seconds.
+fn time_to_live(values: Values<'_>) -> Result<Option<u32>, Failure> {
+    let text = values.text("ttl");
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let nanoseconds = read_duration("ttl", &text)?;
+    let whole = nanoseconds % SECOND == 0;
+    let seconds = u32::try_from(nanoseconds / SECOND).ok();
+    match seconds.filter(|seconds| whole && *seconds > 0) {
+        Some(_) if values.text("lease") != "0" || values.switch("ignore-lease")? => {
+            let text = "--ttl gives the key a lease of its own: it excludes --lease and \
+                        --ignore-lease";
+            Err(Failure::arguments(text))
+        }
+        Some(seconds) => Ok(Some(seconds)),
+        None => {
+            let text = format!("bad --ttl {text}: expecting whole seconds, at least 1s");
+            Err(Failure::arguments(text))
+        }
+    }
 }
 
 /// Makes the request of the arguments; `missing` supplies a value that they lack.
@@ -112,8 +146,17 @@ pub async fn run(
     settings: &Settings,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
+    let ttl = time_to_live(values)?;
     let request = request(values, value_from_stdin)?;
     settings.printer.check_response()?;
-    let answer = Client::open(settings).await?.put(request).await?;
+    let mut client = Client::open(settings).await?;
+    let Some(ttl) = ttl else {
+        let answer = client.put(request).await?;
+        return settings.printer.response(out, &answer);
+    };
+    let (answer, understood) = client.put_for(request, ttl).await?;
+    if !understood {
+        return Err(Failure::new(ERROR, NO_TTL_TEXT));
+    }
     settings.printer.response(out, &answer)
 }

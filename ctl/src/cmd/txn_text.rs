@@ -15,6 +15,7 @@ use crate::cmd::{del, get, put};
 use crate::failure::{Failure, INVALID_INPUT};
 use crate::text::number::parse_int;
 use crate::text::quote::{quote, take_quoted};
+use crate::text::words::words;
 
 fn refuse<T>(text: String) -> Result<T, Failure> {
     Err(Failure::new(INVALID_INPUT, text))
@@ -125,52 +126,6 @@ pub fn parse_compare(line: &[u8]) -> Result<Compare, Failure> {
     })
 }
 
-/// Splits a request into words: bare, or quoted as in a shell (double quotes know Go's escapes).
-/// A quote that is never closed is dropped. `None`: a bad escape.
-fn words(mut input: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let mut words = Vec::new();
-    while let Some((&first, rest)) = input.split_first() {
-        match first {
-            b'"' if closing_quote(rest).is_some() => {
-                let (word, behind) = take_quoted(input)?;
-                words.push(word);
-                input = behind;
-            }
-            b'\'' if rest.contains(&b'\'') => {
-                let end = rest.iter().position(|byte| *byte == b'\'')?;
-                words.push(rest[..end].to_vec());
-                input = &rest[end + 1..];
-            }
-            b'"' | b'\'' => input = rest,
-            _ if is_blank(first) => input = rest,
-            _ => {
-                let end = input
-                    .iter()
-                    .position(|byte| is_blank(*byte))
-                    .unwrap_or(input.len());
-                words.push(input[..end].to_vec());
-                input = &input[end..];
-            }
-        }
-    }
-    Some(words)
-}
-
-fn is_blank(byte: u8) -> bool {
-    matches!(byte, b'\t' | b'\n' | b'\x0c' | b'\r' | b' ')
-}
-
-fn closing_quote(inside: &[u8]) -> Option<usize> {
-    let mut position = 0;
-    loop {
-        match inside.get(position)? {
-            b'"' => return Some(position),
-            b'\\' => position += 2,
-            _ => position += 1,
-        }
-    }
-}
-
 /// Reads a request.
 ///
 /// # Errors
@@ -199,6 +154,9 @@ pub fn parse_request(line: &[u8]) -> Result<RequestOp, Failure> {
     let values = Values(matches);
     let request = match name {
         "get" => get::request(values).map(Request::RequestRange),
+        "put" if !values.text("ttl").is_empty() => {
+            return refuse("put --ttl cannot be a part of a transaction".to_owned());
+        }
         "put" => put::request(values, put::no_value).map(Request::RequestPut),
         _ => del::request(values).map(Request::RequestDeleteRange),
     };

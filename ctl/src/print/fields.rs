@@ -5,12 +5,12 @@ use std::io::{self, Write};
 
 use althing_api::etcdserverpb::response_op::Response;
 use althing_api::etcdserverpb::{
-    DeleteRangeResponse, MemberListResponse, PutResponse, RangeResponse, ResponseHeader,
-    TxnResponse,
+    DeleteRangeResponse, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseLeasesResponse,
+    MemberListResponse, PutResponse, RangeResponse, ResponseHeader, TxnResponse, WatchResponse,
 };
 use althing_api::mvccpb::KeyValue;
 
-use crate::print::{HashKv, Health, Status};
+use crate::print::{HashKv, Health, Revoked, Status, TimeToLive};
 use crate::text::quote::quote;
 
 /// What can be written in this format.
@@ -85,6 +85,61 @@ impl Fields for TxnResponse {
             }
         }
         Ok(())
+    }
+}
+
+impl Fields for WatchResponse {
+    fn fields(&self, out: &mut dyn Write) -> io::Result<()> {
+        header(out, self.header.as_ref())?;
+        for event in &self.events {
+            field(out, "Type", event.r#type().as_str_name())?;
+            let mut previous = event.prev_kv.iter();
+            previous.try_for_each(|kv| record(out, "Prev", kv))?;
+            event.kv.iter().try_for_each(|kv| record(out, "", kv))?;
+        }
+        Ok(())
+    }
+}
+
+impl Fields for LeaseGrantResponse {
+    fn fields(&self, out: &mut dyn Write) -> io::Result<()> {
+        header(out, self.header.as_ref())?;
+        field(out, "ID", self.id)?;
+        field(out, "TTL", self.ttl)
+    }
+}
+
+impl Fields for Revoked {
+    fn fields(&self, out: &mut dyn Write) -> io::Result<()> {
+        header(out, self.answer.header.as_ref())
+    }
+}
+
+impl Fields for LeaseKeepAliveResponse {
+    fn fields(&self, out: &mut dyn Write) -> io::Result<()> {
+        header(out, self.header.as_ref())?;
+        field(out, "ID", self.id)?;
+        field(out, "TTL", self.ttl)
+    }
+}
+
+impl Fields for TimeToLive {
+    fn fields(&self, out: &mut dyn Write) -> io::Result<()> {
+        let answer = &self.answer;
+        header(out, answer.header.as_ref())?;
+        field(out, "ID", answer.id)?;
+        field(out, "TTL", answer.ttl)?;
+        field(out, "GrantedTTL", answer.granted_ttl)?;
+        let mut keys = answer.keys.iter();
+        keys.try_for_each(|key| field(out, "Key", quote(key)))
+    }
+}
+
+impl Fields for LeaseLeasesResponse {
+    fn fields(&self, out: &mut dyn Write) -> io::Result<()> {
+        header(out, self.header.as_ref())?;
+        let mut leases = self.leases.iter();
+        leases.try_for_each(|lease| field(out, "ID", lease.id))
     }
 }
 

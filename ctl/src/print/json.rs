@@ -3,14 +3,15 @@
 
 use althing_api::etcdserverpb::response_op::Response;
 use althing_api::etcdserverpb::{
-    DeleteRangeResponse, Member, MemberListResponse, PutResponse, RangeResponse, ResponseHeader,
-    ResponseOp, TxnResponse,
+    DeleteRangeResponse, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseLeasesResponse,
+    LeaseStatus, Member, MemberListResponse, PutResponse, RangeResponse, ResponseHeader,
+    ResponseOp, TxnResponse, WatchResponse,
 };
-use althing_api::mvccpb::KeyValue;
+use althing_api::mvccpb::{Event, KeyValue};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::print::{HashKv, Health, Status};
+use crate::print::{HashKv, Health, Revoked, Status, TimeToLive};
 
 /// JSON text under construction.
 pub type Raw = Vec<u8>;
@@ -86,6 +87,23 @@ impl Object<'_> {
         value.json(self.name(name));
     }
 
+    /// The fields of a header as fields of this object.
+    fn header(&mut self, header: Option<&ResponseHeader>) {
+        let header = header.copied().unwrap_or_default();
+        self.some_number("cluster_id", header.cluster_id);
+        self.some_number("member_id", header.member_id);
+        self.some_number("revision", header.revision);
+        self.some_number("raft_term", header.raft_term);
+    }
+
+    fn flag(&mut self, name: &str, value: bool) {
+        self.raw(name, if value { "true" } else { "false" });
+    }
+
+    fn number(&mut self, name: &str, value: i64) {
+        self.raw(name, &value.to_string());
+    }
+
     fn some_item<T: Json>(&mut self, name: &str, value: Option<&T>) {
         value.into_iter().for_each(|value| self.item(name, value));
     }
@@ -123,12 +141,7 @@ impl Object<'_> {
 
 impl Json for ResponseHeader {
     fn json(&self, text: &mut Raw) {
-        Object::write(text, |object| {
-            object.some_number("cluster_id", self.cluster_id);
-            object.some_number("member_id", self.member_id);
-            object.some_number("revision", self.revision);
-            object.some_number("raft_term", self.raft_term);
-        });
+        Object::write(text, |object| object.header(Some(self)));
     }
 }
 
@@ -205,6 +218,94 @@ impl Json for Response {
     }
 }
 
+impl Json for Event {
+    fn json(&self, text: &mut Raw) {
+        Object::write(text, |object| {
+            object.some_number("type", self.r#type);
+            object.some_item("kv", self.kv.as_ref());
+            object.some_item("prev_kv", self.prev_kv.as_ref());
+        });
+    }
+}
+
+impl Json for WatchResponse {
+    fn json(&self, text: &mut Raw) {
+        Object::write(text, |object| {
+            object.item("Header", &self.header.unwrap_or_default());
+            // A watch that never came to be has neither header nor events.
+            match &self.header {
+                Some(_) => object.item("Events", self.events.as_slice()),
+                None => object.raw("Events", "null"),
+            }
+            object.number("CompactRevision", self.compact_revision);
+            object.flag("Canceled", self.canceled);
+            object.flag("Created", self.created);
+        });
+    }
+}
+
+impl Json for LeaseGrantResponse {
+    fn json(&self, text: &mut Raw) {
+        Object::write(text, |object| {
+            object.header(self.header.as_ref());
+            object.number("ID", self.id);
+            object.number("TTL", self.ttl);
+            object.item("Error", &self.error);
+        });
+    }
+}
+
+impl Json for Revoked {
+    fn json(&self, text: &mut Raw) {
+        Object::write(text, |object| {
+            object.some_item("header", self.answer.header.as_ref());
+        });
+    }
+}
+
+impl Json for LeaseKeepAliveResponse {
+    fn json(&self, text: &mut Raw) {
+        Object::write(text, |object| {
+            object.header(self.header.as_ref());
+            object.number("ID", self.id);
+            object.number("TTL", self.ttl);
+        });
+    }
+}
+
+impl Json for TimeToLive {
+    fn json(&self, text: &mut Raw) {
+        let answer = &self.answer;
+        let quoted = |key: &bytes::Bytes| format!("\"{}\"", STANDARD.encode(key));
+        let keys: Vec<String> = answer.keys.iter().map(quoted).collect();
+        Object::write(text, |object| {
+            object.header(answer.header.as_ref());
+            object.number("id", answer.id);
+            object.number("ttl", answer.ttl);
+            object.number("granted-ttl", answer.granted_ttl);
+            match keys.is_empty() {
+                true => object.raw("keys", "null"),
+                false => object.raw("keys", &format!("[{}]", keys.join(","))),
+            }
+        });
+    }
+}
+
+impl Json for LeaseStatus {
+    fn json(&self, text: &mut Raw) {
+        Object::write(text, |object| object.number("id", self.id));
+    }
+}
+
+impl Json for LeaseLeasesResponse {
+    fn json(&self, text: &mut Raw) {
+        Object::write(text, |object| {
+            object.header(self.header.as_ref());
+            object.item("leases", self.leases.as_slice());
+        });
+    }
+}
+
 impl Json for MemberListResponse {
     fn json(&self, text: &mut Raw) {
         Object::write(text, |object| {
@@ -230,7 +331,7 @@ impl Json for Health {
     fn json(&self, text: &mut Raw) {
         Object::write(text, |object| {
             object.item("endpoint", &self.endpoint);
-            object.raw("health", if self.healthy { "true" } else { "false" });
+            object.flag("health", self.healthy);
             object.item("took", &self.took);
             object.some_text("error", &self.error);
         });

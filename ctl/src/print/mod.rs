@@ -12,7 +12,11 @@ pub mod table;
 
 use std::io::{self, Write};
 
-use althing_api::etcdserverpb::{HashKvResponse, MemberListResponse, StatusResponse};
+use althing_api::etcdserverpb::{
+    HashKvResponse, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseLeasesResponse,
+    LeaseRevokeResponse, LeaseTimeToLiveResponse, MemberListResponse, ResponseHeader,
+    StatusResponse, WatchResponse,
+};
 use prost::Message;
 
 use crate::failure::{BAD_FEATURE, Failure};
@@ -88,7 +92,94 @@ pub type Status = At<StatusResponse>;
 /// The answer of `endpoint hashkv` at one endpoint.
 pub type HashKv = At<HashKvResponse>;
 
+/// The answer of `lease revoke`, which does not repeat the id.
+#[derive(Clone, Copy, Debug)]
+pub struct Revoked {
+    /// The lease.
+    pub id: i64,
+    /// The answer.
+    pub answer: LeaseRevokeResponse,
+}
+
+/// The answer of `lease timetolive`.
+#[derive(Clone, Debug)]
+pub struct TimeToLive {
+    /// The answer.
+    pub answer: LeaseTimeToLiveResponse,
+    /// The keys were asked for.
+    pub keys: bool,
+}
+
+/// An answer about leases. etcdctl's `protobuf` knows no more of it than the header.
+pub trait AboutLeases: Simple + Fields + Json {
+    /// The header.
+    fn header(&self) -> ResponseHeader;
+}
+
+impl AboutLeases for LeaseGrantResponse {
+    fn header(&self) -> ResponseHeader {
+        self.header.unwrap_or_default()
+    }
+}
+
+impl AboutLeases for LeaseKeepAliveResponse {
+    fn header(&self) -> ResponseHeader {
+        self.header.unwrap_or_default()
+    }
+}
+
+impl AboutLeases for LeaseLeasesResponse {
+    fn header(&self) -> ResponseHeader {
+        self.header.unwrap_or_default()
+    }
+}
+
+impl AboutLeases for Revoked {
+    fn header(&self) -> ResponseHeader {
+        self.answer.header.unwrap_or_default()
+    }
+}
+
+impl AboutLeases for TimeToLive {
+    fn header(&self) -> ResponseHeader {
+        self.answer.header.unwrap_or_default()
+    }
+}
+
 impl Printer {
+    /// Writes the answer to a request about leases.
+    ///
+    /// # Errors
+    /// The format does not exist for it, or `out` cannot be written.
+    pub fn lease<T: AboutLeases>(&self, out: &mut dyn Write, answer: &T) -> Result<(), Failure> {
+        match self.format {
+            Format::Simple => answer.simple(self, out)?,
+            Format::Fields => answer.fields(out)?,
+            Format::Json => print_json(out, answer)?,
+            Format::Protobuf => out.write_all(&answer.header().encode_to_vec())?,
+            Format::Table => return Err(self.unsupported()),
+        }
+        Ok(())
+    }
+
+    /// Writes what a watch delivered, without what only the transport needs to know.
+    ///
+    /// # Errors
+    /// The format does not exist for it, or `out` cannot be written.
+    pub fn watch(&self, out: &mut dyn Write, answer: &WatchResponse) -> Result<(), Failure> {
+        if self.format != Format::Protobuf {
+            return self.response(out, answer);
+        }
+        let shown = WatchResponse {
+            header: Some(answer.header.unwrap_or_default()),
+            watch_id: 0,
+            cancel_reason: String::new(),
+            fragment: false,
+            ..answer.clone()
+        };
+        Ok(out.write_all(&shown.encode_to_vec())?)
+    }
+
     /// Writes the answer to a request about keys.
     ///
     /// # Errors
@@ -114,6 +205,17 @@ impl Printer {
     pub fn check_response(&self) -> Result<(), Failure> {
         match self.format {
             Format::Table => Err(self.unsupported()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a format that `lease revoke` lacks before the lease is revoked.
+    ///
+    /// # Errors
+    /// The format is `table` or `protobuf`.
+    pub fn check_revoked(&self) -> Result<(), Failure> {
+        match self.format {
+            Format::Table | Format::Protobuf => Err(self.unsupported()),
             _ => Ok(()),
         }
     }
@@ -175,5 +277,7 @@ fn print_json<T: Json + ?Sized>(out: &mut dyn Write, answer: &T) -> io::Result<(
     out.write_all(&text)
 }
 
+#[cfg(test)]
+mod last_test;
 #[cfg(test)]
 mod print_test;

@@ -4,12 +4,14 @@ use std::io::{self, Write};
 
 use althing_api::etcdserverpb::response_op::Response;
 use althing_api::etcdserverpb::{
-    DeleteRangeResponse, MemberListResponse, PutResponse, RangeResponse, TxnResponse,
+    DeleteRangeResponse, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseLeasesResponse,
+    MemberListResponse, PutResponse, RangeResponse, TxnResponse, WatchResponse,
 };
-use althing_api::mvccpb::KeyValue;
+use althing_api::mvccpb::{Event, KeyValue};
 
 use crate::print::table::{Rows, rows};
-use crate::print::{HashKv, Health, Printer, Status};
+use crate::print::{HashKv, Health, Printer, Revoked, Status, TimeToLive};
+use crate::text::number::hex;
 
 /// What can be written in this format.
 pub trait Simple {
@@ -29,6 +31,11 @@ fn line(printer: &Printer, out: &mut dyn Write, bytes: &[u8]) -> io::Result<()> 
         out.write_all(bytes)?;
     }
     out.write_all(b"\n")
+}
+
+/// The id of a lease as it is shown everywhere.
+pub fn shown_id(id: i64) -> String {
+    hex(id, 16)
 }
 
 impl Simple for KeyValue {
@@ -79,6 +86,71 @@ impl Simple for TxnResponse {
             }
         }
         Ok(())
+    }
+}
+
+impl Simple for WatchResponse {
+    fn simple(&self, printer: &Printer, out: &mut dyn Write) -> io::Result<()> {
+        self.events
+            .iter()
+            .try_for_each(|event| event.simple(printer, out))
+    }
+}
+
+impl Simple for Event {
+    fn simple(&self, printer: &Printer, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "{}", self.r#type().as_str_name())?;
+        let mut records = self.prev_kv.iter().chain(&self.kv);
+        records.try_for_each(|kv| kv.simple(printer, out))
+    }
+}
+
+impl Simple for LeaseGrantResponse {
+    fn simple(&self, _printer: &Printer, out: &mut dyn Write) -> io::Result<()> {
+        let (id, ttl) = (shown_id(self.id), self.ttl);
+        writeln!(out, "lease {id} granted with TTL({ttl}s)")
+    }
+}
+
+impl Simple for Revoked {
+    fn simple(&self, _printer: &Printer, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "lease {} revoked", shown_id(self.id))
+    }
+}
+
+impl Simple for LeaseKeepAliveResponse {
+    fn simple(&self, _printer: &Printer, out: &mut dyn Write) -> io::Result<()> {
+        let (id, ttl) = (shown_id(self.id), self.ttl);
+        writeln!(out, "lease {id} keepalived with TTL({ttl})")
+    }
+}
+
+impl Simple for TimeToLive {
+    fn simple(&self, _printer: &Printer, out: &mut dyn Write) -> io::Result<()> {
+        let answer = &self.answer;
+        let (id, granted, left) = (shown_id(answer.id), answer.granted_ttl, answer.ttl);
+        if granted == 0 && left == -1 {
+            return writeln!(out, "lease {id} already expired");
+        }
+        write!(
+            out,
+            "lease {id} granted with TTL({granted}s), remaining({left}s)"
+        )?;
+        if self.keys {
+            let keys = answer.keys.join(&b' ');
+            out.write_all(b", attached keys([")?;
+            out.write_all(&keys)?;
+            out.write_all(b"])")?;
+        }
+        out.write_all(b"\n")
+    }
+}
+
+impl Simple for LeaseLeasesResponse {
+    fn simple(&self, _printer: &Printer, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "found {} leases", self.leases.len())?;
+        let mut leases = self.leases.iter();
+        leases.try_for_each(|lease| writeln!(out, "{}", shown_id(lease.id)))
     }
 }
 

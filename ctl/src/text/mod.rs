@@ -5,3 +5,4 @@
 pub mod duration;
 pub mod number;
 pub mod quote;
+pub mod words;

@@ -48,6 +48,16 @@ fn prefixed(text: &str) -> Option<(String, u32)> {
     (!misplaced).then(|| (digits.replace('_', ""), base))
 }
 
+/// Writes `number` as Go's `%x` writes it, with zeros in front up to `width` letters: the sign is a
+/// letter of its own.
+pub fn hex(number: i64, width: usize) -> String {
+    let digits = number.unsigned_abs();
+    match number < 0 {
+        true => format!("-{digits:0width$x}", width = width.saturating_sub(1)),
+        false => format!("{digits:0width$x}"),
+    }
+}
+
 /// Reads a boolean.
 ///
 /// # Errors
@@ -67,6 +77,20 @@ pub fn parse_bool(text: &str) -> Result<bool, String> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn ids_are_written_as_go_writes_them() {
+        let cases = [
+            (0x7a1e, 16, "0000000000007a1e"),
+            (-1, 16, "-000000000000001"),
+            (i64::MIN, 16, "-8000000000000000"),
+            (0x7a1e, 0, "7a1e"),
+            (-1, 0, "-1"),
+        ];
+        for (number, width, text) in cases {
+            assert_eq!(hex(number, width), text);
+        }
+    }
 
     #[test]
     fn flags_accept_gos_integer_literals() {

@@ -1,17 +1,18 @@
 //! What the client port asks of the member behind it: every gRPC service, and a few facts for the
 //! health end-points. Generic, so that the port is tested against a member without raft or disk.
 
-use althing_api::etcdserverpb::AlarmType;
 use althing_api::etcdserverpb::auth_server::Auth;
 use althing_api::etcdserverpb::cluster_server::Cluster;
 use althing_api::etcdserverpb::kv_server::Kv;
 use althing_api::etcdserverpb::lease_server::Lease;
 use althing_api::etcdserverpb::maintenance_server::Maintenance;
 use althing_api::etcdserverpb::watch_server::Watch;
+use althing_api::etcdserverpb::{AlarmType, WatchRequest};
 use althing_api::v3electionpb::election_server::Election;
 use althing_api::v3lockpb::lock_server::Lock;
+use tonic::{Request, Response, Status, Streaming};
 
-use crate::rpc::Rpc;
+use crate::rpc::{Replies, Rpc};
 
 /// Facts about the member that no RPC answers without permission checks.
 pub trait Member: Send + Sync + 'static {
@@ -25,14 +26,34 @@ pub trait Member: Send + Sync + 'static {
     fn alarms(&self) -> Vec<AlarmType>;
 }
 
+/// Watch with replies that share their encoded events.
+#[tonic::async_trait]
+pub trait WatchReplies: Watch {
+    /// As [`Watch::watch`].
+    async fn watch_replies(
+        &self,
+        request: Request<Streaming<WatchRequest>>,
+    ) -> Result<Response<Replies>, Status>;
+}
+
+#[tonic::async_trait]
+impl WatchReplies for Rpc {
+    async fn watch_replies(
+        &self,
+        request: Request<Streaming<WatchRequest>>,
+    ) -> Result<Response<Replies>, Status> {
+        Rpc::watch_replies(self, request)
+    }
+}
+
 /// Everything that the client port serves.
 pub trait Api:
-    Kv + Watch + Lease + Cluster + Maintenance + Auth + Lock + Election + Member
+    Kv + WatchReplies + Lease + Cluster + Maintenance + Auth + Lock + Election + Member
 {
 }
 
 impl<T> Api for T where
-    T: Kv + Watch + Lease + Cluster + Maintenance + Auth + Lock + Election + Member
+    T: Kv + WatchReplies + Lease + Cluster + Maintenance + Auth + Lock + Election + Member
 {
 }
 

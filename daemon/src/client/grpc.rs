@@ -9,7 +9,6 @@ use althing_api::etcdserverpb::cluster_server::ClusterServer;
 use althing_api::etcdserverpb::kv_server::KvServer;
 use althing_api::etcdserverpb::lease_server::LeaseServer;
 use althing_api::etcdserverpb::maintenance_server::MaintenanceServer;
-use althing_api::etcdserverpb::watch_server::WatchServer;
 use althing_api::healthpb::health_server::HealthServer;
 use althing_api::v3electionpb::election_server::ElectionServer;
 use althing_api::v3lockpb::lock_server::LockServer;
@@ -26,6 +25,7 @@ use super::api::Api;
 use super::deadline;
 use super::grpc_body::{Limits, RequestBody, ResponseBody};
 use super::grpc_health::GrpcHealth;
+use super::grpc_watch::{WatchCodec, WatchMethod};
 use super::methods::{self, Call, Methods, Service};
 use super::status::{in_words_of_go, to_status};
 use crate::rpc::read_budget::ReadPermit;
@@ -35,7 +35,7 @@ type Answer = BoxFuture<'static, Result<Response<tonic::body::Body>, std::conver
 /// The generated services over one member.
 pub(super) struct Services<A> {
     kv: KvServer<A>,
-    watch: WatchServer<A>,
+    watch: Arc<A>,
     lease: LeaseServer<A>,
     cluster: ClusterServer<A>,
     maintenance: MaintenanceServer<A>,
@@ -53,7 +53,7 @@ impl<A: Api> Services<A> {
         let api = || api.clone();
         Services {
             kv: KvServer::from_arc(api()).max_decoding_message_size(max),
-            watch: WatchServer::from_arc(api()).max_decoding_message_size(max),
+            watch: api(),
             lease: LeaseServer::from_arc(api()).max_decoding_message_size(max),
             cluster: ClusterServer::from_arc(api()).max_decoding_message_size(max),
             maintenance: MaintenanceServer::from_arc(api()).max_decoding_message_size(max),
@@ -119,7 +119,12 @@ impl<A: Api> Services<A> {
     fn route(&self, service: Service, request: Request<RequestBody>) -> Answer {
         match service {
             Service::Kv => self.kv.clone().call(request),
-            Service::Watch => self.watch.clone().call(request),
+            Service::Watch => {
+                let method = WatchMethod(self.watch.clone());
+                let server = tonic::server::Grpc::new(WatchCodec);
+                let mut server = server.max_decoding_message_size(self.receive_bytes_max);
+                Box::pin(async move { Ok(server.streaming(method, request).await) })
+            }
             Service::Lease => self.lease.clone().call(request),
             Service::Cluster => self.cluster.clone().call(request),
             Service::Maintenance => self.maintenance.clone().call(request),

@@ -37,6 +37,7 @@ mod gateway;
 mod grpc;
 mod grpc_body;
 mod grpc_health;
+mod grpc_watch;
 mod health;
 mod held;
 pub(crate) mod info;

@@ -194,7 +194,7 @@ mod tests {
         assert!(frames.next().is_err());
     }
 
-    #[actix_rt::test]
+    #[actix_web::test]
     async fn small_requests_share_a_chunk_and_the_body_ends_with_its_sender() {
         let (sender, receiver) = mpsc::channel(8);
         for _ in 0..3 {

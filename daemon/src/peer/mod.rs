@@ -155,7 +155,11 @@ fn members_body(membership: &impl Membership) -> HttpResponse {
 
 #[cfg(test)]
 mod tests {
+    use althing_actors::node::Refusal;
+    use althing_actors::peer_link::{Call, Pipe, SnapshotBytes};
     use althing_api::id::MemberId;
+    use bytes::Bytes;
+    use futures_util::future::BoxFuture;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
 
@@ -191,6 +195,33 @@ mod tests {
         }
     }
 
+    /// No message is let in.
+    #[derive(Clone)]
+    struct Nobody;
+
+    impl WayIn for Nobody {
+        fn admit(&self, cluster: ClusterId, _: MemberId) -> Result<(), Refusal> {
+            let (ours, theirs) = (ClusterId(0xc1), cluster);
+            Err(Refusal::OtherCluster { ours, theirs })
+        }
+
+        fn call(&self, _: Call, _: Bytes) -> BoxFuture<'static, Result<Bytes, Refusal>> {
+            unreachable!("it was not admitted")
+        }
+
+        fn send(&self, _: Pipe, _: Bytes) -> BoxFuture<'static, Result<Bytes, Refusal>> {
+            unreachable!("it was not admitted")
+        }
+
+        fn snapshot(
+            &self,
+            _: Bytes,
+            _: SnapshotBytes,
+        ) -> BoxFuture<'static, Result<Bytes, Refusal>> {
+            unreachable!("it was not admitted")
+        }
+    }
+
     async fn ask(address: std::net::SocketAddr, request: &str) -> String {
         let mut io = TcpStream::connect(address).await.unwrap();
         let request = format!("{request} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
@@ -205,7 +236,10 @@ mod tests {
         actix_rt::System::new().block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let address = listener.local_addr().unwrap();
-            let (server, handle) = serve(Two, vec![listener], Duration::from_secs(1)).unwrap();
+            let (_closing, closed) = watch::channel(false);
+            let second = Duration::from_secs(1);
+            let served = serve(Two, Nobody, vec![listener], closed, second);
+            let (server, handle) = served.unwrap();
             let server = actix_rt::spawn(server);
 
             let answer = ask(address, "GET /members").await;
@@ -235,6 +269,12 @@ mod tests {
                     .await
                     .starts_with("HTTP/1.1 404")
             );
+
+            let without_ids = ask(address, "POST /althing/v1/vote").await;
+            assert!(without_ids.starts_with("HTTP/1.1 400"), "{without_ids}");
+            let foreign = "POST /althing/v1/append HTTP/1.1\r\nx-etcd-cluster-id: 7\r\nx-raft-to: 1";
+            let foreign = ask(address, foreign.trim_end_matches(" HTTP/1.1")).await;
+            assert!(foreign.starts_with("HTTP/1.1 4"), "{foreign}");
 
             handle.stop(true).await;
             server.await.unwrap().unwrap();

@@ -12,12 +12,14 @@ pub(super) const TO_HEADER: &str = "x-raft-to";
 /// The largest body of a call and of its answer.
 pub(super) const CALL_BYTES_MAX: usize = 64 << 10;
 
-pub(super) const CALLS: [Call; 5] = [
+pub(super) const CALLS: [Call; 7] = [
     Call::Heartbeat,
     Call::Vote,
     Call::PreVote,
     Call::HandOver,
     Call::ReadIndex,
+    Call::KeepLease,
+    Call::LeaseTime,
 ];
 
 pub(super) const PIPES: [Pipe; 2] = [Pipe::Append, Pipe::Propose];
@@ -31,6 +33,8 @@ pub(super) fn of_call(call: Call) -> &'static str {
         Call::PreVote => "/althing/v1/pre-vote",
         Call::HandOver => "/althing/v1/hand-over",
         Call::ReadIndex => "/althing/v1/read-index",
+        Call::KeepLease => "/althing/v1/keep-lease",
+        Call::LeaseTime => "/althing/v1/lease-time",
     }
 }
 

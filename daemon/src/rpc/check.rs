@@ -118,7 +118,9 @@ fn op(operation: &RequestOp, remaining: usize, depth: usize) -> Result<(), Error
 /// Whether a command may add to the store. A txn counts by what any of its branches might do.
 pub fn adds(request: &command::Request) -> bool {
     match request {
-        command::Request::Put(_) => true,
+        command::Request::Put(_)
+        | command::Request::PutWithTtl(_)
+        | command::Request::LeaseGrant(_) => true,
         command::Request::Txn(txn) => puts(txn),
         _ => false,
     }

@@ -65,7 +65,8 @@ fn client_version(metadata: &MetadataMap) -> Result<Option<&str>, Error> {
     text.map(Some).map_err(|_| Error::InvalidClientApiVersion)
 }
 
-fn wants_leader(metadata: &MetadataMap) -> bool {
+/// Whether a stream is of no use to its client while there is no leader.
+pub(super) fn wants_leader(metadata: &MetadataMap) -> bool {
     metadata
         .get(HAS_LEADER)
         .is_some_and(|value| value == "true")

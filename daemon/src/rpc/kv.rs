@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status};
 use super::guard::{Call, Learner};
 use super::range_stream::{self, Chunks};
 use super::read_budget::ReadPermit;
-use super::{Rpc, check, status};
+use super::{Rpc, check, status, ttl};
 use crate::metrics::RequestKind;
 
 /// A learner answers only ranges that accept old data.
@@ -70,8 +70,12 @@ impl Kv for Rpc {
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
         self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
+        let ttl = ttl::asked(request.metadata(), request.get_ref());
         let request = request.into_inner();
         check::put(&request).map_err(status::of)?;
+        if let Some(ttl) = ttl? {
+            return self.put_with_ttl(request, ttl).await;
+        }
         let request = command::Request::Put(request);
         let (answer, revision) = self.propose(RequestKind::Put, request).await?;
         let apply::Response::Put(mut answer) = answer else {
@@ -99,6 +103,7 @@ impl Kv for Rpc {
 
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
         self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
+        ttl::refuse(request.metadata())?;
         let request = request.into_inner();
         check::txn(&request, self.limits.txn_ops_max).map_err(status::of)?;
         if check::is_read_only(&request) {

@@ -1,43 +1,195 @@
-//! gRPC service etcdserverpb.Lease.
+//! gRPC service etcdserverpb.Lease: keys that live as long as their owner keeps them alive.
 
+use althing_api::commandpb::{LeaseGrant, LeaseRevoke, PutWithTtl, command};
+use althing_api::error::Error;
 use althing_api::etcdserverpb::lease_server::Lease;
 use althing_api::etcdserverpb::*;
-use futures_util::stream::BoxStream;
+use althing_storage::apply;
+use futures_util::FutureExt;
+use futures_util::stream::{self, BoxStream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Rpc, unsupported};
+use super::guard::{Call, Learner, wants_leader};
+use super::{Rpc, status, ttl};
+use crate::metrics::RequestKind;
+
+/// Looks without a leader after which a stream that asked for one ends.
+const LEADERLESS_LOOKS_MAX: u32 = 3;
+
+/// A lease with an id and a generation of its own.
+fn new_lease(ttl: i64) -> LeaseGrant {
+    LeaseGrant {
+        id: rand::random_range(1..=i64::MAX),
+        ttl,
+        generation: rand::random_range(1..=u64::MAX),
+    }
+}
 
 #[tonic::async_trait]
 impl Lease for Rpc {
     async fn lease_grant(
         &self,
-        _request: Request<LeaseGrantRequest>,
+        request: Request<LeaseGrantRequest>,
     ) -> Result<Response<LeaseGrantResponse>, Status> {
-        Err(unsupported("Lease.LeaseGrant"))
+        self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
+        let request = request.into_inner();
+        let mut lease = new_lease(request.ttl.max(self.handles.lease_ttl_min()));
+        if request.id != 0 {
+            lease.id = request.id;
+        }
+        let request = command::Request::LeaseGrant(lease);
+        let (answer, revision) = self.propose(RequestKind::LeaseGrant, request).await?;
+        let apply::Response::LeaseGrant(mut answer) = answer else {
+            unreachable!("the state machine answers a grant with a grant's answer");
+        };
+        self.complete(&mut answer.header, revision);
+        Ok(Response::new(answer))
     }
+
     async fn lease_revoke(
         &self,
-        _request: Request<LeaseRevokeRequest>,
+        request: Request<LeaseRevokeRequest>,
     ) -> Result<Response<LeaseRevokeResponse>, Status> {
-        Err(unsupported("Lease.LeaseRevoke"))
+        self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
+        let request = command::Request::LeaseRevoke(LeaseRevoke {
+            id: request.into_inner().id,
+            generation: 0,
+        });
+        let (answer, revision) = self.propose(RequestKind::LeaseRevoke, request).await?;
+        let apply::Response::LeaseRevoke(mut answer) = answer else {
+            unreachable!("the state machine answers a revocation with a revocation's answer");
+        };
+        self.complete(&mut answer.header, revision);
+        Ok(Response::new(answer))
     }
+
     type LeaseKeepAliveStream = BoxStream<'static, Result<LeaseKeepAliveResponse, Status>>;
     async fn lease_keep_alive(
         &self,
-        _request: Request<Streaming<LeaseKeepAliveRequest>>,
+        request: Request<Streaming<LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
-        Err(unsupported("Lease.LeaseKeepAlive"))
+        self.admit(request.metadata(), Call::Stream, Learner::Refuses)?;
+        let lost = match wants_leader(request.metadata()) {
+            true => self.clone().leader_lost().boxed(),
+            false => std::future::pending().boxed(),
+        };
+        let rpc = self.clone();
+        // One request at a time, so that answers come in the order of requests and a client that
+        // does not read its answers is not read from either.
+        let open = Some((request.into_inner(), lost));
+        let answers = stream::unfold(open, move |open| {
+            let rpc = rpc.clone();
+            async move {
+                let (mut requests, mut lost) = open?;
+                let answer = tokio::select! {
+                    request = requests.message() => rpc.keep_alive(request.transpose()?).await,
+                    status = &mut lost => Err(status),
+                };
+                let open = answer.is_ok().then_some((requests, lost));
+                Some((answer, open))
+            }
+        });
+        Ok(Response::new(answers.boxed()))
     }
+
     async fn lease_time_to_live(
         &self,
-        _request: Request<LeaseTimeToLiveRequest>,
+        request: Request<LeaseTimeToLiveRequest>,
     ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
-        Err(unsupported("Lease.LeaseTimeToLive"))
+        self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
+        let request = request.into_inner();
+        let time = self.within_timeout(self.handles.lease_time(request.id));
+        let time = time.await?;
+        let store = self.handles.store();
+        let revision = store.revisions().current;
+        let mut answer = LeaseTimeToLiveResponse {
+            id: request.id,
+            ttl: time.map_or(-1, |time| time.remaining),
+            granted_ttl: time.map_or(0, |time| time.granted),
+            ..LeaseTimeToLiveResponse::default()
+        };
+        if request.keys && time.is_some() {
+            answer.keys = store.lease_keys(request.id);
+        }
+        self.complete(&mut answer.header, revision);
+        Ok(Response::new(answer))
     }
+
+    /// As in etcd this is what the member knows, without asking whether it knows everything.
     async fn lease_leases(
         &self,
-        _request: Request<LeaseLeasesRequest>,
+        request: Request<LeaseLeasesRequest>,
     ) -> Result<Response<LeaseLeasesResponse>, Status> {
-        Err(unsupported("Lease.LeaseLeases"))
+        self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
+        let revision = self.handles.store().revisions().current;
+        let ids = self.handles.leases().into_iter();
+        let mut answer = LeaseLeasesResponse {
+            header: None,
+            leases: ids.map(|id| LeaseStatus { id }).collect(),
+        };
+        self.complete(&mut answer.header, revision);
+        Ok(Response::new(answer))
+    }
+}
+
+impl Rpc {
+    /// A put that brings its own lease.
+    pub(super) async fn put_with_ttl(
+        &self,
+        put: PutRequest,
+        ttl: i64,
+    ) -> Result<Response<PutResponse>, Status> {
+        let lease = new_lease(ttl.max(self.handles.lease_ttl_min()));
+        let request = command::Request::PutWithTtl(PutWithTtl {
+            put: Some(put),
+            lease: Some(lease),
+        });
+        let (answer, revision) = self.propose(RequestKind::Put, request).await?;
+        let apply::Response::Put(mut answer) = answer else {
+            unreachable!("the state machine answers a put with a put's answer");
+        };
+        self.complete(&mut answer.header, revision);
+        let mut response = Response::new(answer);
+        ttl::tell(response.metadata_mut(), lease.id);
+        Ok(response)
+    }
+
+    /// Answers one renewal. The header is made before it, so that its revision is never newer than
+    /// the renewal.
+    async fn keep_alive(
+        &self,
+        request: Result<LeaseKeepAliveRequest, Status>,
+    ) -> Result<LeaseKeepAliveResponse, Status> {
+        let id = request?.id;
+        let mut header = None;
+        self.complete(&mut header, self.handles.store().revisions().current);
+        let renewed = self.within_timeout(self.handles.keep_lease_alive(id));
+        let ttl = renewed.await?.unwrap_or(0);
+        Ok(LeaseKeepAliveResponse { header, id, ttl })
+    }
+
+    async fn within_timeout<T>(
+        &self,
+        answer: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Status> {
+        let answer = tokio::time::timeout(self.limits.request_timeout, answer);
+        answer
+            .await
+            .unwrap_or(Err(Error::Timeout))
+            .map_err(status::of)
+    }
+
+    /// Resolves when there was no leader for a while.
+    pub(super) async fn leader_lost(self) -> Status {
+        let mut looks = tokio::time::interval(self.limits.election_timeout);
+        let mut leaderless = 0;
+        while leaderless < LEADERLESS_LOOKS_MAX {
+            looks.tick().await;
+            leaderless = match self.handles.leader().0 {
+                0 => leaderless + 1,
+                _ => 0,
+            };
+        }
+        status::of(Error::NoLeader)
     }
 }

@@ -1,20 +1,62 @@
-//! gRPC service v3lockpb.Lock.
+//! gRPC service v3lockpb.Lock. A lock is held by the oldest key below `name/`; the answer's key is
+//! that key, and its create revision is the fencing token: it grows with every holder, so a
+//! resource that remembers the highest one it saw can refuse a holder whose lease has ended.
 
+use althing_api::etcdserverpb::kv_server::Kv;
+use althing_api::etcdserverpb::{DeleteRangeRequest, RangeRequest};
 use althing_api::v3lockpb::lock_server::Lock;
 use althing_api::v3lockpb::*;
+use bytes::Bytes;
 use tonic::{Request, Response, Status};
 
-use super::{Rpc, unsupported};
+use super::Rpc;
+use super::guard::{Call, Learner};
+use super::queue::{Queue, Waiting, unmapped};
 
 #[tonic::async_trait]
 impl Lock for Rpc {
-    async fn lock(&self, _request: Request<LockRequest>) -> Result<Response<LockResponse>, Status> {
-        Err(unsupported("Lock.Lock"))
+    async fn lock(&self, request: Request<LockRequest>) -> Result<Response<LockResponse>, Status> {
+        self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
+        let request = request.into_inner();
+        let lease = self.lease_or_own(request.lease).await?;
+        let queue = Queue::new(self, &request.name);
+        let entered = queue.enter(lease, Bytes::new()).await?;
+        let place = entered.place;
+        let waiting = Waiting::new(self, place.clone());
+        let waited = queue.reach_the_head(&place).await?;
+        let header = if waited {
+            // The lease may have ended meanwhile, and our key with it.
+            let own = RangeRequest {
+                key: place.key.clone(),
+                ..RangeRequest::default()
+            };
+            let (kv, header) = self.first(own).await?;
+            if kv.is_none() {
+                waiting.keep();
+                return Err(Status::unknown("mutex: session is expired"));
+            }
+            Some(header)
+        } else {
+            entered.header
+        };
+        waiting.keep();
+        Ok(Response::new(LockResponse {
+            header,
+            key: place.key,
+        }))
     }
+
     async fn unlock(
         &self,
-        _request: Request<UnlockRequest>,
+        request: Request<UnlockRequest>,
     ) -> Result<Response<UnlockResponse>, Status> {
-        Err(unsupported("Lock.Unlock"))
+        self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
+        let delete = DeleteRangeRequest {
+            key: request.into_inner().key,
+            ..DeleteRangeRequest::default()
+        };
+        let answer = self.delete_range(Request::new(delete)).await;
+        let header = answer.map_err(unmapped)?.into_inner().header;
+        Ok(Response::new(UnlockResponse { header }))
     }
 }

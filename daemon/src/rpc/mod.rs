@@ -36,12 +36,17 @@ mod kv;
 mod lease;
 mod lock;
 mod maintenance;
+mod observe;
 mod overlap;
+mod queue;
 mod range_stream;
 mod read;
 pub mod read_budget;
 pub mod status;
+mod ttl;
 mod watch;
+
+pub use self::watch::{Replies, WatchReply};
 
 /// A request that took longer is logged.
 const SLOW_REQUEST: Duration = Duration::from_millis(100);
@@ -76,6 +81,10 @@ pub struct Limits {
     pub txn_ops_max: usize,
     /// etcd: 5 s plus twice the election timeout.
     pub request_timeout: Duration,
+    /// How long a member waits for a leader before it stands for election.
+    pub election_timeout: Duration,
+    /// Silence after which watchers that asked for it are told how far they are.
+    pub watch_progress_interval: Duration,
     /// Bytes that all running range reads may hold together; more is refused.
     pub read_bytes_max: usize,
     /// Bytes in the store above which puts are refused; Status reports it. Negative: no limit.

@@ -6,6 +6,7 @@
 //! disk is no refusal: members would disagree. Then this panics, and the node halts.
 
 mod delete;
+mod lease;
 mod put;
 mod txn;
 
@@ -13,10 +14,11 @@ use althing_api::commandpb::Command;
 use althing_api::commandpb::command::Request;
 use althing_api::error::Error;
 use althing_api::etcdserverpb::{
-    CompactionRequest, CompactionResponse, DeleteRangeResponse, PutResponse, ResponseHeader,
-    TxnRequest, TxnResponse,
+    CompactionRequest, CompactionResponse, DeleteRangeResponse, LeaseGrantResponse,
+    LeaseRevokeResponse, PutResponse, ResponseHeader, TxnRequest, TxnResponse,
 };
 
+pub use self::lease::TTL_MAX;
 use crate::store::{Keyspace, MemberRecord, ReadView, WriteTxn};
 
 /// The answer to a command. Headers carry only the revision; the endpoint fills the rest.
@@ -27,6 +29,8 @@ pub enum Response {
     DeleteRange(DeleteRangeResponse),
     Txn(TxnResponse),
     Compaction(CompactionResponse),
+    LeaseGrant(LeaseGrantResponse),
+    LeaseRevoke(LeaseRevokeResponse),
     /// A command without an answer of its own.
     Done,
 }
@@ -55,6 +59,13 @@ pub fn apply(txn: &mut WriteTxn, command: Command) -> Result<Response, Error> {
             txn.set_cluster_version(request.version);
             Ok(Response::Done)
         }
+        Request::LeaseGrant(request) => lease::grant(txn, &request).map(Response::LeaseGrant),
+        Request::LeaseRevoke(request) => lease::revoke(txn, &request).map(Response::LeaseRevoke),
+        Request::LeaseCheckpoint(request) => {
+            lease::checkpoint(txn, &request);
+            Ok(Response::Done)
+        }
+        Request::PutWithTtl(request) => lease::put_with_ttl(txn, request).map(Response::Put),
     }
 }
 

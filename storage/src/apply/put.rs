@@ -6,25 +6,25 @@ use althing_api::mvccpb::KeyValue;
 use althing_api::range::KeyRange;
 
 use super::{header, readable};
-use crate::store::{Keyspace, WriteTxn, read_range};
+use crate::store::{WriteTxn, read_range};
 
 fn needs_former(request: &PutRequest) -> bool {
     request.ignore_value || request.ignore_lease || request.prev_kv
 }
 
-fn former<K: Keyspace>(space: &K, request: &PutRequest) -> Result<Option<KeyValue>, Error> {
-    let kvs = read_range(space, &KeyRange::One(request.key.clone()), false)?;
+fn former(txn: &WriteTxn, request: &PutRequest) -> Result<Option<KeyValue>, Error> {
+    let kvs = read_range(txn, &KeyRange::One(request.key.clone()), false)?;
     Ok(kvs.into_iter().next())
 }
 
-/// What may refuse a put: a lease that does not exist (none does yet), and an absent key whose
-/// value or lease is to be kept.
-pub(super) fn check<K: Keyspace>(space: &K, request: &PutRequest) -> Result<(), Error> {
-    if request.lease != 0 {
+/// What may refuse a put: a lease that does not exist, and an absent key whose value or lease is to
+/// be kept.
+pub(super) fn check(txn: &WriteTxn, request: &PutRequest) -> Result<(), Error> {
+    if request.lease != 0 && txn.lease(request.lease).is_none() {
         return Err(Error::LeaseNotFound);
     }
     let keeps = request.ignore_value || request.ignore_lease;
-    if keeps && former(space, request)?.is_none() {
+    if keeps && former(txn, request)?.is_none() {
         return Err(Error::KeyNotFound);
     }
     Ok(())

@@ -7,10 +7,15 @@ use althing_api::commandpb::PublishMember;
 use prost::Message;
 
 use super::{
-    FORMAT, FRAME_BYTES, Hashed, KIND_END, KIND_META, KIND_RECORDS, MAGIC, Meta, Record,
-    SnapshotError, SnapshotMark,
+    FORMAT, FRAME_BYTES, Hashed, KIND_END, KIND_LEASES, KIND_META, KIND_RECORDS, Lease, MAGIC,
+    Meta, Record, SnapshotError, SnapshotMark,
 };
-use crate::store::{Applied, CheckpointError, DiskMeta, DiskView, MemberRecord, Store};
+use crate::store::{
+    Applied, CheckpointError, DiskMeta, DiskView, LeaseRecord, MemberRecord, Store,
+};
+
+/// A lease takes about 30 bytes.
+const LEASES_PER_FRAME: usize = FRAME_BYTES / 32;
 
 /// The state that a snapshot will hold: what the store's file durably held when it was opened.
 /// Holding it keeps that state readable, whatever is written meanwhile.
@@ -68,6 +73,7 @@ fn stream(
     let mut sink = Hashed::new(sink);
     sink.write_all(MAGIC)?;
     frame(&mut sink, KIND_META, &meta.encode_to_vec())?;
+    export_leases(&view.leases().map_err(failed)?, &mut sink)?;
     let mut records = 0u64;
     let mut content = Vec::with_capacity(FRAME_BYTES);
     for stored in view.revisions().map_err(failed)? {
@@ -106,6 +112,19 @@ fn stream(
         records,
         sha256,
     })
+}
+
+fn export_leases(leases: &[LeaseRecord], sink: &mut impl Write) -> Result<(), SnapshotError> {
+    for leases in leases.chunks(LEASES_PER_FRAME) {
+        let mut content = Vec::with_capacity(FRAME_BYTES);
+        for lease in leases {
+            Lease::from(*lease)
+                .encode_length_delimited(&mut content)
+                .expect("a vector grows");
+        }
+        frame(sink, KIND_LEASES, &content)?;
+    }
+    Ok(())
 }
 
 fn frame(sink: &mut impl Write, kind: u8, content: &[u8]) -> Result<(), SnapshotError> {

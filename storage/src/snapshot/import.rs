@@ -7,10 +7,10 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    FORMAT, Hashed, KIND_END, KIND_META, KIND_RECORDS, MAGIC, Meta, Record, SHA256_BYTES,
-    SnapshotError, SnapshotMark,
+    FORMAT, Hashed, KIND_END, KIND_LEASES, KIND_META, KIND_RECORDS, Lease, MAGIC, Meta, Record,
+    SHA256_BYTES, SnapshotError, SnapshotMark,
 };
-use crate::store::{CheckpointError, FileBuilder, SideChanges};
+use crate::store::{CheckpointError, FileBuilder, LeaseRecord, SideChanges};
 
 /// Reads a snapshot of `cluster_id` from `stream` and makes it the store file `dest`, replacing
 /// what is there. Blocks until the file is durable. Errors leave `dest` as it was: the stream's or
@@ -37,6 +37,7 @@ pub fn import(
         compact: meta.compacted,
         members: meta.members(),
         cluster_version: meta.cluster_version.clone(),
+        ..SideChanges::default()
     };
     builder
         .finish(applied.log_id, meta.revision, side)
@@ -97,6 +98,13 @@ fn copy_records(stream: &mut impl Read, builder: &mut FileBuilder) -> Result<u64
             }
             return Ok(records);
         }
+        if kind == KIND_LEASES {
+            let leases = leases(content)?;
+            builder
+                .append_leases(leases)
+                .map_err(CheckpointError::from)?;
+            continue;
+        }
         if kind != KIND_RECORDS {
             return Err(SnapshotError::Damaged("a frame is of an unknown kind"));
         }
@@ -118,6 +126,16 @@ fn copy_records(stream: &mut impl Read, builder: &mut FileBuilder) -> Result<u64
         records += batch.len() as u64;
         builder.append(batch).map_err(CheckpointError::from)?;
     }
+}
+
+fn leases(mut content: Bytes) -> Result<Vec<LeaseRecord>, SnapshotError> {
+    let mut leases = Vec::new();
+    while !content.is_empty() {
+        let lease = Lease::decode_length_delimited(&mut content);
+        let lease = lease.map_err(|_| SnapshotError::Damaged("a lease cannot be read"))?;
+        leases.push(lease.into());
+    }
+    Ok(leases)
 }
 
 /// Reads one frame: its kind and its content.

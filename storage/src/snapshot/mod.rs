@@ -1,7 +1,7 @@
 //! Snapshots between members: the store's durable state as one hashed stream, and back.
 //!
 //! ```text
-//!  magic | frame meta | frame records ... | frame end | sha256 of all before
+//!  magic | frame meta | frame leases ... | frame records ... | frame end | sha256 of all before
 //!  frame = length u32 LE, CRC-32C u32 LE, kind u8, content
 //! ```
 //!
@@ -24,11 +24,11 @@ pub use export::{Source, export};
 pub use import::import;
 
 use crate::entry::LogId;
-use crate::store::{Applied, CheckpointError, MemberRecord};
+use crate::store::{Applied, CheckpointError, LeaseRecord, MemberRecord};
 
 const MAGIC: &[u8; 8] = b"althsnap";
 /// The layout described above.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Content of a frame of records, about.
 const FRAME_BYTES: usize = 256 * 1024;
 const SHA256_BYTES: usize = 32;
@@ -36,6 +36,7 @@ const SHA256_BYTES: usize = 32;
 const KIND_META: u8 = 1;
 const KIND_RECORDS: u8 = 2;
 const KIND_END: u8 = 3;
+const KIND_LEASES: u8 = 4;
 
 /// What a snapshot holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,6 +151,45 @@ struct Record {
     tombstone: bool,
     #[prost(bytes = "bytes", tag = "4")]
     key_value: bytes::Bytes,
+}
+
+/// One lease inside a frame of leases.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+struct Lease {
+    #[prost(int64, tag = "1")]
+    id: i64,
+    #[prost(int64, tag = "2")]
+    ttl: i64,
+    #[prost(int64, tag = "3")]
+    remaining: i64,
+    #[prost(fixed64, tag = "4")]
+    generation: u64,
+    #[prost(bool, tag = "5")]
+    bound: bool,
+}
+
+impl From<LeaseRecord> for Lease {
+    fn from(lease: LeaseRecord) -> Lease {
+        Lease {
+            id: lease.id,
+            ttl: lease.ttl,
+            remaining: lease.remaining,
+            generation: lease.generation,
+            bound: lease.bound,
+        }
+    }
+}
+
+impl From<Lease> for LeaseRecord {
+    fn from(lease: Lease) -> LeaseRecord {
+        LeaseRecord {
+            id: lease.id,
+            ttl: lease.ttl,
+            remaining: lease.remaining,
+            generation: lease.generation,
+            bound: lease.bound,
+        }
+    }
 }
 
 /// Hashes what passes.

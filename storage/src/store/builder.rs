@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::disk::Disk;
 use super::error::DiskError;
 use super::history::Rev;
+use super::lease::{LeaseChanges, LeaseRecord};
 use super::medium::{FileMedium, sync_parent};
 use super::pending::{Batch, PendingRecord, SideChanges};
 use super::{record, schema};
@@ -28,6 +29,7 @@ pub(crate) struct FileBuilder {
     building: PathBuf,
     dest: PathBuf,
     records: Vec<PendingRecord>,
+    leases: LeaseChanges,
 }
 
 impl FileBuilder {
@@ -49,6 +51,7 @@ impl FileBuilder {
             building,
             dest: dest.to_path_buf(),
             records: Vec::new(),
+            leases: LeaseChanges::new(),
         })
     }
 
@@ -66,7 +69,18 @@ impl FileBuilder {
                 record,
             });
         }
-        if self.records.len() >= RECORDS_PER_COMMIT {
+        self.commit_if_full()
+    }
+
+    /// Adds leases.
+    pub fn append_leases(&mut self, leases: Vec<LeaseRecord>) -> Result<(), DiskError> {
+        let leases = leases.into_iter().map(|lease| (lease.id, Some(lease)));
+        self.leases.extend(leases);
+        self.commit_if_full()
+    }
+
+    fn commit_if_full(&mut self) -> Result<(), DiskError> {
+        if self.records.len() + self.leases.len() >= RECORDS_PER_COMMIT {
             self.commit(None, schema::EMPTY_REVISION, SideChanges::default())?;
         }
         Ok(())
@@ -105,8 +119,9 @@ impl FileBuilder {
         &mut self,
         applied: Option<LogId>,
         revision: i64,
-        side: SideChanges,
+        mut side: SideChanges,
     ) -> Result<(), DiskError> {
+        side.leases.append(&mut self.leases);
         let records = std::mem::take(&mut self.records);
         let batch = Batch::of(applied, revision, records, side);
         self.disk.append(&batch).map(|_| ())

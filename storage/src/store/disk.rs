@@ -12,15 +12,16 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use prost::Message;
 use redb::{
-    Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
-    ReadableTableMetadata, Table, TableError, WriteTransaction,
+    AccessGuard, Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase,
+    ReadableTable, ReadableTableMetadata, Table, TableError, WriteTransaction,
 };
 
 use super::error::DiskError;
 use super::history::Rev;
+use super::lease::{LeaseChanges, LeaseRecord};
 use super::medium::{Boxed, Medium};
 use super::pending::{Batch, PendingRecord};
-use super::schema::{self, MEMBER, META, REVISION, RevKey, VALUE};
+use super::schema::{self, LEASE, MEMBER, META, REVISION, RevKey, VALUE};
 use super::{Applied, MemberRecord, record};
 
 /// The database, closed while `db` is `None`: between a failed commit and the next use.
@@ -203,7 +204,7 @@ impl Disk {
             for member in &side.members {
                 put_member(&mut table, member)?;
             }
-            Ok(())
+            change_leases(txn, &side.leases)
         })?;
         Ok(used)
     }
@@ -259,6 +260,20 @@ fn put_member(
     Ok(())
 }
 
+fn change_leases(txn: &WriteTransaction, leases: &LeaseChanges) -> Result<(), redb::Error> {
+    if leases.is_empty() {
+        return Ok(());
+    }
+    let mut table = txn.open_table(LEASE)?;
+    for (id, lease) in leases {
+        match lease {
+            Some(lease) => table.insert(id, schema::lease_row(lease).as_slice())?,
+            None => table.remove(id)?,
+        };
+    }
+    Ok(())
+}
+
 /// Appends records behind the last one; redb refuses any other order. Answers about how many bytes
 /// they take.
 fn append_records(txn: &WriteTransaction, records: &[PendingRecord]) -> Result<u64, redb::Error> {
@@ -293,6 +308,45 @@ pub(crate) struct StoredRecord {
     pub record: Bytes,
     /// About what its rows take in the file.
     pub used_bytes: u64,
+}
+
+/// A row of table `revision` as redb hands it out.
+type Row = (
+    AccessGuard<'static, RevKey>,
+    AccessGuard<'static, &'static [u8]>,
+);
+
+/// Rows of table `revision`, read one by one.
+pub(crate) struct StoredRecords<'a> {
+    view: &'a DiskView,
+    rows: redb::Range<'static, RevKey, &'static [u8]>,
+}
+
+impl Iterator for StoredRecords<'_> {
+    type Item = Result<StoredRecord, DiskError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let row = self.rows.next()?;
+        Some(self.read(row))
+    }
+}
+
+impl StoredRecords<'_> {
+    fn read(&self, row: Result<Row, redb::StorageError>) -> Result<StoredRecord, DiskError> {
+        let (key, value) = row.map_err(|error| self.view.error(error))?;
+        let bad_key = || DiskError::damaged(self.view.medium.path(), "a revision's key");
+        let rev = Rev::from_key(key.value()).ok_or_else(bad_key)?;
+        let row = schema::read_revision(rev, value.value());
+        let row = row.ok_or_else(|| self.view.damaged("the record", rev))?;
+        let value_bytes = row.value_apart.map_or(0, schema::value_row_bytes);
+        Ok(StoredRecord {
+            rev,
+            used_bytes: schema::row_bytes(value.value().len()) + value_bytes,
+            tombstone: row.tombstone,
+            value_apart: row.value_apart,
+            record: Bytes::copy_from_slice(row.record),
+        })
+    }
 }
 
 impl DiskView {
@@ -352,25 +406,17 @@ impl DiskView {
     }
 
     /// Every row of table `revision`, in order, without large values.
-    pub fn revisions(
-        &self,
-    ) -> Result<impl Iterator<Item = Result<StoredRecord, DiskError>> + '_, DiskError> {
-        let rows = self.revision.iter().map_err(|error| self.error(error))?;
-        Ok(rows.map(|row| {
-            let (key, value) = row.map_err(|error| self.error(error))?;
-            let bad_key = || DiskError::damaged(self.medium.path(), "a revision's key");
-            let rev = Rev::from_key(key.value()).ok_or_else(bad_key)?;
-            let row = schema::read_revision(rev, value.value());
-            let row = row.ok_or_else(|| self.damaged("the record", rev))?;
-            let value_bytes = row.value_apart.map_or(0, schema::value_row_bytes);
-            Ok(StoredRecord {
-                rev,
-                used_bytes: schema::row_bytes(value.value().len()) + value_bytes,
-                tombstone: row.tombstone,
-                value_apart: row.value_apart,
-                record: Bytes::copy_from_slice(row.record),
-            })
-        }))
+    pub fn revisions(&self) -> Result<StoredRecords<'_>, DiskError> {
+        self.revisions_between(0, i64::MAX)
+    }
+
+    /// The rows of the revisions from `from` to `until`, in order, without large values.
+    pub fn revisions_between(&self, from: i64, until: i64) -> Result<StoredRecords<'_>, DiskError> {
+        let bound = |main, sub| Rev { main, sub }.key();
+        let range = bound(from.max(0), 0)..=bound(until.max(0), u32::MAX);
+        let rows = self.revision.range(range);
+        let rows = rows.map_err(|error| self.error(error))?;
+        Ok(StoredRecords { view: self, rows })
     }
 
     fn meta_row(&self, name: &'static str) -> Result<Option<Bytes>, DiskError> {
@@ -434,6 +480,26 @@ impl DiskView {
             cluster_version,
             members: self.members()?,
         })
+    }
+
+    /// Every lease, in the order of ids.
+    pub fn leases(&self) -> Result<Vec<LeaseRecord>, DiskError> {
+        let table = match self.txn.open_table(LEASE) {
+            Ok(table) => table,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(self.error(error)),
+        };
+        let rows = table.iter().map_err(|error| self.error(error))?;
+        let mut leases = Vec::new();
+        for row in rows {
+            let (id, row) = row.map_err(|error| self.error(error))?;
+            let lease = schema::read_lease(id.value(), row.value());
+            leases.push(lease.ok_or_else(|| self.damaged_meta("of a lease"))?);
+        }
+        if leases.len() as u64 != table.len().map_err(|error| self.error(error))? {
+            return Err(self.damaged_table("lease"));
+        }
+        Ok(leases)
     }
 
     fn members(&self) -> Result<Vec<MemberRecord>, DiskError> {

@@ -154,6 +154,9 @@ impl Store {
         for member in self.members() {
             hash = crc32c::crc32c_append(hash, &schema::encode_member(&member));
         }
+        for lease in self.leases() {
+            hash = crc32c::crc32c_append(hash, &schema::lease_row(&lease));
+        }
         let version = self.cluster_version().unwrap_or_default();
         hash = crc32c::crc32c_append(hash, version.as_bytes());
         let compacted = shared.published.read().compacted;

@@ -24,9 +24,11 @@ mod checkpoint;
 mod compaction;
 mod disk;
 mod error;
+mod events;
 mod hash;
 mod history;
 mod index;
+mod lease;
 mod medium;
 mod open;
 mod ordered;
@@ -48,6 +50,8 @@ use parking_lot::{Mutex, RwLock};
 pub(crate) use builder::FileBuilder;
 pub(crate) use disk::{DiskView, Meta as DiskMeta};
 pub use error::StoreOpenError;
+pub use events::{HistorySlice, SliceLimits};
+pub use lease::{LeaseFact, LeaseRecord};
 pub use medium::Medium;
 pub(crate) use pending::SideChanges;
 pub use read::ReadView;
@@ -60,6 +64,7 @@ use compaction::Writer;
 use disk::Disk;
 use error::DiskError;
 use index::Index;
+use lease::Leases;
 use medium::FileMedium;
 use pending::Pending;
 
@@ -93,6 +98,8 @@ pub struct Store {
 pub(crate) struct Shared {
     index: Index,
     pending: RwLock<Pending>,
+    /// Changed by the Applier alone, before an entry becomes visible.
+    leases: RwLock<Leases>,
     published: RwLock<Published>,
     disk: Disk,
     /// Held by the one call that writes redb.
@@ -271,6 +278,26 @@ impl Store {
         self.shared().published.read().cluster_version.clone()
     }
 
+    /// The lease `id`, if it is granted and not ended.
+    pub fn lease(&self, id: i64) -> Option<LeaseRecord> {
+        self.shared().leases.read().get(id)
+    }
+
+    /// The keys attached to lease `id`, in order.
+    pub fn lease_keys(&self, id: i64) -> Vec<Bytes> {
+        self.shared().leases.read().keys(id)
+    }
+
+    /// All leases, in the order of ids.
+    pub fn leases(&self) -> Vec<LeaseRecord> {
+        self.shared().leases.read().all()
+    }
+
+    /// Number of leases.
+    pub fn lease_count(&self) -> usize {
+        self.shared().leases.read().len()
+    }
+
     /// Starts applying one entry. Only the Applier calls it; one at a time. Dropped without
     /// `commit`, it leaves no trace.
     pub fn begin(&self) -> WriteTxn {
@@ -301,19 +328,21 @@ impl Store {
     /// other pages.
     pub fn sizes(&self) -> Sizes {
         let allocated = self.shared().disk.medium().allocated_bytes().unwrap_or(0);
-        let in_use = HEADER_PAGE_BYTES + self.shared().used_bytes.load(Ordering::Relaxed);
+        let leases = self.lease_count() as u64 * lease::LEASE_BYTES;
+        let in_use = HEADER_PAGE_BYTES + leases + self.shared().used_bytes.load(Ordering::Relaxed);
         Sizes {
             allocated,
             in_use: in_use.min(allocated),
         }
     }
 
-    /// About how many bytes all records take, in the store's file or on their way to it; the disk
+    /// About how many bytes all records and leases take, in the store's file or on their way to it; the disk
     /// is not asked.
     pub fn used_bytes(&self) -> u64 {
         // In this order: what a checkpoint moves meanwhile counts twice rather than not at all.
         let pending = self.shared().pending.read().bytes();
-        pending as u64 + self.shared().used_bytes.load(Ordering::Relaxed)
+        let leases = self.lease_count() as u64 * lease::LEASE_BYTES;
+        pending as u64 + leases + self.shared().used_bytes.load(Ordering::Relaxed)
     }
 
     /// Number of live keys, an uncommitted entry's changes included.

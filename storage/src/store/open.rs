@@ -14,6 +14,7 @@ use super::disk::{Disk, DiskView, Meta, StoredRecord};
 use super::error::{DiskError, StoreOpenError};
 use super::history::Stamp;
 use super::index::Index;
+use super::lease::{Leases, Touch};
 use super::medium::Medium;
 use super::pending::{Pending, SideChanges};
 use super::schema::{EMPTY_REVISION, FORMAT};
@@ -66,12 +67,15 @@ fn rebuild(medium: Arc<dyn Medium>, settings: &StoreSettings) -> Result<Shared, 
     let view = disk.view().map_err(refuse)?;
     let meta = view.meta().map_err(refuse)?;
     let index = Index::new(settings.record_cache_bytes);
-    let used_bytes = load(&view, &meta, &index).map_err(refuse)?;
+    let mut leases = Leases::load(view.leases().map_err(refuse)?);
+    let used_bytes = load(&view, &meta, &index, &mut leases).map_err(refuse)?;
+    leases.attach_noted();
     drop(view);
     let durable = meta.applied.clone();
     Ok(Shared {
         index,
         pending: RwLock::new(Pending::default()),
+        leases: RwLock::new(leases),
         writer: Mutex::new(Writer::new(meta.compact_scheduled, meta.compact_finished)),
         published: RwLock::new(Published {
             current: meta.revision,
@@ -90,8 +94,13 @@ fn rebuild(medium: Arc<dyn Medium>, settings: &StoreSettings) -> Result<Shared, 
     })
 }
 
-/// Fills the index; answers about how many bytes the rows take.
-fn load(view: &DiskView, meta: &Meta, index: &Index) -> Result<u64, DiskError> {
+/// Fills the index and notes which keys have leases; answers about how many bytes the rows take.
+fn load(
+    view: &DiskView,
+    meta: &Meta,
+    index: &Index,
+    leases: &mut Leases,
+) -> Result<u64, DiskError> {
     let mut used = 0;
     let mut rows = 0;
     for stored in view.revisions()? {
@@ -115,6 +124,11 @@ fn load(view: &DiskView, meta: &Meta, index: &Index) -> Result<u64, DiskError> {
             create: kv.create_revision,
             version: kv.version,
         };
+        let lease = kv.lease;
+        leases.note(Touch {
+            key: &kv.key,
+            lease,
+        });
         let whole = !tombstone && value_apart.is_none();
         index.push(&kv.key, stamp, whole.then_some(record));
     }

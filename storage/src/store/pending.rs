@@ -7,10 +7,13 @@ use bytes::Bytes;
 
 use super::MemberRecord;
 use super::history::Rev;
+use super::lease::LeaseChanges;
 use crate::entry::LogId;
 
 /// What a record costs beyond its bytes.
 const RECORD_OVERHEAD_BYTES: usize = 96;
+/// What a change of a lease costs, about.
+const LEASE_CHANGE_BYTES: usize = 128;
 
 /// One change of one key, as it goes to redb.
 #[derive(Clone, Debug)]
@@ -32,6 +35,8 @@ pub(crate) struct SideChanges {
     pub members: Vec<MemberRecord>,
     /// The cluster version that was set.
     pub cluster_version: Option<String>,
+    /// Leases granted, checkpointed and ended.
+    pub leases: LeaseChanges,
 }
 
 impl SideChanges {
@@ -40,6 +45,7 @@ impl SideChanges {
             && self.compact.is_none()
             && self.members.is_empty()
             && self.cluster_version.is_none()
+            && self.leases.is_empty()
     }
 
     /// Adds what a later entry changed.
@@ -50,6 +56,7 @@ impl SideChanges {
         self.cluster_version = later
             .cluster_version
             .or_else(|| self.cluster_version.take());
+        self.leases.extend(later.leases);
     }
 }
 
@@ -105,6 +112,13 @@ fn cost(record: &PendingRecord) -> usize {
     record.record.len() + RECORD_OVERHEAD_BYTES
 }
 
+impl Mark {
+    /// Leases that this entry changed.
+    fn leases(&self) -> usize {
+        self.side.as_ref().map_or(0, |side| side.leases.len())
+    }
+}
+
 impl Pending {
     /// Appends one entry.
     pub fn push(
@@ -115,6 +129,7 @@ impl Pending {
         side: SideChanges,
     ) {
         self.bytes += records.iter().map(cost).sum::<usize>();
+        self.bytes += side.leases.len() * LEASE_CHANGE_BYTES;
         self.marks.push_back(Mark {
             id,
             records: records.len(),
@@ -129,6 +144,27 @@ impl Pending {
         let position = self.records.partition_point(|pending| pending.rev < rev);
         let found = self.records.get(position)?;
         (found.rev == rev).then(|| found.record.clone())
+    }
+
+    /// The records of the revisions from `from` to `until`, whole revisions until there are
+    /// `changes_max`, and whether older ones than the first of them are to be looked for in redb.
+    pub fn between(&self, from: i64, until: i64, changes_max: usize) -> (Vec<PendingRecord>, bool) {
+        let start = self
+            .records
+            .partition_point(|pending| pending.rev.main < from);
+        let first = self.records.get(start).map(|pending| pending.rev.main);
+        // Entries come and go whole, so nothing of a revision that is here is missing here.
+        let on_disk = start == 0 && first != Some(from);
+        let mut chosen: Vec<PendingRecord> = Vec::new();
+        for pending in self.records.range(start..) {
+            let last = chosen.last().map(|last| last.rev.main);
+            let is_full = chosen.len() >= changes_max && last != Some(pending.rev.main);
+            if pending.rev.main > until || is_full {
+                break;
+            }
+            chosen.push(pending.clone());
+        }
+        (chosen, on_disk)
     }
 
     /// All records up to `revision`.
@@ -150,18 +186,20 @@ impl Pending {
         self.records.len()
     }
 
-    /// The oldest whole entries with index at most `flushed`, about `records_max` records, at
-    /// least one entry. They stay here until [`Pending::drop_front`].
+    /// The oldest whole entries with index at most `flushed`, about `records_max` records and
+    /// leases, at least one entry. They stay here until [`Pending::drop_front`].
     pub fn front(&self, flushed: u64, records_max: usize) -> Option<Batch> {
         let mut entries: usize = 0;
         let mut records = 0;
+        let mut leases = 0;
         let mut side = SideChanges::default();
         for mark in &self.marks {
-            if mark.id.index > flushed || (records >= records_max && entries > 0) {
+            if mark.id.index > flushed || (records + leases >= records_max && entries > 0) {
                 break;
             }
             entries += 1;
             records += mark.records;
+            leases += mark.leases();
             if let Some(changes) = &mark.side {
                 side.absorb(SideChanges::clone(changes));
             }
@@ -178,7 +216,9 @@ impl Pending {
 
     /// Forgets what redb now holds.
     pub fn drop_front(&mut self, batch: &Batch) {
-        self.marks.drain(..batch.entries);
+        let marks = self.marks.drain(..batch.entries);
+        let leases: usize = marks.map(|mark| mark.leases()).sum();
+        self.bytes -= leases * LEASE_CHANGE_BYTES;
         let dropped = self.records.drain(..batch.records.len());
         self.bytes -= dropped.map(|record| cost(&record)).sum::<usize>();
     }

@@ -227,7 +227,7 @@ pub(super) fn fetch<K: Keyspace>(
 }
 
 /// One key at `revision`.
-fn get<K: Keyspace>(
+pub(super) fn get<K: Keyspace>(
     space: &K,
     key: &Bytes,
     revision: i64,

@@ -6,6 +6,7 @@
 //! | `value` | (main, sub) | CRC, a large value |
 //! | `meta` | name | bytes, CRC |
 //! | `member` | member id | PublishMember bytes, CRC |
+//! | `lease` | lease id | CRC, seconds, seconds left, generation, whether it is bound |
 //!
 //! redb returns flipped bits as data, so each row carries a CRC-32C over its place and content.
 
@@ -16,6 +17,7 @@ use redb::TableDefinition;
 
 use super::MemberRecord;
 use super::history::Rev;
+use super::lease::LeaseRecord;
 use super::pending::PendingRecord;
 use super::record;
 use crate::entry::LogId;
@@ -27,6 +29,9 @@ pub(super) const REVISION: TableDefinition<RevKey, &[u8]> = TableDefinition::new
 pub(super) const VALUE: TableDefinition<RevKey, &[u8]> = TableDefinition::new("value");
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 pub(super) const MEMBER: TableDefinition<u64, &[u8]> = TableDefinition::new("member");
+
+/// Made by the first lease, so a file without it has none.
+pub(super) const LEASE: TableDefinition<i64, &[u8]> = TableDefinition::new("lease");
 
 pub(super) const META_FORMAT: &str = "format";
 pub(super) const META_APPLIED: &str = "applied";
@@ -46,6 +51,7 @@ pub(super) const APART_VALUE_BYTES_MIN: usize = 1024;
 const TOMBSTONE: u8 = 1;
 const VALUE_APART: u8 = 2;
 const CRC_BYTES: usize = 4;
+const LEASE_CONTENT_BYTES: usize = 25;
 /// What a row costs beyond its value: its key and its place in the page.
 const ROW_OVERHEAD_BYTES: u64 = 20;
 
@@ -216,6 +222,36 @@ pub(super) fn encode_membership((id, payload): &(LogId, Bytes)) -> Vec<u8> {
 pub(super) fn decode_membership(bytes: &[u8]) -> Option<(LogId, Bytes)> {
     let (id, payload) = decode_log_id(bytes)?;
     Some((id, Bytes::copy_from_slice(payload)))
+}
+
+/// The row of a lease.
+pub(super) fn lease_row(lease: &LeaseRecord) -> Vec<u8> {
+    let mut content = [0; LEASE_CONTENT_BYTES];
+    content[..8].copy_from_slice(&lease.ttl.to_le_bytes());
+    content[8..16].copy_from_slice(&lease.remaining.to_le_bytes());
+    content[16..24].copy_from_slice(&lease.generation.to_le_bytes());
+    content[24] = u8::from(lease.bound);
+    seal(&lease.id.to_le_bytes(), &content)
+}
+
+/// Reads the row of lease `id`; `None` when its CRC does not fit.
+pub(super) fn read_lease(id: i64, row: &[u8]) -> Option<LeaseRecord> {
+    let content = unseal(&id.to_le_bytes(), row)?;
+    let (ttl, rest) = content.split_first_chunk::<8>()?;
+    let (remaining, rest) = rest.split_first_chunk::<8>()?;
+    let (generation, rest) = rest.split_first_chunk::<8>()?;
+    let bound = match rest {
+        [0] => false,
+        [1] => true,
+        _ => return None,
+    };
+    Some(LeaseRecord {
+        id,
+        ttl: i64::from_le_bytes(*ttl),
+        remaining: i64::from_le_bytes(*remaining),
+        generation: u64::from_le_bytes(*generation),
+        bound,
+    })
 }
 
 /// Encodes a member as it was published.

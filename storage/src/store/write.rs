@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use althing_api::error::Error;
-use althing_api::mvccpb::event::EventType;
 use althing_api::mvccpb::{Event, KeyValue};
 use althing_api::range::KeyRange;
 use bytes::Bytes;
 
+use super::events::event;
 use super::history::{Rev, Stamp};
+use super::lease::{LeaseFact, LeaseRecord, Touch};
 use super::pending::{PendingRecord, SideChanges};
 use super::read::Keyspace;
 use super::{MemberRecord, Shared, record};
@@ -39,6 +40,8 @@ pub struct Committed {
     pub revision: i64,
     /// Its events, in order. `prev_kv` is not set.
     pub events: Vec<Event>,
+    /// What happened to leases, by their ids.
+    pub leases: Vec<(i64, LeaseFact)>,
 }
 
 impl Keyspace for WriteTxn {
@@ -122,20 +125,23 @@ impl WriteTxn {
     pub(crate) fn delete_range(&mut self, range: &KeyRange) -> i64 {
         let keys = super::read::keys(self, range);
         let deleted = keys.len() as i64;
-        for key in keys {
-            let stamp = Stamp {
-                rev: self.next_rev(),
-                tombstone: true,
-                create: 0,
-                version: 0,
-            };
-            let kv = KeyValue {
-                key,
-                ..KeyValue::default()
-            };
-            self.push(stamp, &kv);
-        }
+        keys.into_iter().for_each(|key| self.delete(key));
         deleted
+    }
+
+    /// Deletes one key, which exists.
+    fn delete(&mut self, key: Bytes) {
+        let stamp = Stamp {
+            rev: self.next_rev(),
+            tombstone: true,
+            create: 0,
+            version: 0,
+        };
+        let kv = KeyValue {
+            key,
+            ..KeyValue::default()
+        };
+        self.push(stamp, &kv);
     }
 
     /// Makes everything below `revision` unreadable. Errors: `Compacted`, `FutureRevision`.
@@ -148,6 +154,23 @@ impl WriteTxn {
         }
         self.side.compact = Some(revision);
         Ok(())
+    }
+
+    /// A lease as it was before this entry.
+    pub(crate) fn lease(&self, id: i64) -> Option<LeaseRecord> {
+        self.shared.leases.read().get(id)
+    }
+
+    /// Grants or changes a lease.
+    pub(crate) fn set_lease(&mut self, lease: LeaseRecord) {
+        self.side.leases.insert(lease.id, Some(lease));
+    }
+
+    /// Ends a lease and deletes its keys, in order.
+    pub(crate) fn end_lease(&mut self, id: i64) {
+        let keys = self.shared.leases.read().keys(id);
+        keys.into_iter().for_each(|key| self.delete(key));
+        self.side.leases.insert(id, None);
     }
 
     /// Records what a member told about itself.
@@ -164,25 +187,37 @@ impl WriteTxn {
     /// revision), and the revision after it.
     pub fn commit(mut self, id: LogId) -> Committed {
         let changes = std::mem::take(&mut self.changes);
-        let side = std::mem::take(&mut self.side);
+        let mut side = std::mem::take(&mut self.side);
+        let leases = self.commit_leases(&changes, &mut side);
         let mut records = Vec::with_capacity(changes.len());
         let mut events = Vec::with_capacity(changes.len());
-        for Change { pending, mut kv } in changes {
-            let kind = if pending.tombstone {
-                kv.mod_revision = pending.rev.main;
-                EventType::Delete
-            } else {
-                EventType::Put
-            };
-            events.push(Event {
-                r#type: kind.into(),
-                kv: Some(kv),
-                prev_kv: None,
-            });
+        for Change { pending, kv } in changes {
+            events.push(event(pending.rev, pending.tombstone, kv));
             records.push(pending);
         }
         let revision = self.shared.publish(id, records, side);
-        Committed { revision, events }
+        Committed {
+            revision,
+            events,
+            leases,
+        }
+    }
+
+    /// Most entries touch no lease, and must not pay for those that do.
+    fn commit_leases(&self, changes: &[Change], side: &mut SideChanges) -> Vec<(i64, LeaseFact)> {
+        let attaches = changes.iter().any(|change| change.kv.lease != 0);
+        if !attaches && side.leases.is_empty() {
+            let detaches = !changes.is_empty() && !self.shared.leases.read().is_detached();
+            if !detaches {
+                return Vec::new();
+            }
+        }
+        let touches = changes.iter().map(|change| Touch {
+            key: &change.kv.key,
+            lease: change.kv.lease,
+        });
+        let mut leases = self.shared.leases.write();
+        leases.commit(&mut side.leases, touches)
     }
 }
 

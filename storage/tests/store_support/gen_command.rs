@@ -1,7 +1,9 @@
 //! Random commands over few keys, so that they meet.
 
-use althing_api::commandpb::Command;
 use althing_api::commandpb::command::Request;
+use althing_api::commandpb::{
+    Command, LeaseCheckpoint, LeaseGrant, LeaseRemaining, LeaseRevoke, PutWithTtl,
+};
 use althing_api::etcdserverpb::request_op::Request as Op;
 use althing_api::etcdserverpb::*;
 use bytes::Bytes;
@@ -45,6 +47,56 @@ fn revision(rng: &mut StdRng, current: i64) -> i64 {
     }
 }
 
+/// Few, so that grants, puts and ends meet.
+fn lease(rng: &mut StdRng) -> i64 {
+    rng.random_range(1..=4)
+}
+
+fn generation(rng: &mut StdRng) -> u64 {
+    rng.random_range(1..=3)
+}
+
+fn grant(rng: &mut StdRng) -> LeaseGrant {
+    let too_large = rng.random_ratio(1, 20);
+    LeaseGrant {
+        id: if rng.random_ratio(1, 20) {
+            0
+        } else {
+            lease(rng)
+        },
+        ttl: if too_large {
+            9_000_000_001
+        } else {
+            rng.random_range(2..1000)
+        },
+        generation: generation(rng),
+    }
+}
+
+/// A command about leases.
+fn about_leases(rng: &mut StdRng) -> Request {
+    match rng.random_range(0..10) {
+        0..4 => Request::LeaseGrant(grant(rng)),
+        4..6 => Request::LeaseRevoke(LeaseRevoke {
+            id: lease(rng),
+            generation: if rng.random() { 0 } else { generation(rng) },
+        }),
+        6..8 => Request::LeaseCheckpoint(LeaseCheckpoint {
+            leases: (1..=3)
+                .map(|id| LeaseRemaining {
+                    id,
+                    remaining_ttl: rng.random_range(0..3),
+                    generation: generation(rng),
+                })
+                .collect(),
+        }),
+        _ => Request::PutWithTtl(PutWithTtl {
+            put: Some(put(rng)),
+            lease: Some(grant(rng)),
+        }),
+    }
+}
+
 fn put(rng: &mut StdRng) -> PutRequest {
     let ignore_value = rng.random_ratio(1, 10);
     PutRequest {
@@ -54,7 +106,11 @@ fn put(rng: &mut StdRng) -> PutRequest {
         } else {
             value(rng)
         },
-        lease: if rng.random_ratio(1, 30) { 7 } else { 0 },
+        lease: if rng.random_ratio(1, 3) {
+            lease(rng)
+        } else {
+            0
+        },
         prev_kv: rng.random_ratio(1, 3),
         ignore_value,
         ignore_lease: rng.random_ratio(1, 12),
@@ -172,7 +228,8 @@ pub fn txn(rng: &mut StdRng, current: i64, depth: u32, reads_only: bool) -> TxnR
 /// Any command.
 pub fn command(rng: &mut StdRng, current: i64) -> Command {
     let request = match rng.random_range(0..100) {
-        0..55 => Request::Put(put(rng)),
+        0..15 => about_leases(rng),
+        15..55 => Request::Put(put(rng)),
         55..70 => Request::DeleteRange(delete(rng)),
         70..95 => Request::Txn(txn(rng, current, 2, false)),
         _ => Request::Compaction(CompactionRequest {

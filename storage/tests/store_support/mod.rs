@@ -10,12 +10,13 @@ use althing_api::error::Error;
 use althing_api::etcdserverpb::request_op::Request as Op;
 use althing_api::etcdserverpb::response_op::Response as OpResponse;
 use althing_api::etcdserverpb::*;
-use althing_api::mvccpb::KeyValue;
+use althing_api::mvccpb::{Event, KeyValue};
 use althing_storage::apply::Response;
-use althing_storage::store::StoreSettings;
+use althing_storage::store::{LeaseRecord, StoreSettings};
 use bytes::Bytes;
 
 pub mod gen_command;
+mod lease_model;
 pub mod sim_disk;
 
 /// Budgets so small that records are evicted and redb is read.
@@ -43,6 +44,8 @@ pub struct Model {
     pub states: Vec<State>,
     pub changes: Vec<Change>,
     pub compacted: i64,
+    /// The leases now; which keys they have, the newest state says.
+    pub leases: BTreeMap<i64, LeaseRecord>,
 }
 
 /// A txn's view while it runs.
@@ -58,6 +61,7 @@ impl Default for Model {
             states: vec![State::new(), State::new()],
             changes: Vec::new(),
             compacted: -1,
+            leases: BTreeMap::new(),
         }
     }
 }
@@ -174,6 +178,30 @@ impl Model {
         }
     }
 
+    /// The first revision of which history has every event.
+    pub fn first_whole_revision(&self) -> i64 {
+        let at = self.compacted.max(1);
+        let keys = self.changes.iter().filter(|change| change.main == at);
+        let keys: Vec<_> = keys.map(|change| &change.kv.key).collect();
+        let distinct: std::collections::BTreeSet<_> = keys.iter().collect();
+        at + i64::from(distinct.len() < keys.len())
+    }
+
+    /// The events from revision `first` on, as a watcher sees them.
+    pub fn events(&self, first: i64, wants: impl Fn(&[u8]) -> bool) -> Vec<Event> {
+        let chosen = self.changes.iter().filter(|change| change.main >= first);
+        let chosen = chosen.filter(|change| wants(&change.kv.key));
+        let event = |change: &Change| Event {
+            r#type: i32::from(change.tombstone),
+            kv: Some(KeyValue {
+                mod_revision: change.main,
+                ..change.kv.clone()
+            }),
+            prev_kv: None,
+        };
+        chosen.map(event).collect()
+    }
+
     fn running(&self) -> Running<'_> {
         Running {
             model: self,
@@ -184,6 +212,9 @@ impl Model {
 
     /// Applies a command: the response, and the changes it made.
     pub fn apply(&mut self, command: &Command) -> (Result<Response, Error>, Vec<Change>) {
+        if let Some(outcome) = self.apply_lease(command.request.as_ref().unwrap()) {
+            return outcome;
+        }
         let mut running = self.running();
         let response = match command.request.as_ref().unwrap() {
             Request::Put(put) => running
@@ -198,11 +229,24 @@ impl Model {
             _ => return (Ok(Response::Done), Vec::new()),
         };
         let Running { state, changes, .. } = running;
+        self.commit(state, &changes);
+        (response, changes)
+    }
+
+    fn commit(&mut self, state: State, changes: &[Change]) {
+        let held = |state: &State, id: i64| state.values().any(|kv| kv.lease == id);
+        let before = self.state();
+        let emptied: Vec<i64> = self
+            .leases
+            .values()
+            .filter(|lease| lease.bound && held(before, lease.id) && !held(&state, lease.id))
+            .map(|lease| lease.id)
+            .collect();
+        self.leases.retain(|id, _| !emptied.contains(id));
         if !changes.is_empty() {
             self.states.push(state);
             self.changes.extend(changes.iter().cloned());
         }
-        (response, changes)
     }
 
     pub fn read_txn(&self, request: &TxnRequest) -> Result<TxnResponse, Error> {
@@ -233,7 +277,7 @@ impl Running<'_> {
     }
 
     fn check_put(&self, put: &PutRequest) -> Result<(), Error> {
-        if put.lease != 0 {
+        if put.lease != 0 && !self.model.leases.contains_key(&put.lease) {
             return Err(Error::LeaseNotFound);
         }
         let absent = !self.model.state().contains_key(put.key.as_ref());
@@ -267,7 +311,11 @@ impl Running<'_> {
             create_revision: former.as_ref().map_or(main, |kv| kv.create_revision),
             mod_revision: main,
             version: known.version + 1,
-            lease: put.lease,
+            lease: if put.ignore_lease {
+                known.lease
+            } else {
+                put.lease
+            },
         };
         self.state.insert(put.key.to_vec(), kv.clone());
         self.record(false, kv);

@@ -18,7 +18,7 @@ use super::super::held::HeldBody;
 use super::super::methods::Call;
 use super::super::status::{to_status, too_large};
 use super::refusal::refusal;
-use super::{Answer, Exchange, json};
+use super::{Answer, Exchange, json, metadata};
 use crate::rpc::read_budget::ReadPermit;
 
 /// A JSON body may be so many times larger than the message in it: base64 adds a third, blanks and
@@ -55,10 +55,11 @@ impl<A: Api> Exchange<A> {
     {
         let (mut call, request, rest) = self.start().await?;
         let answer = rest.within_deadline(method(&rest.api, request)).await;
-        let (permit, message) = match answer {
+        let (permit, own, message) = match answer {
             Ok(mut answer) => {
                 let permit = answer.extensions_mut().remove::<Arc<ReadPermit>>();
-                (permit, answer.into_inner())
+                let (metadata, message, _) = answer.into_parts();
+                (permit, metadata::to_headers(metadata), message)
             }
             Err(status) => {
                 call.finish(status.code());
@@ -70,9 +71,13 @@ impl<A: Api> Exchange<A> {
         json::encode(&message, bytes, &mut body)?;
         call.method.sent(1, bytes as u64);
         call.finish(tonic::Code::Ok);
+        let mut head = ok();
+        for header in own {
+            head.insert_header(header);
+        }
         Ok(match permit {
-            None => ok().body(body),
-            Some(permit) => ok().body(HeldBody::new(body, permit)),
+            None => head.body(body),
+            Some(permit) => head.body(HeldBody::new(body, permit)),
         })
     }
 

@@ -21,6 +21,8 @@ use futures_util::{StreamExt, future};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::client::Member;
+use crate::client::api::WatchReplies;
+use crate::rpc::Replies;
 
 /// What the tests steer.
 #[derive(Debug)]
@@ -180,6 +182,17 @@ impl Watch for FakeMember {
             })
         });
         Ok(Response::new(answers.chain(stream::pending()).boxed()))
+    }
+}
+
+#[tonic::async_trait]
+impl WatchReplies for FakeMember {
+    async fn watch_replies(
+        &self,
+        request: Request<Streaming<WatchRequest>>,
+    ) -> Result<Response<Replies>, Status> {
+        let messages = self.watch(request).await?;
+        Ok(messages.map(|messages| messages.map(|message| message.map(Into::into)).boxed()))
     }
 }
 

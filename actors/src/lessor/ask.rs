@@ -1,0 +1,182 @@
+//! Questions of the workers about leases. They are answered from the shared clock; nothing crosses
+//! a mailbox but the entry that takes a checkpoint back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use althing_api::commandpb::{Command, LeaseCheckpoint, LeaseRemaining, command};
+use althing_api::error::Error;
+use althing_storage::store::LeaseRecord;
+
+use super::clock::{KeptAlive, LeaseClock, LeaseTime};
+use crate::peer_link::{Call, lease};
+use crate::raft_node::Proposer;
+
+/// Between two looks whether this member counts by now.
+const LEAD_POLL: Duration = Duration::from_millis(50);
+
+/// Answers for the leases. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct LeaseKeeper {
+    pub(crate) me: u64,
+    pub(crate) clock: Arc<LeaseClock>,
+    pub(crate) proposer: Proposer,
+    /// The least time to live, in seconds.
+    pub(crate) ttl_min: i64,
+}
+
+/// etcd's least time to live: one and a half election timeouts, counted in whole heartbeats, in
+/// whole seconds rounded up.
+pub(crate) fn ttl_min(heartbeat: Duration, election: Duration) -> i64 {
+    let heartbeat = heartbeat.as_millis().max(1);
+    let beats = 3 * (election.as_millis() / heartbeat) / 2;
+    i64::try_from((beats * heartbeat).div_ceil(1000)).unwrap_or(i64::MAX)
+}
+
+impl LeaseKeeper {
+    /// Renews a lease; answers its time to live, or `None` when there is no such lease. A lease
+    /// whose time is over is answered for when it has ended.
+    pub(crate) async fn keep_alive(&self, id: i64) -> Result<Option<i64>, Error> {
+        let time = self.ask_who_counts(Call::KeepLease, id).await?;
+        Ok(time.map(|time| time.granted))
+    }
+
+    /// How long a lease still lives, `None` when there is no such lease.
+    pub(crate) async fn time_to_live(&self, id: i64) -> Result<Option<LeaseTime>, Error> {
+        self.ask_who_counts(Call::LeaseTime, id).await
+    }
+
+    /// Asks the member that leads, this one or another, until it answers; the caller's timeout
+    /// bounds how often. Asking twice does no harm.
+    async fn ask_who_counts(&self, call: Call, id: i64) -> Result<Option<LeaseTime>, Error> {
+        loop {
+            let leader = self.proposer.progress.leader();
+            let answer = match self.proposer.links.to(leader) {
+                None if call == Call::KeepLease => self.renew_here(id).await,
+                None => self.time_here(id).await,
+                Some(link) => match link.call(call, lease::question_out(id)).await {
+                    Ok(answer) => lease::answer_in(answer).unwrap_or(Err(Error::NoLeader)),
+                    Err(_) => Err(Error::NoLeader),
+                },
+            };
+            match answer {
+                // It does not lead any more, or stops.
+                Err(Error::NoLeader | Error::Stopped) if leader != self.me => {}
+                Err(Error::NoLeader) => {}
+                answer => return answer,
+            }
+            tokio::select! {
+                () = self.proposer.proposals.closed() => return Err(Error::Stopped),
+                () = tokio::time::sleep(LEAD_POLL) => {}
+            }
+        }
+    }
+
+    /// Renews a lease if this member counts. Errors: `NoLeader` where another one leads.
+    pub(crate) async fn renew_here(&self, id: i64) -> Result<Option<LeaseTime>, Error> {
+        let ttl = self.renew(id).await?;
+        Ok(ttl.map(|ttl| LeaseTime {
+            granted: ttl,
+            remaining: ttl,
+        }))
+    }
+
+    async fn renew(&self, id: i64) -> Result<Option<i64>, Error> {
+        let store = &self.proposer.store;
+        let mut applied = self.proposer.progress.applied_batches();
+        let mut caught_up = false;
+        loop {
+            applied.mark_unchanged();
+            match self.clock.keep_alive(store, id) {
+                KeptAlive::Renewed(ttl) => {
+                    self.proposer.metrics.lease.renewed();
+                    return Ok(Some(ttl));
+                }
+                KeptAlive::Unknown if caught_up => return Ok(None),
+                KeptAlive::Unknown => {
+                    // It may have been granted by another member a moment ago.
+                    self.proposer.read_index().await?;
+                    caught_up = true;
+                }
+                KeptAlive::Expired => {
+                    let changed = applied.changed().await;
+                    changed.expect("progress outlives who asks it");
+                }
+                KeptAlive::Shortened(lease) => self.take_back(&lease).await?,
+                KeptAlive::NotLeading => self.wait_for_lead().await?,
+            }
+        }
+    }
+
+    /// How long a lease still lives, if this member counts. Errors: as of `renew_here`.
+    pub(crate) async fn time_here(&self, id: i64) -> Result<Option<LeaseTime>, Error> {
+        self.proposer.read_index().await?;
+        loop {
+            match self.clock.time_of(&self.proposer.store, id) {
+                Some(time) => return Ok(time),
+                None => self.wait_for_lead().await?,
+            }
+        }
+    }
+
+    /// All leases, the first to end first.
+    pub(crate) fn leases(&self) -> Vec<i64> {
+        self.clock.by_deadline(&self.proposer.store)
+    }
+
+    /// Logs that a lease lives its whole time again, before anybody is told so.
+    async fn take_back(&self, lease: &LeaseRecord) -> Result<(), Error> {
+        let whole = LeaseRemaining {
+            id: lease.id,
+            remaining_ttl: 0,
+            generation: lease.generation,
+        };
+        let command = checkpoint(vec![whole]);
+        let applied = self.proposer.propose_ungated(&command).await?;
+        applied.response.map(drop)?;
+        // The clock is told too, but perhaps later than our next look.
+        self.clock.look_up(&self.proposer.store, &[lease.id]);
+        Ok(())
+    }
+
+    /// Returns after a while if this member is the one to count; the caller's timeout bounds how
+    /// often it asks again. Where another member leads, that one is to be asked.
+    async fn wait_for_lead(&self) -> Result<(), Error> {
+        let leader = self.proposer.progress.leader();
+        if leader != self.me && leader != 0 {
+            return Err(Error::NoLeader);
+        }
+        tokio::select! {
+            () = self.proposer.proposals.closed() => Err(Error::Stopped),
+            () = tokio::time::sleep(LEAD_POLL) => Ok(()),
+        }
+    }
+}
+
+/// The command that logs what is left of leases.
+pub(super) fn checkpoint(leases: Vec<LeaseRemaining>) -> Command {
+    let request = command::Request::LeaseCheckpoint(LeaseCheckpoint { leases });
+    Command {
+        request: Some(request),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_time_to_live_is_etcds() {
+        let table = [
+            (100, 1000, 2),
+            (100, 1500, 3),
+            (10, 100, 1),
+            (100, 5000, 8),
+            (300, 1000, 2),
+        ];
+        for (heartbeat, election, expected) in table {
+            let millis = Duration::from_millis;
+            assert_eq!(ttl_min(millis(heartbeat), millis(election)), expected);
+        }
+    }
+}

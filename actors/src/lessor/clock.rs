@@ -1,0 +1,203 @@
+//! The deadlines as the whole node shares them. Renewals come straight from the workers, many
+//! thousand a second, and must not cross a mailbox; the lock is held for one look-up.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use althing_storage::store::{LeaseRecord, Store};
+use parking_lot::Mutex;
+
+use super::expiry::{Due, Expiry, Limits, Renewal};
+
+/// Tells the time; tests bring their own.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> Instant + Send + Sync>);
+
+impl Clock {
+    /// A clock that shows what `now` says; it must never go back.
+    pub fn new(now: impl Fn() -> Instant + Send + Sync + 'static) -> Clock {
+        Clock(Arc::new(now))
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Clock {
+        Clock::new(Instant::now)
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+/// The deadlines, known to the leader only.
+#[derive(Debug)]
+pub(crate) struct LeaseClock {
+    clock: Clock,
+    /// Time that a new leader adds to each lease: nobody could renew it during the election.
+    extend: Duration,
+    /// The term in which this member proved that it leads, zero when it does not lead.
+    led_term: AtomicU64,
+    deadlines: Mutex<Deadlines>,
+}
+
+#[derive(Debug, Default)]
+struct Deadlines {
+    /// The term that `expiry` was made for; zero: for none.
+    term: u64,
+    expiry: Expiry,
+}
+
+/// What came of a request to renew a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeptAlive {
+    /// It lives so many seconds from now on.
+    Renewed(i64),
+    /// There is none.
+    Unknown,
+    /// Its time is over, its end is on its way.
+    Expired,
+    /// The log knows of a shorter time, which must be taken back first.
+    Shortened(LeaseRecord),
+    /// Another member counts, or none yet.
+    NotLeading,
+}
+
+/// How long a lease still lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseTime {
+    /// As granted, in seconds.
+    pub granted: i64,
+    /// What is left, in whole seconds.
+    pub remaining: i64,
+}
+
+impl LeaseClock {
+    pub(crate) fn new(clock: Clock, extend: Duration) -> LeaseClock {
+        LeaseClock {
+            clock,
+            extend,
+            led_term: AtomicU64::new(0),
+            deadlines: Mutex::default(),
+        }
+    }
+
+    fn now(&self) -> Instant {
+        (self.clock.0)()
+    }
+
+    /// This member leads in `term`, with everything applied that was committed before it; zero: it
+    /// does not lead. Answers whether that is news.
+    pub(super) fn lead(&self, term: u64) -> bool {
+        self.led_term.swap(term, Ordering::AcqRel) != term
+    }
+
+    fn led_term(&self) -> u64 {
+        self.led_term.load(Ordering::Acquire)
+    }
+
+    /// Whether the deadlines are those of the term that this member leads in.
+    fn counts(&self, deadlines: &Deadlines) -> bool {
+        let term = self.led_term();
+        term != 0 && deadlines.term == term
+    }
+
+    /// Begins or ends to count, as the lead demands. Answers the number of leases if it begins.
+    pub(super) fn follow_lead(&self, store: &Store) -> Option<usize> {
+        let mut deadlines = self.deadlines.lock();
+        let term = self.led_term();
+        if deadlines.term == term {
+            return None;
+        }
+        deadlines.term = term;
+        if term == 0 {
+            deadlines.expiry.clear();
+            return None;
+        }
+        let leases = store.leases();
+        let now = self.now();
+        deadlines.expiry.promote(&leases, now, self.extend);
+        Some(leases.len())
+    }
+
+    /// Looks up what became of leases that entries changed.
+    pub(super) fn look_up(&self, store: &Store, ids: &[i64]) {
+        let mut deadlines = self.deadlines.lock();
+        if !self.counts(&deadlines) {
+            return;
+        }
+        for id in ids {
+            match store.lease(*id) {
+                Some(lease) => deadlines.expiry.update(&lease, self.now()),
+                None => deadlines.expiry.remove(*id),
+            }
+        }
+    }
+
+    /// Renews a lease. The store is read under the lock, so that a checkpoint is either seen there
+    /// or known here to be on its way.
+    pub(super) fn keep_alive(&self, store: &Store, id: i64) -> KeptAlive {
+        let mut deadlines = self.deadlines.lock();
+        if !self.counts(&deadlines) {
+            return KeptAlive::NotLeading;
+        }
+        let Some(lease) = store.lease(id) else {
+            return KeptAlive::Unknown;
+        };
+        match deadlines.expiry.renew(&lease, self.now()) {
+            Renewal::Renewed => KeptAlive::Renewed(lease.ttl),
+            Renewal::Expired => KeptAlive::Expired,
+            Renewal::Shortened => KeptAlive::Shortened(lease),
+        }
+    }
+
+    /// How long a lease still lives, `None` when there is no such lease; outside: this member does
+    /// not count.
+    pub(super) fn time_of(&self, store: &Store, id: i64) -> Option<Option<LeaseTime>> {
+        let deadlines = self.deadlines.lock();
+        if !self.counts(&deadlines) {
+            return None;
+        }
+        Some(store.lease(id).map(|lease| {
+            let remaining = deadlines.expiry.remaining(id, self.now());
+            // Granted so recently that it is not counted yet.
+            let remaining = remaining.map_or(lease.ttl, |left| left.as_secs() as i64);
+            LeaseTime {
+                granted: lease.ttl,
+                remaining,
+            }
+        }))
+    }
+
+    /// All leases, the first to end first where this member knows, else in the order of ids.
+    pub(super) fn by_deadline(&self, store: &Store) -> Vec<i64> {
+        let mut all: Vec<i64> = store.leases().iter().map(|lease| lease.id).collect();
+        let deadlines = self.deadlines.lock();
+        if !self.counts(&deadlines) {
+            return all;
+        }
+        let mut order = deadlines.expiry.by_deadline();
+        drop(deadlines);
+        order.retain(|id| all.binary_search(id).is_ok());
+        if order.len() < all.len() {
+            let mut counted = order.clone();
+            counted.sort_unstable();
+            all.retain(|id| counted.binary_search(id).is_err());
+            order.append(&mut all);
+        }
+        order
+    }
+
+    /// What is due now.
+    pub(super) fn due(&self, limits: Limits) -> Due {
+        let mut deadlines = self.deadlines.lock();
+        if !self.counts(&deadlines) {
+            return Due::default();
+        }
+        deadlines.expiry.due(self.now(), limits)
+    }
+}

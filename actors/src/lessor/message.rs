@@ -1,0 +1,13 @@
+//! What Lessor is told.
+
+use actix::Message;
+
+/// Entries granted, checkpointed or ended these leases; the store tells which.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct LeasesChanged(pub(crate) Vec<i64>);
+
+/// This member began or ceased to lead; the clock tells which.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct LeaderChanged;

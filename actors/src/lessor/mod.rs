@@ -1,0 +1,196 @@
+//! Lessor: counts, on the leader, how long each lease still lives, and ends those whose time is over.
+//!
+//! ```text
+//!             LeaderChanged: leads                 LeaderChanged: another
+//!  idle ---------------------------------> counting ----------------------> idle
+//!                                           |  ^
+//!            a tick: expired or shortened --'  '-- LeasesChanged: from what was applied
+//! ```
+//! Owns: the deadlines, which it shares with the workers: a renewal changes nothing but them. An
+//! expiry and what is left of long leases go through the log, so no clock decides about the state.
+//! Waits for: the answers to its own proposals, in a task.
+//! Fails: it is started again and goes on with the same deadlines; renewals do not notice. What it
+//! was told meanwhile it finds in the store. A lease may live longer than granted, never shorter.
+
+mod ask;
+mod clock;
+mod expiry;
+mod message;
+mod metrics;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use actix::{Actor, AsyncContext, Context, Handler};
+use althing_api::commandpb::{Command, LeaseRemaining, LeaseRevoke, command};
+use althing_api::error::Error;
+use althing_storage::store::Store;
+use futures_util::StreamExt;
+use futures_util::stream;
+
+pub(crate) use self::ask::{LeaseKeeper, ttl_min};
+pub(crate) use self::clock::LeaseClock;
+pub use self::clock::{Clock, LeaseTime};
+use self::expiry::{Due, Expired, Left, Limits};
+pub(crate) use self::message::{LeaderChanged, LeasesChanged};
+pub(crate) use self::metrics::LeaseMetrics;
+use crate::raft_node::Proposer;
+use crate::supervisor::{ActorRef, DeathWatch};
+
+/// Between two looks at what is due; etcd looks as often.
+const TICK: Duration = Duration::from_millis(500);
+/// Leases ended in one tick: 1,000 a second, as in etcd.
+const EXPIRED_PER_TICK_MAX: usize = 500;
+/// Ends that are on their way through the log.
+const ENDING_MAX: usize = 1_000;
+/// Ends proposed at the same time.
+const ENDING_AT_ONCE: usize = 64;
+/// Leases whose remaining time is logged in one tick.
+const LEFT_PER_TICK_MAX: usize = 5_000;
+/// Leases in one entry of the log.
+const LEFT_PER_ENTRY_MAX: usize = 1_000;
+
+/// What a Lessor is made of, and made of again after its death.
+pub(crate) struct LessorParts {
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<LeaseClock>,
+    pub(crate) metrics: LeaseMetrics,
+    /// Set once raft runs; before that nobody leads.
+    pub(crate) proposer: OnceLock<Proposer>,
+}
+
+/// The actor.
+pub(crate) struct Lessor {
+    parts: Arc<LessorParts>,
+    /// Ends under way.
+    ending: Arc<AtomicUsize>,
+    _watch: DeathWatch,
+}
+
+/// How RaftNode tells who leads.
+pub(crate) struct Lead {
+    pub(crate) clock: Arc<LeaseClock>,
+    pub(crate) lessor: ActorRef<Lessor>,
+}
+
+impl Lead {
+    /// This member leads in `term`, and has applied everything that was committed before it.
+    pub(crate) fn won(&self, term: u64) {
+        if self.clock.lead(term) {
+            self.lessor.do_send(LeaderChanged);
+        }
+    }
+
+    /// This member does not lead.
+    pub(crate) fn lost(&self) {
+        if self.clock.lead(0) {
+            self.lessor.do_send(LeaderChanged);
+        }
+    }
+}
+
+impl Lessor {
+    pub(crate) fn new(parts: Arc<LessorParts>, watch: DeathWatch) -> Lessor {
+        Lessor {
+            parts,
+            ending: Arc::default(),
+            _watch: watch,
+        }
+    }
+
+    fn follow_lead(&self) {
+        if let Some(leases) = self.parts.clock.follow_lead(&self.parts.store) {
+            tracing::info!(leases, "counts the time of leases");
+        }
+    }
+
+    fn tick(&mut self, _: &mut Context<Self>) {
+        self.follow_lead();
+        let room = ENDING_MAX.saturating_sub(self.ending.load(Ordering::Relaxed));
+        let Due { expired, left } = self.parts.clock.due(Limits {
+            expired: EXPIRED_PER_TICK_MAX.min(room),
+            left: LEFT_PER_TICK_MAX,
+        });
+        let Some(proposer) = self.parts.proposer.get() else {
+            return;
+        };
+        if !expired.is_empty() {
+            self.ending.fetch_add(expired.len(), Ordering::Relaxed);
+            let (parts, ending) = (Arc::clone(&self.parts), Arc::clone(&self.ending));
+            let proposer = proposer.clone();
+            actix_rt::spawn(async move {
+                let ends = expired
+                    .into_iter()
+                    .map(|lease| end(&parts, &proposer, lease));
+                let mut ends = stream::iter(ends).buffer_unordered(ENDING_AT_ONCE);
+                while ends.next().await.is_some() {
+                    ending.fetch_sub(1, Ordering::Relaxed);
+                }
+            });
+        }
+        for left in left.chunks(LEFT_PER_ENTRY_MAX) {
+            let command = ask::checkpoint(left.iter().map(remaining).collect());
+            let proposer = proposer.clone();
+            actix_rt::spawn(async move {
+                if let Err(error) = proposer.propose_ungated(&command).await {
+                    tracing::debug!(%error, "what is left of leases was not logged");
+                }
+            });
+        }
+    }
+}
+
+fn remaining(left: &Left) -> LeaseRemaining {
+    LeaseRemaining {
+        id: left.id,
+        remaining_ttl: left.remaining,
+        generation: left.generation,
+    }
+}
+
+/// Ends a lease whose time is over. What fails is tried again when it is due again.
+async fn end(parts: &LessorParts, proposer: &Proposer, lease: Expired) {
+    let Expired { id, generation } = lease;
+    let request = command::Request::LeaseRevoke(LeaseRevoke { id, generation });
+    let command = Command {
+        request: Some(request),
+    };
+    match proposer.propose_ungated(&command).await {
+        Ok(applied) => match applied.response {
+            Ok(_) => parts.metrics.expired(),
+            // A client ended it first, or granted it anew.
+            Err(Error::LeaseNotFound) => parts.clock.look_up(&parts.store, &[id]),
+            Err(error) => unreachable!("no answer to a revocation: {error}"),
+        },
+        Err(error) => tracing::debug!(lease = %format_args!("{id:x}"), %error, "not ended yet"),
+    }
+}
+
+impl Actor for Lessor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.follow_lead();
+        // A Lessor before this one may have died with notices in its mailbox.
+        let known = self.parts.clock.by_deadline(&self.parts.store);
+        self.parts.clock.look_up(&self.parts.store, &known);
+        ctx.run_interval(TICK, Lessor::tick);
+    }
+}
+
+impl Handler<LeasesChanged> for Lessor {
+    type Result = ();
+
+    fn handle(&mut self, LeasesChanged(ids): LeasesChanged, _: &mut Context<Self>) {
+        self.parts.clock.look_up(&self.parts.store, &ids);
+    }
+}
+
+impl Handler<LeaderChanged> for Lessor {
+    type Result = ();
+
+    fn handle(&mut self, _: LeaderChanged, _: &mut Context<Self>) {
+        self.follow_lead();
+    }
+}

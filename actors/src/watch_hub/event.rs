@@ -1,0 +1,103 @@
+//! An event on its way to many watchers: encoded once, by whoever needs the bytes first, and shared
+//! by all of them.
+
+use std::sync::{Arc, OnceLock};
+
+use althing_api::mvccpb::event::EventType;
+use althing_api::mvccpb::{Event, KeyValue};
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
+
+/// The field of `WatchResponse` that events are in.
+const EVENTS_FIELD: u32 = 11;
+
+/// An event that several watchers share.
+#[derive(Debug)]
+pub struct WatchedEvent {
+    event: Event,
+    encoded: OnceLock<Bytes>,
+}
+
+/// What one watcher is told at once: events in order, whole revisions.
+pub type Events = Arc<[Arc<WatchedEvent>]>;
+
+impl WatchedEvent {
+    /// An event that was not encoded yet.
+    pub fn new(event: Event) -> WatchedEvent {
+        WatchedEvent {
+            event,
+            encoded: OnceLock::new(),
+        }
+    }
+
+    /// The event.
+    pub fn event(&self) -> &Event {
+        &self.event
+    }
+
+    /// The revision that made it.
+    pub fn revision(&self) -> i64 {
+        self.event.kv.as_ref().map_or(0, |kv| kv.mod_revision)
+    }
+
+    /// The event as a field of a `WatchResponse`: tag, length, content.
+    pub fn encoded(&self) -> &Bytes {
+        self.encoded.get_or_init(|| {
+            let len = self.event.encoded_len();
+            let mut field = BytesMut::with_capacity(self.encoded_len());
+            encode_key(EVENTS_FIELD, WireType::LengthDelimited, &mut field);
+            encode_varint(len as u64, &mut field);
+            field.put(self.event.encode_to_vec().as_slice());
+            field.freeze()
+        })
+    }
+
+    /// Bytes of [`WatchedEvent::encoded`], known without encoding.
+    pub fn encoded_len(&self) -> usize {
+        let len = self.event.encoded_len();
+        key_len(EVENTS_FIELD) + encoded_len_varint(len as u64) + len
+    }
+
+    /// About the bytes that it keeps in memory.
+    pub(crate) fn cost(&self) -> usize {
+        let bytes =
+            |kv: &Option<KeyValue>| kv.as_ref().map_or(0, |kv| kv.key.len() + kv.value.len());
+        size_of::<WatchedEvent>() + bytes(&self.event.kv) + bytes(&self.event.prev_kv)
+    }
+}
+
+/// Whether the event made a key that did not exist.
+pub(crate) fn is_creation(event: &Event) -> bool {
+    let made = |kv: &KeyValue| kv.create_revision == kv.mod_revision;
+    event.r#type() == EventType::Put && event.kv.as_ref().is_some_and(made)
+}
+
+#[cfg(test)]
+mod tests {
+    use althing_api::etcdserverpb::WatchResponse;
+
+    use super::*;
+
+    #[test]
+    fn the_encoded_field_is_what_a_response_with_the_event_holds() {
+        let event = Event {
+            r#type: EventType::Put.into(),
+            kv: Some(KeyValue {
+                key: "k".into(),
+                value: vec![7; 300].into(),
+                mod_revision: 5,
+                ..KeyValue::default()
+            }),
+            prev_kv: None,
+        };
+        let response = WatchResponse {
+            events: vec![event.clone()],
+            ..WatchResponse::default()
+        };
+        let watched = WatchedEvent::new(event);
+        assert_eq!(watched.encoded(), &response.encode_to_vec());
+        assert_eq!(watched.encoded_len(), response.encoded_len());
+        assert_eq!(watched.revision(), 5);
+    }
+}

@@ -1,0 +1,598 @@
+//! What the hub decides: which watcher is told what, and when. Pure but for the store's history.
+//!
+//! ```text
+//!                 no room in its stream's queue: behind from that revision
+//!   synced <------------------------------------------------------> behind
+//!     |  every revision that is fanned out       slices of history, |
+//!     |                                          one pass for many  |
+//!     '--> its stream's queue <-------------------------------------'--> compacted: ended
+//! ```
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+
+use althing_api::error::Error;
+use althing_api::mvccpb::Event;
+use althing_storage::store::{HistorySlice, ReadView, SliceLimits, Store};
+use slab::Slab;
+
+use super::event::{Events, WatchedEvent, is_creation};
+use super::message::{ProgressOf, Watch};
+use super::outlet::{Deliveries, Notice, Outlet};
+use super::watchers::Watchers;
+
+/// How much history is read at once: what a watcher behind may get in one response, as in etcd.
+const SLICE: SliceLimits = SliceLimits {
+    changes_max: 1_000,
+    bytes_max: 1 << 20,
+};
+
+/// One watch stream.
+#[derive(Debug)]
+struct Stream {
+    outlet: Outlet,
+    /// Its watchers by their ids.
+    watchers: HashMap<i64, u32>,
+    behind: Vec<u32>,
+    /// Its queue was full; its reader will say when there is room.
+    is_blocked: bool,
+    /// It is in the line of those that catch up.
+    is_queued: bool,
+    /// Progress that was asked for while revisions were still to be fanned out.
+    progress: Option<ProgressOf>,
+}
+
+/// The watchers, their streams, and how far events were fanned out.
+#[derive(Debug)]
+pub(super) struct FanOut {
+    store: Store,
+    watchers_max: usize,
+    watchers: Watchers,
+    streams: Slab<Stream>,
+    by_id: HashMap<u64, u32>,
+    /// Every revision up to here was fanned out. Meaningless while there is no watcher.
+    current: i64,
+    /// Revisions above `current` were committed, and nobody will tell of them.
+    has_missed: bool,
+    /// Streams with room and with watchers behind, each once.
+    queue: VecDeque<u32>,
+    behind: usize,
+    /// Streams that wait for progress, and the revisions that must be fanned out before.
+    awaiting_progress: Vec<(u32, i64)>,
+    /// Events that were delivered since somebody asked.
+    delivered: u64,
+}
+
+/// What the watchers of each group are told.
+type ByGroup = HashMap<u32, Vec<Arc<WatchedEvent>>>;
+
+impl FanOut {
+    pub(super) fn new(store: Store, watchers_max: usize) -> FanOut {
+        FanOut {
+            store,
+            watchers_max,
+            watchers: Watchers::default(),
+            streams: Slab::new(),
+            by_id: HashMap::new(),
+            current: 0,
+            has_missed: false,
+            queue: VecDeque::new(),
+            behind: 0,
+            awaiting_progress: Vec::new(),
+            delivered: 0,
+        }
+    }
+
+    pub(super) fn watcher_count(&self) -> usize {
+        self.watchers.len()
+    }
+
+    pub(super) fn behind_count(&self) -> usize {
+        self.behind
+    }
+
+    pub(super) fn stream_count(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Events delivered since the last call.
+    pub(super) fn take_delivered(&mut self) -> u64 {
+        std::mem::take(&mut self.delivered)
+    }
+
+    pub(super) fn open(&mut self, id: u64, outlet: Outlet) {
+        let stream = self.streams.insert(Stream {
+            outlet,
+            watchers: HashMap::new(),
+            behind: Vec::new(),
+            is_blocked: false,
+            is_queued: false,
+            progress: None,
+        });
+        self.by_id.insert(id, stream as u32);
+    }
+
+    pub(super) fn close(&mut self, id: u64) {
+        let Some(number) = self.by_id.remove(&id) else {
+            return;
+        };
+        let stream = &mut self.streams[number as usize];
+        self.behind -= stream.behind.len();
+        stream.behind.clear();
+        for watcher in std::mem::take(&mut stream.watchers).into_values() {
+            if !self.watchers.get(watcher).is_behind {
+                self.watchers.unsync(watcher);
+            }
+            self.watchers.remove(watcher);
+        }
+        self.queue.retain(|queued| *queued != number);
+        self.awaiting_progress
+            .retain(|(waiting, _)| *waiting != number);
+        self.streams.remove(number as usize);
+    }
+
+    /// Adds a watcher. The first one must be added after the Applier was told that somebody
+    /// watches.
+    pub(super) fn watch(&mut self, watch: Watch) {
+        let Some(number) = self.by_id.get(&watch.stream).copied() else {
+            return;
+        };
+        let revision = self.store.revisions().current;
+        if self.watchers.len() == 0 {
+            self.current = revision;
+        }
+        let watch_id = watch.watch_id;
+        let stream = &mut self.streams[number as usize];
+        if self.watchers.len() >= self.watchers_max {
+            stream.outlet.push(Notice::Refused { watch_id, revision });
+            return;
+        }
+        let next = match watch.start_revision {
+            0 => revision + 1,
+            start => start,
+        };
+        let of = (number, watch_id);
+        let watcher = self.watchers.add(&watch.range, watch.options, of, next);
+        stream.watchers.insert(watch_id, watcher);
+        stream.outlet.push(Notice::Created { watch_id, revision });
+        if next > self.current {
+            self.watchers.get_mut(watcher).awaits_start = watch.start_revision > revision;
+            self.watchers.sync(watcher);
+        } else {
+            self.fall_behind(watcher, next);
+        }
+    }
+
+    pub(super) fn cancel(&mut self, id: u64, watch_id: i64) {
+        let Some(number) = self.by_id.get(&id).copied() else {
+            return;
+        };
+        if self.forget(number, watch_id) {
+            let revision = self.store.revisions().current;
+            let stream = &self.streams[number as usize];
+            stream.outlet.push(Notice::Cancelled { watch_id, revision });
+        }
+    }
+
+    fn forget(&mut self, number: u32, watch_id: i64) -> bool {
+        let stream = &mut self.streams[number as usize];
+        let Some(watcher) = stream.watchers.remove(&watch_id) else {
+            return false;
+        };
+        match self.watchers.get(watcher).is_behind {
+            true => self.leave_behind(watcher),
+            false => self.watchers.unsync(watcher),
+        }
+        self.watchers.remove(watcher);
+        true
+    }
+
+    /// Puts a watcher that is in no list among those behind.
+    fn fall_behind(&mut self, watcher: u32, next: i64) {
+        let entry = self.watchers.get_mut(watcher);
+        let number = entry.stream;
+        let stream = &mut self.streams[number as usize];
+        (entry.is_behind, entry.next) = (true, next);
+        entry.position = stream.behind.len() as u32;
+        stream.behind.push(watcher);
+        self.behind += 1;
+        self.line_up(number);
+    }
+
+    fn leave_behind(&mut self, watcher: u32) {
+        let entry = self.watchers.get(watcher);
+        let position = entry.position;
+        let behind = &mut self.streams[entry.stream as usize].behind;
+        behind.swap_remove(position as usize);
+        if let Some(moved) = behind.get(position as usize) {
+            self.watchers.get_mut(*moved).position = position;
+        }
+        self.behind -= 1;
+    }
+
+    fn line_up(&mut self, number: u32) {
+        let stream = &mut self.streams[number as usize];
+        if !stream.is_queued && !stream.is_blocked && !stream.behind.is_empty() {
+            stream.is_queued = true;
+            self.queue.push_back(number);
+        }
+    }
+
+    /// A stream's queue has room again.
+    pub(super) fn has_room(&mut self, id: u64) {
+        if let Some(number) = self.by_id.get(&id).copied() {
+            self.streams[number as usize].is_blocked = false;
+            self.line_up(number);
+        }
+    }
+
+    /// Revisions were committed that it was not told of: they are to be read.
+    pub(super) fn miss(&mut self) {
+        self.has_missed |= self.watchers.len() > 0;
+    }
+
+    /// Whether [`FanOut::follow`] or [`FanOut::step`] has something to do.
+    pub(super) fn has_work(&self) -> bool {
+        self.has_missed || !self.queue.is_empty()
+    }
+
+    /// Fans out what was committed; `first..=last` are the revisions of `events`. If revisions
+    /// before them were missed, all of it is left to be read.
+    pub(super) fn committed(&mut self, first: i64, last: i64, mut events: Vec<Event>) {
+        if self.watchers.len() == 0 || last <= self.current {
+            return;
+        }
+        if first > self.current + 1 {
+            self.miss();
+            return;
+        }
+        if first <= self.current {
+            let revision = |event: &Event| event.kv.as_ref().map_or(0, |kv| kv.mod_revision);
+            events.retain(|event| revision(event) > self.current);
+        }
+        self.fan_out(events);
+        self.current = last;
+        self.answer_progress();
+    }
+
+    /// Fans out a slice of what was missed, if anything was. Errors: the store cannot be read.
+    pub(super) fn follow(&mut self) -> Result<(), Error> {
+        let view = self.store.read();
+        if self.watchers.len() == 0 || self.current >= view.revision() {
+            self.has_missed = false;
+        }
+        if !self.has_missed {
+            return Ok(());
+        }
+        let slice = view.history(self.current + 1, SLICE, |key| {
+            let mut is_watched = false;
+            self.watchers.groups_of(key, |group| {
+                is_watched |= !self.watchers.synced(group).is_empty()
+            });
+            is_watched
+        });
+        match slice {
+            Ok(slice) => {
+                self.fan_out(slice.events);
+                self.current = slice.next - 1;
+            }
+            Err(Error::Compacted) => {
+                // Who is told nothing any more by the fan-out learns it while catching up.
+                let all: Vec<u32> = self.watchers.numbers().collect();
+                for watcher in all {
+                    let entry = self.watchers.get(watcher);
+                    let next = entry.next.max(self.current + 1);
+                    if !entry.is_behind && next <= view.revision() {
+                        self.watchers.unsync(watcher);
+                        self.fall_behind(watcher, next);
+                    }
+                }
+                self.current = view.revision();
+            }
+            Err(error) => return Err(error),
+        }
+        self.answer_progress();
+        Ok(())
+    }
+
+    /// Tells the synced watchers of events that follow what they were told last.
+    fn fan_out(&mut self, events: Vec<Event>) {
+        let mut by_group = ByGroup::new();
+        let mut collector = Collector::new(&self.store);
+        for event in events {
+            let mut groups = Vec::new();
+            self.watchers.groups_of(key_of(&event), |group| {
+                let options = self.watchers.options(group);
+                if options.want(&event) && !self.watchers.synced(group).is_empty() {
+                    groups.push((group, options.prev_kv));
+                }
+            });
+            collector.add(event, &groups, &mut by_group);
+        }
+        let mut by_stream: HashMap<u32, Vec<(u32, Events)>> = HashMap::new();
+        for (group, events) in by_group {
+            let events: Events = events.into();
+            for watcher in self.watchers.synced(group) {
+                let entry = self.watchers.get(*watcher);
+                if let Some(events) = from(&events, entry.next) {
+                    let deliveries = by_stream.entry(entry.stream).or_default();
+                    deliveries.push((*watcher, events));
+                }
+            }
+        }
+        for (number, deliveries) in by_stream {
+            self.deliver(number, deliveries);
+        }
+    }
+
+    fn deliver(&mut self, number: u32, deliveries: Vec<(u32, Events)>) {
+        let stream = &mut self.streams[number as usize];
+        stream.is_blocked = stream.is_blocked || !stream.outlet.has_room();
+        if stream.is_blocked {
+            for (watcher, events) in deliveries {
+                self.watchers.unsync(watcher);
+                self.fall_behind(watcher, events[0].revision());
+            }
+            return;
+        }
+        let to = self.addressed(deliveries);
+        let deliveries = Deliveries { revision: None, to };
+        let stream = &self.streams[number as usize];
+        stream.outlet.push(Notice::Events(deliveries));
+    }
+
+    fn addressed(&mut self, deliveries: Vec<(u32, Events)>) -> Vec<(i64, Events)> {
+        let deliveries = deliveries.into_iter();
+        let to: Vec<(i64, Events)> = deliveries
+            .map(|(watcher, events)| (self.watchers.get(watcher).watch_id, events))
+            .collect();
+        self.delivered += to
+            .iter()
+            .map(|(_, events)| events.len() as u64)
+            .sum::<u64>();
+        to
+    }
+
+    /// Lets one stream catch up by one slice of history, and with it every watcher that the slice
+    /// concerns. Errors: the store cannot be read.
+    pub(super) fn step(&mut self) -> Result<(), Error> {
+        self.clear_queue();
+        let Some(first) = self.queue.pop_front() else {
+            return Ok(());
+        };
+        // Last in line from now on, so that one far behind holds up nobody else.
+        self.queue.push_back(first);
+        let view = self.store.read();
+        self.end_compacted(view.compacted_revision());
+        let behind = self.streams[first as usize].behind.iter();
+        let next = behind.map(|watcher| self.watchers.get(*watcher).next);
+        if let Some(start) = next.min() {
+            let (slice, by_group) = match self.read(&view, start) {
+                // A compaction came in between: the next step sees it.
+                Err(Error::Compacted) => return Ok(()),
+                read => read?,
+            };
+            for number in self.queue.clone() {
+                self.catch_up(number, &by_group, start..slice.next, view.revision());
+            }
+        }
+        self.clear_queue();
+        Ok(())
+    }
+
+    /// Lets go of the streams that have nothing to catch up with, or no room for it.
+    fn clear_queue(&mut self) {
+        let streams = &mut self.streams;
+        self.queue.retain(|number| {
+            let stream = &mut streams[*number as usize];
+            stream.is_queued = !stream.is_blocked && !stream.behind.is_empty();
+            stream.is_queued
+        });
+    }
+
+    /// Ends the watchers behind that still want what is gone.
+    fn end_compacted(&mut self, compact_revision: i64) {
+        for number in self.queue.clone() {
+            let behind = self.streams[number as usize].behind.iter();
+            let lost: Vec<i64> = behind
+                .map(|watcher| self.watchers.get(*watcher))
+                .filter(|entry| entry.next < compact_revision)
+                .map(|entry| entry.watch_id)
+                .collect();
+            for watch_id in lost {
+                self.forget(number, watch_id);
+                let notice = Notice::Compacted {
+                    watch_id,
+                    compact_revision,
+                };
+                self.streams[number as usize].outlet.push(notice);
+            }
+        }
+    }
+
+    /// Reads a slice of what the watchers in line want.
+    fn read(&self, view: &ReadView, start: i64) -> Result<(HistorySlice, ByGroup), Error> {
+        let mut active: HashSet<u32> = HashSet::new();
+        for number in &self.queue {
+            let behind = self.streams[*number as usize].behind.iter();
+            active.extend(behind.map(|watcher| self.watchers.get(*watcher).group));
+        }
+        let active_groups = |key: &[u8]| {
+            let mut groups = Vec::new();
+            self.watchers.groups_of(key, |group| {
+                if active.contains(&group) {
+                    groups.push(group);
+                }
+            });
+            groups
+        };
+        let mut wanted = VecDeque::new();
+        let mut slice = view.history(start, SLICE, |key| {
+            let groups = active_groups(key);
+            let is_wanted = !groups.is_empty();
+            if is_wanted {
+                wanted.push_back(groups);
+            }
+            is_wanted
+        })?;
+        let mut by_group = ByGroup::new();
+        let mut collector = Collector::new(&self.store);
+        for event in std::mem::take(&mut slice.events) {
+            let groups = wanted.pop_front().expect("one for each wanted event");
+            let options = |group: u32| (group, self.watchers.options(group));
+            let groups = groups.into_iter().map(options);
+            let groups: Vec<(u32, bool)> = groups
+                .filter(|(_, options)| options.want(&event))
+                .map(|(group, options)| (group, options.prev_kv))
+                .collect();
+            collector.add(event, &groups, &mut by_group);
+        }
+        Ok((slice, by_group))
+    }
+
+    /// Gives a stream's watchers behind what a slice has for them.
+    fn catch_up(&mut self, number: u32, by_group: &ByGroup, read: Range<i64>, revision: i64) {
+        let mut deliveries = Vec::new();
+        let mut shared: HashMap<u32, Events> = HashMap::new();
+        for watcher in self.streams[number as usize].behind.clone() {
+            let entry = self.watchers.get_mut(watcher);
+            if !read.contains(&entry.next) {
+                continue;
+            }
+            if let Some(events) = by_group.get(&entry.group) {
+                let events = shared
+                    .entry(entry.group)
+                    .or_insert_with(|| events.as_slice().into());
+                deliveries.extend(from(events, entry.next).map(|events| (watcher, events)));
+            }
+            entry.next = read.end;
+            if read.end > self.current {
+                self.leave_behind(watcher);
+                self.watchers.sync(watcher);
+            }
+        }
+        if deliveries.is_empty() {
+            return;
+        }
+        let deliveries = Deliveries {
+            revision: Some(revision),
+            to: self.addressed(deliveries),
+        };
+        let stream = &mut self.streams[number as usize];
+        stream.outlet.push(Notice::Events(deliveries));
+        stream.is_blocked = !stream.outlet.has_room();
+    }
+
+    /// Answers when all that is committed by now was fanned out.
+    pub(super) fn request_progress(&mut self, id: u64, of: ProgressOf) {
+        let Some(number) = self.by_id.get(&id).copied() else {
+            return;
+        };
+        let stream = &mut self.streams[number as usize];
+        match &mut stream.progress {
+            Some(waiting) => waiting.absorb(of),
+            None => {
+                stream.progress = Some(of);
+                let revision = self.store.revisions().current;
+                self.awaiting_progress.push((number, revision));
+            }
+        }
+        self.answer_progress();
+    }
+
+    fn answer_progress(&mut self) {
+        let current = self.current;
+        let is_reached = |(_, revision): &mut (u32, i64)| *revision <= current;
+        let reached: Vec<_> = self.awaiting_progress.extract_if(.., is_reached).collect();
+        for (number, _) in reached {
+            self.tell_progress(number);
+        }
+    }
+
+    /// Tells what is true of the watchers that were asked about. As in etcd, nothing is said of
+    /// those that are behind: who asked has to ask again.
+    fn tell_progress(&mut self, number: u32) {
+        let stream = &mut self.streams[number as usize];
+        let Some(of) = stream.progress.take() else {
+            return;
+        };
+        if stream.is_blocked || !stream.outlet.has_room() {
+            stream.is_blocked = true;
+            return;
+        }
+        let stream = &self.streams[number as usize];
+        let revision = self.current;
+        let tell = |watch_id| stream.outlet.push(Notice::Progress { watch_id, revision });
+        for watch_id in of.watchers {
+            let watcher = stream.watchers.get(&watch_id);
+            if watcher.is_some_and(|watcher| self.is_level(*watcher)) {
+                tell(Some(watch_id));
+            }
+        }
+        let mut all = stream.watchers.values();
+        if of.stream && all.len() > 0 && all.all(|watcher| self.is_level(*watcher)) {
+            tell(None);
+        }
+    }
+
+    /// Whether a watcher was told everything up to `current`.
+    fn is_level(&self, watcher: u32) -> bool {
+        let entry = self.watchers.get(watcher);
+        !entry.is_behind && !(entry.awaits_start && entry.next > self.current)
+    }
+}
+
+fn key_of(event: &Event) -> &[u8] {
+    event.kv.as_ref().map_or(&[], |kv| &kv.key)
+}
+
+/// The events of `next` and later revisions; `None` if there are none.
+fn from(events: &Events, next: i64) -> Option<Events> {
+    let skipped = events.partition_point(|event| event.revision() < next);
+    match &events[skipped..] {
+        [] => None,
+        _ if skipped == 0 => Some(Arc::clone(events)),
+        rest => Some(rest.into()),
+    }
+}
+
+/// Gives events to groups, with what was there before for those that want it.
+struct Collector<'a> {
+    store: &'a Store,
+    view: Option<ReadView>,
+}
+
+impl Collector<'_> {
+    fn new(store: &Store) -> Collector<'_> {
+        Collector { store, view: None }
+    }
+
+    /// `groups` says of each group whether it wants the former record.
+    fn add(&mut self, event: Event, groups: &[(u32, bool)], by_group: &mut ByGroup) {
+        let wants = |former: bool| groups.iter().any(|(_, prev_kv)| *prev_kv == former);
+        let with_former = wants(true).then(|| Arc::new(self.with_former(event.clone())));
+        let plain = wants(false).then(|| Arc::new(WatchedEvent::new(event)));
+        for (group, prev_kv) in groups {
+            let event = if *prev_kv { &with_former } else { &plain };
+            let events = by_group.entry(*group).or_default();
+            events.extend(event.clone());
+        }
+    }
+
+    /// Without the former record when there was none, or when it was compacted.
+    fn with_former(&mut self, mut event: Event) -> WatchedEvent {
+        if !is_creation(&event)
+            && let Some(kv) = &event.kv
+        {
+            let view = self.view.get_or_insert_with(|| self.store.read());
+            let former = view.key_at(&kv.key, kv.mod_revision - 1);
+            event.prev_kv = former.ok().flatten();
+        }
+        WatchedEvent::new(event)
+    }
+}
+
+#[cfg(test)]
+#[path = "fan_out_test.rs"]
+mod tests;

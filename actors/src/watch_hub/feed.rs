@@ -1,0 +1,185 @@
+//! From the Applier to the hub: what was committed, one notice for a batch. The Applier never waits:
+//! what does not fit is dropped, and the hub reads it from the store.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+use althing_api::mvccpb::Event;
+use althing_storage::store;
+
+use super::WatchHub;
+use super::message::Committed;
+use crate::supervisor::ActorRef;
+
+/// Events of one notice; a batch with more is left to be read from the store, in slices.
+const NOTICE_EVENTS_MAX: usize = 1_000;
+/// Bytes of the values in one notice, for the same reason.
+const NOTICE_BYTES_MAX: usize = 1 << 20;
+
+/// What the Applier and the hub share.
+#[derive(Debug, Default)]
+pub(crate) struct Attention {
+    /// Somebody watches. While nobody does, the Applier keeps no events.
+    watched: AtomicBool,
+    /// The hub was not told of a revision.
+    missed: AtomicBool,
+}
+
+impl Attention {
+    /// Somebody watches from now on. Revisions that become visible after this call are either told
+    /// or seen in the store by the caller.
+    pub(super) fn raise(&self) {
+        self.watched.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Nobody watches any more.
+    pub(super) fn lower(&self) {
+        self.watched.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether a revision was not told since the last call.
+    pub(super) fn take_missed(&self) -> bool {
+        self.missed.load(Ordering::SeqCst) && self.missed.swap(false, Ordering::SeqCst)
+    }
+
+    fn is_raised(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.watched.load(Ordering::SeqCst)
+    }
+}
+
+/// The Applier's end.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    hub: ActorRef<WatchHub>,
+    attention: Arc<Attention>,
+    notice: Notice,
+}
+
+/// A notice while a batch is applied. `first` is 0 while it is empty.
+#[derive(Debug, Default)]
+struct Notice {
+    first: i64,
+    last: i64,
+    events: Vec<Event>,
+    bytes: usize,
+    is_lost: bool,
+}
+
+impl Feed {
+    pub(crate) fn new(hub: ActorRef<WatchHub>, attention: Arc<Attention>) -> Feed {
+        Feed {
+            hub,
+            attention,
+            notice: Notice::default(),
+        }
+    }
+
+    /// Adds what one entry changed, after it became visible.
+    pub(crate) fn add(&mut self, committed: store::Committed) {
+        if !committed.events.is_empty() && self.attention.is_raised() {
+            self.notice.add(committed);
+        }
+    }
+
+    /// Tells the hub what was added.
+    pub(crate) fn flush(&mut self) {
+        if self.notice.first == 0 {
+            return;
+        }
+        let Notice {
+            first,
+            last,
+            events,
+            is_lost,
+            ..
+        } = std::mem::take(&mut self.notice);
+        if !is_lost {
+            let committed = Committed {
+                first,
+                last,
+                events,
+            };
+            if self.hub.try_send(committed) {
+                return;
+            }
+        }
+        // In this order: either the hub still has a message before it, after which it looks here,
+        // or there is room for this one by now.
+        self.attention.missed.store(true, Ordering::SeqCst);
+        self.hub.try_send(Committed {
+            first: 0,
+            last: 0,
+            events: Vec::new(),
+        });
+    }
+}
+
+impl Notice {
+    fn add(&mut self, committed: store::Committed) {
+        if self.first == 0 {
+            self.first = committed.revision;
+        }
+        self.last = committed.revision;
+        let value = |event: &Event| {
+            event
+                .kv
+                .as_ref()
+                .map_or(0, |kv| kv.key.len() + kv.value.len())
+        };
+        self.bytes += committed.events.iter().map(value).sum::<usize>();
+        let count = self.events.len() + committed.events.len();
+        if self.is_lost || count > NOTICE_EVENTS_MAX || self.bytes > NOTICE_BYTES_MAX {
+            self.is_lost = true;
+            self.events = Vec::new();
+        } else if self.events.is_empty() {
+            self.events = committed.events;
+        } else {
+            self.events.extend(committed.events);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use althing_api::mvccpb::KeyValue;
+
+    use super::*;
+
+    fn committed(revision: i64, value_bytes: usize) -> store::Committed {
+        let kv = KeyValue {
+            value: vec![0; value_bytes].into(),
+            ..KeyValue::default()
+        };
+        let event = Event {
+            kv: Some(kv),
+            ..Event::default()
+        };
+        store::Committed {
+            revision,
+            events: vec![event],
+            ..store::Committed::default()
+        }
+    }
+
+    #[test]
+    fn a_notice_holds_the_revisions_of_a_batch() {
+        let mut notice = Notice::default();
+        (5..8).for_each(|revision| notice.add(committed(revision, 10)));
+        assert_eq!((notice.first, notice.last), (5, 7));
+        assert_eq!(notice.events.len(), 3);
+    }
+
+    #[test]
+    fn a_batch_that_is_too_large_is_left_to_the_store() {
+        let mut notice = Notice::default();
+        notice.add(committed(5, NOTICE_BYTES_MAX));
+        assert!(!notice.is_lost);
+        notice.add(committed(6, 1));
+        assert!(notice.is_lost && notice.events.is_empty());
+        let mut notice = Notice::default();
+        (0..=NOTICE_EVENTS_MAX as i64).for_each(|n| notice.add(committed(2 + n, 0)));
+        assert!(notice.is_lost);
+    }
+}

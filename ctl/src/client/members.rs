@@ -1,0 +1,64 @@
+//! Requests about members: who they are and how they fare.
+
+use althing_api::etcdserverpb::cluster_client::ClusterClient;
+use althing_api::etcdserverpb::maintenance_client::MaintenanceClient;
+use althing_api::etcdserverpb::{
+    AlarmRequest, AlarmResponse, HashKvRequest, HashKvResponse, MemberListRequest,
+    MemberListResponse, StatusRequest, StatusResponse,
+};
+
+use crate::client::{Client, Repeat};
+use crate::failure::Failure;
+
+impl Client {
+    /// Lists the members.
+    ///
+    /// # Errors
+    /// The server's refusal, or the deadline.
+    pub async fn member_list(
+        &mut self,
+        request: MemberListRequest,
+    ) -> Result<MemberListResponse, Failure> {
+        self.call(Repeat::Safe, request, |channel, request| async move {
+            ClusterClient::new(channel).member_list(request).await
+        })
+        .await
+    }
+
+    /// Asks a member how it is.
+    ///
+    /// # Errors
+    /// The server's refusal, or the deadline.
+    pub async fn status(&mut self) -> Result<StatusResponse, Failure> {
+        self.call(
+            Repeat::Safe,
+            StatusRequest {},
+            |channel, request| async move { MaintenanceClient::new(channel).status(request).await },
+        )
+        .await
+    }
+
+    /// Asks a member for the hash of its keys' history up to `revision` (0: all of it).
+    ///
+    /// # Errors
+    /// The server's refusal, or the deadline.
+    pub async fn hash_kv(&mut self, revision: i64) -> Result<HashKvResponse, Failure> {
+        let request = HashKvRequest { revision };
+        self.call(Repeat::Safe, request, |channel, request| async move {
+            MaintenanceClient::new(channel).hash_kv(request).await
+        })
+        .await
+    }
+
+    /// Lists the alarms that are raised.
+    ///
+    /// # Errors
+    /// The server's refusal, or the deadline.
+    pub async fn alarms(&mut self) -> Result<AlarmResponse, Failure> {
+        let request = AlarmRequest::default();
+        self.call(Repeat::Safe, request, |channel, request| async move {
+            MaintenanceClient::new(channel).alarm(request).await
+        })
+        .await
+    }
+}

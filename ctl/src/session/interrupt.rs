@@ -1,0 +1,42 @@
+//! SIGINT and SIGTERM as something to wait for.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::failure::{ERROR, Failure};
+
+/// The two signals that ask a command to end. From its making on they no longer kill the process.
+pub struct Interrupt {
+    interrupt: Signal,
+    terminate: Signal,
+    arrived: bool,
+}
+
+impl Interrupt {
+    /// Begins to catch the signals.
+    ///
+    /// # Errors
+    /// The system does not let us.
+    pub fn catch() -> Result<Interrupt, Failure> {
+        let catch = |kind| {
+            let refuse = |error| Failure::new(ERROR, format!("catch signals: {error}"));
+            signal(kind).map_err(refuse)
+        };
+        Ok(Interrupt {
+            interrupt: catch(SignalKind::interrupt())?,
+            terminate: catch(SignalKind::terminate())?,
+            arrived: false,
+        })
+    }
+
+    /// Waits for the first signal; at once when there was one.
+    pub async fn arrived(&mut self) {
+        if self.arrived {
+            return;
+        }
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+        self.arrived = true;
+    }
+}

@@ -1,0 +1,198 @@
+//! What a client may watch, and under which id.
+
+use std::collections::HashMap;
+
+use althing_actors::watch_hub::WatchOptions;
+use althing_api::error::Error;
+use althing_api::etcdserverpb::WatchCreateRequest;
+use althing_api::etcdserverpb::watch_create_request::FilterType;
+use althing_api::range::KeyRange;
+use bytes::Bytes;
+
+/// What an answer names that has no watcher.
+pub(super) const NO_WATCHER: i64 = -1;
+
+/// The key that stands for the smallest of all.
+const FIRST_KEY: &[u8] = &[0];
+
+/// What a stream knows of one of its watchers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Known {
+    /// Large messages may be cut.
+    pub(super) fragment: bool,
+    /// It is to be told how far it is.
+    pub(super) wants_progress: bool,
+    /// It was told no event since the timer's last tick.
+    pub(super) is_silent: bool,
+    /// The hub was told to end it.
+    pub(super) is_cancelled: bool,
+}
+
+/// The watchers of a stream, by their ids.
+#[derive(Debug, Default)]
+pub(super) struct Watchers {
+    pub(super) known: HashMap<i64, Known>,
+    next_id: i64,
+}
+
+/// A watch that may be made.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Creation {
+    pub(super) watch_id: i64,
+    pub(super) range: KeyRange,
+    pub(super) start_revision: i64,
+    pub(super) options: WatchOptions,
+}
+
+impl Watchers {
+    /// Checks a request and gives it an id. Error: the reason why not, as etcd words it.
+    pub(super) fn create(&mut self, request: WatchCreateRequest) -> Result<Creation, &'static str> {
+        if request.start_revision < 0 {
+            return Err(Error::Compacted.text());
+        }
+        let key = match request.key.is_empty() {
+            true => Bytes::from_static(FIRST_KEY),
+            false => request.key,
+        };
+        let range = KeyRange::new(key, request.range_end);
+        if range.bounds().is_none() {
+            return Err(EMPTY_RANGE);
+        }
+        let watch_id = self.id(request.watch_id)?;
+        let has = |filter: FilterType| request.filters.contains(&filter.into());
+        self.known.insert(
+            watch_id,
+            Known {
+                fragment: request.fragment,
+                wants_progress: request.progress_notify,
+                is_silent: true,
+                is_cancelled: false,
+            },
+        );
+        Ok(Creation {
+            watch_id,
+            range,
+            start_revision: request.start_revision,
+            options: WatchOptions {
+                no_put: has(FilterType::Noput),
+                no_delete: has(FilterType::Nodelete),
+                prev_kv: request.prev_kv,
+            },
+        })
+    }
+
+    /// Zero asks for the next id that is free; ids are not given twice.
+    fn id(&mut self, asked: i64) -> Result<i64, &'static str> {
+        if asked != 0 {
+            return match self.known.contains_key(&asked) {
+                true => Err(DUPLICATE_ID),
+                false => Ok(asked),
+            };
+        }
+        while self.known.contains_key(&self.next_id) {
+            self.next_id += 1;
+        }
+        self.next_id += 1;
+        Ok(self.next_id - 1)
+    }
+
+    /// Whether the id is being given up, so that the request has to wait for it.
+    pub(super) fn is_being_freed(&self, watch_id: i64) -> bool {
+        self.known
+            .get(&watch_id)
+            .is_some_and(|known| known.is_cancelled)
+    }
+
+    /// Whether any watcher is to be told how far it is.
+    pub(super) fn want_progress(&self) -> bool {
+        self.known.values().any(|known| known.wants_progress)
+    }
+
+    /// The timer ticked: who is to be told how far it is.
+    pub(super) fn tick(&mut self) -> Vec<i64> {
+        let wanting = self.known.iter_mut();
+        wanting
+            .filter(|(_, known)| known.wants_progress)
+            .filter_map(|(id, known)| {
+                let was_silent = std::mem::replace(&mut known.is_silent, true);
+                was_silent.then_some(*id)
+            })
+            .collect()
+    }
+}
+
+/// etcd's words, sent as a reason and not as an error.
+const EMPTY_RANGE: &str = "mvcc: watcher range is empty";
+const DUPLICATE_ID: &str = "mvcc: duplicate watch ID provided on the WatchStream";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(key: &'static str, end: &'static str, watch_id: i64) -> WatchCreateRequest {
+        WatchCreateRequest {
+            key: key.into(),
+            range_end: end.into(),
+            watch_id,
+            ..WatchCreateRequest::default()
+        }
+    }
+
+    #[test]
+    fn ids_are_given_upwards_around_those_that_clients_chose() {
+        let mut watchers = Watchers::default();
+        let mut id = |asked| {
+            let created = watchers.create(request("k", "", asked));
+            created.map(|creation| creation.watch_id)
+        };
+        assert_eq!(id(0), Ok(0));
+        assert_eq!(id(2), Ok(2));
+        assert_eq!(id(-7), Ok(-7));
+        assert_eq!(id(2), Err(DUPLICATE_ID));
+        assert_eq!(id(0), Ok(1));
+        assert_eq!(id(0), Ok(3));
+        watchers.known.remove(&0);
+        assert_eq!(
+            watchers.create(request("k", "", 0)).unwrap().watch_id,
+            4,
+            "a freed id is not given again"
+        );
+    }
+
+    #[test]
+    fn an_empty_key_is_the_first_one_and_an_empty_range_is_refused() {
+        let mut watchers = Watchers::default();
+        let mut range = |key, end| {
+            let created = watchers.create(request(key, end, 0));
+            created.map(|creation| creation.range)
+        };
+        assert_eq!(
+            range("", "\0"),
+            Ok(KeyRange::From(Bytes::from_static(&[0])))
+        );
+        assert_eq!(range("", ""), Ok(KeyRange::One(Bytes::from_static(&[0]))));
+        assert_eq!(range("b", "a"), Err(EMPTY_RANGE));
+        assert_eq!(range("a", "a"), Err(EMPTY_RANGE));
+        let negative = WatchCreateRequest {
+            start_revision: -1,
+            ..request("a", "", 0)
+        };
+        assert_eq!(watchers.create(negative), Err(Error::Compacted.text()));
+    }
+
+    #[test]
+    fn only_watchers_that_were_silent_for_an_interval_are_told_of_progress() {
+        let mut watchers = Watchers::default();
+        for wants_progress in [true, false] {
+            let request = WatchCreateRequest {
+                progress_notify: wants_progress,
+                ..request("k", "", 0)
+            };
+            watchers.create(request).unwrap();
+        }
+        assert_eq!(watchers.tick(), [0]);
+        watchers.known.get_mut(&0).unwrap().is_silent = false;
+        assert!(watchers.tick().is_empty());
+        assert_eq!(watchers.tick(), [0]);
+    }
+}

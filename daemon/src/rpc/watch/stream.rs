@@ -1,0 +1,284 @@
+//! One watch stream: requests in, replies out, until either side ends.
+
+use std::time::Duration;
+
+use althing_actors::watch_hub::{Deliveries, Events, Notice, ProgressOf, Watches};
+use althing_api::error::Error;
+use althing_api::etcdserverpb::watch_request::RequestUnion;
+use althing_api::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
+use futures_util::future::BoxFuture;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tonic::{Status, Streaming};
+
+use super::super::{Rpc, status};
+use super::create::{NO_WATCHER, Watchers};
+use super::reply::WatchReply;
+
+/// Requests that the hub has not answered yet; then the next one is not read.
+const UNANSWERED_MAX: usize = 64;
+/// What etcd adds to the largest request to get the size at which messages are cut.
+const FRAGMENT_OVERHEAD_BYTES: usize = 512 * 1024;
+/// The timer's interval is longer by up to this part, so that streams do not tick together.
+const JITTER: f64 = 0.1;
+
+/// The state of a stream.
+pub(super) struct WatchStream {
+    rpc: Rpc,
+    requests: Streaming<WatchRequest>,
+    /// The client sends no more; its watchers go on.
+    requests_ended: bool,
+    leader_lost: BoxFuture<'static, Status>,
+    watches: Watches,
+    watchers: Watchers,
+    unanswered: usize,
+    /// A request that has to wait until those before it are answered.
+    held: Option<WatchCreateRequest>,
+    /// The rest of a notice.
+    deliveries: std::vec::IntoIter<(i64, Events)>,
+    /// The store's revision when they were read; `None`: they are new.
+    deliveries_revision: Option<i64>,
+    /// The rest of a message that was cut.
+    pieces: std::vec::IntoIter<WatchReply>,
+    /// Runs while a watcher wants to be told how far it is.
+    timer: Option<Interval>,
+}
+
+/// What happened on a stream.
+enum Happening {
+    Notice(Option<Notice>),
+    Request(Option<WatchRequest>),
+    Tick,
+}
+
+impl WatchStream {
+    pub(super) fn new(
+        rpc: Rpc,
+        requests: Streaming<WatchRequest>,
+        leader_lost: BoxFuture<'static, Status>,
+    ) -> WatchStream {
+        WatchStream {
+            watches: rpc.handles.watches(),
+            rpc,
+            requests,
+            requests_ended: false,
+            leader_lost,
+            watchers: Watchers::default(),
+            unanswered: 0,
+            held: None,
+            deliveries: Vec::new().into_iter(),
+            deliveries_revision: None,
+            pieces: Vec::new().into_iter(),
+            timer: None,
+        }
+    }
+
+    /// The next reply. Error: what the stream ends with.
+    pub(super) async fn next(&mut self) -> Result<WatchReply, Status> {
+        loop {
+            if let Some(piece) = self.pieces.next() {
+                return Ok(piece);
+            }
+            if let Some((watch_id, events)) = self.deliveries.next() {
+                self.deliver(watch_id, events);
+                continue;
+            }
+            if self.unanswered == 0
+                && let Some(request) = self.held.take()
+            {
+                if let Some(reply) = self.create(request) {
+                    return Ok(reply);
+                }
+                continue;
+            }
+            let reply = match self.wait().await? {
+                Happening::Notice(None) => return Err(status::of(Error::Stopped)),
+                Happening::Notice(Some(notice)) => self.notice(notice),
+                Happening::Request(Some(request)) => self.request(request),
+                Happening::Request(None) => {
+                    self.requests_ended = true;
+                    None
+                }
+                Happening::Tick => {
+                    let watchers = self.watchers.tick();
+                    if !watchers.is_empty() {
+                        let stream = false;
+                        self.watches
+                            .request_progress(ProgressOf { stream, watchers });
+                    }
+                    None
+                }
+            };
+            if let Some(reply) = reply {
+                return Ok(reply);
+            }
+        }
+    }
+
+    async fn wait(&mut self) -> Result<Happening, Status> {
+        let reads = !self.requests_ended && self.held.is_none() && self.unanswered < UNANSWERED_MAX;
+        let tick = async {
+            match &mut self.timer {
+                Some(timer) => drop(timer.tick().await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            status = &mut self.leader_lost => Err(status),
+            request = self.requests.message(), if reads => request.map(Happening::Request),
+            notice = self.watches.next() => Ok(Happening::Notice(notice)),
+            () = tick => Ok(Happening::Tick),
+        }
+    }
+
+    fn request(&mut self, request: WatchRequest) -> Option<WatchReply> {
+        match request.request_union? {
+            RequestUnion::CreateRequest(request) => return self.create(request),
+            RequestUnion::CancelRequest(request) => {
+                let known = self.watchers.known.get_mut(&request.watch_id)?;
+                if !std::mem::replace(&mut known.is_cancelled, true) {
+                    self.watches.cancel(request.watch_id);
+                    self.unanswered += 1;
+                }
+            }
+            RequestUnion::ProgressRequest(_) => {
+                let stream = true;
+                let watchers = Vec::new();
+                self.watches
+                    .request_progress(ProgressOf { stream, watchers });
+            }
+        }
+        None
+    }
+
+    /// Asks the hub for a watcher, or refuses. What the hub does not answer must not overtake what
+    /// it does, so that replies come in the order of requests.
+    fn create(&mut self, request: WatchCreateRequest) -> Option<WatchReply> {
+        if self.unanswered > 0 && self.watchers.is_being_freed(request.watch_id) {
+            self.held = Some(request);
+            return None;
+        }
+        match self.watchers.create(request.clone()) {
+            Ok(creation) => {
+                self.unanswered += 1;
+                self.watches.watch(
+                    creation.watch_id,
+                    creation.range,
+                    creation.start_revision,
+                    creation.options,
+                );
+                if self.timer.is_none() && self.watchers.want_progress() {
+                    self.timer = Some(timer(self.rpc.limits.watch_progress_interval));
+                }
+                None
+            }
+            Err(_) if self.unanswered > 0 => {
+                self.held = Some(request);
+                None
+            }
+            Err(reason) => {
+                let revision = self.rpc.handles.store().revisions().current;
+                Some(self.refusal(reason, revision))
+            }
+        }
+    }
+
+    fn refusal(&self, reason: &str, revision: i64) -> WatchReply {
+        let refusal = WatchResponse {
+            created: true,
+            canceled: true,
+            cancel_reason: reason.to_owned(),
+            ..self.head(NO_WATCHER, revision)
+        };
+        refusal.into()
+    }
+
+    fn head(&self, watch_id: i64, revision: i64) -> WatchResponse {
+        let term = self.rpc.handles.term();
+        WatchResponse {
+            header: Some(self.rpc.state.identity.header(term, revision)),
+            watch_id,
+            ..WatchResponse::default()
+        }
+    }
+
+    fn notice(&mut self, notice: Notice) -> Option<WatchReply> {
+        let message = match notice {
+            Notice::Created { watch_id, revision } => {
+                self.unanswered -= 1;
+                WatchResponse {
+                    created: true,
+                    ..self.head(watch_id, revision)
+                }
+            }
+            Notice::Events(Deliveries { revision, to }) => {
+                self.deliveries = to.into_iter();
+                self.deliveries_revision = revision;
+                return None;
+            }
+            Notice::Progress { watch_id, revision } => {
+                self.head(watch_id.unwrap_or(NO_WATCHER), revision)
+            }
+            Notice::Cancelled { watch_id, revision } => {
+                self.unanswered -= 1;
+                self.forget(watch_id);
+                WatchResponse {
+                    canceled: true,
+                    ..self.head(watch_id, revision)
+                }
+            }
+            Notice::Compacted {
+                watch_id,
+                compact_revision,
+            } => {
+                // Then the hub has no answer to a cancellation on its way.
+                self.unanswered -= usize::from(self.watchers.is_being_freed(watch_id));
+                self.forget(watch_id);
+                WatchResponse {
+                    canceled: true,
+                    compact_revision,
+                    ..self.head(watch_id, 0)
+                }
+            }
+            Notice::Refused { watch_id, revision } => {
+                self.unanswered -= 1 + usize::from(self.watchers.is_being_freed(watch_id));
+                self.forget(watch_id);
+                return Some(self.refusal(Error::TooManyRequests.text(), revision));
+            }
+        };
+        Some(message.into())
+    }
+
+    fn forget(&mut self, watch_id: i64) {
+        self.watchers.known.remove(&watch_id);
+        if self.timer.is_some() && !self.watchers.want_progress() {
+            self.timer = None;
+        }
+    }
+
+    fn deliver(&mut self, watch_id: i64, events: Events) {
+        let Some(known) = self.watchers.known.get_mut(&watch_id) else {
+            return;
+        };
+        known.is_silent = false;
+        let fragment = known.fragment;
+        let newest = events.last().map_or(0, |event| event.revision());
+        let revision = self.deliveries_revision.unwrap_or(newest);
+        let reply = WatchReply::new(self.head(watch_id, revision), events);
+        let pieces = match fragment {
+            true => {
+                let bytes_max = self.rpc.limits.request_bytes_max + FRAGMENT_OVERHEAD_BYTES;
+                reply.fragments(bytes_max)
+            }
+            false => vec![reply],
+        };
+        self.pieces = pieces.into_iter();
+    }
+}
+
+/// A timer that first ticks after an interval.
+fn timer(interval: Duration) -> Interval {
+    let interval = interval.mul_f64(1.0 + rand::random::<f64>() * JITTER);
+    let mut timer = tokio::time::interval_at(Instant::now() + interval, interval);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    timer
+}

@@ -1,0 +1,103 @@
+//! LeaseGrant, LeaseRevoke, LeaseCheckpoint, and a put that brings its own lease.
+//!
+//! No clock decides here. An expiry is a revocation like a client's, except that it names the
+//! generation that expired: should the lease have been renewed or granted anew meanwhile, it is
+//! refused.
+
+use althing_api::commandpb::{LeaseCheckpoint, LeaseGrant, LeaseRevoke, PutWithTtl};
+use althing_api::error::Error;
+use althing_api::etcdserverpb::{LeaseGrantResponse, LeaseRevokeResponse, PutRequest, PutResponse};
+
+use super::{header, put};
+use crate::store::{Keyspace, LeaseRecord, WriteTxn};
+
+/// Largest time to live, in seconds: what etcd's nanoseconds hold.
+pub const TTL_MAX: i64 = 9_000_000_000;
+
+fn check_grant(txn: &WriteTxn, grant: &LeaseGrant) -> Result<(), Error> {
+    if grant.id == 0 {
+        return Err(Error::LeaseNotFound);
+    }
+    if grant.ttl > TTL_MAX {
+        return Err(Error::LeaseTtlTooLarge);
+    }
+    match txn.lease(grant.id) {
+        Some(_) => Err(Error::LeaseExists),
+        None => Ok(()),
+    }
+}
+
+fn lease(grant: &LeaseGrant, bound: bool) -> LeaseRecord {
+    LeaseRecord {
+        id: grant.id,
+        ttl: grant.ttl,
+        remaining: 0,
+        generation: grant.generation,
+        bound,
+    }
+}
+
+/// Grants a lease. Errors: `LeaseTtlTooLarge`, `LeaseExists`, and `LeaseNotFound` for id zero.
+pub(super) fn grant(txn: &mut WriteTxn, grant: &LeaseGrant) -> Result<LeaseGrantResponse, Error> {
+    check_grant(txn, grant)?;
+    txn.set_lease(lease(grant, false));
+    Ok(LeaseGrantResponse {
+        header: header(txn.revision()),
+        id: grant.id,
+        ttl: grant.ttl,
+        ..LeaseGrantResponse::default()
+    })
+}
+
+/// Ends a lease with its keys. Errors: `LeaseNotFound`, also when the generation is another one.
+pub(super) fn revoke(
+    txn: &mut WriteTxn,
+    request: &LeaseRevoke,
+) -> Result<LeaseRevokeResponse, Error> {
+    let lease = txn.lease(request.id).ok_or(Error::LeaseNotFound)?;
+    if request.generation != 0 && request.generation != lease.generation {
+        return Err(Error::LeaseNotFound);
+    }
+    txn.end_lease(request.id);
+    Ok(LeaseRevokeResponse {
+        header: header(txn.revision()),
+    })
+}
+
+/// Notes how long leases still live. Those that ended or changed meanwhile are left out.
+pub(super) fn checkpoint(txn: &mut WriteTxn, request: &LeaseCheckpoint) {
+    for left in &request.leases {
+        let Some(lease) = txn.lease(left.id) else {
+            continue;
+        };
+        if lease.generation != left.generation {
+            continue;
+        }
+        let generation = match left.remaining_ttl {
+            // A checkpoint that is still under way knows nothing of the renewal.
+            0 => lease.generation.wrapping_add(1).max(1),
+            _ => lease.generation,
+        };
+        txn.set_lease(LeaseRecord {
+            remaining: left.remaining_ttl,
+            generation,
+            ..lease
+        });
+    }
+}
+
+/// Grants a lease that ends with its last key, and puts a key with it. Errors: those of a put and
+/// of a grant; neither happens without the other.
+pub(super) fn put_with_ttl(txn: &mut WriteTxn, request: PutWithTtl) -> Result<PutResponse, Error> {
+    let grant = request.lease.unwrap_or_default();
+    let put = PutRequest {
+        lease: 0,
+        ignore_lease: false,
+        ..request.put.unwrap_or_default()
+    };
+    put::check(txn, &put)?;
+    check_grant(txn, &grant)?;
+    txn.set_lease(lease(&grant, true));
+    let lease = grant.id;
+    Ok(put::put(txn, &PutRequest { lease, ..put }))
+}
