@@ -99,7 +99,11 @@ impl Handles {
         if leader == 0 {
             return Error::Timeout;
         }
-        if proposer.progress.led_since().is_some_and(|since| since > start) {
+        if proposer
+            .progress
+            .led_since()
+            .is_some_and(|since| since > start)
+        {
             return Error::TimeoutDueToLeaderFail;
         }
         let is_connected = match leader == proposer.me {

@@ -99,7 +99,6 @@ impl Metrics {
         self.network.peer(me, peer)
     }
 
-
     pub(crate) fn registry(&self) -> &Registry {
         &self.registry
     }

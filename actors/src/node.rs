@@ -169,7 +169,11 @@ impl Node {
 
     /// Returns when the node has caught up with everything its log could have applied and has
     /// published itself, for which its cluster needs a leader. Dropping the future loses nothing.
-    pub async fn ready(&self, handles: &Handles, settings: &NodeSettings) -> Result<(), StartError> {
+    pub async fn ready(
+        &self,
+        handles: &Handles,
+        settings: &NodeSettings,
+    ) -> Result<(), StartError> {
         tokio::select! {
             cause = self.shared.halt.tripped() => Err(StartError::Halted(cause)),
             ready = self.get_ready(handles, settings) => ready,
@@ -388,11 +392,7 @@ fn open(dir: DataDir, settings: &NodeSettings) -> Result<Opened, StartError> {
 /// The store holds a prefix of the log: it reaches at least to what was purged, and not beyond the
 /// log's end, unless it was just replaced by a snapshot (`replacing`): then raft lets the log begin
 /// behind it.
-fn check(
-    recovery: &Recovery,
-    store: &Store,
-    replacing: Option<LogId>,
-) -> Result<(), StartError> {
+fn check(recovery: &Recovery, store: &Store, replacing: Option<LogId>) -> Result<(), StartError> {
     let durable = store.durable();
     if recovery.purged > durable {
         let purged = recovery.purged;

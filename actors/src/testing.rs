@@ -54,6 +54,26 @@ pub fn one_member() -> NodeSettings {
     }
 }
 
+/// Nothing in a test takes this long, even where many share a machine.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Looks again and again until there is something to find.
+///
+/// # Panics
+/// When there is nothing before the deadline.
+pub async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let found = async {
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let found = tokio::time::timeout(DEADLINE, found).await;
+    found.unwrap_or_else(|_| panic!("not in time: {what}"))
+}
+
 /// Settings of member `number` (from 1) of a cluster of `members`.
 pub fn one_of(number: u64, members: u64) -> NodeSettings {
     let founder = |number: u64| InitialMember {

@@ -14,8 +14,8 @@ use crate::disk_gate::DiskGate;
 use crate::halt::Halt;
 use crate::lessor::{Lead, LeaseClock, Lessor, LessorParts};
 use crate::metrics::Metrics;
-use crate::progress::Progress;
 use crate::peer_link::{Links, LinksSetup, Transport};
+use crate::progress::Progress;
 use crate::raft_node::{
     LogStore, LogStoreSetup, Picture, RaftNodeSetup, RaftSettings, SoleVoter, StateMachine,
 };

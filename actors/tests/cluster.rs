@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use althing_actors::node::{Applied, Handles, Node, NodeSettings};
-use althing_actors::testing::{Loopback, one_of};
+use althing_actors::testing::{DEADLINE, Loopback, one_of, until};
 use althing_api::commandpb::{Command, command};
 use althing_api::error::Error;
 use althing_api::etcdserverpb::{PutRequest, RangeRequest};
@@ -12,9 +12,6 @@ use althing_storage::data_dir::DataDir;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use tempfile::TempDir;
-
-/// Nothing here takes long; a machine may be slow.
-const DEADLINE: Duration = Duration::from_secs(60);
 
 struct World {
     network: Loopback,
@@ -80,14 +77,20 @@ impl World {
     }
 
     fn handles(&self, number: u64) -> Handles {
-        self.members[number as usize - 1].as_ref().unwrap().1.clone()
+        self.members[number as usize - 1]
+            .as_ref()
+            .unwrap()
+            .1
+            .clone()
     }
 
     /// The member that all of `numbers` take for the leader.
     async fn leader_of(&self, numbers: &[u64]) -> u64 {
         until("they agree on a leader", || {
             let leader = self.handles(numbers[0]).leader().0;
-            let agreed = numbers.iter().all(|n| self.handles(*n).leader().0 == leader);
+            let agreed = numbers
+                .iter()
+                .all(|n| self.handles(*n).leader().0 == leader);
             (leader != 0 && numbers.contains(&leader) && agreed).then_some(leader)
         })
         .await
@@ -96,19 +99,6 @@ impl World {
     fn others(&self, number: u64) -> Vec<u64> {
         (1..=3).filter(|other| *other != number).collect()
     }
-}
-
-async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let found = async {
-        loop {
-            if let Some(found) = look() {
-                return found;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    let found = tokio::time::timeout(DEADLINE, found).await;
-    found.unwrap_or_else(|_| panic!("not in time: {what}"))
 }
 
 async fn put(handles: &Handles, key: &str, value: &str) -> Result<Applied, Error> {
@@ -190,7 +180,11 @@ async fn a_leader_cut_off_takes_no_writes_and_comes_back_as_a_follower() {
     world.network.heal(leader);
     assert_eq!(get(&cut_off, "during").await.unwrap(), "v");
     put(&cut_off, "after", "v").await.unwrap();
-    assert_eq!(world.leader_of(&[1, 2, 3]).await, successor, "it is not disturbed");
+    assert_eq!(
+        world.leader_of(&[1, 2, 3]).await,
+        successor,
+        "it is not disturbed"
+    );
 }
 
 #[actix::test]
@@ -205,11 +199,17 @@ async fn a_follower_cut_off_does_not_disturb_the_others() {
     })
     .await;
     for n in 0..20 {
-        put(&world.handles(leader), &format!("k{n}"), "v").await.unwrap();
+        put(&world.handles(leader), &format!("k{n}"), "v")
+            .await
+            .unwrap();
     }
     world.network.heal(cut_off);
     assert_eq!(get(&world.handles(cut_off), "k19").await.unwrap(), "v");
-    assert_eq!(world.handles(leader).term(), term, "its pre-votes raised no term");
+    assert_eq!(
+        world.handles(leader).term(),
+        term,
+        "its pre-votes raised no term"
+    );
     assert_eq!(world.leader_of(&[1, 2, 3]).await, leader);
 }
 
@@ -227,7 +227,11 @@ async fn what_was_acknowledged_survives_the_death_of_the_leader_and_of_all() {
     let rest = world.others(leader);
     world.leader_of(&rest).await;
     for key in &keys {
-        assert_eq!(get(&world.handles(rest[1]), key).await.unwrap(), "v", "{key}");
+        assert_eq!(
+            get(&world.handles(rest[1]), key).await.unwrap(),
+            "v",
+            "{key}"
+        );
     }
     for number in rest {
         world.kill(number);
@@ -237,7 +241,11 @@ async fn what_was_acknowledged_survives_the_death_of_the_leader_and_of_all() {
     }
     world.all_ready().await;
     for key in &keys {
-        assert_eq!(get(&world.handles(leader), key).await.unwrap(), "v", "{key}");
+        assert_eq!(
+            get(&world.handles(leader), key).await.unwrap(),
+            "v",
+            "{key}"
+        );
     }
 }
 
@@ -260,7 +268,10 @@ async fn a_member_that_lags_beyond_the_log_catches_up_by_snapshot() {
     let (theirs, ours) = (world.handles(leader), world.handles(late));
     assert_eq!(get(&ours, "r19-49").await.unwrap(), "v");
     assert_eq!(get(&ours, "old").await.unwrap(), "v");
-    assert_eq!(theirs.store().hash_kv(0).unwrap(), ours.store().hash_kv(0).unwrap());
+    assert_eq!(
+        theirs.store().hash_kv(0).unwrap(),
+        ours.store().hash_kv(0).unwrap()
+    );
     assert!(ours.snapshots_taken_over() > 0);
     put(&ours, "afterwards", "v").await.unwrap();
 
@@ -271,7 +282,10 @@ async fn a_member_that_lags_beyond_the_log_catches_up_by_snapshot() {
     world.launch(late).await;
     world.ready(late).await;
     assert_eq!(get(&world.handles(late), "afterwards").await.unwrap(), "v");
-    assert_eq!(world.handles(late).status().members.len(), settings.members.len());
+    assert_eq!(
+        world.handles(late).status().members.len(),
+        settings.members.len()
+    );
 }
 
 #[actix::test]
@@ -290,7 +304,11 @@ async fn the_lead_moves_where_it_is_sent_and_only_to_voters() {
         world.handles(first).move_leader(MemberId(second)).await,
         Err(Error::NotLeader)
     );
-    assert_eq!(handles.move_leader(MemberId(leader)).await, Ok(()), "it leads");
+    assert_eq!(
+        handles.move_leader(MemberId(leader)).await,
+        Ok(()),
+        "it leads"
+    );
     assert_eq!(handles.move_leader(MemberId(first)).await, Ok(()));
     assert_eq!(world.leader_of(&[1, 2, 3]).await, first);
     world.handles(first).step_aside().await;

@@ -151,7 +151,9 @@ fn join(cluster: &Cluster, name: &str, known: &Known) -> Result<Ids, IdentityErr
         let same = |member: &&KnownMember| sorted(&member.peer_urls) == sorted(urls);
         let Some(member) = known.members.iter().find(same) else {
             let urls = urls.join(",");
-            return Err(differs(format!("no member there has the URLs {urls} of {listed:?}")));
+            return Err(differs(format!(
+                "no member there has the URLs {urls} of {listed:?}"
+            )));
         };
         if listed == name {
             own = Some(member.id);
@@ -192,7 +194,11 @@ pub async fn settle(config: &Config, dir: &DataDir) -> Result<Settled, IdentityE
             Ok((same, founders)) if same == ids && !joins => founders,
             _ => Vec::new(),
         };
-        return Ok(Settled { ids, founders, joins });
+        return Ok(Settled {
+            ids,
+            founders,
+            joins,
+        });
     }
     let path = || dir.path().to_path_buf();
     if holds_data(dir) {
@@ -203,13 +209,21 @@ pub async fn settle(config: &Config, dir: &DataDir) -> Result<Settled, IdentityE
         let known = known.map_err(IdentityError::NobodyAnswers)?;
         let ids = join(cluster, name, &known)?;
         let founders = Vec::new();
-        Settled { ids, founders, joins }
+        Settled {
+            ids,
+            founders,
+            joins,
+        }
     } else {
         let (ids, founders) = found(cluster, name)?;
         if let Ok(known) = known {
             refuse_second_life(&known, ids.member_id, path())?;
         }
-        Settled { ids, founders, joins }
+        Settled {
+            ids,
+            founders,
+            joins,
+        }
     };
     save(dir, settled.ids, name)?;
     Ok(settled)

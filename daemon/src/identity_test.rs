@@ -56,7 +56,10 @@ fn three_members_have_the_ids_that_etcd_gives_them() {
     ];
     let (ids, founders) = found(&cluster(&members, "tkn"), "two").expect("it is named");
     let hex: Vec<String> = founders.iter().map(|m| m.id.to_string()).collect();
-    assert_eq!(hex, ["77f41cbd71028a3a", "e52329470e35c0c0", "763c9e70aa15678a"]);
+    assert_eq!(
+        hex,
+        ["77f41cbd71028a3a", "e52329470e35c0c0", "763c9e70aa15678a"]
+    );
     assert_eq!(ids.member_id, founders[1].id);
     assert_eq!(ids.cluster_id.to_string(), "998d851d58177d55");
 }
@@ -85,17 +88,26 @@ fn a_member_joins_with_the_ids_that_the_cluster_gave_it() {
     let list = cluster(&[("a", "http://a:1"), ("b", "http://b:1")], "t");
     let running = known(&[(7, "http://b:1", false), (5, "http://a:1", true)]);
     let ids = join(&list, "b", &running).expect("the lists agree");
-    assert_eq!((ids.member_id, ids.cluster_id), (MemberId(7), ClusterId(0xc1)));
+    assert_eq!(
+        (ids.member_id, ids.cluster_id),
+        (MemberId(7), ClusterId(0xc1))
+    );
 }
 
 #[test]
 fn a_list_that_differs_from_the_cluster_is_refused_by_member_and_url() {
     let list = cluster(&[("a", "http://a:1"), ("b", "http://b:1")], "t");
     let fewer = join(&list, "b", &known(&[(5, "http://a:1", true)])).expect_err("one is missing");
-    assert!(fewer.to_string().contains("member count is unequal"), "{fewer}");
+    assert!(
+        fewer.to_string().contains("member count is unequal"),
+        "{fewer}"
+    );
     let other = known(&[(5, "http://a:1", true), (7, "http://c:1", false)]);
     let other = join(&list, "b", &other).expect_err("another URL");
-    assert!(other.to_string().contains(r#"http://b:1 of "b""#), "{other}");
+    assert!(
+        other.to_string().contains(r#"http://b:1 of "b""#),
+        "{other}"
+    );
 }
 
 #[test]
@@ -104,7 +116,10 @@ fn a_member_that_the_cluster_has_seen_does_not_begin_again() {
     let running = known(&[(7, "http://b:1", true), (8, "http://c:1", false)]);
     assert!(refuse_second_life(&running, MemberId(8), path()).is_ok());
     let refused = refuse_second_life(&running, MemberId(7), path()).expect_err("it published");
-    assert!(refused.to_string().contains("already been bootstrapped"), "{refused}");
+    assert!(
+        refused.to_string().contains("already been bootstrapped"),
+        "{refused}"
+    );
 }
 
 #[actix_web::test]
@@ -119,7 +134,10 @@ async fn a_member_keeps_its_first_ids_whatever_a_later_start_says() {
     let dir = DataDir::open(&later.member.data_dir).expect("its own directory");
     let again = settle(&later, &dir).await.expect("the same member");
     assert_eq!(again.ids, settled.ids);
-    assert!(again.founders.is_empty(), "another cluster is not founded with kept ids");
+    assert!(
+        again.founders.is_empty(),
+        "another cluster is not founded with kept ids"
+    );
 }
 
 #[actix_web::test]

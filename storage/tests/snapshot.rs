@@ -144,9 +144,16 @@ fn a_received_state_takes_the_place_of_the_one_in_use() {
     assert!(!arrived.exists(), "it was moved");
     assert_eq!(clone.revisions(), theirs.revisions());
     assert_eq!(clone.hash_kv(0).unwrap(), theirs.hash_kv(0).unwrap());
-    assert_eq!(old_view.revision(), 1, "a view keeps the state it was opened on");
+    assert_eq!(
+        old_view.revision(),
+        1,
+        "a view keeps the state it was opened on"
+    );
     // The new file is the one that is written from now on, and the one a start finds.
-    let next = LogId { term: 3, index: 1_000 };
+    let next = LogId {
+        term: 3,
+        index: 1_000,
+    };
     clone.apply_blank(next);
     clone.checkpoint(u64::MAX, 1_000).unwrap();
     drop((ours, clone, old_view));
@@ -173,7 +180,10 @@ fn a_source_is_the_state_it_was_opened_on_whatever_is_written_meanwhile() {
     let (store, _) = filled(&from, 50);
     let source = Source::open(&store, CLUSTER).unwrap();
     let before = store.durable_mark();
-    store.apply_blank(LogId { term: 9, index: 900 });
+    store.apply_blank(LogId {
+        term: 9,
+        index: 900,
+    });
     store.checkpoint(u64::MAX, 1_000).unwrap();
     let mut bytes = Vec::new();
     let mark = source.export(&mut bytes).unwrap();

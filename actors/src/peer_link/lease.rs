@@ -29,13 +29,15 @@ pub(crate) fn answer_out(answer: Result<Option<LeaseTime>, Error>) -> Bytes {
 
 pub(crate) fn answer_in(bytes: Bytes) -> Result<Result<Option<LeaseTime>, Error>, WireError> {
     let answer = peerpb::LeaseAnswer::decode(bytes)?;
-    Ok(match answer.outcome.ok_or(WireError::Field("an outcome"))? {
-        Outcome::Time(peerpb::LeaseTime { granted, remaining }) => {
-            Ok(Some(LeaseTime { granted, remaining }))
-        }
-        Outcome::Unknown(_) => Ok(None),
-        Outcome::Error(text) => Err(error_in(&text)),
-    })
+    Ok(
+        match answer.outcome.ok_or(WireError::Field("an outcome"))? {
+            Outcome::Time(peerpb::LeaseTime { granted, remaining }) => {
+                Ok(Some(LeaseTime { granted, remaining }))
+            }
+            Outcome::Unknown(_) => Ok(None),
+            Outcome::Error(text) => Err(error_in(&text)),
+        },
+    )
 }
 
 #[cfg(test)]

@@ -35,11 +35,15 @@ pub(crate) fn answer_out(answer: Forwarded) -> Bytes {
 pub(crate) fn answer_in(bytes: Bytes) -> Result<Forwarded, WireError> {
     use propose_answer::Outcome;
     let answer = peerpb::ProposeAnswer::decode(bytes)?;
-    Ok(match answer.outcome.ok_or(WireError::Field("an outcome"))? {
-        Outcome::Applied(applied) => Forwarded::Applied(applied_in(applied)?),
-        Outcome::NotLeader(hint) => Forwarded::NotLeader(Some(hint.leader).filter(|id| *id != 0)),
-        Outcome::Error(text) => Forwarded::Failed(error_in(&text)),
-    })
+    Ok(
+        match answer.outcome.ok_or(WireError::Field("an outcome"))? {
+            Outcome::Applied(applied) => Forwarded::Applied(applied_in(applied)?),
+            Outcome::NotLeader(hint) => {
+                Forwarded::NotLeader(Some(hint.leader).filter(|id| *id != 0))
+            }
+            Outcome::Error(text) => Forwarded::Failed(error_in(&text)),
+        },
+    )
 }
 
 fn applied_out(applied: Applied) -> peerpb::Applied {

@@ -147,14 +147,16 @@ pub(crate) fn append_answer_out(answer: &AppendEntriesResponse<Types>) -> Bytes 
 pub(crate) fn append_answer_in(bytes: Bytes) -> Result<AppendEntriesResponse<Types>, WireError> {
     use append_answer::Outcome;
     let answer = peerpb::AppendAnswer::decode(bytes)?;
-    Ok(match answer.outcome.ok_or(WireError::Field("an outcome"))? {
-        Outcome::Success(_) => AppendEntriesResponse::Success,
-        Outcome::Partial(partial) => {
-            AppendEntriesResponse::PartialSuccess(raft_id_in(partial.upto.as_ref()))
-        }
-        Outcome::Conflict(_) => AppendEntriesResponse::Conflict,
-        Outcome::HigherVote(vote) => AppendEntriesResponse::HigherVote(vote_in(Some(&vote))?),
-    })
+    Ok(
+        match answer.outcome.ok_or(WireError::Field("an outcome"))? {
+            Outcome::Success(_) => AppendEntriesResponse::Success,
+            Outcome::Partial(partial) => {
+                AppendEntriesResponse::PartialSuccess(raft_id_in(partial.upto.as_ref()))
+            }
+            Outcome::Conflict(_) => AppendEntriesResponse::Conflict,
+            Outcome::HigherVote(vote) => AppendEntriesResponse::HigherVote(vote_in(Some(&vote))?),
+        },
+    )
 }
 
 pub(crate) fn vote_request_out(request: &VoteRequest<Types>) -> Bytes {
@@ -213,11 +215,9 @@ pub(crate) fn hand_over_answer_out(answer: &TransferLeaderResponse<Types>) -> By
         Err(TransferLeaderError::VoteChanged { actual, .. }) => {
             Outcome::OtherVote(vote_out(actual))
         }
-        Err(TransferLeaderError::LogNotFlushed { actual, .. }) => {
-            Outcome::Behind(peerpb::Behind {
-                flushed: raft_id_out(actual.as_ref()),
-            })
-        }
+        Err(TransferLeaderError::LogNotFlushed { actual, .. }) => Outcome::Behind(peerpb::Behind {
+            flushed: raft_id_out(actual.as_ref()),
+        }),
     };
     let outcome = Some(outcome);
     peerpb::HandOverAnswer { outcome }.encode_to_vec().into()
@@ -230,17 +230,19 @@ pub(crate) fn hand_over_answer_in(
 ) -> Result<TransferLeaderResponse<Types>, WireError> {
     use hand_over_answer::Outcome;
     let answer = peerpb::HandOverAnswer::decode(bytes)?;
-    Ok(match answer.outcome.ok_or(WireError::Field("an outcome"))? {
-        Outcome::Accepted(_) => Ok(()),
-        Outcome::OtherVote(vote) => Err(TransferLeaderError::VoteChanged {
-            expected: *asked.from_leader(),
-            actual: vote_in(Some(&vote))?,
-        }),
-        Outcome::Behind(behind) => Err(TransferLeaderError::LogNotFlushed {
-            expected: asked.last_log_id().copied(),
-            actual: raft_id_in(behind.flushed.as_ref()),
-        }),
-    })
+    Ok(
+        match answer.outcome.ok_or(WireError::Field("an outcome"))? {
+            Outcome::Accepted(_) => Ok(()),
+            Outcome::OtherVote(vote) => Err(TransferLeaderError::VoteChanged {
+                expected: *asked.from_leader(),
+                actual: vote_in(Some(&vote))?,
+            }),
+            Outcome::Behind(behind) => Err(TransferLeaderError::LogNotFlushed {
+                expected: asked.last_log_id().copied(),
+                actual: raft_id_in(behind.flushed.as_ref()),
+            }),
+        },
+    )
 }
 
 pub(crate) fn read_index_answer_out(answer: Result<u64, Error>) -> Bytes {
@@ -255,10 +257,12 @@ pub(crate) fn read_index_answer_out(answer: Result<u64, Error>) -> Bytes {
 pub(crate) fn read_index_answer_in(bytes: Bytes) -> Result<Result<u64, Error>, WireError> {
     use read_index_answer::Outcome;
     let answer = peerpb::ReadIndexAnswer::decode(bytes)?;
-    Ok(match answer.outcome.ok_or(WireError::Field("an outcome"))? {
-        Outcome::Index(index) => Ok(index),
-        Outcome::Error(text) => Err(error_in(&text)),
-    })
+    Ok(
+        match answer.outcome.ok_or(WireError::Field("an outcome"))? {
+            Outcome::Index(index) => Ok(index),
+            Outcome::Error(text) => Err(error_in(&text)),
+        },
+    )
 }
 
 /// An error of a newer member may have a text that we do not know.

@@ -28,8 +28,8 @@ impl Entry {
     /// An entry that another member sent. `None` for a membership that cannot be read: taken into
     /// the log, it would bring the node down.
     pub(crate) fn received(stored: StoredEntry) -> Option<Entry> {
-        let readable = stored.kind != EntryKind::Membership
-            || membership::decode(&stored.payload).is_ok();
+        let readable =
+            stored.kind != EntryKind::Membership || membership::decode(&stored.payload).is_ok();
         readable.then(|| Entry::from(stored))
     }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use althing_api::error::Error;
-use openraft::{Instant as _, ServerState};
 use openraft::async_runtime::WatchReceiver;
+use openraft::{Instant as _, ServerState};
 
 use super::types::{Metrics, RaftHandle};
 use crate::progress::Progress;
@@ -37,7 +37,9 @@ impl Voter {
 /// The one that is ready and has most.
 fn successor(voters: &[Voter], last: u64, patience: Duration) -> Option<u64> {
     let ready = voters.iter().filter(|voter| voter.is_ready(last, patience));
-    ready.max_by_key(|voter| voter.matched).map(|voter| voter.id)
+    ready
+        .max_by_key(|voter| voter.matched)
+        .map(|voter| voter.id)
 }
 
 fn other_voters(metrics: &Metrics, me: u64) -> Vec<Voter> {

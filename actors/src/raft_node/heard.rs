@@ -30,7 +30,11 @@ impl Heard {
     /// How long ago that was; `None`: never.
     pub(super) fn ago(&self) -> Option<Duration> {
         let last = self.last.load(Ordering::Relaxed).checked_sub(1)?;
-        Some(self.start.elapsed().saturating_sub(Duration::from_micros(last)))
+        Some(
+            self.start
+                .elapsed()
+                .saturating_sub(Duration::from_micros(last)),
+        )
     }
 }
 

@@ -18,7 +18,10 @@ pub(super) enum Part {
         quorum_heard: Option<Duration>,
     },
     /// It follows a leader, whose last message came that time ago.
-    Follows { leader: u64, heard: Option<Duration> },
+    Follows {
+        leader: u64,
+        heard: Option<Duration>,
+    },
     /// It knows none.
     Alone,
 }
@@ -72,7 +75,11 @@ mod tests {
     #[test]
     fn a_new_leader_has_an_election_timeout_to_be_heard() {
         assert_eq!(seen(leads(10, None)), ME);
-        assert_eq!(seen(leads(10, Some(5_000))), ME, "an answer to an earlier lead");
+        assert_eq!(
+            seen(leads(10, Some(5_000))),
+            ME,
+            "an answer to an earlier lead"
+        );
     }
 
     #[test]

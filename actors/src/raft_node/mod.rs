@@ -42,8 +42,8 @@ use std::time::{Duration, Instant};
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use althing_api::error::Error;
 use futures_util::FutureExt;
-use openraft::{Instant as _, ServerState};
 use openraft::async_runtime::WatchReceiver;
+use openraft::{Instant as _, ServerState};
 
 pub(crate) use self::config::{CORE_QUEUE, RaftSettings};
 pub(crate) use self::entry::Entry;
@@ -272,7 +272,11 @@ impl Handler<BeginReadRound> for RaftNode {
         let round = round.into_actor(self);
         ctx.spawn(round.map(move |(asked, result), node, ctx| {
             for ReadIndex { may_ask, reply } in readers {
-                reply.send(if asked && !may_ask { Err(Error::NoLeader) } else { result });
+                reply.send(if asked && !may_ask {
+                    Err(Error::NoLeader)
+                } else {
+                    result
+                });
             }
             if node.reads.end() {
                 ctx.notify(BeginReadRound);

@@ -141,10 +141,7 @@ impl RaftNetworkV2<Types> for PeerClient {
         option: RPCOption,
     ) -> BoxFuture<
         's,
-        Result<
-            BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>,
-            RPCError<Types>,
-        >,
+        Result<BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>>,
     >
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
@@ -155,7 +152,10 @@ impl RaftNetworkV2<Types> for PeerClient {
         let link = self.link.clone();
         let under_way = input.map(move |request| {
             let previous = request.prev_log_id;
-            let last = request.entries.last().map(|entry| to_raft_log_id(entry.id()));
+            let last = request
+                .entries
+                .last()
+                .map(|entry| to_raft_log_id(entry.id()));
             let last = last.or(previous);
             // Sent now and not when the future is polled: this keeps the order.
             let answer = link.send(Pipe::Append, wire::append_out(request));

@@ -51,10 +51,9 @@ async fn start_here(setup: RaftSetup) -> Result<StartedRaft, String> {
     let me = setup.node.me;
     let config = config(&setup.settings).map_err(|error| error.to_string())?;
     let network = Network { links: setup.links };
-    let raft: RaftHandle =
-        Raft::build(me, config, network, setup.log_store, setup.state_machine)
-            .await
-            .map_err(|error| error.to_string())?;
+    let raft: RaftHandle = Raft::build(me, config, network, setup.log_store, setup.state_machine)
+        .await
+        .map_err(|error| error.to_string())?;
     // RaftNode listens before the core can say anything.
     let node = RaftNode::new(raft.clone(), setup.node).start();
     raft.run();

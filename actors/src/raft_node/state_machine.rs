@@ -14,9 +14,7 @@ use tokio::sync::watch;
 
 use super::inbound::Refusal;
 use super::membership;
-use super::types::{
-    RaftLogId, Snapshot, SnapshotMeta, StoredMembership, Types, to_raft_log_id,
-};
+use super::types::{RaftLogId, Snapshot, SnapshotMeta, StoredMembership, Types, to_raft_log_id};
 use crate::applier::{Applier, Apply};
 use crate::progress::Progress;
 use crate::snapshotter::{
@@ -174,9 +172,7 @@ fn to_meta(applied: Applied) -> io::Result<SnapshotMeta> {
     })
 }
 
-fn to_stored_membership(
-    stored: Option<(LogId, bytes::Bytes)>,
-) -> io::Result<StoredMembership> {
+fn to_stored_membership(stored: Option<(LogId, bytes::Bytes)>) -> io::Result<StoredMembership> {
     let Some((at, payload)) = stored else {
         return Ok(StoredMembership::default());
     };

@@ -22,9 +22,9 @@ use althing_storage::data_dir::DataDir;
 use althing_storage::snapshot::{Source, import};
 use althing_storage::store::{Replacement, Store, StoreSettings};
 
+use self::message::Under;
 pub(crate) use self::message::{OpenSnapshot, Receive, Transfers};
 pub use self::message::{Outgoing, Received, SnapshotData};
-use self::message::Under;
 use self::stream::Incoming;
 use crate::peer_link::SnapshotBytes;
 use crate::raft_node::Refusal;

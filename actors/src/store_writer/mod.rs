@@ -29,9 +29,9 @@ use althing_storage::store::{CheckpointError, CompactStep, Replacement, Store};
 use tokio::sync::watch;
 
 pub use self::checkpoint::{CheckpointPace, Next, next};
-pub(crate) use self::message::{Checkpoint, Restore};
 pub use self::message::Pending;
 use self::message::StepCompaction;
+pub(crate) use self::message::{Checkpoint, Restore};
 use crate::applier::Backlog;
 use crate::disk_gate::DiskGate;
 use crate::halt::Halt;

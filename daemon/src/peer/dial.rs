@@ -32,7 +32,9 @@ pub(super) struct Connection {
 
 /// A whole body.
 pub(super) fn whole(bytes: Bytes) -> Body {
-    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+    Full::new(bytes)
+        .map_err(|never| match never {})
+        .boxed_unsync()
 }
 
 /// Connects to the first of `urls` that accepts. Error: what the last one said.

@@ -155,7 +155,12 @@ mod tests {
     #[test]
     fn messages_arrive_whole_however_they_are_cut() {
         let large = Bytes::from(vec![7; COPIED_BYTES_MAX + 1]);
-        let sent = [Bytes::from_static(b"a"), Bytes::new(), large, Bytes::from_static(b"z")];
+        let sent = [
+            Bytes::from_static(b"a"),
+            Bytes::new(),
+            large,
+            Bytes::from_static(b"z"),
+        ];
         let mut chunks = Chunks::default();
         sent.iter().for_each(|body| chunks.request(body.clone()));
         let bytes = all(chunks);

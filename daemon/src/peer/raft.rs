@@ -182,7 +182,10 @@ impl<W: WayIn> Door<W> {
             }
         });
         let body = unfold(answers, |mut answers| async {
-            answers.recv().await.map(|chunk| (Ok::<_, io::Error>(chunk), answers))
+            answers
+                .recv()
+                .await
+                .map(|chunk| (Ok::<_, io::Error>(chunk), answers))
         });
         HttpResponse::Ok().streaming(body)
     }

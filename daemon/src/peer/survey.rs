@@ -63,7 +63,9 @@ pub async fn ask(urls: Vec<String>) -> Result<Known, String> {
 
 async fn ask_one(url: String) -> Result<Known, String> {
     let answer = tokio::time::timeout(ANSWER_TIMEOUT, members_at(&url));
-    let answer = answer.await.unwrap_or_else(|_| Err("no answer in time".into()));
+    let answer = answer
+        .await
+        .unwrap_or_else(|_| Err("no answer in time".into()));
     answer.map_err(|error| format!("{url}: {error}"))
 }
 

@@ -55,7 +55,13 @@ impl HttpTransport {
         }))
     }
 
-    fn request(&self, connection: &Connection, peer: &Peer, path: &str, body: Body) -> Request<Body> {
+    fn request(
+        &self,
+        connection: &Connection,
+        peer: &Peer,
+        path: &str,
+        body: Body,
+    ) -> Request<Body> {
         let mut request = connection.request(Method::POST, path, body);
         let headers = request.headers_mut();
         headers.insert(CLUSTER_HEADER, self.0.cluster.clone());
@@ -175,7 +181,9 @@ async fn read_answers(
             arrived = body.frame() => arrived,
             () = to.closed() => return Ok(()),
         };
-        let Some(arrived) = arrived else { return Ok(()) };
+        let Some(arrived) = arrived else {
+            return Ok(());
+        };
         if let Some(data) = arrived.map_err(io::Error::other)?.data_ref() {
             frames.push(data);
         }

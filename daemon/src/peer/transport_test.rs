@@ -77,7 +77,9 @@ impl WayIn for Echo {
         async move {
             let mut sum = 0_usize;
             while let Some(chunk) = body.recv().await {
-                sum += chunk.map_err(|_| Refusal::Malformed("cut".to_owned()))?.len();
+                sum += chunk
+                    .map_err(|_| Refusal::Malformed("cut".to_owned()))?
+                    .len();
             }
             Ok(Bytes::from(format!("{} then {sum}", head.len())))
         }
@@ -124,7 +126,10 @@ fn calls_are_answered_and_refused_on_kept_connections() {
         let refused = Bytes::from_static(b"!");
         let refused = Transport::call(&transport, &peer, Call::Heartbeat, refused).await;
         let refused = refused.unwrap_err();
-        assert!(matches!(&refused, LinkError::Refused(why) if why.contains('!')), "{refused}");
+        assert!(
+            matches!(&refused, LinkError::Refused(why) if why.contains('!')),
+            "{refused}"
+        );
         let large = Bytes::from(vec![0; CALL_BYTES_MAX + 1]);
         let large = Transport::call(&transport, &peer, Call::Heartbeat, large).await;
         assert!(large.is_err(), "a call has a limit");
@@ -134,7 +139,9 @@ fn calls_are_answered_and_refused_on_kept_connections() {
 #[test]
 fn a_pipe_carries_many_messages_at_once_and_answers_in_their_order() {
     with_port(|transport, peer| async move {
-        let mut pipe = Transport::open(&transport, &peer, Pipe::Append).await.unwrap();
+        let mut pipe = Transport::open(&transport, &peer, Pipe::Append)
+            .await
+            .unwrap();
         let body = |n: usize| match n % 5 {
             0 => Bytes::from(vec![n as u8; 100_000 + n]),
             1 => Bytes::from_static(b"!no"),
@@ -151,13 +158,16 @@ fn a_pipe_carries_many_messages_at_once_and_answers_in_their_order() {
                 Err(LinkError::Refused(_)) => assert_eq!(answered % 5, 1),
                 Err(error) => panic!("{error}"),
             }
-        }    });
+        }
+    });
 }
 
 #[test]
 fn a_pipe_ends_with_its_requests() {
     with_port(|transport, peer| async move {
-        let mut pipe = Transport::open(&transport, &peer, Pipe::Propose).await.unwrap();
+        let mut pipe = Transport::open(&transport, &peer, Pipe::Propose)
+            .await
+            .unwrap();
         pipe.requests.try_send(Bytes::from_static(b"a")).unwrap();
         assert!(pipe.answers.recv().await.unwrap().is_ok());
         drop(pipe.requests);
@@ -172,7 +182,10 @@ fn a_snapshot_arrives_whole_or_is_refused() {
         let (chunks, body) = mpsc::channel(2);
         let feed = async move {
             for _ in 0..40 {
-                chunks.send(Ok(Bytes::from(vec![1; 100_000]))).await.unwrap();
+                chunks
+                    .send(Ok(Bytes::from(vec![1; 100_000])))
+                    .await
+                    .unwrap();
             }
         };
         let sending = Transport::send_snapshot(&transport, &peer, head.clone(), body);
@@ -192,7 +205,12 @@ fn another_cluster_and_another_member_are_refused_by_name() {
     with_port(|transport, peer| async move {
         let foreign = HttpTransport::new(ClusterId(7), MemberId(1));
         let asked = Transport::call(&foreign, &peer, Call::Vote, Bytes::new()).await;
-        assert!(asked.unwrap_err().to_string().contains("cluster ID mismatch"));
+        assert!(
+            asked
+                .unwrap_err()
+                .to_string()
+                .contains("cluster ID mismatch")
+        );
         let opened = Transport::open(&foreign, &peer, Pipe::Append).await;
         assert!(matches!(opened.unwrap_err(), LinkError::Refused(_)));
         let other = Peer {

@@ -55,8 +55,8 @@ pub use lease::{LeaseFact, LeaseRecord};
 pub use medium::Medium;
 pub(crate) use pending::SideChanges;
 pub use read::ReadView;
-pub use replace::Replacement;
 pub(crate) use read::{Keyspace, range, read_range};
+pub use replace::Replacement;
 pub use scan::RangeScan;
 pub use write::{Committed, WriteTxn};
 
