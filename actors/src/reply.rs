@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use althing_api::error::Error;
 use tokio::sync::{oneshot, watch};
 
+use crate::disk_gate::Reservation;
+
 /// Bounds the requests under way. Shared by everybody who admits requests.
 #[derive(Debug)]
 pub struct Admission {
@@ -82,6 +84,8 @@ impl Drop for Permit {
 pub struct Reply<T> {
     answer: oneshot::Sender<T>,
     permit: Permit,
+    /// What a command has reserved of the log.
+    room: Option<Reservation>,
 }
 
 /// The asking end of a [`Reply`].
@@ -91,8 +95,17 @@ pub struct Answer<T>(oneshot::Receiver<T>);
 impl<T> Reply<T> {
     /// A reply and the place where its answer arrives.
     pub fn new(permit: Permit) -> (Reply<T>, Answer<T>) {
+        Reply::with_room(permit, None)
+    }
+
+    /// The same for a command, which gives its `room` in the log back when it is answered.
+    pub fn with_room(permit: Permit, room: Option<Reservation>) -> (Reply<T>, Answer<T>) {
         let (answer, receiver) = oneshot::channel();
-        let reply = Reply { answer, permit };
+        let reply = Reply {
+            answer,
+            permit,
+            room,
+        };
         (reply, Answer(receiver))
     }
 
@@ -100,6 +113,7 @@ impl<T> Reply<T> {
     pub fn send(self, answer: T) {
         // First, so that who has its answer finds its place free again.
         drop(self.permit);
+        drop(self.room);
         let _ = self.answer.send(answer);
     }
 }

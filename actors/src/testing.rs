@@ -2,7 +2,8 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr};
 use althing_api::id::{ClusterId, MemberId};
@@ -54,26 +55,6 @@ pub fn one_member() -> NodeSettings {
     }
 }
 
-/// Nothing in a test takes this long, even where many share a machine.
-pub const DEADLINE: Duration = Duration::from_secs(60);
-
-/// Looks again and again until there is something to find.
-///
-/// # Panics
-/// When there is nothing before the deadline.
-pub async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let found = async {
-        loop {
-            if let Some(found) = look() {
-                return found;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    let found = tokio::time::timeout(DEADLINE, found).await;
-    found.unwrap_or_else(|_| panic!("not in time: {what}"))
-}
-
 /// Settings of member `number` (from 1) of a cluster of `members`.
 pub fn one_of(number: u64, members: u64) -> NodeSettings {
     let founder = |number: u64| InitialMember {
@@ -100,6 +81,68 @@ pub async fn start_alone(
     let (node, handles) = Node::launch(dir, &settings, transport).await?;
     node.ready(&handles, &settings).await?;
     Ok((node, handles))
+}
+
+/// Between two looks of [`until`].
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+/// How long [`until`] looks: nothing in a test takes this long, even where many share a machine.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Waits until `condition` holds.
+///
+/// # Panics
+/// When it does not come to hold; the message names `what` was waited for.
+pub async fn until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "in vain: {what}");
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
+/// Waits until there is something to find, and answers it.
+///
+/// # Panics
+/// As [`until`].
+pub async fn find<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "in vain: {what}");
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
+/// A clock that stands still until it is moved. Clones show the same time.
+#[derive(Clone, Debug)]
+pub struct ManualClock {
+    start: Instant,
+    passed_ms: Arc<AtomicU64>,
+}
+
+impl Default for ManualClock {
+    fn default() -> ManualClock {
+        ManualClock {
+            start: Instant::now(),
+            passed_ms: Arc::default(),
+        }
+    }
+}
+
+impl ManualClock {
+    /// For a node's settings.
+    pub fn clock(&self) -> Clock {
+        let (start, passed_ms) = (self.start, Arc::clone(&self.passed_ms));
+        Clock::new(move || start + Duration::from_millis(passed_ms.load(Ordering::SeqCst)))
+    }
+
+    /// Lets `time` pass.
+    pub fn advance(&self, time: Duration) {
+        let millis = u64::try_from(time.as_millis()).expect("a test lasts less than an age");
+        self.passed_ms.fetch_add(millis, Ordering::SeqCst);
+    }
 }
 
 /// The adapters to openraft's storage traits, and the actors behind them, without raft.

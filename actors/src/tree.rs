@@ -86,6 +86,7 @@ impl NodeState {
     pub(crate) fn close(&self) {
         self.proposals.close();
         self.reads.close();
+        self.gate.stop();
         self.sole_voter.close();
         self.backlog.close();
     }
@@ -148,6 +149,7 @@ impl Tree {
             cluster_id,
         } = opened;
         let tail = wal.tail();
+        shared.gate.watch_log(wal.space());
         let wal_writer = start_wal_writer(shared, wal, threads, supervisor);
         let store_writer = start_store_writer(
             shared,
@@ -290,7 +292,6 @@ fn start_wal_writer(
     let setup = WalWriterSetup {
         wal,
         commit_mark: shared.commit_mark.clone(),
-        gate: Arc::clone(&shared.gate),
         metrics: shared.metrics.clone(),
         halt: shared.halt.clone(),
         watch: core_child(supervisor, WAL_WRITER),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use althing_actors::node::{Applied, Handles, Node, NodeSettings};
-use althing_actors::testing::{DEADLINE, Loopback, one_of, until};
+use althing_actors::testing::{DEADLINE, Loopback, find, one_of, until};
 use althing_api::commandpb::{Command, command};
 use althing_api::error::Error;
 use althing_api::etcdserverpb::{PutRequest, RangeRequest};
@@ -86,7 +86,7 @@ impl World {
 
     /// The member that all of `numbers` take for the leader.
     async fn leader_of(&self, numbers: &[u64]) -> u64 {
-        until("they agree on a leader", || {
+        find("they agree on a leader", || {
             let leader = self.handles(numbers[0]).leader().0;
             let agreed = numbers
                 .iter()
@@ -160,10 +160,7 @@ async fn a_leader_cut_off_takes_no_writes_and_comes_back_as_a_follower() {
     world.network.isolate(leader);
 
     let cut_off = world.handles(leader);
-    until("it sees that it leads nobody", || {
-        (cut_off.leader().0 == 0).then_some(())
-    })
-    .await;
+    until("it sees that it leads nobody", || cut_off.leader().0 == 0).await;
     let patience = Duration::from_millis(300);
     let write = tokio::time::timeout(patience, cut_off.propose(Command::default())).await;
     assert!(write.is_err(), "nobody confirms it");
@@ -195,7 +192,7 @@ async fn a_follower_cut_off_does_not_disturb_the_others() {
     let term = world.handles(leader).term();
     world.network.isolate(cut_off);
     until("it has lost the leader", || {
-        (world.handles(cut_off).leader().0 == 0).then_some(())
+        world.handles(cut_off).leader().0 == 0
     })
     .await;
     for n in 0..20 {

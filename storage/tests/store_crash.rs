@@ -7,9 +7,11 @@ mod store_support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use althing_api::commandpb::{Command, command};
 use althing_api::error::Error;
-use althing_api::etcdserverpb::RangeRequest;
+use althing_api::etcdserverpb::{PutRequest, RangeRequest};
 use althing_storage::apply::apply;
 use althing_storage::entry::LogId;
 use althing_storage::store::{CheckpointError, CompactStep, Store};
@@ -191,6 +193,63 @@ fn a_full_disk_fails_checkpoints_and_loses_nothing() {
     drop(store);
     let store = Store::open_on(Arc::new(disk), TINY).unwrap();
     check(&store, &model, model.current(), model.compacted);
+}
+
+/// A commit that fails closes the file, at any moment of a read; the read opens it again.
+#[test]
+fn reads_go_on_while_commits_meet_a_full_disk() {
+    let disk = SimDisk::default();
+    let store = Store::open_on(Arc::new(disk.clone()), TINY).unwrap();
+    let put = |index: u64, value: u8| {
+        let mut txn = store.begin();
+        apply(&mut txn, large_put(index, value)).unwrap();
+        txn.commit(LogId { term: 1, index });
+    };
+    (0..50).for_each(|index| put(index, 1));
+    store.checkpoint(u64::MAX, usize::MAX).unwrap();
+    let old = store.revisions().current;
+    (50..100).for_each(|index| put(index, 2));
+    disk.set_full(true);
+    let finished = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut reads = 0;
+                    while !finished.load(Ordering::Relaxed) {
+                        let range = store.read().range(&everything(old)).unwrap();
+                        assert!(range.kvs.iter().all(|kv| kv.value == [1; 5_000].as_slice()));
+                        reads += range.kvs.len();
+                    }
+                    reads
+                })
+            })
+            .collect();
+        let commits: Vec<_> = (0..300)
+            .map(|_| store.checkpoint(u64::MAX, usize::MAX))
+            .collect();
+        finished.store(true, Ordering::Relaxed);
+        for commit in commits {
+            let refused = commit.unwrap_err();
+            assert!(matches!(refused, CheckpointError::NoSpace), "{refused}");
+        }
+        for reader in readers {
+            assert!(reader.join().unwrap() > 0);
+        }
+    });
+    disk.set_full(false);
+    store.checkpoint(u64::MAX, usize::MAX).unwrap();
+}
+
+fn large_put(index: u64, value: u8) -> Command {
+    let put = PutRequest {
+        key: format!("{:02}", index % 50).into(),
+        value: vec![value; 5_000].into(),
+        ..PutRequest::default()
+    };
+    Command {
+        request: Some(command::Request::Put(put)),
+    }
 }
 
 #[test]

@@ -311,4 +311,5 @@ def lock_cases():
         yield Case(line, grammar=True)
 
 
-ALL = (put_cases, get_cases, del_cases, txn_cases, other_cases, lease_cases, watch_cases, lock_cases)
+ALL = (put_cases, get_cases, del_cases, txn_cases, other_cases, lease_cases, watch_cases,
+       lock_cases)

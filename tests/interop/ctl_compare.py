@@ -5,10 +5,9 @@ Usage: ctl_compare.py --etcdctl PATH --althingctl PATH (--endpoint HOST:PORT | -
                       [--only WORD] [--wipe]
 
 Both programs talk to the same server (real etcd or althingd): a running one, or one that is started
-in a directory of its own for this run. Each
-case works below a key prefix of its own, which is emptied and filled again before each program
-runs, so that both find the same keys. Compared are stdout, stderr and the exit code. What is
-normalised:
+in a directory of its own for this run. Each case works below a key prefix of its own, which is
+emptied and filled again before each program runs, so that both find the same keys. Compared are
+stdout, stderr and the exit code. What is normalised:
 
 - Timings (`took = 2.3ms`), because no two runs take equally long; what a lease has left.
 - Ids of leases that a program grants itself: the server chooses them.
@@ -20,9 +19,10 @@ normalised:
   the error twice; compared are the exit code and the first line `Error: ...` on stderr,
   where each program names itself.
 
-Programs that last (watch, lock, elect, keep-alive) are in ctl_live.py, and what
-only althingctl does with them in ctl_ours.py. Cases that delete every key of the server run with --wipe only. Prints a line per failing case and
-a last line `N passed, N failed`; exits 1 when a case failed. Needs python 3.8 and nothing else.
+The cases are in ctl_cases.py. Programs that last (watch, lock, elect, keep-alive) are in
+ctl_live.py, and what only althingctl does with them in ctl_ours.py. Cases that delete every key of
+the server run with --wipe only. Prints a line per failing case and a last line `N passed, N
+failed`; exits 1 when a case failed. Needs python 3.9 and nothing else.
 """
 
 import argparse
@@ -208,7 +208,8 @@ def ours_alone(player):
     yield ("version names both versions", "the program's name is its own",
            re.match(rb"althingctl version: \S+\nAPI version: 3\.\d+\n$",
                     althingctl(["version"])[0]) is not None)
-    refused = [althingctl(["lease", "revoke", "7b", "-w", form])[1] for form in ("table", "protobuf")]
+    refused = [althingctl(["lease", "revoke", "7b", "-w", form])[1]
+               for form in ("table", "protobuf")]
     yield ("lease revoke refuses a format before it revokes", "etcdctl revokes first",
            [text.split()[1] for text in refused] == [b"table", b"protobuf"])
     refused = althingctl(["lease", "grant", "60", "-w", "table"])
@@ -306,7 +307,8 @@ def play(options):
     for name, reason, holds in ours_alone(player):
         if options.only in name:
             count(name, None if holds else reason)
-    for name, test in chain(ctl_live.watch_tests(), ctl_live.lasting_tests(), ctl_ours.tests()):
+    for name, test in chain(ctl_live.watch_tests(), ctl_live.lasting_tests(),
+                            ctl_ours.tests()):
         if options.only in name:
             count(name, test(player))
     print("%d passed, %d failed" % (counts[True], counts[False]))

@@ -166,7 +166,8 @@ def a_count_of_events_is_kept(player):
     words = player.place()
     for value in "123456":
         player.admin("put", words["k"] + value, value)
-    line = ["watch", words["k"], "--prefix", "--count=4", "--rev=" + words["next"], "--", "echo", "-"]
+    line = ["watch", words["k"], "--prefix", "--count=4", "--rev=" + words["next"], "--", "echo",
+            "-"]
     with Running(player, "althingctl", line) as watch:
         out, err, code = watch.end()
     lines = out.decode().split("\n")

@@ -63,7 +63,8 @@ impl Cluster {
     /// Where the members are, without those at `left_out`.
     pub fn positions_without(&self, left_out: &[usize]) -> Vec<usize> {
         let all = 0..self.members.len();
-        all.filter(|position| !left_out.contains(position)).collect()
+        all.filter(|position| !left_out.contains(position))
+            .collect()
     }
 
     /// A connection to one member.
@@ -92,7 +93,10 @@ impl Cluster {
             if let (true, Some(found)) = (agreed, found) {
                 return positions[found];
             }
-            assert!(Instant::now() < deadline, "no leader: {leaders:x?} of {ids:x?}");
+            assert!(
+                Instant::now() < deadline,
+                "no leader: {leaders:x?} of {ids:x?}"
+            );
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
@@ -103,7 +107,8 @@ impl Cluster {
     /// When it does not answer.
     pub async fn status(&self, position: usize) -> pb::StatusResponse {
         let mut grpc = self.grpc(position).await;
-        let answer = grpc.unary(path::STATUS, &pb::StatusRequest::default());
-        answer.await.expect("every member tells its status")
+        let request = pb::StatusRequest::default();
+        let answer = grpc.unary(path::STATUS, &request).await;
+        answer.expect("every member tells its status")
     }
 }

@@ -3,11 +3,12 @@
 //! bytes that came back. `unary` is the typed call on top of it.
 
 use bytes::{Buf, BufMut, Bytes};
+use futures_util::Stream;
 use http::uri::PathAndQuery;
 use prost::Message;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 /// Messages pass through as bytes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -103,6 +104,35 @@ impl Grpc {
         Ok(messages)
     }
 
+    /// Sends encoded bytes with metadata, and returns the answer with its metadata.
+    ///
+    /// # Errors
+    /// The status that the member (or the connection) answered with.
+    pub async fn call(
+        &mut self,
+        path: &'static str,
+        request: Request<Bytes>,
+    ) -> Result<Response<Bytes>, Status> {
+        self.ready().await?;
+        let path = PathAndQuery::from_static(path);
+        self.client.unary(request, path, Verbatim).await
+    }
+
+    /// Opens a call whose request and answer both stream.
+    ///
+    /// # Errors
+    /// The status that the member (or the connection) answered with.
+    pub async fn both_streams(
+        &mut self,
+        path: &'static str,
+        requests: Request<impl Stream<Item = Bytes> + Send + 'static>,
+    ) -> Result<Streaming<Bytes>, Status> {
+        self.ready().await?;
+        let path = PathAndQuery::from_static(path);
+        let answer = self.client.streaming(requests, path, Verbatim).await?;
+        Ok(answer.into_inner())
+    }
+
     /// A typed call.
     ///
     /// # Errors
@@ -134,6 +164,11 @@ pub mod path {
     pub const DELETE_RANGE: &str = "/etcdserverpb.KV/DeleteRange";
     pub const TXN: &str = "/etcdserverpb.KV/Txn";
     pub const COMPACT: &str = "/etcdserverpb.KV/Compact";
+    pub const LEASE_GRANT: &str = "/etcdserverpb.Lease/LeaseGrant";
+    pub const LEASE_REVOKE: &str = "/etcdserverpb.Lease/LeaseRevoke";
+    pub const LEASE_KEEP_ALIVE: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
+    pub const LEASE_TIME_TO_LIVE: &str = "/etcdserverpb.Lease/LeaseTimeToLive";
+    pub const LEASE_LEASES: &str = "/etcdserverpb.Lease/LeaseLeases";
     pub const STATUS: &str = "/etcdserverpb.Maintenance/Status";
     pub const HASH_KV: &str = "/etcdserverpb.Maintenance/HashKV";
     pub const MEMBER_LIST: &str = "/etcdserverpb.Cluster/MemberList";

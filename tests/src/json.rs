@@ -71,11 +71,29 @@ impl Json {
         path: &str,
         body: Bytes,
     ) -> std::io::Result<Answer> {
-        let request = Request::builder()
+        self.send_with(method, path, body, &[]).await
+    }
+
+    /// The same with more headers.
+    ///
+    /// # Errors
+    /// When the connection cannot be opened or breaks.
+    pub async fn send_with(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        headers: &[(&str, &str)],
+    ) -> std::io::Result<Answer> {
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header("host", format!("127.0.0.1:{}", self.port))
-            .header("content-type", "application/json")
+            .header("content-type", "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request
             .body(Full::new(body))
             .map_err(std::io::Error::other)?;
         let connection = self.open().await?;

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod binaries;
+pub mod cluster;
 pub mod differential;
 pub mod grpc;
 pub mod json;
@@ -14,4 +15,5 @@ pub mod ledger;
 pub mod load;
 pub mod member;
 pub mod process;
+pub mod wait;
 pub mod writers;

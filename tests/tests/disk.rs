@@ -20,6 +20,9 @@ use tempfile::TempDir;
 use tonic::Status;
 
 const MIB: u64 = 1 << 20;
+/// How many clients fill the disk at once, and how often each is refused before it stops.
+const WRITERS: usize = 32;
+const REFUSALS: usize = 20;
 const SMALL: [&str; 10] = [
     "--max-request-bytes",
     "131072",
@@ -171,11 +174,7 @@ async fn a_full_disk_refuses_writes_serves_reads_and_is_recovered_from() {
     }
 
     // Killed while the disk is full, it comes back and still serves what it acknowledged.
-    tokio::task::block_in_place(|| {
-        member.kill();
-        member.restart();
-    });
-    let mut client = member.grpc().await;
+    let mut client = killed_and_restarted(&mut member).await;
     for key in &acknowledged {
         assert!(
             has(&mut client, key, &value).await,
@@ -184,8 +183,21 @@ async fn a_full_disk_refuses_writes_serves_reads_and_is_recovered_from() {
     }
 
     fs::remove_file(&filler).unwrap();
+    writes_return(&mut client, &mut member, &value).await;
+}
+
+async fn killed_and_restarted(member: &mut Member) -> Grpc {
+    tokio::task::block_in_place(|| {
+        member.kill();
+        member.restart();
+    });
+    member.grpc().await
+}
+
+/// Waits until a write is admitted; until then each is refused for want of space.
+async fn writes_return(client: &mut Grpc, member: &mut Member, value: &Bytes) {
     let deadline = Instant::now() + DEADLINE;
-    while let Err(status) = put(&mut client, "after", &value).await {
+    while let Err(status) = put(client, "after", value).await {
         assert_eq!(status.message(), Error::NoSpace.text());
         let printed = member.process().printed();
         assert!(
@@ -194,5 +206,82 @@ async fn a_full_disk_refuses_writes_serves_reads_and_is_recovered_from() {
         );
         tokio::task::yield_now().await;
     }
-    assert!(has(&mut client, "after", &value).await);
+    assert!(has(client, "after", value).await);
+}
+
+/// Writes until it was refused `REFUSALS` times, so that all push against the full disk together.
+/// Returns the acknowledged keys and the texts of the refusals.
+async fn write_until_refused(
+    mut client: Grpc,
+    writer: usize,
+    value: Bytes,
+) -> (Vec<String>, Vec<String>) {
+    let (mut acknowledged, mut refused) = (Vec::new(), Vec::new());
+    while refused.len() < REFUSALS {
+        let key = format!("{writer}/{}", acknowledged.len());
+        match put(&mut client, &key, &value).await {
+            Ok(()) => acknowledged.push(key),
+            Err(status) => refused.push(status.message().to_owned()),
+        }
+    }
+    (acknowledged, refused)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_large_writers_on_a_full_disk_are_all_told_no_space_and_lose_nothing() {
+    let Some(disk) = SmallDisk::mount(64 * MIB) else {
+        return;
+    };
+    let filler = disk.path().join("filler");
+    let mut member = Member::prepare(&althingd(), &SMALL);
+    member.keep_data_in(&disk.path().join("data"));
+    tokio::task::block_in_place(|| member.restart());
+    fs::write(&filler, vec![0; 24 << 20]).unwrap();
+
+    let value = Bytes::from(vec![b'v'; 100_000]);
+    let mut writers = Vec::new();
+    for writer in 0..WRITERS {
+        let client = member.grpc().await;
+        writers.push(tokio::spawn(write_until_refused(
+            client,
+            writer,
+            value.clone(),
+        )));
+    }
+    let mut acknowledged = Vec::new();
+    for writer in writers {
+        let (written, refused) = writer.await.unwrap();
+        acknowledged.extend(written);
+        for text in refused {
+            let printed = member.process().printed();
+            assert_eq!(text, Error::NoSpace.text(), "{printed}");
+        }
+    }
+    assert!(!acknowledged.is_empty(), "the disk was full from the start");
+    let mut client = member.grpc().await;
+    for key in &acknowledged {
+        assert!(
+            has(&mut client, key, &value).await,
+            "{key} is gone on a full disk"
+        );
+    }
+
+    let deleted = acknowledged.pop().unwrap();
+    let delete = pb::DeleteRangeRequest {
+        key: deleted.clone().into(),
+        ..pb::DeleteRangeRequest::default()
+    };
+    let answer: pb::DeleteRangeResponse = client.unary(path::DELETE_RANGE, &delete).await.unwrap();
+    assert_eq!(answer.deleted, 1, "deletions pass on a full disk");
+
+    let mut client = killed_and_restarted(&mut member).await;
+    for key in &acknowledged {
+        assert!(
+            has(&mut client, key, &value).await,
+            "{key} is gone after a restart"
+        );
+    }
+    assert!(!has(&mut client, &deleted, &value).await);
+    fs::remove_file(&filler).unwrap();
+    writes_return(&mut client, &mut member, &value).await;
 }

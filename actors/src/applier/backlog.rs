@@ -7,33 +7,43 @@ use parking_lot::{Condvar, Mutex};
 /// How long a wait lasts before the condition is looked at again, should a notice be missed.
 const WAIT_MAX: Duration = Duration::from_millis(100);
 
+#[derive(Debug, Default)]
+struct State {
+    closed: bool,
+    store_full: bool,
+}
+
 /// Wakes the Applier when StoreWriter has caught up. It blocks the Applier's own thread, and so
 /// holds back openraft's apply task, which is the intended back-pressure.
+///
+/// On a full disk StoreWriter cannot catch up, and a wait would end in time-outs for writes that
+/// were admitted and are safe in the log. So nobody waits then: few more can come, because only
+/// what makes room is admitted, and no more than the log still has room for.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
-    closed: Mutex<bool>,
+    state: Mutex<State>,
     changed: Condvar,
 }
 
 impl Backlog {
     /// Blocks while `is_backlogged` says so. Returns false if the node stops meanwhile.
     pub(crate) fn wait_while(&self, is_backlogged: impl Fn() -> bool) -> bool {
-        let mut closed = self.closed.lock();
-        while !*closed && is_backlogged() {
-            self.changed.wait_for(&mut closed, WAIT_MAX);
+        let mut state = self.state.lock();
+        while !state.closed && !state.store_full && is_backlogged() {
+            self.changed.wait_for(&mut state, WAIT_MAX);
         }
-        !*closed
+        !state.closed
     }
 
-    /// Something was checkpointed.
-    pub(crate) fn checkpointed(&self) {
-        let _closed = self.closed.lock();
+    /// A checkpoint was made, or met a full disk.
+    pub(crate) fn checkpoint_ended(&self, disk_full: bool) {
+        self.state.lock().store_full = disk_full;
         self.changed.notify_all();
     }
 
     /// Nothing will be checkpointed any more; whoever waits gives up.
     pub(crate) fn close(&self) {
-        *self.closed.lock() = true;
+        self.state.lock().closed = true;
         self.changed.notify_all();
     }
 }
@@ -52,8 +62,18 @@ mod tests {
         let (theirs, seen) = (Arc::clone(&backlog), Arc::clone(&full));
         let waiter = std::thread::spawn(move || theirs.wait_while(|| seen.load(Ordering::SeqCst)));
         full.store(false, Ordering::SeqCst);
-        backlog.checkpointed();
+        backlog.checkpoint_ended(false);
         assert!(waiter.join().unwrap());
+    }
+
+    #[test]
+    fn nobody_waits_for_a_store_that_has_no_space() {
+        let backlog = Arc::new(Backlog::default());
+        let theirs = Arc::clone(&backlog);
+        let waiter = std::thread::spawn(move || theirs.wait_while(|| true));
+        backlog.checkpoint_ended(true);
+        assert!(waiter.join().unwrap());
+        assert!(backlog.wait_while(|| true));
     }
 
     #[test]

@@ -191,7 +191,7 @@ impl Handler<Apply> for Applier {
             let leases = tally.leases.into_iter();
             let ids = leases.inspect(|(_, fact)| self.metrics.lease.applied(*fact));
             let ids = ids.map(|(id, _)| id).collect();
-            self.lessor.do_send(LeasesChanged(ids));
+            self.lessor.addr().do_send(LeasesChanged(ids));
         }
         answer(&mut answers);
         self.progress.applied_a_batch();

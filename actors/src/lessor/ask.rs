@@ -131,8 +131,7 @@ impl LeaseKeeper {
             remaining_ttl: 0,
             generation: lease.generation,
         };
-        let command = checkpoint(vec![whole]);
-        let applied = self.proposer.propose_ungated(&command).await?;
+        let applied = self.proposer.propose(checkpoint(vec![whole])).await?;
         applied.response.map(drop)?;
         // The clock is told too, but perhaps later than our next look.
         self.clock.look_up(&self.proposer.store, &[lease.id]);

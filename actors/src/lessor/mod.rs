@@ -1,4 +1,5 @@
-//! Lessor: counts, on the leader, how long each lease still lives, and ends those whose time is over.
+//! Lessor: counts, on the leader, how long each lease still lives, and ends those whose time is
+//! over.
 //!
 //! ```text
 //!             LeaderChanged: leads                 LeaderChanged: another
@@ -78,14 +79,14 @@ impl Lead {
     /// This member leads in `term`, and has applied everything that was committed before it.
     pub(crate) fn won(&self, term: u64) {
         if self.clock.lead(term) {
-            self.lessor.do_send(LeaderChanged);
+            self.lessor.addr().do_send(LeaderChanged);
         }
     }
 
     /// This member does not lead.
     pub(crate) fn lost(&self) {
         if self.clock.lead(0) {
-            self.lessor.do_send(LeaderChanged);
+            self.lessor.addr().do_send(LeaderChanged);
         }
     }
 }
@@ -133,7 +134,7 @@ impl Lessor {
             let command = ask::checkpoint(left.iter().map(remaining).collect());
             let proposer = proposer.clone();
             actix_rt::spawn(async move {
-                if let Err(error) = proposer.propose_ungated(&command).await {
+                if let Err(error) = proposer.propose(command).await {
                     tracing::debug!(%error, "what is left of leases was not logged");
                 }
             });
@@ -156,7 +157,7 @@ async fn end(parts: &LessorParts, proposer: &Proposer, lease: Expired) {
     let command = Command {
         request: Some(request),
     };
-    match proposer.propose_ungated(&command).await {
+    match proposer.propose(command).await {
         Ok(applied) => match applied.response {
             Ok(_) => parts.metrics.expired(),
             // A client ended it first, or granted it anew.

@@ -81,7 +81,7 @@ impl Links {
         if peer.urls != urls {
             peer.urls = urls.to_vec();
             let urls = urls.to_vec();
-            link.actor.do_send(MemberUpdated { urls });
+            link.actor.addr().do_send(MemberUpdated { urls });
         }
         drop(peer);
         link.clone()
@@ -155,7 +155,7 @@ impl Link {
     /// Asks one question and waits for the answer.
     pub(crate) async fn call(&self, call: Call, body: Bytes) -> Result<Bytes, LinkError> {
         let (reply, answer) = oneshot::channel();
-        self.actor.do_send(Deliver { call, body, reply });
+        self.actor.addr().do_send(Deliver { call, body, reply });
         answer.await.unwrap_or_else(|_| Err(died()))
     }
 
@@ -166,7 +166,7 @@ impl Link {
         body: Bytes,
     ) -> impl Future<Output = Result<Bytes, LinkError>> + std::marker::Send + 'static + use<> {
         let (reply, answer) = oneshot::channel();
-        self.actor.do_send(Send { pipe, body, reply });
+        self.actor.addr().do_send(Send { pipe, body, reply });
         async move { answer.await.unwrap_or_else(|_| Err(died())) }
     }
 
@@ -177,7 +177,9 @@ impl Link {
         body: SnapshotBytes,
     ) -> Result<Bytes, LinkError> {
         let (reply, answer) = oneshot::channel();
-        self.actor.do_send(SendSnapshot { head, body, reply });
+        self.actor
+            .addr()
+            .do_send(SendSnapshot { head, body, reply });
         answer.await.unwrap_or_else(|_| Err(died()))
     }
 }

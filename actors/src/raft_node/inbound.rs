@@ -158,12 +158,15 @@ async fn propose(proposer: Proposer, command: Bytes) -> Result<Bytes, Refusal> {
     // A command that does not decode would halt every member when it is applied.
     let decoded = Command::decode(command.clone());
     let decoded = decoded.map_err(|error| Refusal::Malformed(error.to_string()))?;
-    let admitted = match proposer.gate.admit(&decoded) {
-        Ok(()) => proposer.proposals.admit(),
+    let admitted = match proposer.proposals.admit() {
+        Ok(permit) => {
+            let room = proposer.gate.reserve(&decoded, command.len()).await;
+            room.map(|room| (permit, room))
+        }
         Err(error) => Err(error),
     };
     let attempt = match admitted {
-        Ok(permit) => proposer.propose_here(command, permit).await,
+        Ok((permit, room)) => proposer.propose_here(command, permit, Some(room)).await,
         // Nothing was proposed, so another member may be asked.
         Err(Error::Stopped) => Ok(Attempt::Elsewhere(None)),
         Err(error) => Err(error),

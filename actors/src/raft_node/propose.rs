@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 use super::types::{WriteResult, from_raft_log_id};
 use super::{MoveLeader, Propose, RaftNode, ReadIndex, SoleVoter};
-use crate::disk_gate::DiskGate;
+use crate::disk_gate::{DiskGate, Reservation};
 use crate::metrics::Metrics;
 use crate::node::Applied;
 use crate::peer_link::proposal::{Forwarded, answer_in};
@@ -57,29 +57,50 @@ pub(crate) enum Attempt {
 impl Proposer {
     /// Proposes a client's command, unless the disk is full.
     pub(crate) async fn propose(&self, command: Command) -> Result<Applied, Error> {
-        self.gate.admit(&command)?;
-        self.propose_ungated(&command).await
+        let permit = self.proposals.admit()?;
+        let encoded = Bytes::from(command.encode_to_vec());
+        let room = self.gate.reserve(&command, encoded.len()).await?;
+        drop(command);
+        self.counted(self.propose_anywhere(encoded, permit, Some(room)).await)
     }
 
-    /// Proposes what the member itself needs, which is small.
+    /// Proposes what the member itself needs, which is small and rare.
     pub(crate) async fn propose_ungated(&self, command: &Command) -> Result<Applied, Error> {
-        let command = Bytes::from(command.encode_to_vec());
-        let applied = self.propose_anywhere(command).await;
-        if applied.is_err() {
+        let permit = self.proposals.admit()?;
+        let encoded = Bytes::from(command.encode_to_vec());
+        self.counted(self.propose_anywhere(encoded, permit, None).await)
+    }
+
+    fn counted<T>(&self, outcome: Result<T, Error>) -> Result<T, Error> {
+        if outcome.is_err() {
             self.metrics.proposal_failed();
         }
-        applied
+        outcome
     }
 
-    async fn propose_anywhere(&self, command: Bytes) -> Result<Applied, Error> {
+    async fn propose_anywhere(
+        &self,
+        command: Bytes,
+        permit: Permit,
+        room: Option<Reservation>,
+    ) -> Result<Applied, Error> {
+        let is_gated = room.is_some();
+        let mut admitted = Some((permit, room));
         loop {
+            let (permit, room) = match admitted.take() {
+                Some(admitted) => admitted,
+                None => self.admit_again(&command, is_gated).await?,
+            };
             let attempt = match self.progress.leader() {
                 0 => Attempt::Elsewhere(None),
                 leader if leader == self.me => {
-                    let permit = self.proposals.admit()?;
-                    self.propose_here(command.clone(), permit).await?
+                    self.propose_here(command.clone(), permit, room).await?
                 }
-                leader => self.forward(leader, command.clone()).await?,
+                leader => {
+                    // Held meanwhile: the entry comes to this member's log too.
+                    let _admitted = (permit, room);
+                    self.forward(leader, command.clone()).await?
+                }
             };
             match attempt {
                 Attempt::Applied(applied) => return Ok(applied),
@@ -88,13 +109,29 @@ impl Proposer {
         }
     }
 
+    /// A further try needs a place like the first one.
+    async fn admit_again(
+        &self,
+        command: &Bytes,
+        is_gated: bool,
+    ) -> Result<(Permit, Option<Reservation>), Error> {
+        let permit = self.proposals.admit()?;
+        if !is_gated {
+            return Ok((permit, None));
+        }
+        let decoded = Command::decode(command.clone()).expect("it was encoded here");
+        let room = self.gate.reserve(&decoded, command.len()).await?;
+        Ok((permit, Some(room)))
+    }
+
     /// Proposes an encoded command to this member's raft.
     pub(crate) async fn propose_here(
         &self,
         command: Bytes,
         permit: Permit,
+        room: Option<Reservation>,
     ) -> Result<Attempt, Error> {
-        let (reply, answer) = Reply::new(permit);
+        let (reply, answer) = Reply::with_room(permit, room);
         // From here on the proposal goes its way even if our caller stops waiting.
         self.raft_node.do_send(Propose { command, reply });
         attempt(answer.wait().await?)
@@ -103,7 +140,6 @@ impl Proposer {
     /// Proposes it to `leader`'s raft, and waits until it is applied here as well, so that who has
     /// the answer reads the write from this member too.
     async fn forward(&self, leader: u64, command: Bytes) -> Result<Attempt, Error> {
-        let _permit = self.proposals.admit()?;
         let Some(link) = self.links.to(leader) else {
             return Ok(Attempt::Elsewhere(None));
         };

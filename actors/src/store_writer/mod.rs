@@ -82,14 +82,12 @@ impl StoreWriter {
         }
     }
 
-    fn tick(&mut self, ctx: &mut Context<Self>) {
+    fn measure(&self) {
         match self.setup.dir.free_bytes() {
             Ok(free) => self.setup.gate.free_bytes_measured(free),
             // Not knowing is no reason to stop: a full disk still shows itself to the commit.
             Err(error) => tracing::warn!(%error, "cannot measure the free disk space"),
         }
-        self.end_replacing();
-        self.commit_all(ctx);
     }
 
     /// Forgets that the store was replaced, once the log on disk reaches as far.
@@ -109,7 +107,7 @@ impl StoreWriter {
             self.replacing = Some(state);
         }
         self.setup.store.replace(replacement)?;
-        self.setup.backlog.checkpointed();
+        self.setup.backlog.checkpoint_ended(false);
         tracing::info!("the store is that of the snapshot now");
         Ok(())
     }
@@ -117,8 +115,10 @@ impl StoreWriter {
     /// Commits what is applied now, as far as it may be. What is applied meanwhile comes next time,
     /// so that under endless writes there is a next time for everything else too.
     fn commit_all(&mut self, ctx: &mut Context<Self>) {
+        self.end_replacing();
         let target = self.setup.store.applied().log_id;
         loop {
+            self.measure();
             let before = self.setup.store.durable();
             if before >= target {
                 return self.compact(ctx);
@@ -137,8 +137,7 @@ impl StoreWriter {
                     if progressed {
                         self.setup.metrics.checkpointed(began.elapsed());
                     }
-                    self.setup.gate.checkpoint_ended(false);
-                    self.setup.backlog.checkpointed();
+                    self.checkpoint_ended(false);
                     match next(done.durable < target, progressed) {
                         Next::Commit => {}
                         Next::WaitForLog => return,
@@ -150,9 +149,15 @@ impl StoreWriter {
         }
     }
 
+    /// The gate closes before the Applier goes on, so that little more comes to it.
+    fn checkpoint_ended(&self, disk_full: bool) {
+        self.setup.gate.checkpoint_ended(disk_full);
+        self.setup.backlog.checkpoint_ended(disk_full);
+    }
+
     fn failed(&mut self, error: CheckpointError, ctx: &mut Context<Self>) {
         match error {
-            CheckpointError::NoSpace => self.setup.gate.checkpoint_ended(true),
+            CheckpointError::NoSpace => self.checkpoint_ended(true),
             CheckpointError::Failed(cause) => {
                 self.setup.halt.trip(format!("store: {cause}"));
                 ctx.stop();
@@ -173,6 +178,7 @@ impl StoreWriter {
             .setup
             .store
             .compact_step(self.setup.pace.compact_revisions_max)
+            .inspect(|_| self.checkpoint_ended(false))
         {
             // Behind the mailbox, so that checkpoints that came meanwhile go first.
             Ok(CompactStep::More) => self.compact(ctx),
@@ -192,8 +198,8 @@ impl Actor for StoreWriter {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        self.tick(ctx);
-        ctx.run_interval(self.setup.pace.interval, StoreWriter::tick);
+        self.commit_all(ctx);
+        ctx.run_interval(self.setup.pace.interval, StoreWriter::commit_all);
     }
 }
 

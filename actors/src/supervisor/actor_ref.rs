@@ -38,17 +38,6 @@ impl<A: Actor> ActorRef<A> {
         self.0.read().try_send(message).is_ok()
     }
 
-    /// Tells the current value something; while there is none, nobody hears it.
-    pub fn do_send<M>(&self, message: M)
-    where
-        M: Message + Send + 'static,
-        M::Result: Send,
-        A: Handler<M>,
-        A::Context: ToEnvelope<A, M>,
-    {
-        self.0.read().do_send(message);
-    }
-
     /// Asks the current value and waits for its answer.
     pub async fn send<M>(&self, message: M) -> Result<M::Result, MailboxError>
     where

@@ -4,12 +4,13 @@
 //!        Append                                              Flush, or batch full
 //!  idle --------> batch open, Flush queued behind the mailbox -----> committed, idle
 //!                   ^------------ Append ------------------'        (one write, one fdatasync)
-//!  any --disk full--> the batch is kept, writes are refused, Flush again a little later
+//!  any --disk full--> the batch is kept, Flush again a little later
 //!  any --I/O error--> failed: every waiter is told, the node halts
 //! ```
 //! Owns: the WAL, alone; it has a thread of its own and may block there.
 //! Waits for: nobody.
-//! Fails: a full disk shows itself before anything is written and may pass. An error of a write or
+//! Fails: commands are admitted only while the log has room for them; should entries come that
+//! find none (another leader's), that shows itself before anything is written and may pass. An error of a write or
 //! an fsync is final. It is reported to raft, trips the halt switch, and is never
 //! retried: after a failed fsync nobody knows what the disk holds.
 
@@ -28,14 +29,12 @@ use parking_lot::Mutex;
 pub use self::batch::{Batch, BatchLimits};
 use self::message::Flush;
 pub(crate) use self::message::{Append, Purge, SaveVote, Sync, Truncate};
-use crate::disk_gate::DiskGate;
 use crate::halt::Halt;
 use crate::metrics::Metrics;
 use crate::raft_node::types::Flushed;
 use crate::supervisor::DeathWatch;
 
-/// Between two tries to write to a full disk, and between two looks at what is left of it: while
-/// every write is refused no flush would notice that there is space again.
+/// Between two tries to write to a full disk.
 const FULL_DISK_RETRY: Duration = Duration::from_millis(100);
 
 /// The newest commit mark that is not in the WAL yet. It rides with the next commit: a mark that
@@ -58,7 +57,6 @@ impl CommitMark {
 pub(crate) struct WalWriterSetup {
     pub(crate) wal: Wal,
     pub(crate) commit_mark: CommitMark,
-    pub(crate) gate: Arc<DiskGate>,
     pub(crate) metrics: Metrics,
     pub(crate) halt: Halt,
     pub(crate) watch: DeathWatch,
@@ -73,7 +71,6 @@ pub(crate) struct WalWriter {
     /// A `Flush` is on its way to ourselves.
     flush_queued: bool,
     commit_mark: CommitMark,
-    gate: Arc<DiskGate>,
     metrics: Metrics,
     halt: Halt,
     _watch: DeathWatch,
@@ -87,7 +84,6 @@ impl WalWriter {
             dirty: false,
             flush_queued: false,
             commit_mark: setup.commit_mark,
-            gate: setup.gate,
             metrics: setup.metrics,
             halt: setup.halt,
             _watch: setup.watch,
@@ -113,14 +109,12 @@ impl WalWriter {
         self.metrics.wal_flushed(began.elapsed(), bytes);
         match result {
             Ok(_) => {
-                self.measure();
                 for flushed in self.batch.end() {
                     flushed.io_completed(Ok(()));
                 }
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                self.measure();
                 self.dirty = true;
                 if !self.flush_queued {
                     self.flush_queued = true;
@@ -138,11 +132,6 @@ impl WalWriter {
             }
         }
     }
-
-    fn measure(&self) {
-        self.gate
-            .wal_measured(self.wal.headroom_bytes(), self.wal.space_exhausted());
-    }
 }
 
 /// `io::Error` is not `Clone`; every waiter gets the kind and the text.
@@ -152,10 +141,6 @@ fn copy_of(error: &io::Error) -> io::Error {
 
 impl Actor for WalWriter {
     type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Context<Self>) {
-        ctx.run_interval(FULL_DISK_RETRY, |writer, _| writer.measure());
-    }
 }
 
 impl Handler<Append> for WalWriter {

@@ -278,6 +278,6 @@ fn print_json<T: Json + ?Sized>(out: &mut dyn Write, answer: &T) -> io::Result<(
 }
 
 #[cfg(test)]
-mod last_test;
+mod events_test;
 #[cfg(test)]
 mod print_test;

@@ -1,4 +1,4 @@
-//! The redb file: opening, reading one revision, committing. Nothing else in this crate writes it.
+//! The redb file: opening and committing. Nothing else in this crate writes it.
 //!
 //! Every commit is `Immediate` with quick repair, so that the file opens in milliseconds after a
 //! crash, whatever its size. After a failed commit redb refuses all further work; the file is then
@@ -6,51 +6,37 @@
 
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use althing_api::mvccpb::KeyValue;
-use bytes::Bytes;
 use parking_lot::RwLock;
-use prost::Message;
-use redb::{
-    AccessGuard, Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase,
-    ReadableTable, ReadableTableMetadata, Table, TableError, WriteTransaction,
-};
+use redb::{Database, Durability, ReadableDatabase, Table, TableError, WriteTransaction};
 
+use super::MemberRecord;
+use super::disk_view::DiskView;
 use super::error::DiskError;
 use super::history::Rev;
-use super::lease::{LeaseChanges, LeaseRecord};
+use super::lease::LeaseChanges;
 use super::medium::{Boxed, Medium};
 use super::pending::{Batch, PendingRecord};
 use super::schema::{self, LEASE, MEMBER, META, REVISION, RevKey, VALUE};
-use super::{Applied, MemberRecord, record};
+
+/// How often a read opens the file again that failing commits close under it.
+const OPENINGS_MAX: usize = 8;
 
 /// The database, closed while `db` is `None`: between a failed commit and the next use.
 #[derive(Debug)]
 pub(crate) struct Disk {
     medium: Arc<dyn Medium>,
     page_cache_bytes: usize,
-    db: RwLock<Option<Database>>,
+    db: RwLock<Option<Open>>,
+    openings: AtomicU64,
 }
 
-/// A consistent view of the file.
-pub(crate) struct DiskView {
-    medium: Arc<dyn Medium>,
-    txn: ReadTransaction,
-    revision: ReadOnlyTable<RevKey, &'static [u8]>,
-    value: ReadOnlyTable<RevKey, &'static [u8]>,
-}
-
-/// The rows of table `meta` and `member`.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Meta {
-    pub applied: Applied,
-    pub revision: i64,
-    /// -1: never.
-    pub compact_scheduled: i64,
-    /// -1: never.
-    pub compact_finished: i64,
-    pub cluster_version: Option<String>,
-    pub members: Vec<MemberRecord>,
+/// The open database, and which opening of the file it is.
+#[derive(Debug)]
+struct Open {
+    db: Database,
+    opening: u64,
 }
 
 impl Disk {
@@ -59,6 +45,7 @@ impl Disk {
             medium,
             page_cache_bytes,
             db: RwLock::new(None),
+            openings: AtomicU64::new(0),
         }
     }
 
@@ -80,15 +67,26 @@ impl Disk {
     }
 
     /// Runs `f` on the open database, opening it if a failure closed it.
-    fn with<R>(&self, f: impl FnOnce(&Database) -> Result<R, DiskError>) -> Result<R, DiskError> {
-        if let Some(db) = &*self.db.read() {
-            return f(db);
+    fn with<R>(&self, f: impl FnOnce(&Open) -> Result<R, DiskError>) -> Result<R, DiskError> {
+        if let Some(open) = &*self.db.read() {
+            return f(open);
         }
         let mut slot = self.db.write();
         if slot.is_none() {
-            *slot = Some(self.open_database()?);
+            *slot = Some(Open {
+                db: self.open_database()?,
+                opening: self.openings.fetch_add(1, Ordering::Relaxed),
+            });
         }
         f(slot.as_ref().expect("it was opened above"))
+    }
+
+    /// Closes the database if it still is that of `opening`, which has failed.
+    fn close(&self, opening: u64) {
+        let mut slot = self.db.write();
+        if slot.as_ref().is_some_and(|open| open.opening == opening) {
+            *slot = None;
+        }
     }
 
     /// Runs `f` in a write transaction and commits it. A failure closes the database, because redb
@@ -97,7 +95,9 @@ impl Disk {
         &self,
         f: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
     ) -> Result<(), DiskError> {
-        let result = self.with(|db| {
+        let mut used = None;
+        let result = self.with(|Open { db, opening }| {
+            used = Some(*opening);
             let mut txn = db.begin_write().map_err(|error| self.error(error))?;
             txn.set_durability(Durability::Immediate)
                 .map_err(|error| self.error(error))?;
@@ -105,32 +105,51 @@ impl Disk {
             f(&txn).map_err(|error| self.error(error))?;
             txn.commit().map_err(|error| self.error(error))
         });
-        if result.is_err() {
-            *self.db.write() = None;
+        if let (Err(_), Some(opening)) = (&result, used) {
+            self.close(opening);
         }
-        result
+        // No commit begins on a file that one has closed, so this one was closed by no full disk.
+        result.map_err(|error| match error {
+            DiskError::Closed => DiskError::Failed(error.to_string()),
+            error => error,
+        })
     }
 
-    /// A view of what is committed now.
+    /// A view of what is committed now. Between the failure of a commit and the closing of the
+    /// file it meets the closed file, and opens it again.
     pub fn view(&self) -> Result<DiskView, DiskError> {
-        self.with(|db| {
-            let txn = db.begin_read().map_err(|error| self.error(error))?;
-            let table = |error: TableError| self.error(error);
-            let revision = txn.open_table(REVISION).map_err(table)?;
-            let value = txn.open_table(VALUE).map_err(table)?;
-            let medium = self.medium.clone();
-            Ok(DiskView {
-                medium,
-                txn,
-                revision,
-                value,
-            })
-        })
+        for _ in 1..OPENINGS_MAX {
+            let mut used = None;
+            match self.with(|open| {
+                used = Some(open.opening);
+                DiskView::of(&open.db, open.opening, &self.medium)
+            }) {
+                Err(DiskError::Closed) => used.into_iter().for_each(|opening| self.close(opening)),
+                result => return result,
+            }
+        }
+        self.with(|open| DiskView::of(&open.db, open.opening, &self.medium))
+    }
+
+    /// Reads from a fresh view, and once more from another when a commit that failed meanwhile has
+    /// closed the file.
+    pub fn read<R>(
+        &self,
+        read: impl Fn(&DiskView) -> Result<R, DiskError>,
+    ) -> Result<(DiskView, R), DiskError> {
+        let mut tries = 1..OPENINGS_MAX;
+        loop {
+            let view = self.view()?;
+            match read(&view) {
+                Err(DiskError::Closed) if tries.next().is_some() => self.close(view.opening()),
+                result => return result.map(|found| (view, found)),
+            }
+        }
     }
 
     /// Creates the tables of a new file. Answers the format, `None` for a file of other tables.
     pub fn prepare(&self) -> Result<Option<u32>, DiskError> {
-        let (foreign, format) = self.with(|db| {
+        let (foreign, format) = self.with(|Open { db, .. }| {
             let txn = db.begin_read().map_err(|error| self.error(error))?;
             let tables = txn
                 .list_tables()
@@ -296,225 +315,4 @@ fn append_records(txn: &WriteTransaction, records: &[PendingRecord]) -> Result<u
     revisions.close()?;
     values.close()?;
     Ok(used)
-}
-
-/// One row of table `revision`, for scans.
-#[derive(Debug)]
-pub(crate) struct StoredRecord {
-    pub rev: Rev,
-    pub tombstone: bool,
-    /// Length of the value, if it is in the other table and missing here.
-    pub value_apart: Option<u64>,
-    pub record: Bytes,
-    /// About what its rows take in the file.
-    pub used_bytes: u64,
-}
-
-/// A row of table `revision` as redb hands it out.
-type Row = (
-    AccessGuard<'static, RevKey>,
-    AccessGuard<'static, &'static [u8]>,
-);
-
-/// Rows of table `revision`, read one by one.
-pub(crate) struct StoredRecords<'a> {
-    view: &'a DiskView,
-    rows: redb::Range<'static, RevKey, &'static [u8]>,
-}
-
-impl Iterator for StoredRecords<'_> {
-    type Item = Result<StoredRecord, DiskError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let row = self.rows.next()?;
-        Some(self.read(row))
-    }
-}
-
-impl StoredRecords<'_> {
-    fn read(&self, row: Result<Row, redb::StorageError>) -> Result<StoredRecord, DiskError> {
-        let (key, value) = row.map_err(|error| self.view.error(error))?;
-        let bad_key = || DiskError::damaged(self.view.medium.path(), "a revision's key");
-        let rev = Rev::from_key(key.value()).ok_or_else(bad_key)?;
-        let row = schema::read_revision(rev, value.value());
-        let row = row.ok_or_else(|| self.view.damaged("the record", rev))?;
-        let value_bytes = row.value_apart.map_or(0, schema::value_row_bytes);
-        Ok(StoredRecord {
-            rev,
-            used_bytes: schema::row_bytes(value.value().len()) + value_bytes,
-            tombstone: row.tombstone,
-            value_apart: row.value_apart,
-            record: Bytes::copy_from_slice(row.record),
-        })
-    }
-}
-
-impl DiskView {
-    fn error(&self, error: impl Into<redb::Error>) -> DiskError {
-        DiskError::from_redb(self.medium.path(), error)
-    }
-
-    pub fn damaged(&self, what: &str, rev: Rev) -> DiskError {
-        let detail = format!(
-            "{what} of revision {}.{} fails its check",
-            rev.main, rev.sub
-        );
-        DiskError::damaged(self.medium.path(), &detail)
-    }
-
-    /// Rows of a table are lost.
-    pub fn damaged_table(&self, name: &str) -> DiskError {
-        let detail = format!("table {name} lacks rows");
-        DiskError::damaged(self.medium.path(), &detail)
-    }
-
-    /// The whole record of `rev`, if it is there.
-    pub fn record(&self, rev: Rev) -> Result<Option<Bytes>, DiskError> {
-        let row = self
-            .revision
-            .get(rev.key())
-            .map_err(|error| self.error(error))?;
-        let Some(row) = row else {
-            return Ok(None);
-        };
-        let row = schema::read_revision(rev, row.value());
-        let row = row.ok_or_else(|| self.damaged("the record", rev))?;
-        if row.value_apart.is_none() {
-            return Ok(Some(Bytes::copy_from_slice(row.record)));
-        }
-        self.join_value(rev, row.record).map(Some)
-    }
-
-    /// Puts a large value back into its record.
-    pub fn join_value(&self, rev: Rev, record: &[u8]) -> Result<Bytes, DiskError> {
-        let kv = KeyValue::decode(record);
-        let mut kv = kv.map_err(|_| self.damaged("the record", rev))?;
-        let row = self
-            .value
-            .get(rev.key())
-            .map_err(|error| self.error(error))?;
-        let row = row.ok_or_else(|| self.damaged("the missing value", rev))?;
-        let value = schema::read_value(rev, row.value());
-        let value = value.ok_or_else(|| self.damaged("the value", rev))?;
-        kv.value = Bytes::copy_from_slice(value);
-        Ok(record::encode(&kv))
-    }
-
-    /// Rows that table `revision` says it has.
-    pub fn revision_count(&self) -> Result<u64, DiskError> {
-        self.revision.len().map_err(|error| self.error(error))
-    }
-
-    /// Every row of table `revision`, in order, without large values.
-    pub fn revisions(&self) -> Result<StoredRecords<'_>, DiskError> {
-        self.revisions_between(0, i64::MAX)
-    }
-
-    /// The rows of the revisions from `from` to `until`, in order, without large values.
-    pub fn revisions_between(&self, from: i64, until: i64) -> Result<StoredRecords<'_>, DiskError> {
-        let bound = |main, sub| Rev { main, sub }.key();
-        let range = bound(from.max(0), 0)..=bound(until.max(0), u32::MAX);
-        let rows = self.revision.range(range);
-        let rows = rows.map_err(|error| self.error(error))?;
-        Ok(StoredRecords { view: self, rows })
-    }
-
-    fn meta_row(&self, name: &'static str) -> Result<Option<Bytes>, DiskError> {
-        let table = self
-            .txn
-            .open_table(META)
-            .map_err(|error| self.error(error))?;
-        let row = table.get(name).map_err(|error| self.error(error))?;
-        let Some(row) = row else {
-            return Ok(None);
-        };
-        let content = schema::unseal(name.as_bytes(), row.value());
-        let content = content.ok_or_else(|| self.damaged_meta(name))?;
-        Ok(Some(Bytes::copy_from_slice(content)))
-    }
-
-    fn damaged_meta(&self, name: &str) -> DiskError {
-        let detail = format!("row {name} fails its check");
-        DiskError::damaged(self.medium.path(), &detail)
-    }
-
-    fn meta_i64(&self, name: &'static str, absent: i64) -> Result<i64, DiskError> {
-        let Some(row) = self.meta_row(name)? else {
-            return Ok(absent);
-        };
-        let bytes = row
-            .as_ref()
-            .try_into()
-            .map_err(|_| self.damaged_meta(name))?;
-        Ok(i64::from_le_bytes(bytes))
-    }
-
-    /// The side tables.
-    pub fn meta(&self) -> Result<Meta, DiskError> {
-        let log_id = match self.meta_row(schema::META_APPLIED)? {
-            None => None,
-            Some(row) => {
-                let id = schema::decode_log_id(&row);
-                Some(id.ok_or_else(|| self.damaged_meta(schema::META_APPLIED))?.0)
-            }
-        };
-        let membership = match self.meta_row(schema::META_MEMBERSHIP)? {
-            None => None,
-            Some(row) => {
-                let membership = schema::decode_membership(&row);
-                Some(membership.ok_or_else(|| self.damaged_meta(schema::META_MEMBERSHIP))?)
-            }
-        };
-        let cluster_version = match self.meta_row(schema::META_CLUSTER_VERSION)? {
-            None => None,
-            Some(row) => {
-                let text = String::from_utf8(row.into());
-                Some(text.map_err(|_| self.damaged_meta(schema::META_CLUSTER_VERSION))?)
-            }
-        };
-        Ok(Meta {
-            applied: Applied { log_id, membership },
-            revision: self.meta_i64(schema::META_REVISION, schema::EMPTY_REVISION)?,
-            compact_scheduled: self.meta_i64(schema::META_COMPACT_SCHEDULED, -1)?,
-            compact_finished: self.meta_i64(schema::META_COMPACT_FINISHED, -1)?,
-            cluster_version,
-            members: self.members()?,
-        })
-    }
-
-    /// Every lease, in the order of ids.
-    pub fn leases(&self) -> Result<Vec<LeaseRecord>, DiskError> {
-        let table = match self.txn.open_table(LEASE) {
-            Ok(table) => table,
-            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            Err(error) => return Err(self.error(error)),
-        };
-        let rows = table.iter().map_err(|error| self.error(error))?;
-        let mut leases = Vec::new();
-        for row in rows {
-            let (id, row) = row.map_err(|error| self.error(error))?;
-            let lease = schema::read_lease(id.value(), row.value());
-            leases.push(lease.ok_or_else(|| self.damaged_meta("of a lease"))?);
-        }
-        if leases.len() as u64 != table.len().map_err(|error| self.error(error))? {
-            return Err(self.damaged_table("lease"));
-        }
-        Ok(leases)
-    }
-
-    fn members(&self) -> Result<Vec<MemberRecord>, DiskError> {
-        let table = self
-            .txn
-            .open_table(MEMBER)
-            .map_err(|error| self.error(error))?;
-        let rows = table.iter().map_err(|error| self.error(error))?;
-        let mut members = Vec::new();
-        for row in rows {
-            let (id, row) = row.map_err(|error| self.error(error))?;
-            let content = schema::unseal(&id.value().to_le_bytes(), row.value());
-            let member = content.and_then(schema::decode_member);
-            members.push(member.ok_or_else(|| self.damaged_meta("of a member"))?);
-        }
-        Ok(members)
-    }
 }

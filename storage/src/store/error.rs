@@ -9,6 +9,9 @@ pub(crate) enum DiskError {
     /// The disk, or the quota on it, is full.
     #[error("no space left on device")]
     NoSpace,
+    /// An earlier failure closed the file: open it again.
+    #[error("closed by an earlier failure")]
+    Closed,
     /// The file holds bytes that were not written so.
     #[error("{0}")]
     Damaged(String),
@@ -86,6 +89,7 @@ impl DiskError {
             redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
                 DiskError::damaged(path, &error.to_string())
             }
+            redb::Error::PreviousIo | redb::Error::DatabaseClosed => DiskError::Closed,
             redb::Error::Corrupted(detail) => DiskError::damaged(path, &detail),
             error => DiskError::Failed(format!("{}: {error}", path.display())),
         }

@@ -10,7 +10,7 @@ use althing_api::mvccpb::event::EventType;
 use althing_api::mvccpb::{Event, KeyValue};
 use bytes::Bytes;
 
-use super::disk::{DiskView, StoredRecord};
+use super::disk_view::{DiskView, StoredRecord};
 use super::error::DiskError;
 use super::history::Rev;
 use super::pending::PendingRecord;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use althing_api::error::Error;
 
-use super::disk::{DiskView, StoredRecord};
+use super::disk_view::{DiskView, StoredRecord};
 use super::error::DiskError;
 use super::history::Rev;
 use super::pending::PendingRecord;

@@ -23,6 +23,7 @@ mod builder;
 mod checkpoint;
 mod compaction;
 mod disk;
+mod disk_view;
 mod error;
 mod events;
 mod hash;
@@ -38,6 +39,7 @@ mod record;
 mod replace;
 mod scan;
 mod schema;
+mod side_tables;
 mod write;
 
 use std::path::Path;
@@ -48,7 +50,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
 pub(crate) use builder::FileBuilder;
-pub(crate) use disk::{DiskView, Meta as DiskMeta};
+pub(crate) use disk_view::DiskView;
 pub use error::StoreOpenError;
 pub use events::{HistorySlice, SliceLimits};
 pub use lease::{LeaseFact, LeaseRecord};
@@ -58,6 +60,7 @@ pub use read::ReadView;
 pub(crate) use read::{Keyspace, range, read_range};
 pub use replace::Replacement;
 pub use scan::RangeScan;
+pub(crate) use side_tables::Meta as DiskMeta;
 pub use write::{Committed, WriteTxn};
 
 use compaction::Writer;
@@ -186,7 +189,8 @@ pub enum CheckpointError {
 impl From<DiskError> for CheckpointError {
     fn from(error: DiskError) -> CheckpointError {
         match error {
-            DiskError::NoSpace => CheckpointError::NoSpace,
+            // Only a commit that met a full disk closes a file that may be opened again.
+            DiskError::NoSpace | DiskError::Closed => CheckpointError::NoSpace,
             error => CheckpointError::Failed(error.to_string()),
         }
     }
@@ -336,8 +340,8 @@ impl Store {
         }
     }
 
-    /// About how many bytes all records and leases take, in the store's file or on their way to it; the disk
-    /// is not asked.
+    /// About how many bytes all records and leases take, in the store's file or on their way to it;
+    /// the disk is not asked.
     pub fn used_bytes(&self) -> u64 {
         // In this order: what a checkpoint moves meanwhile counts twice rather than not at all.
         let pending = self.shared().pending.read().bytes();

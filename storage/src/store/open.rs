@@ -10,7 +10,8 @@ use parking_lot::{Mutex, RwLock};
 
 use super::builder::FileBuilder;
 use super::compaction::Writer;
-use super::disk::{Disk, DiskView, Meta, StoredRecord};
+use super::disk::Disk;
+use super::disk_view::{DiskView, StoredRecord};
 use super::error::{DiskError, StoreOpenError};
 use super::history::Stamp;
 use super::index::Index;
@@ -18,6 +19,7 @@ use super::lease::{Leases, Touch};
 use super::medium::Medium;
 use super::pending::{Pending, SideChanges};
 use super::schema::{EMPTY_REVISION, FORMAT};
+use super::side_tables::Meta;
 use super::{Published, Shared, StoreSettings, record};
 
 /// Opens the store on `medium`.
@@ -145,7 +147,8 @@ fn refusal(path: &Path, error: DiskError) -> StoreOpenError {
             path,
             source: std::io::ErrorKind::StorageFull.into(),
         },
-        DiskError::Damaged(text) => StoreOpenError::Refused(text),
-        DiskError::Failed(text) => StoreOpenError::Refused(text),
+        error @ (DiskError::Closed | DiskError::Damaged(_) | DiskError::Failed(_)) => {
+            StoreOpenError::Refused(error.to_string())
+        }
     }
 }

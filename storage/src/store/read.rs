@@ -14,7 +14,7 @@ use althing_api::mvccpb::KeyValue;
 use althing_api::range::KeyRange;
 use bytes::Bytes;
 
-use super::disk::DiskView;
+use super::disk_view::DiskView;
 use super::error::DiskError;
 use super::history::Rev;
 use super::{CheckpointError, Shared, record};
@@ -92,7 +92,7 @@ impl Keyspace for ReadView {
 impl Shared {
     /// Remembers damage, for the next checkpoint to fail with.
     pub(super) fn remember(&self, error: DiskError) -> Error {
-        if let DiskError::NoSpace = error {
+        if let DiskError::NoSpace | DiskError::Closed = error {
             return Error::NoSpace;
         }
         self.fault.get_or_init(|| error.to_string());
@@ -131,12 +131,13 @@ impl Fetcher {
         {
             return Ok(record);
         }
-        let view = shared.disk.view().map_err(|error| shared.remember(error))?;
-        let found = view
-            .record(rev)
-            .and_then(|record| record.ok_or_else(|| view.damaged("the missing record", rev)));
+        let found = shared.disk.read(|view| {
+            let record = view.record(rev)?;
+            record.ok_or_else(|| view.damaged("the missing record", rev))
+        });
+        let (view, record) = found.map_err(|error| shared.remember(error))?;
         self.view = Some(view);
-        found.map_err(|error| shared.remember(error))
+        Ok(record)
     }
 
     /// As [`Fetcher::record`], decoded.

@@ -26,6 +26,7 @@ mod record;
 mod recovery;
 mod scan;
 mod segment;
+mod space;
 mod span;
 mod tail;
 
@@ -38,6 +39,7 @@ pub use prepare::Background;
 use prepare::{Left, Prepared, Preparer};
 use record::{HEAD_BYTES, Record};
 use segment::Segment;
+pub use space::{LogSpace, Space};
 use span::Span;
 use std::collections::VecDeque;
 use std::io;
@@ -381,6 +383,7 @@ impl Wal {
     /// Recycles what a purge set free, and sees to the next segment once part of this one is used:
     /// not before, so that a small log takes one segment's space and a start is left in peace.
     fn after_flush(&mut self) {
+        self.preparer.set_room(self.batch.room());
         self.recycle();
         if !self.prepares_ahead && self.batch.has_used(AHEAD_PART) {
             self.prepares_ahead = true;
@@ -400,20 +403,9 @@ impl Wal {
         }
     }
 
-    /// Bytes that can still be written without new disk space (current segment plus prepared ones).
-    /// An entry that does not fit the rest of a segment goes to the next one, so up to one entry's
-    /// size per segment may stay unused.
-    pub fn headroom_bytes(&self) -> u64 {
-        let ready = self.preparer.ready().saturating_sub(self.batch.opened());
-        self.batch.room() + ready as u64 * (self.settings.segment_bytes - OVERHEAD_BYTES)
-    }
-
-    /// No segment is prepared and the last attempt found no space: once
-    /// [`headroom_bytes`](Wal::headroom_bytes) is used up, `flush` fails. Writes should be refused
-    /// before. It turns false by itself when space returns. (Without it a small headroom only means
-    /// that the next segment is still being prepared.)
-    pub fn space_exhausted(&self) -> bool {
-        self.preparer.is_full()
+    /// Looks at what can still be written without new disk space.
+    pub fn space(&self) -> LogSpace {
+        LogSpace::new(self.preparer.shared())
     }
 }
 

@@ -5,12 +5,13 @@
 
 use super::disk::{Disk, DiskFile, is_full};
 use super::segment;
+use super::space::{Space, Watcher};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -48,16 +49,20 @@ struct State {
     urgent: bool,
     failure: Option<(io::ErrorKind, String)>,
     next_number: u64,
+    /// Bytes left in the segment being written, as of the last flush.
+    room: u64,
 }
 
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     segment_bytes: u64,
     state: Mutex<State>,
     changed: Condvar,
     stop: AtomicBool,
+    /// Told after each attempt, in vain or not.
+    watcher: OnceLock<Watcher>,
     /// There is no thread: whoever calls does the work.
     inline: bool,
 }
@@ -102,6 +107,7 @@ impl Preparer {
             state: Mutex::new(state),
             changed: Condvar::new(),
             stop: AtomicBool::new(false),
+            watcher: OnceLock::new(),
             inline: background == Background::Inline,
         });
         let thread = match background {
@@ -138,11 +144,6 @@ impl Preparer {
             state.urgent = true;
             self.shared.changed.notify_all();
             match &self.thread {
-                Some(thread) if thread.is_finished() => {
-                    return Err(io::Error::other(
-                        "the thread that prepares WAL segments died",
-                    ));
-                }
                 Some(_) => {
                     self.shared.changed.wait_for(&mut state, RETRY);
                 }
@@ -180,15 +181,14 @@ impl Preparer {
         }
     }
 
-    /// Segments that are ready.
-    pub(super) fn ready(&self) -> usize {
-        self.shared.state.lock().ready.len()
+    /// Notes how much of the segment being written is left.
+    pub(super) fn set_room(&self, bytes: u64) {
+        self.shared.state.lock().room = bytes;
     }
 
-    /// The last attempt found no space and no segment is ready.
-    pub(super) fn is_full(&self) -> bool {
-        let state = self.shared.state.lock();
-        state.full && state.ready.is_empty()
+    /// What others may know of all this.
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
     }
 }
 
@@ -222,7 +222,49 @@ fn check(state: &State) -> io::Result<()> {
 }
 
 impl Shared {
+    /// What can be written without new disk space. While a flush takes a segment it says too
+    /// little, never too much.
+    pub(super) fn space(&self) -> Space {
+        let state = self.state.lock();
+        Space {
+            room_bytes: state.room,
+            ready_segments: state.ready.len() as u64,
+            segment_bytes: self.segment_bytes,
+            exhausted: state.full && state.ready.is_empty(),
+            failed: state.failure.is_some(),
+        }
+    }
+
+    /// Makes a segment ready at once, because somebody waits for it.
+    pub(super) fn want(&self) {
+        let mut state = self.state.lock();
+        if state.ready.is_empty() {
+            state.wanted = state.wanted.max(READY);
+            state.urgent = true;
+            self.changed.notify_all();
+        }
+    }
+
+    /// Names who is told after each attempt; only the first call counts.
+    pub(super) fn watch(&self, watcher: Watcher) {
+        let _ = self.watcher.set(watcher);
+    }
+
+    fn tell_watcher(&self) {
+        if let Some(watcher) = self.watcher.get() {
+            watcher.tell();
+        }
+    }
+
+    fn fail(&self, kind: io::ErrorKind, why: &str) {
+        let text = format!("preparing a WAL segment in {}: {why}", self.dir.display());
+        self.state.lock().failure = Some((kind, text));
+        self.changed.notify_all();
+        self.tell_watcher();
+    }
+
     fn run(&self) {
+        let _death = OnPanic(self);
         loop {
             let worked = self.step();
             let mut state = self.state.lock();
@@ -256,6 +298,9 @@ impl Shared {
         let worked = match outcome {
             Ok(worked) => {
                 state.full = false;
+                if state.ready.len() >= state.wanted {
+                    state.urgent = false;
+                }
                 worked
             }
             Err(error) if is_full(&error) => {
@@ -266,12 +311,14 @@ impl Shared {
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => false,
             Err(error) => {
-                let text = format!("preparing a WAL segment in {}: {error}", self.dir.display());
-                state.failure = Some((error.kind(), text));
-                false
+                drop(state);
+                self.fail(error.kind(), &error.to_string());
+                return false;
             }
         };
+        drop(state);
         self.changed.notify_all();
+        self.tell_watcher();
         worked
     }
 
@@ -351,5 +398,16 @@ impl Shared {
         let mut state = self.state.lock();
         state.next_number += 1;
         state.next_number - 1
+    }
+}
+
+/// Makes a panic of the thread a failure like any other, so that nobody waits for it in vain.
+struct OnPanic<'a>(&'a Shared);
+
+impl Drop for OnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(io::ErrorKind::Other, "its thread panicked");
+        }
     }
 }

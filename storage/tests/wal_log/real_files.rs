@@ -89,8 +89,10 @@ fn the_next_segment_is_prepared_without_being_asked_for() {
     );
     append(&mut wal, &[entry(0, 0, 300_000)]);
     wal.flush().expect("it is written");
-    wait_until("preparing", || wal.headroom_bytes() > SEGMENT_BYTES);
-    assert!(!wal.space_exhausted());
+    wait_until("preparing", || {
+        wal.space().now().certain_bytes(0) > SEGMENT_BYTES
+    });
+    assert!(!wal.space().now().exhausted);
     assert!(
         names(dir.path())
             .iter()

@@ -30,7 +30,7 @@ fn a_full_disk_keeps_the_batch_and_writes_it_when_space_returns() {
     wal.save_vote(vote(1));
     disk.set_free_bytes(Some(3 * SEGMENT_BYTES));
     let failed = fill(&mut wal);
-    assert!(wal.space_exhausted());
+    assert!(wal.space().now().exhausted);
     assert_eq!(
         wal.tail().flushed(),
         Some(id(1, failed - 1)),
@@ -52,7 +52,7 @@ fn a_full_disk_keeps_the_batch_and_writes_it_when_space_returns() {
         wal.flush().expect("there is space"),
         Some(id(1, failed + 1))
     );
-    assert!(!wal.space_exhausted());
+    assert!(!wal.space().now().exhausted);
     drop(wal);
     let (wal, recovery) = open(&disk, SEGMENT_BYTES).expect("it was closed in order");
     assert_eq!(recovery.last, Some(id(1, failed + 1)));
@@ -81,7 +81,9 @@ fn headroom_is_what_can_be_written_before_the_disk_is_full() {
     disk.set_free_bytes(Some(SEGMENT_BYTES));
     let mut index = 0;
     // One batch of one entry of 100 bytes, and as much again for the unused end of a segment.
-    while !wal.space_exhausted() || wal.headroom_bytes() >= 2 * (26 + 8 + 26 + 100) {
+    while !wal.space().now().exhausted
+        || wal.space().now().certain_bytes(0) >= 2 * (26 + 8 + 26 + 100)
+    {
         append(&mut wal, &[entry(1, index, 100)]);
         wal.flush().expect("there is headroom");
         index += 1;
@@ -114,7 +116,7 @@ fn a_purge_makes_space_on_a_full_disk() {
     wal.save_vote(vote(1));
     disk.set_free_bytes(Some(4 * SEGMENT_BYTES));
     let mut index = 0;
-    while !wal.space_exhausted() || wal.headroom_bytes() > 500 {
+    while !wal.space().now().exhausted || wal.space().now().certain_bytes(0) > 500 {
         append(&mut wal, &[entry(1, index, 100)]);
         wal.flush().expect("there is headroom");
         index += 1;
@@ -122,9 +124,9 @@ fn a_purge_makes_space_on_a_full_disk() {
     wal.tail().purge(id(1, index - 1));
     wal.purge(id(1, index - 1));
     wal.flush().expect("a purge mark fits into the headroom");
-    assert!(!wal.space_exhausted());
+    assert!(!wal.space().now().exhausted);
     assert!(
-        wal.headroom_bytes() > SEGMENT_BYTES,
+        wal.space().now().certain_bytes(0) > SEGMENT_BYTES,
         "old segments serve again"
     );
 }

@@ -1,0 +1,175 @@
+//! Leases of a one-member node under a clock that the test moves: who lives how long, through
+//! renewals, kills and restarts, and what of it the log gets to see.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::time::Duration;
+
+use althing_actors::node::{Handles, Node};
+use althing_actors::testing::{ManualClock, one_member, start_alone, until};
+use althing_api::commandpb::{Command, LeaseGrant, LeaseRevoke, command};
+use althing_api::error::Error;
+use althing_api::etcdserverpb::{PutRequest, RangeRequest};
+use althing_storage::data_dir::DataDir;
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+async fn start(path: &Path, clock: &ManualClock) -> (Node, Handles) {
+    let mut settings = one_member();
+    settings.clock = clock.clock();
+    let dir = DataDir::open(path).unwrap();
+    let started = tokio::time::timeout(secs(30), start_alone(dir, settings));
+    started
+        .await
+        .expect("a sole member starts at once")
+        .unwrap()
+}
+
+async fn apply(handles: &Handles, request: command::Request) -> Result<(), Error> {
+    let request = Some(request);
+    let applied = handles.propose(Command { request }).await.unwrap();
+    applied.response.map(drop)
+}
+
+async fn grant(handles: &Handles, id: i64, ttl: i64) {
+    let lease = LeaseGrant {
+        id,
+        ttl,
+        // Another one when an id is granted again.
+        generation: ttl as u64,
+    };
+    apply(handles, command::Request::LeaseGrant(lease))
+        .await
+        .unwrap();
+    // Counts it from now on, not from when the notice about it arrives.
+    assert_eq!(handles.keep_lease_alive(id).await, Ok(Some(ttl)));
+}
+
+async fn put(handles: &Handles, key: &'static str, lease: i64) -> Result<(), Error> {
+    let put = PutRequest {
+        key: key.into(),
+        lease,
+        ..PutRequest::default()
+    };
+    apply(handles, command::Request::Put(put)).await
+}
+
+fn exists(handles: &Handles, key: &'static str) -> bool {
+    let request = RangeRequest {
+        key: key.into(),
+        ..RangeRequest::default()
+    };
+    handles.store().read().range(&request).unwrap().count == 1
+}
+
+async fn remaining(handles: &Handles, id: i64) -> i64 {
+    handles.lease_time(id).await.unwrap().unwrap().remaining
+}
+
+#[actix::test]
+async fn renewals_keep_a_lease_without_an_entry_and_the_one_not_renewed_ends_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = ManualClock::default();
+    let (_node, handles) = start(dir.path(), &clock).await;
+    for (id, key) in [(1, "kept"), (2, "left")] {
+        grant(&handles, id, 10).await;
+        put(&handles, key, id).await.unwrap();
+    }
+    let index = handles.applied_index();
+    for _ in 0..100 {
+        assert_eq!(handles.keep_lease_alive(1).await, Ok(Some(10)));
+    }
+    clock.advance(secs(9));
+    assert_eq!(remaining(&handles, 2).await, 1);
+    assert_eq!(handles.keep_lease_alive(1).await, Ok(Some(10)));
+    assert_eq!(handles.applied_index(), index, "nothing was logged");
+    assert_eq!(handles.leases(), [2, 1], "the first to end first");
+
+    clock.advance(secs(9));
+    until("lease 2 ends", || handles.store().lease(2).is_none()).await;
+    assert!(exists(&handles, "kept") && !exists(&handles, "left"));
+    assert_eq!(handles.applied_index(), index + 1, "its end, and no more");
+    assert_eq!(handles.keep_lease_alive(2).await, Ok(None));
+    assert_eq!(handles.lease_time(2).await, Ok(None));
+    assert_eq!(remaining(&handles, 1).await, 1);
+}
+
+#[actix::test]
+async fn a_renewal_that_comes_too_late_is_answered_when_the_lease_has_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = ManualClock::default();
+    let (_node, handles) = start(dir.path(), &clock).await;
+    grant(&handles, 1, 10).await;
+    put(&handles, "k", 1).await.unwrap();
+    clock.advance(secs(10));
+    let renewed = tokio::time::timeout(secs(60), handles.keep_lease_alive(1)).await;
+    assert_eq!(renewed.expect("the lease ends"), Ok(None));
+    assert!(!exists(&handles, "k"));
+}
+
+#[actix::test]
+async fn a_lease_that_expired_while_the_member_was_down_lives_its_time_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, handles) = start(dir.path(), &ManualClock::default()).await;
+    grant(&handles, 1, 10).await;
+    put(&handles, "k", 1).await.unwrap();
+    drop((node, handles));
+    // However long that was: the clients could not have renewed it.
+    let clock = ManualClock::default();
+    let (_node, handles) = start(dir.path(), &clock).await;
+    assert_eq!(handles.store().lease_keys(1), ["k"]);
+    assert_eq!(
+        remaining(&handles, 1).await,
+        11,
+        "one election timeout more"
+    );
+    clock.advance(secs(10));
+    assert_eq!(remaining(&handles, 1).await, 1);
+    assert!(exists(&handles, "k"));
+    clock.advance(secs(1));
+    until("the key goes", || !exists(&handles, "k")).await;
+}
+
+#[actix::test]
+async fn what_is_left_of_a_long_lease_survives_a_kill_unless_it_was_renewed() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = ManualClock::default();
+    let (node, handles) = start(dir.path(), &clock).await;
+    grant(&handles, 1, 300).await;
+    grant(&handles, 2, 300).await;
+    clock.advance(secs(100));
+    let logged = |handles: &Handles, id| handles.store().lease(id).unwrap().remaining;
+    until("what is left is logged", || {
+        [1, 2].map(|id| logged(&handles, id)) == [200, 200]
+    })
+    .await;
+    assert_eq!(handles.keep_lease_alive(2).await, Ok(Some(300)));
+    assert_eq!(logged(&handles, 2), 0, "before the client was told");
+    assert_eq!(remaining(&handles, 1).await, 200);
+    drop((node, handles));
+
+    let (_node, handles) = start(dir.path(), &ManualClock::default()).await;
+    assert_eq!(remaining(&handles, 1).await, 201);
+    assert_eq!(remaining(&handles, 2).await, 301);
+}
+
+#[actix::test]
+async fn a_lease_granted_anew_under_its_id_does_not_inherit_the_old_deadline() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = ManualClock::default();
+    let (_node, handles) = start(dir.path(), &clock).await;
+    grant(&handles, 1, 10).await;
+    clock.advance(secs(9));
+    let revoke = |generation| command::Request::LeaseRevoke(LeaseRevoke { id: 1, generation });
+    let refused = apply(&handles, revoke(78)).await;
+    assert_eq!(refused, Err(Error::LeaseNotFound), "of another generation");
+    apply(&handles, revoke(0)).await.unwrap();
+    assert_eq!(put(&handles, "k", 1).await, Err(Error::LeaseNotFound));
+    grant(&handles, 1, 20).await;
+    grant(&handles, 2, 2).await;
+    clock.advance(secs(2));
+    until("lease 2 ends", || handles.store().lease(2).is_none()).await;
+    assert_eq!(remaining(&handles, 1).await, 18);
+}

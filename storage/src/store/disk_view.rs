@@ -1,0 +1,178 @@
+//! Reading the redb file: single records and scans.
+
+use std::sync::Arc;
+
+use althing_api::mvccpb::KeyValue;
+use bytes::Bytes;
+use prost::Message;
+use redb::{
+    AccessGuard, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTableMetadata,
+    TableError,
+};
+
+use super::error::DiskError;
+use super::history::Rev;
+use super::medium::Medium;
+use super::record;
+use super::schema::{self, REVISION, RevKey, VALUE};
+
+/// A consistent view of the file.
+pub(crate) struct DiskView {
+    medium: Arc<dyn Medium>,
+    opening: u64,
+    pub(super) txn: ReadTransaction,
+    revision: ReadOnlyTable<RevKey, &'static [u8]>,
+    value: ReadOnlyTable<RevKey, &'static [u8]>,
+}
+
+/// One row of table `revision`, for scans.
+#[derive(Debug)]
+pub(crate) struct StoredRecord {
+    pub rev: Rev,
+    pub tombstone: bool,
+    /// Length of the value, if it is in the other table and missing here.
+    pub value_apart: Option<u64>,
+    pub record: Bytes,
+    /// About what its rows take in the file.
+    pub used_bytes: u64,
+}
+
+/// A row of table `revision` as redb hands it out.
+type Row = (
+    AccessGuard<'static, RevKey>,
+    AccessGuard<'static, &'static [u8]>,
+);
+
+/// Rows of table `revision`, read one by one.
+pub(crate) struct StoredRecords<'a> {
+    view: &'a DiskView,
+    rows: redb::Range<'static, RevKey, &'static [u8]>,
+}
+
+impl Iterator for StoredRecords<'_> {
+    type Item = Result<StoredRecord, DiskError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let row = self.rows.next()?;
+        Some(self.read(row))
+    }
+}
+
+impl StoredRecords<'_> {
+    fn read(&self, row: Result<Row, redb::StorageError>) -> Result<StoredRecord, DiskError> {
+        let (key, value) = row.map_err(|error| self.view.error(error))?;
+        let bad_key = || DiskError::damaged(self.view.medium.path(), "a revision's key");
+        let rev = Rev::from_key(key.value()).ok_or_else(bad_key)?;
+        let row = schema::read_revision(rev, value.value());
+        let row = row.ok_or_else(|| self.view.damaged("the record", rev))?;
+        let value_bytes = row.value_apart.map_or(0, schema::value_row_bytes);
+        Ok(StoredRecord {
+            rev,
+            used_bytes: schema::row_bytes(value.value().len()) + value_bytes,
+            tombstone: row.tombstone,
+            value_apart: row.value_apart,
+            record: Bytes::copy_from_slice(row.record),
+        })
+    }
+}
+
+impl DiskView {
+    /// A view of what `db` holds, the file's opening number `opening`.
+    pub fn of(
+        db: &Database,
+        opening: u64,
+        medium: &Arc<dyn Medium>,
+    ) -> Result<DiskView, DiskError> {
+        let error = |error: redb::Error| DiskError::from_redb(medium.path(), error);
+        let txn = db.begin_read().map_err(|failed| error(failed.into()))?;
+        let table = |failed: TableError| error(failed.into());
+        let revision = txn.open_table(REVISION).map_err(table)?;
+        let value = txn.open_table(VALUE).map_err(table)?;
+        let medium = Arc::clone(medium);
+        Ok(DiskView {
+            medium,
+            opening,
+            txn,
+            revision,
+            value,
+        })
+    }
+
+    /// Which opening of the file it reads.
+    pub fn opening(&self) -> u64 {
+        self.opening
+    }
+
+    pub(super) fn error(&self, error: impl Into<redb::Error>) -> DiskError {
+        DiskError::from_redb(self.medium.path(), error)
+    }
+
+    pub(super) fn damage(&self, detail: &str) -> DiskError {
+        DiskError::damaged(self.medium.path(), detail)
+    }
+
+    pub fn damaged(&self, what: &str, rev: Rev) -> DiskError {
+        let detail = format!(
+            "{what} of revision {}.{} fails its check",
+            rev.main, rev.sub
+        );
+        DiskError::damaged(self.medium.path(), &detail)
+    }
+
+    /// Rows of a table are lost.
+    pub fn damaged_table(&self, name: &str) -> DiskError {
+        let detail = format!("table {name} lacks rows");
+        DiskError::damaged(self.medium.path(), &detail)
+    }
+
+    /// The whole record of `rev`, if it is there.
+    pub fn record(&self, rev: Rev) -> Result<Option<Bytes>, DiskError> {
+        let row = self
+            .revision
+            .get(rev.key())
+            .map_err(|error| self.error(error))?;
+        let Some(row) = row else {
+            return Ok(None);
+        };
+        let row = schema::read_revision(rev, row.value());
+        let row = row.ok_or_else(|| self.damaged("the record", rev))?;
+        if row.value_apart.is_none() {
+            return Ok(Some(Bytes::copy_from_slice(row.record)));
+        }
+        self.join_value(rev, row.record).map(Some)
+    }
+
+    /// Puts a large value back into its record.
+    pub fn join_value(&self, rev: Rev, record: &[u8]) -> Result<Bytes, DiskError> {
+        let kv = KeyValue::decode(record);
+        let mut kv = kv.map_err(|_| self.damaged("the record", rev))?;
+        let row = self
+            .value
+            .get(rev.key())
+            .map_err(|error| self.error(error))?;
+        let row = row.ok_or_else(|| self.damaged("the missing value", rev))?;
+        let value = schema::read_value(rev, row.value());
+        let value = value.ok_or_else(|| self.damaged("the value", rev))?;
+        kv.value = Bytes::copy_from_slice(value);
+        Ok(record::encode(&kv))
+    }
+
+    /// Rows that table `revision` says it has.
+    pub fn revision_count(&self) -> Result<u64, DiskError> {
+        self.revision.len().map_err(|error| self.error(error))
+    }
+
+    /// Every row of table `revision`, in order, without large values.
+    pub fn revisions(&self) -> Result<StoredRecords<'_>, DiskError> {
+        self.revisions_between(0, i64::MAX)
+    }
+
+    /// The rows of the revisions from `from` to `until`, in order, without large values.
+    pub fn revisions_between(&self, from: i64, until: i64) -> Result<StoredRecords<'_>, DiskError> {
+        let bound = |main, sub| Rev { main, sub }.key();
+        let range = bound(from.max(0), 0)..=bound(until.max(0), u32::MAX);
+        let rows = self.revision.range(range);
+        let rows = rows.map_err(|error| self.error(error))?;
+        Ok(StoredRecords { view: self, rows })
+    }
+}
