@@ -15,7 +15,7 @@ use std::time::Duration;
 use actix::{Actor, Addr};
 use althing_api::ETCD_CLUSTER_VERSION;
 use althing_api::commandpb::{Command, PublishMember, SetClusterVersion, command};
-use althing_api::error::Error;
+use althing_api::error::{Code, Error};
 use althing_api::id::{ClusterId, MemberId};
 use althing_storage::data_dir::DataDir;
 use althing_storage::entry::LogId;
@@ -303,9 +303,15 @@ impl Node {
     ) -> Result<(), StartError> {
         let raft = self.raft.as_ref().expect("started");
         raft.recovered().await.map_err(StartError::Raft)?;
-        publish(handles, settings)
-            .await
-            .map_err(StartError::Publish)
+        loop {
+            match publish(handles, settings).await {
+                // A leader was lost meanwhile. Publishing twice changes nothing.
+                Err(error) if error.code() == Code::Unavailable && error != Error::Stopped => {
+                    tracing::info!(%error, "publishes this member again");
+                }
+                published => return published.map_err(StartError::Publish),
+            }
+        }
     }
 
     /// Resolves when the node has to stop by itself (I/O error, a core actor's death).

@@ -171,6 +171,7 @@ impl Tree {
         });
         let kept_store = Arc::new(store.clone());
         let (watch_hub, feed) = start_watch_hub(shared, &kept_store, threads, supervisor);
+        let watchers = feed.hint();
         let lessor_parts = Arc::new(LessorParts {
             store: store.clone(),
             clock: Arc::clone(&shared.lease_clock),
@@ -209,6 +210,7 @@ impl Tree {
             snapshotter: snapshotter.clone(),
             progress: Arc::clone(&shared.progress),
             outgoing,
+            watchers,
             restored: Arc::clone(&shared.restored),
         };
         Tree {

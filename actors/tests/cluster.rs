@@ -71,8 +71,8 @@ impl World {
         join_all((1..=3).map(|number| self.ready(number))).await;
     }
 
-    fn kill(&mut self, number: u64) {
-        self.network.leave(number);
+    async fn kill(&mut self, number: u64) {
+        self.network.leave(number).await;
         self.members[number as usize - 1] = None;
     }
 
@@ -220,7 +220,7 @@ async fn what_was_acknowledged_survives_the_death_of_the_leader_and_of_all() {
         outcome.unwrap();
     }
     drop(follower);
-    world.kill(leader);
+    world.kill(leader).await;
     let rest = world.others(leader);
     world.leader_of(&rest).await;
     for key in &keys {
@@ -231,7 +231,7 @@ async fn what_was_acknowledged_survives_the_death_of_the_leader_and_of_all() {
         );
     }
     for number in rest {
-        world.kill(number);
+        world.kill(number).await;
     }
     for number in 1..=3 {
         world.launch(number).await;
@@ -252,7 +252,7 @@ async fn a_member_that_lags_beyond_the_log_catches_up_by_snapshot() {
     let leader = world.leader_of(&[1, 2, 3]).await;
     let late = world.others(leader)[0];
     put(&world.handles(leader), "old", "v").await.unwrap();
-    world.kill(late);
+    world.kill(late).await;
     for round in 0..20 {
         let handles = world.handles(leader);
         let puts: Vec<_> = (0..50).map(|n| format!("r{round}-{n}")).collect();
@@ -275,7 +275,7 @@ async fn a_member_that_lags_beyond_the_log_catches_up_by_snapshot() {
     // The snapshot is durable, and a log that begins behind it is no damage.
     let settings = ours.status();
     drop((theirs, ours));
-    world.kill(late);
+    world.kill(late).await;
     world.launch(late).await;
     world.ready(late).await;
     assert_eq!(get(&world.handles(late), "afterwards").await.unwrap(), "v");

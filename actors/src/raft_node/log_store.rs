@@ -80,6 +80,11 @@ impl LogStore {
         self.tail.state().0
     }
 
+    /// The index of the last entry; `None` for a log that never had one.
+    pub(super) fn last_index(&self) -> Option<u64> {
+        self.tail.state().1.map(|last| last.index)
+    }
+
     /// Entries of `start..end` from the start, at least one and at most about `max_bytes`.
     async fn read(&self, start: u64, end: u64, max_bytes: usize) -> io::Result<Vec<StoredEntry>> {
         if self.tail.holds(start) {

@@ -32,6 +32,8 @@ pub(crate) struct RaftSetup {
 pub(crate) struct StartedRaft {
     pub(crate) raft: RaftHandle,
     pub(crate) node: Addr<RaftNode>,
+    /// The last entry that the log held before it ran.
+    held: Option<u64>,
 }
 
 /// Builds and runs raft on `thread`. Errors, as text: a log and a store that do not fit, settings
@@ -50,6 +52,7 @@ pub(crate) async fn start(thread: &ArbiterHandle, setup: RaftSetup) -> Result<St
 async fn start_here(setup: RaftSetup) -> Result<StartedRaft, String> {
     let me = setup.node.me;
     let config = config(&setup.settings).map_err(|error| error.to_string())?;
+    let held = setup.log_store.last_index();
     let network = Network { links: setup.links };
     let raft: RaftHandle = Raft::build(me, config, network, setup.log_store, setup.state_machine)
         .await
@@ -59,7 +62,7 @@ async fn start_here(setup: RaftSetup) -> Result<StartedRaft, String> {
     raft.run();
     bootstrap(&raft, setup.first_voters).await?;
     elect_sole_voter(&raft, me).await?;
-    Ok(StartedRaft { raft, node })
+    Ok(StartedRaft { raft, node, held })
 }
 
 /// Writes the first configuration into an empty log.
@@ -100,11 +103,22 @@ async fn elect_sole_voter(raft: &RaftHandle, me: u64) -> Result<(), String> {
 }
 
 impl StartedRaft {
-    /// Waits until everything that the log could have applied before the start is applied again.
+    /// Waits until everything that the log could have applied before the start is applied again:
+    /// what it held then and what the leader has of it. openraft's own wait is for the log as it is
+    /// now, which under steady writes is always ahead of what is known to be committed.
     pub(crate) async fn recovered(&self) -> Result<(), String> {
         let forever: Option<Duration> = None;
-        let recovered = self.raft.wait_for_recovery(forever).await;
-        recovered.map(drop).map_err(|error| error.to_string())
+        let held = self.held;
+        let waited = self.raft.wait(forever).metrics(
+            |metrics| {
+                let needed = held.min(metrics.last_log_index);
+                let committed = metrics.cluster_committed.map(|id| id.index());
+                let applied = metrics.last_applied.map(|id| id.index());
+                committed.is_some() && committed >= needed && applied >= needed
+            },
+            "recovery",
+        );
+        waited.await.map(drop).map_err(|error| error.to_string())
     }
 
     /// Stops the core; proposals that are under way are answered `Stopped`.

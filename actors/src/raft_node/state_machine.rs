@@ -23,6 +23,7 @@ use crate::snapshotter::{
 use crate::store_writer::{Checkpoint, Restore, StoreWriter};
 use crate::supervisor::ActorRef;
 use crate::wal_writer::{Sync, WalWriter};
+use crate::watch_hub::Hint;
 
 /// Entries of one message to the Applier; bounds the memory of a long catch-up.
 const APPLY_ENTRIES_MAX: usize = 4_096;
@@ -41,6 +42,8 @@ pub struct StateMachine {
     pub(crate) progress: Arc<Progress>,
     /// Snapshots on their way out.
     pub(crate) outgoing: Transfers,
+    /// Watchers learn of what a snapshot brought from the store.
+    pub(crate) watchers: Hint,
     /// Counts the states of other members that took this one's place.
     pub(crate) restored: Arc<watch::Sender<u64>>,
 }
@@ -79,6 +82,7 @@ impl StateMachine {
             self.progress.applied_a_batch();
         }
         self.restored.send_modify(|count| *count += 1);
+        self.watchers.missed();
         Ok(())
     }
 }

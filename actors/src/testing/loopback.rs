@@ -10,7 +10,7 @@ use futures_util::{FutureExt, StreamExt};
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, watch};
 
-use crate::node::Inbound;
+use crate::node::{Inbound, Refusal};
 use crate::peer_link::{Call, LinkError, OpenPipe, Peer, Pipe, SnapshotBytes, Transport};
 
 /// A network of nodes. Clones share it.
@@ -19,7 +19,7 @@ pub struct Loopback(Arc<Net>);
 
 #[derive(Debug)]
 struct Net {
-    members: RwLock<BTreeMap<u64, Inbound>>,
+    members: RwLock<BTreeMap<u64, Arc<Inbound>>>,
     /// Members whose every connection is cut.
     isolated: watch::Sender<BTreeSet<u64>>,
 }
@@ -44,14 +44,18 @@ impl Loopback {
 
     /// Member `id` can be reached from now on.
     pub fn join(&self, id: u64, inbound: Inbound) {
-        self.0.members.write().insert(id, inbound);
+        self.0.members.write().insert(id, Arc::new(inbound));
+        self.heal(id);
     }
 
-    /// Member `id` is down.
-    pub fn leave(&self, id: u64) {
+    /// Member `id` is down. Returns when nobody is connected to it any more.
+    pub async fn leave(&self, id: u64) {
         self.isolate(id);
-        self.0.members.write().remove(&id);
-        self.heal(id);
+        let left = self.0.members.write().remove(&id);
+        if let Some(inbound) = left {
+            let is_last = || Arc::strong_count(&inbound) == 1;
+            super::until("the connections to a member end", is_last).await;
+        }
     }
 
     /// Cuts all connections of member `id`.
@@ -76,7 +80,7 @@ struct Sender {
 }
 
 impl Sender {
-    fn reach(&self, peer: &Peer) -> Result<Inbound, LinkError> {
+    fn reach(&self, peer: &Peer) -> Result<Arc<Inbound>, LinkError> {
         let isolated = self.net.isolated.borrow();
         if isolated.contains(&self.me) || isolated.contains(&peer.id.0) {
             return Err(LinkError::NotSent("cut".into()));
@@ -100,13 +104,13 @@ impl Sender {
     fn exchange(
         &self,
         peer: &Peer,
-        ask: impl FnOnce(Inbound) -> BoxFuture<'static, Result<Bytes, crate::node::Refusal>>,
+        ask: impl FnOnce(Arc<Inbound>) -> BoxFuture<'static, Result<Bytes, Refusal>>,
     ) -> BoxFuture<'static, Result<Bytes, LinkError>> {
         let asked = self.reach(peer).map(ask);
         let cut = self.cut(peer);
         async move {
             tokio::select! {
-                answer = asked? => answer.map_err(|refusal| LinkError::Refused(refusal.to_string())),
+                answer = asked? => answer.map_err(refused),
                 () = cut => Err(LinkError::Lost("cut".into())),
             }
         }
@@ -156,9 +160,13 @@ impl Transport for Sender {
     }
 }
 
+fn refused(refusal: Refusal) -> LinkError {
+    LinkError::Refused(refusal.to_string())
+}
+
 /// Requests in, answers out, both in order.
 async fn carry(
-    inbound: Inbound,
+    inbound: Arc<Inbound>,
     pipe: Pipe,
     mut from: mpsc::Receiver<Bytes>,
     to: mpsc::Sender<Result<Bytes, LinkError>>,
@@ -171,7 +179,7 @@ async fn carry(
                 None => return,
             },
             Some(answer) = under_way.next() => {
-                let answer = answer.map_err(|refusal| LinkError::Refused(refusal.to_string()));
+                let answer = answer.map_err(refused);
                 if to.send(answer).await.is_err() {
                     return;
                 }

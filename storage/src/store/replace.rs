@@ -1,5 +1,5 @@
-//! A store's file that takes the place of the one in use: the state of another member, received as a
-//! snapshot.
+//! A store's file that takes the place of the one in use: the state of another member, received
+//! as a snapshot.
 //!
 //! Everything slow is done beforehand, beside the running store: the file is written, opened and
 //! its index built. What is left is a rename. Views of the former state keep it, file and index,
