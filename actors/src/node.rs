@@ -33,7 +33,7 @@ use crate::lessor::{LeaseClock, LeaseKeeper, ttl_min};
 use crate::metrics::StateCollector;
 use crate::peer_link::{Links, Transport};
 use crate::raft_node::{
-    CORE_QUEUE, Proposer, RaftSettings, RaftSetup, StartedRaft, start as start_raft,
+    CORE_QUEUE, Outbox, Proposer, RaftSettings, RaftSetup, StartedRaft, start as start_raft,
 };
 pub use crate::raft_node::{Inbound, Refusal};
 pub use crate::status::{MemberStatus, NodeStatus};
@@ -256,6 +256,7 @@ impl Node {
         shared.metrics.register(collector);
         let proposer = Proposer {
             me,
+            outbox: Arc::new(Outbox::new(raft_node.clone().recipient())),
             raft_node: raft_node.clone(),
             links,
             proposals: Arc::clone(&shared.proposals),

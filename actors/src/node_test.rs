@@ -3,6 +3,7 @@
 use actix::{ActorContext, Context, Handler, Message};
 use althing_api::commandpb::Command;
 use althing_api::etcdserverpb::PutRequest;
+use althing_api::range::KeyRange;
 use althing_storage::wal::Background;
 use althing_storage::wal::faulty_disk::{FaultyDisk, Operation};
 use futures_util::future::join_all;
@@ -18,6 +19,7 @@ use crate::store_writer::StoreWriter;
 use crate::supervisor::Exit;
 use crate::testing::{Loopback, one_member, start_alone};
 use crate::wal_writer::WalWriter;
+use crate::watch_hub::WatchHub;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -49,6 +51,14 @@ impl Handler<Die> for Applier {
 }
 
 impl Handler<Die> for StoreWriter {
+    type Result = ();
+
+    fn handle(&mut self, Die(exit): Die, ctx: &mut Context<Self>) {
+        die(exit, ctx);
+    }
+}
+
+impl Handler<Die> for WatchHub {
     type Result = ();
 
     fn handle(&mut self, Die(exit): Die, ctx: &mut Context<Self>) {
@@ -139,6 +149,86 @@ async fn the_death_of_the_snapshotter_is_made_good() {
         .expect("a new one answers");
     handles.propose(put(1)).await.unwrap();
     assert_eq!(node.shared.halt.cause(), None);
+}
+
+#[actix::test]
+async fn the_death_of_the_hub_ends_its_watches_and_new_ones_go_on_where_they_were() {
+    let (_temp, node, handles) = running().await;
+    handles.propose(put(1)).await.unwrap();
+    let key = || KeyRange::One("key1".into());
+    for exit in [Exit::Panicked, Exit::Stopped] {
+        let mut watch = handles.watch(key(), 2);
+        assert_eq!(
+            watch.next().await.unwrap()[0]
+                .kv
+                .as_ref()
+                .unwrap()
+                .mod_revision,
+            2
+        );
+        let next = watch.next_revision();
+        let hub = node.tree.as_ref().unwrap().watch_hub.clone();
+        // Its answer is lost with it.
+        let _ = hub.send(Die(exit)).await;
+        let end = tokio::time::timeout(DEADLINE, watch.next()).await;
+        assert_eq!(
+            end.expect("its queue closes").unwrap_err(),
+            WatchEnd::Stopped
+        );
+        // Told to nobody: the new hub reads it from the store.
+        let applied = handles.propose(put(1)).await.unwrap();
+        let resumed = async {
+            loop {
+                match handles.watch(key(), next).next().await {
+                    Ok(events) => return events,
+                    Err(end) => assert_eq!(end, WatchEnd::Stopped),
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let events = tokio::time::timeout(DEADLINE, resumed).await;
+        let events = events.expect("a new hub serves");
+        let last = events.last().unwrap().kv.as_ref().unwrap();
+        assert_eq!(last.mod_revision, applied.revision);
+    }
+    assert_eq!(node.shared.halt.cause(), None);
+}
+
+#[actix::test]
+async fn what_overflows_the_hubs_mailbox_is_read_from_the_store() {
+    let (_temp, node, handles) = running().await;
+    let mut watch = handles.watch(KeyRange::From("key".into()), 2);
+    let (release, held) = std::sync::mpsc::channel();
+    let hub = node.tree.as_ref().unwrap().watch_hub.clone();
+    hub.addr().do_send(Hold(held));
+    for n in 0..200 {
+        handles.propose(put(n)).await.unwrap();
+    }
+    release.send(()).unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < 200 {
+        let events = tokio::time::timeout(DEADLINE, watch.next()).await;
+        let events = events.expect("every event comes").unwrap();
+        seen.extend(
+            events
+                .iter()
+                .map(|event| event.kv.as_ref().unwrap().mod_revision),
+        );
+    }
+    assert_eq!(seen, (2..202).collect::<Vec<i64>>());
+}
+
+/// Keeps the hub busy until something is sent.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Hold(std::sync::mpsc::Receiver<()>);
+
+impl Handler<Hold> for WatchHub {
+    type Result = ();
+
+    fn handle(&mut self, Hold(held): Hold, _: &mut Context<Self>) {
+        held.recv().unwrap();
+    }
 }
 
 #[actix::test]

@@ -187,6 +187,7 @@ impl Tree {
             lessor: lessor.clone(),
             feed,
             metrics: shared.metrics.clone(),
+            halt: shared.halt.clone(),
             watch: core_child(supervisor, APPLIER),
         };
         let applier = Applier::start_in_arbiter(&threads.apply, |_| Applier::new(setup));

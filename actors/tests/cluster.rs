@@ -1,5 +1,8 @@
 //! Three nodes in one process, on a network with cuts.
 
+// All of this file is tests.
+#![allow(clippy::unwrap_used)]
+
 use std::time::Duration;
 
 use althing_actors::node::{Applied, Handles, Node, NodeSettings};

@@ -3,9 +3,10 @@
 //! bytes that came back. `unary` is the typed call on top of it.
 
 use bytes::{Buf, BufMut, Bytes};
-use futures_util::Stream;
+use futures_util::{Stream, stream};
 use http::uri::PathAndQuery;
 use prost::Message;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status, Streaming};
@@ -133,6 +134,22 @@ impl Grpc {
         Ok(answer.into_inner())
     }
 
+    /// Opens a stream in both directions; it half-closes when the sender of `requests` is gone. A
+    /// server may send its headers with its first message, so this may wait for that.
+    ///
+    /// # Errors
+    /// The status that the member (or the connection) answered with.
+    pub async fn open(
+        &mut self,
+        path: &'static str,
+        requests: UnboundedReceiver<Bytes>,
+    ) -> Result<Streaming<Bytes>, Status> {
+        let requests = stream::unfold(requests, |mut requests| async {
+            Some((requests.recv().await?, requests))
+        });
+        self.both_streams(path, Request::new(requests)).await
+    }
+
     /// A typed call.
     ///
     /// # Errors
@@ -164,11 +181,19 @@ pub mod path {
     pub const DELETE_RANGE: &str = "/etcdserverpb.KV/DeleteRange";
     pub const TXN: &str = "/etcdserverpb.KV/Txn";
     pub const COMPACT: &str = "/etcdserverpb.KV/Compact";
+    pub const WATCH: &str = "/etcdserverpb.Watch/Watch";
     pub const LEASE_GRANT: &str = "/etcdserverpb.Lease/LeaseGrant";
     pub const LEASE_REVOKE: &str = "/etcdserverpb.Lease/LeaseRevoke";
     pub const LEASE_KEEP_ALIVE: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
     pub const LEASE_TIME_TO_LIVE: &str = "/etcdserverpb.Lease/LeaseTimeToLive";
     pub const LEASE_LEASES: &str = "/etcdserverpb.Lease/LeaseLeases";
+    pub const LOCK: &str = "/v3lockpb.Lock/Lock";
+    pub const UNLOCK: &str = "/v3lockpb.Lock/Unlock";
+    pub const CAMPAIGN: &str = "/v3electionpb.Election/Campaign";
+    pub const PROCLAIM: &str = "/v3electionpb.Election/Proclaim";
+    pub const LEADER: &str = "/v3electionpb.Election/Leader";
+    pub const OBSERVE: &str = "/v3electionpb.Election/Observe";
+    pub const RESIGN: &str = "/v3electionpb.Election/Resign";
     pub const STATUS: &str = "/etcdserverpb.Maintenance/Status";
     pub const HASH_KV: &str = "/etcdserverpb.Maintenance/HashKV";
     pub const MEMBER_LIST: &str = "/etcdserverpb.Cluster/MemberList";

@@ -1,8 +1,9 @@
 //! The JSON gateway's client: HTTP/1.1, one kept connection, bodies as they are.
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -85,6 +86,40 @@ impl Json {
         body: Bytes,
         headers: &[(&str, &str)],
     ) -> std::io::Result<Answer> {
+        let answer = self.begin_with(method, path, body, headers).await?;
+        let (head, body) = answer.into_parts();
+        let body = body
+            .collect()
+            .await
+            .map_err(std::io::Error::other)?
+            .to_bytes();
+        Ok(Answer {
+            status: head.status,
+            headers: head.headers,
+            body,
+        })
+    }
+
+    /// Sends a request and returns when the head of its answer is there; the body may never end.
+    ///
+    /// # Errors
+    /// When the connection cannot be opened or breaks.
+    pub async fn begin(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> std::io::Result<Response<Incoming>> {
+        self.begin_with(method, path, body, &[]).await
+    }
+
+    async fn begin_with(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        headers: &[(&str, &str)],
+    ) -> std::io::Result<Response<Incoming>> {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -97,21 +132,8 @@ impl Json {
             .body(Full::new(body))
             .map_err(std::io::Error::other)?;
         let connection = self.open().await?;
-        let answer = connection
-            .send_request(request)
-            .await
-            .map_err(std::io::Error::other)?;
-        let (head, body) = answer.into_parts();
-        let body = body
-            .collect()
-            .await
-            .map_err(std::io::Error::other)?
-            .to_bytes();
-        Ok(Answer {
-            status: head.status,
-            headers: head.headers,
-            body,
-        })
+        let answer = connection.send_request(request).await;
+        answer.map_err(std::io::Error::other)
     }
 
     /// The kept connection, or a new one where the member closed it.

@@ -66,8 +66,10 @@ async fn put(client: &mut Grpc, key: &str, lease: i64) -> Result<pb::PutResponse
 
 /// All keys that begin with `prefix`, and the revision.
 async fn found(client: &mut Grpc, prefix: &str) -> (Vec<Bytes>, i64) {
+    // The least key stands for none: an empty one is refused.
+    let first = if prefix.is_empty() { "\0" } else { prefix };
     let request = pb::RangeRequest {
-        key: prefix.to_owned().into(),
+        key: first.to_owned().into(),
         range_end: prefix_end(prefix.as_bytes()),
         ..pb::RangeRequest::default()
     };

@@ -23,7 +23,7 @@ use tonic::{Code, Request};
 
 /// A member and a connection for each service.
 struct World {
-    _member: Member,
+    member: Member,
     kv: Grpc,
     lease: LeaseClient<Channel>,
     lock: LockClient<Channel>,
@@ -37,7 +37,7 @@ impl World {
         let channel = Channel::from_shared(url).unwrap().connect().await.unwrap();
         World {
             kv: member.grpc().await,
-            _member: member,
+            member,
             lease: LeaseClient::new(channel.clone()),
             lock: LockClient::new(channel.clone()),
             election: ElectionClient::new(channel),
@@ -187,6 +187,19 @@ async fn a_waiter_that_goes_away_leaves_the_queue() {
         matches!(refusal.code(), Code::DeadlineExceeded | Code::Cancelled),
         "{refusal}"
     );
+    world.queue_of("l/", 1).await;
+}
+
+#[tokio::test]
+async fn a_waiter_over_json_that_closes_its_connection_leaves_the_queue() {
+    let mut world = World::new().await;
+    let (held, wanted) = (world.grant().await, world.grant().await);
+    world.lock.lock(lock_request("l", held)).await.unwrap();
+    let mut client = world.member.json();
+    let body = format!("{{\"name\":\"bA==\",\"lease\":{wanted}}}");
+    let waiting = tokio::spawn(async move { client.post("/v3/lock/lock", body).await });
+    world.queue_of("l/", 2).await;
+    waiting.abort();
     world.queue_of("l/", 1).await;
 }
 

@@ -26,6 +26,7 @@ use prost::Message as _;
 pub(crate) use self::backlog::Backlog;
 pub(crate) use self::message::Apply;
 pub use self::message::Outcome;
+use crate::halt::Halt;
 use crate::lessor::{LeasesChanged, Lessor};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
@@ -50,6 +51,7 @@ pub(crate) struct ApplierSetup {
     pub(crate) feed: Feed,
     pub(crate) lessor: ActorRef<Lessor>,
     pub(crate) metrics: Metrics,
+    pub(crate) halt: Halt,
     pub(crate) watch: DeathWatch,
 }
 
@@ -65,6 +67,9 @@ pub(crate) struct Applier {
     metrics: Metrics,
     /// Entries applied since StoreWriter was told last.
     since_hint: usize,
+    halt: Halt,
+    /// An entry was not applied, so none behind it may be.
+    failed: bool,
     _watch: DeathWatch,
 }
 
@@ -102,6 +107,8 @@ impl Applier {
             lessor: setup.lessor,
             metrics: setup.metrics,
             since_hint: 0,
+            halt: setup.halt,
+            failed: false,
             _watch: setup.watch,
         }
     }
@@ -115,6 +122,7 @@ impl Applier {
                 let command = Command::decode(entry.payload).map_err(|error| {
                     let (term, index) = (entry.id.term, entry.id.index);
                     let text = format!("entry {index} of term {term} does not decode: {error}");
+                    self.halt.trip(format!("applier: {text}"));
                     io::Error::new(io::ErrorKind::InvalidData, text)
                 })?;
                 let mut txn = self.store.begin();
@@ -128,6 +136,44 @@ impl Applier {
             }
         }
         Ok(None)
+    }
+
+    /// Applies a batch in order and answers who waits. Errors: an entry that does not decode, which
+    /// halts the node, or a node that stops.
+    fn apply_all(&mut self, batch: Apply) -> io::Result<()> {
+        let count = batch.entries.len();
+        let mut tally = Tally::default();
+        let mut compacted = false;
+        let mut answers = Vec::with_capacity(count.min(ANSWERS_MAX));
+        for (entry, waiter) in batch.entries {
+            self.wait_for_the_store()?;
+            let index = entry.id.index;
+            let outcome = self.apply(entry, &mut tally)?;
+            self.progress.apply(index);
+            let outcome = outcome.unwrap_or_else(|| Outcome {
+                response: Ok(Response::Done),
+                revision: self.store.revisions().current,
+            });
+            compacted |= matches!(outcome.response, Ok(Response::Compaction(_)));
+            if let Some(waiter) = waiter {
+                answers.push((waiter, outcome));
+                if answers.len() == ANSWERS_MAX {
+                    answer(&mut answers);
+                }
+            }
+        }
+        self.metrics.applied(tally.puts, tally.deletes, tally.txns);
+        if !tally.leases.is_empty() {
+            let leases = tally.leases.into_iter();
+            let ids = leases.inspect(|(_, fact)| self.metrics.lease.applied(*fact));
+            let ids = ids.map(|(id, _)| id).collect();
+            self.lessor.addr().do_send(LeasesChanged(ids));
+        }
+        answer(&mut answers);
+        self.progress.applied_a_batch();
+        self.feed.flush();
+        self.hint(count, compacted);
+        Ok(())
     }
 
     fn wait_for_the_store(&mut self) -> io::Result<()> {
@@ -165,38 +211,11 @@ impl Handler<Apply> for Applier {
     type Result = io::Result<()>;
 
     fn handle(&mut self, batch: Apply, _: &mut Context<Self>) -> io::Result<()> {
-        let count = batch.entries.len();
-        let mut tally = Tally::default();
-        let mut compacted = false;
-        let mut answers = Vec::with_capacity(count.min(ANSWERS_MAX));
-        for (entry, waiter) in batch.entries {
-            self.wait_for_the_store()?;
-            let index = entry.id.index;
-            let outcome = self.apply(entry, &mut tally)?;
-            self.progress.apply(index);
-            let outcome = outcome.unwrap_or_else(|| Outcome {
-                response: Ok(Response::Done),
-                revision: self.store.revisions().current,
-            });
-            compacted |= matches!(outcome.response, Ok(Response::Compaction(_)));
-            if let Some(waiter) = waiter {
-                answers.push((waiter, outcome));
-                if answers.len() == ANSWERS_MAX {
-                    answer(&mut answers);
-                }
-            }
+        if self.failed {
+            return Err(io::Error::other("an earlier entry was not applied"));
         }
-        self.metrics.applied(tally.puts, tally.deletes, tally.txns);
-        if !tally.leases.is_empty() {
-            let leases = tally.leases.into_iter();
-            let ids = leases.inspect(|(_, fact)| self.metrics.lease.applied(*fact));
-            let ids = ids.map(|(id, _)| id).collect();
-            self.lessor.addr().do_send(LeasesChanged(ids));
-        }
-        answer(&mut answers);
-        self.progress.applied_a_batch();
-        self.feed.flush();
-        self.hint(count, compacted);
-        Ok(())
+        let result = self.apply_all(batch);
+        self.failed = result.is_err();
+        result
     }
 }

@@ -112,14 +112,14 @@ pub(crate) fn append_out(request: AppendEntriesRequest<Types>) -> Bytes {
 /// Entries must follow one another without a hole, or the log would have one.
 pub(crate) fn append_in(bytes: Bytes) -> Result<AppendEntriesRequest<Types>, WireError> {
     let message = peerpb::AppendRequest::decode(bytes)?;
-    let mut next = message.previous.as_ref().map_or(0, |id| id.index + 1);
+    let before = message.previous.as_ref().map(|id| id.index);
+    let first = before.map_or(0, |index| index.saturating_add(1));
     let mut entries = Vec::with_capacity(message.entries.len());
-    for entry in message.entries {
+    for (offset, entry) in (0_u64..).zip(message.entries) {
         let entry = entry_in(entry)?;
-        if entry.id().index != next {
+        if Some(entry.id().index) != first.checked_add(offset) {
             return Err(WireError::Field("an entry in the middle"));
         }
-        next += 1;
         entries.push(entry);
     }
     Ok(AppendEntriesRequest {

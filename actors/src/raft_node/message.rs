@@ -10,10 +10,17 @@ use super::step::FromPeer;
 use super::types::WriteResult;
 use crate::reply::Reply;
 
-/// Put a command into the log. Answered by whoever finishes it: the Applier, or raft's refusal.
+/// Put commands into the log, in this order. Each is answered by whoever finishes it: the Applier,
+/// or raft's refusal.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Propose {
+    pub(crate) proposals: Vec<Proposal>,
+}
+
+/// A command on its way to the log.
+#[derive(Debug)]
+pub(crate) struct Proposal {
     /// The encoded command.
     pub(crate) command: Bytes,
     pub(crate) reply: Reply<WriteResult>,

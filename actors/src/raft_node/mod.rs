@@ -27,6 +27,7 @@ mod log_store;
 mod membership;
 mod message;
 mod network;
+mod outbox;
 mod picture;
 mod propose;
 mod read_index;
@@ -52,8 +53,10 @@ pub use self::inbound::{Inbound, Refusal};
 use self::leader_view::Part;
 pub use self::log_store::LogStore;
 pub(crate) use self::log_store::LogStoreSetup;
+use self::message::Proposal;
 use self::message::{BeginReadRound, CoreEnded, LeadConfirmed, RaftChanged};
 pub(crate) use self::message::{MoveLeader, Propose, ReadIndex, Step};
+pub(crate) use self::outbox::Outbox;
 pub(crate) use self::picture::Picture;
 pub(crate) use self::propose::Proposer;
 use self::read_index::ReadRounds;
@@ -231,17 +234,18 @@ impl Handler<Propose> for RaftNode {
     type Result = ();
 
     fn handle(&mut self, propose: Propose, _: &mut Context<Self>) {
-        let handed_over = self
-            .raft
-            .client_write_ff(Encoded(propose.command), Some(propose.reply));
-        // The core's queue is longer than the number of admitted proposals, so this never waits.
-        // Without `unconstrained` tokio would make it, once per 128 messages, to be fair to others.
-        // Should the core be gone, the reply is dropped, which answers `Stopped`.
-        let done = tokio::task::unconstrained(handed_over).now_or_never();
-        debug_assert!(
-            done.is_some(),
-            "admission is below the capacity of the core's queue"
-        );
+        for Proposal { command, reply } in propose.proposals {
+            let handed_over = self.raft.client_write_ff(Encoded(command), Some(reply));
+            // The core's queue is longer than the number of admitted proposals, so this never
+            // waits. Without `unconstrained` tokio would make it, once per 128 messages, to be
+            // fair to others. Should the core be gone, the reply is dropped, which answers
+            // `Stopped`.
+            let done = tokio::task::unconstrained(handed_over).now_or_never();
+            debug_assert!(
+                done.is_some(),
+                "admission is below the capacity of the core's queue"
+            );
+        }
     }
 }
 

@@ -1,5 +1,6 @@
-//! The way of a proposal, in its caller's task: admitted, encoded once, sent to RaftNode of the
-//! member that leads; the answer comes back from whoever finishes it.
+//! The way of a proposal, in its caller's task: admitted, encoded once, sent together with
+//! those of its neighbours to RaftNode of the member that leads; the answer comes back from
+//! whoever finishes it.
 //!
 //! A proposal that certainly is not in the log is made again where the leader is now, for as long
 //! as its caller waits. One that may be in the log is never made again: its outcome is unknown, and
@@ -17,8 +18,9 @@ use openraft::errors::ClientWriteError;
 use prost::Message;
 use tokio::sync::oneshot;
 
+use super::message::Proposal;
 use super::types::{WriteResult, from_raft_log_id};
-use super::{MoveLeader, Propose, RaftNode, ReadIndex, SoleVoter};
+use super::{MoveLeader, Outbox, RaftNode, ReadIndex, SoleVoter};
 use crate::disk_gate::{DiskGate, Reservation};
 use crate::metrics::Metrics;
 use crate::node::Applied;
@@ -36,6 +38,7 @@ pub(crate) struct Proposer {
     pub(crate) me: u64,
     pub(crate) raft_node: Addr<RaftNode>,
     pub(crate) links: Arc<Links>,
+    pub(crate) outbox: Arc<Outbox>,
     pub(crate) proposals: Arc<Admission>,
     pub(crate) reads: Arc<Admission>,
     pub(crate) gate: Arc<DiskGate>,
@@ -133,7 +136,7 @@ impl Proposer {
     ) -> Result<Attempt, Error> {
         let (reply, answer) = Reply::with_room(permit, room);
         // From here on the proposal goes its way even if our caller stops waiting.
-        self.raft_node.do_send(Propose { command, reply });
+        self.outbox.post(Proposal { command, reply }).await;
         attempt(answer.wait().await?)
     }
 

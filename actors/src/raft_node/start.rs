@@ -109,7 +109,8 @@ impl StartedRaft {
     pub(crate) async fn recovered(&self) -> Result<(), String> {
         let forever: Option<Duration> = None;
         let held = self.held;
-        let waited = self.raft.wait(forever).metrics(
+        let wait = self.raft.wait(forever);
+        let waited = wait.metrics(
             |metrics| {
                 let needed = held.min(metrics.last_log_index);
                 let committed = metrics.cluster_committed.map(|id| id.index());

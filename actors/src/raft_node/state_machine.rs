@@ -1,11 +1,12 @@
 //! Adapter: openraft's state machine on the Applier (applying) and the Snapshotter (snapshots).
 
 use std::io;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Addr;
-use althing_storage::entry::LogId;
+use althing_storage::entry::{Entry, LogId};
 use althing_storage::store::{Applied, Store};
 use futures_util::stream::{Stream, TryStreamExt};
 use openraft::OptionalSend;
@@ -14,7 +15,9 @@ use tokio::sync::watch;
 
 use super::inbound::Refusal;
 use super::membership;
-use super::types::{RaftLogId, Snapshot, SnapshotMeta, StoredMembership, Types, to_raft_log_id};
+use super::types::{
+    RaftLogId, Snapshot, SnapshotMeta, StoredMembership, Types, Waiter, to_raft_log_id,
+};
 use crate::applier::{Applier, Apply};
 use crate::progress::Progress;
 use crate::snapshotter::{
@@ -60,6 +63,25 @@ impl StateMachine {
         }
     }
 
+    /// Hands committed entries to the Applier, in order.
+    ///
+    /// If clients wait for them the Applier answers them, and the raft thread need not wake up for
+    /// it: admission bounds how many there are, and should one fail, the node halts. Raft may so
+    /// believe that an entry is applied which soon will be; whoever needs the truth asks the store
+    /// or waits for `Progress`.
+    async fn hand_over(&self, entries: Vec<(Entry, Option<Waiter>)>) -> io::Result<()> {
+        if entries.iter().any(|(_, waiter)| waiter.is_some()) {
+            self.applier.do_send(Apply { entries });
+            return Ok(());
+        }
+        self.apply_and_wait(entries).await
+    }
+
+    async fn apply_and_wait(&self, entries: Vec<(Entry, Option<Waiter>)>) -> io::Result<()> {
+        let applied = self.applier.send(Apply { entries }).await;
+        applied.map_err(|_| io::Error::other("the applier is gone"))?
+    }
+
     async fn checkpoint(&self) -> io::Result<()> {
         let checkpointed = self.store_writer.send(Checkpoint).await;
         checkpointed
@@ -97,18 +119,18 @@ impl RaftStateMachine<Types> for StateMachine {
         Ok((applied.log_id.map(to_raft_log_id), membership))
     }
 
-    async fn apply<S>(&mut self, entries: S) -> io::Result<()>
+    async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
     where
         S: Stream<Item = io::Result<EntryResponder<Types>>> + Unpin + OptionalSend,
     {
-        let mut chunks = entries
-            .map_ok(|(entry, waiter)| (entry.into_stored(), waiter))
-            .try_chunks(APPLY_ENTRIES_MAX);
-        while let Some(entries) = chunks.try_next().await.map_err(|error| error.1)? {
-            let applied = self.applier.send(Apply { entries }).await;
-            applied.map_err(|_| io::Error::other("the applier is gone"))??;
+        let mut chunk = Vec::new();
+        while let Some((entry, waiter)) = entries.try_next().await? {
+            chunk.push((entry.into_stored(), waiter));
+            if chunk.len() == APPLY_ENTRIES_MAX {
+                self.hand_over(mem::take(&mut chunk)).await?;
+            }
         }
-        Ok(())
+        self.hand_over(chunk).await
     }
 
     /// While a member is being sent a snapshot, the log behind it is kept: a newer snapshot would
@@ -133,6 +155,8 @@ impl RaftStateMachine<Types> for StateMachine {
                 received.map_err(io::Error::other)?
             }
         };
+        // What was handed to the Applier is applied before the store changes under it.
+        self.apply_and_wait(Vec::new()).await?;
         self.restore(received).await
     }
 

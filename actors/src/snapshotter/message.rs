@@ -44,7 +44,7 @@ impl fmt::Debug for SnapshotData {
 /// What the store's file held when it was opened; bytes move when somebody asks for the stream.
 #[derive(Debug)]
 pub struct Outgoing {
-    pub(super) source: Source,
+    pub(super) source: Box<Source>,
     pub(super) transfers: Transfers,
 }
 

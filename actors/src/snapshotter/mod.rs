@@ -100,7 +100,7 @@ impl Handler<OpenSnapshot> for Snapshotter {
     fn handle(&mut self, _: OpenSnapshot, _: &mut Context<Self>) -> Self::Result {
         let source = Source::open(&self.setup.store, self.setup.cluster_id);
         Ok(Outgoing {
-            source: source.map_err(io::Error::other)?,
+            source: Box::new(source.map_err(io::Error::other)?),
             transfers: self.setup.outgoing.clone(),
         })
     }

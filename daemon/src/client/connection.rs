@@ -24,6 +24,7 @@ use super::ClientSettings;
 use super::api::Api;
 use super::bridge::{self, Http2Body};
 use super::conn::{Conn, Protocol};
+use super::exchanges::Exchanges;
 use super::grpc::Services;
 use super::lazy_io::LazyIo;
 use super::web::{Http1Service, WebService};
@@ -78,16 +79,6 @@ pub(super) struct Worker<A> {
     pub(super) stop: GracefulShutdownSignal,
     pub(super) gate: Arc<Gate>,
     pub(super) settings: Arc<ClientSettings>,
-}
-
-/// hyper's tasks run on the worker of their connection and need not be `Send`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LocalExec;
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExec {
-    fn execute(&self, task: F) {
-        tokio::task::spawn_local(task);
-    }
 }
 
 /// Serves one accepted socket until it closes. Errors of a connection are its client's business
@@ -165,7 +156,8 @@ async fn serve_http2<A: Api>(
         })
     };
     let settings = &worker.settings;
-    let connection = hyper::server::conn::http2::Builder::new(LocalExec)
+    let mut exchanges = Exchanges::default();
+    let connection = hyper::server::conn::http2::Builder::new(exchanges.begin())
         .timer(TokioTimer::new())
         .auto_date_header(false)
         .max_concurrent_streams(settings.streams_max)
@@ -183,11 +175,14 @@ async fn serve_http2<A: Api>(
             is_draining = true;
             connection.as_mut().graceful_shutdown();
         }
+        // Answers first, so that the connection sends them; then what new requests began.
+        exchanges.poll(cx);
         if outcome.is_none()
             && let Poll::Ready(result) = connection.as_mut().poll(cx)
         {
             outcome = Some(result.map_err(|error| error.to_string()));
         }
+        exchanges.poll(cx);
         // Everything that this wake-up produced leaves in one write.
         let drained = io.poll_drain(cx);
         match (drained, outcome.take()) {

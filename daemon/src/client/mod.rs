@@ -33,6 +33,7 @@ mod bridge;
 mod conn;
 mod connection;
 mod deadline;
+mod exchanges;
 mod gateway;
 mod grpc;
 mod grpc_body;

@@ -118,6 +118,9 @@ pub(super) async fn http1(
     let factory = HttpService::build()
         .keep_alive(KeepAlive::Timeout(IDLE_TIMEOUT))
         .client_request_timeout(HEAD_TIMEOUT)
+        // A client that closed its side is gone, as etcd takes it: else one that went away while
+        // it waited for a lock would stay in the queue, and its silent watches would never end.
+        .h1_allow_half_closed(false)
         .graceful_shutdown_signal(move || {
             let stop = stop.clone();
             async move { stop.notified().await }

@@ -140,7 +140,7 @@ pub(super) fn routes<W: WayIn>(
 
 impl<W: WayIn> Door<W> {
     /// Checks a request before its body is looked at.
-    fn admit(&self, request: &HttpRequest) -> Result<(), HttpResponse> {
+    fn admit(&self, request: &HttpRequest) -> Result<(), Refusal> {
         let id = |name: &str| {
             let text = request.headers().get(name)?.to_str().ok()?;
             u64::from_str_radix(text, 16).ok()
@@ -151,15 +151,12 @@ impl<W: WayIn> Door<W> {
                 "the request does not say which cluster and member it is for".to_owned(),
             )),
         };
-        admitted.map_err(|refusal| {
-            self.complaints.log(request, &refusal);
-            refused(&refusal)
-        })
+        admitted.inspect_err(|refusal| self.complaints.log(request, refusal))
     }
 
     async fn call(&self, request: &HttpRequest, call: Call, body: web::Payload) -> HttpResponse {
-        if let Err(refused) = self.admit(request) {
-            return refused;
+        if let Err(refusal) = self.admit(request) {
+            return refused(&refusal);
         }
         match body.to_bytes_limited(CALL_BYTES_MAX).await {
             Ok(Ok(body)) => answered(self.way_in.call(call, body).await),
@@ -169,8 +166,8 @@ impl<W: WayIn> Door<W> {
     }
 
     fn pipe(&self, request: &HttpRequest, pipe: Pipe, body: web::Payload) -> HttpResponse {
-        if let Err(refused) = self.admit(request) {
-            return refused;
+        if let Err(refusal) = self.admit(request) {
+            return refused(&refusal);
         }
         let (to, answers) = mpsc::channel(CHUNKS_MAX);
         let (way_in, mut closing) = (self.way_in.clone(), self.closing.clone());
@@ -191,8 +188,8 @@ impl<W: WayIn> Door<W> {
     }
 
     async fn snapshot(&self, request: &HttpRequest, mut body: web::Payload) -> HttpResponse {
-        if let Err(refused) = self.admit(request) {
-            return refused;
+        if let Err(refusal) = self.admit(request) {
+            return refused(&refusal);
         }
         let mut frames = Frames::default();
         let head = loop {

@@ -135,7 +135,8 @@ impl Generator {
             1 => Some(TargetUnion::CreateRevision(self.revision_or_zero())),
             2 => Some(TargetUnion::ModRevision(self.revision_or_zero())),
             3 => Some(TargetUnion::Value(self.small_value())),
-            4 => Some(TargetUnion::Lease(small.min(1))),
+            4 if self.one_in(2) => Some(TargetUnion::Lease(self.known_lease())),
+            4 => Some(TargetUnion::Lease(0)),
             _ => None,
         };
         let key = self.key();

@@ -4,16 +4,20 @@
 
 use althing_api::etcdserverpb as pb;
 use althing_api::range::{OPEN_END, prefix_end};
+use althing_api::v3electionpb::LeaderKey;
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
+use std::collections::VecDeque;
 
 use super::normal;
-use super::operation::{Operation, Step, Transport};
+use super::operation::{Call, Operation, Step, Transport};
 use super::play::Release;
 use super::spelling::Spelling;
+use super::watch_steps::{JSON_SLOT, SLOTS};
+use super::watching::{FIRST_MARK, with_mark};
 
 /// Keys that meet each other: prefixes of one another, and the bytes at the edges of the order.
 const KEYS: [&[u8]; 20] = [
@@ -63,6 +67,14 @@ pub struct Abilities {
     pub(super) loose_json: bool,
     /// HashKV has a JSON route since 3.6 (and in late patches of 3.5).
     hash_kv_route: bool,
+    /// A progress request is answered for the whole stream, and only when it has caught up, since
+    /// 3.6 (and in late patches of 3.5).
+    pub(super) whole_progress: bool,
+    /// Since 3.6 (and in late patches of 3.5) a negative start of a watcher is refused at once, and
+    /// a watcher with the id -1 gets its events.
+    pub(super) negatives_watched: bool,
+    /// A deletion at the very revision compacted to can still be watched since 3.6.
+    pub(super) tombstones_kept: bool,
 }
 
 impl Abilities {
@@ -74,6 +86,9 @@ impl Abilities {
             sort_is_checked: older >= (3, 6),
             loose_json: older >= (3, 6),
             hash_kv_route: older >= (3, 6),
+            whole_progress: older >= (3, 6),
+            negatives_watched: older >= (3, 6),
+            tombstones_kept: older >= (3, 6),
         }
     }
 }
@@ -92,13 +107,22 @@ pub(super) enum LeftOut {
 #[derive(Debug)]
 pub struct Generator {
     pub(super) random: StdRng,
-    ways: Ways,
+    pub(super) ways: Ways,
     pub(super) abilities: Abilities,
     pub(super) left_out: LeftOut,
     /// The store's revision, as the members last told it.
-    revision: i64,
+    pub(super) revision: i64,
     /// The revision that was last compacted to.
-    compacted: i64,
+    pub(super) compacted: i64,
+    /// What must follow.
+    pub(super) next: VecDeque<Operation>,
+    /// Leaders that campaigns named.
+    pub(super) leaders: VecDeque<LeaderKey>,
+    /// Watchers created on each stream.
+    pub(super) creates: [u32; SLOTS],
+    pub(super) large_seen: bool,
+    /// Compactions stay at or below this, so as not to race with who is still behind.
+    floor: i64,
 }
 
 impl Generator {
@@ -111,20 +135,26 @@ impl Generator {
             left_out: LeftOut::Nothing,
             revision: 1,
             compacted: 0,
+            next: VecDeque::from(super::lease_steps::grants()),
+            leaders: VecDeque::new(),
+            creates: [0; SLOTS],
+            large_seen: false,
+            floor: i64::MAX,
         }
     }
 
     /// The next step.
     pub fn step(&mut self, number: u64) -> Step {
-        let operation = self.operation();
-        let as_json = match self.ways {
-            Ways::Grpc => false,
-            Ways::Json => true,
-            Ways::Mixed => self.random.random(),
+        let operation = match self.next.pop_front() {
+            Some(operation) => operation,
+            None => self.operation(),
         };
-        let routed = operation.http().is_some()
-            && (self.abilities.hash_kv_route || !matches!(operation, Operation::HashKv(_)));
-        let as_json = (as_json && routed) || operation.grpc().is_none();
+        let as_json = match operation {
+            Operation::Watch { slot, .. } => slot >= JSON_SLOT,
+            Operation::Text { .. } => true,
+            Operation::HashKv(_) if !self.abilities.hash_kv_route => false,
+            _ => self.chooses_json() && operation.http().is_some(),
+        };
         let transport = if as_json {
             Transport::Json(self.body(&operation))
         } else {
@@ -137,8 +167,26 @@ impl Generator {
         }
     }
 
+    /// Queues what ends a sequence, because it is slow or leaves behind what each member names by
+    /// itself; returns how many steps are queued.
+    pub fn end(&mut self) -> usize {
+        self.next.extend(super::lease_steps::expiry());
+        self.next.extend(super::party_steps::own_leases());
+        self.next.len()
+    }
+
     /// Learns from an answer where the store stands.
     pub fn observe(&mut self, operation: &Operation, answer: &Value) {
+        match operation {
+            Operation::Call(Call::Campaign(_)) => self.learn_leader(answer),
+            Operation::Settle => {
+                let came = answer.as_object().into_iter().flatten();
+                came.for_each(|(_, answer)| self.learn_leader(answer));
+                let revision = answer.get("revision").and_then(Value::as_i64);
+                self.revision = revision.unwrap_or(self.revision);
+            }
+            _ => (),
+        }
         if let Some(revision) = normal::revision(answer) {
             self.revision = self.revision.max(revision);
             if let Operation::Compact(request) = operation {
@@ -147,7 +195,19 @@ impl Generator {
         }
     }
 
+    /// Learns up to which revision a compaction meets nobody who is still behind.
+    pub fn keep_below(&mut self, floor: i64) {
+        self.floor = floor;
+    }
+
     fn operation(&mut self) -> Operation {
+        match self.random.random_range(0..100) {
+            0..9 => return self.watch_step(),
+            9..15 => return self.lease_step(),
+            15..27 => return self.party_step(),
+            27..28 => return self.burst(),
+            _ => (),
+        }
         let grpc = self.ways != Ways::Json;
         let json = self.ways != Ways::Grpc;
         match self.random.random_range(0..1_000) {
@@ -188,9 +248,21 @@ impl Generator {
             Operation::HashKv(request) => spelling.hash_kv(request),
             Operation::MemberList(request) => spelling.member_list(request),
             Operation::Text { body, .. } => return body.clone(),
-            Operation::Status(_) | Operation::RangeStream(_) | Operation::Broken { .. } => {
-                return "{}".to_owned();
+            Operation::LeaseGrant(request) => spelling.message(request),
+            Operation::LeaseRevoke { request, .. } => spelling.message(request),
+            Operation::LeaseTimeToLive { request, .. } => spelling.message(request),
+            Operation::Unlock(request) => spelling.message(request),
+            Operation::Proclaim(request) => spelling.message(request),
+            Operation::Leader(request) => spelling.message(request),
+            Operation::Resign(request) => spelling.message(request),
+            Operation::Call(Call::Lock(request)) => spelling.message(request),
+            Operation::Call(Call::Campaign(request)) => spelling.message(request),
+            Operation::Observe { request, .. } => spelling.message(request),
+            Operation::KeepAlive(requests) => return spelling.lines(requests),
+            Operation::Watch { requests, .. } => {
+                return spelling.lines(&with_mark(requests, FIRST_MARK));
             }
+            _ => return "{}".to_owned(),
         };
         body.to_string()
     }
@@ -206,8 +278,7 @@ impl Generator {
             } else {
                 self.value()
             },
-            // Nothing here grants leases, so every lease is unknown.
-            lease: if self.one_in(50) { self.number() } else { 0 },
+            lease: self.lease_of_key(),
             prev_kv: self.one_in(3),
             ignore_value,
             ignore_lease,
@@ -289,6 +360,10 @@ impl Generator {
             let newest = (self.revision - 20).max(self.compacted);
             self.random.random_range(self.compacted..=newest)
         };
+        let revision = match revision <= self.revision {
+            true => revision.min(self.floor),
+            false => revision,
+        };
         pb::CompactionRequest {
             revision,
             physical: self.random.random(),
@@ -312,7 +387,7 @@ impl Generator {
         }
     }
 
-    fn value(&mut self) -> Bytes {
+    pub(super) fn value(&mut self) -> Bytes {
         match self.random.random_range(0..40) {
             0 => vec![b'x'; self.random.random_range(1_000..60_000)].into(),
             1..20 => self.random.random_range(0..1_000_000).to_string().into(),
@@ -380,6 +455,25 @@ pub fn name_of(operation: &Operation) -> &'static str {
         Operation::HashKv(_) => "HashKV",
         Operation::MemberList(_) => "MemberList",
         Operation::Status(_) => "Status",
+        Operation::LeaseGrant(_) => "LeaseGrant",
+        Operation::LeaseRevoke { .. } => "LeaseRevoke",
+        Operation::LeaseTimeToLive { .. } => "LeaseTimeToLive",
+        Operation::LeaseLeases { .. } => "LeaseLeases",
+        Operation::KeepAlive(_) => "LeaseKeepAlive",
+        Operation::Expiry { .. } => "expiry of a lease",
+        Operation::Unlock(_) => "Unlock",
+        Operation::Proclaim(_) => "Proclaim",
+        Operation::Leader(_) => "Leader",
+        Operation::Resign(_) => "Resign",
+        Operation::Call(Call::Lock(_)) => "Lock",
+        Operation::Call(Call::Campaign(_)) => "Campaign",
+        Operation::Abandon(_) => "abandoned call",
+        Operation::Observe { .. } | Operation::CloseObserve { .. } => "Observe",
+        Operation::Watch { .. } => "Watch",
+        Operation::Progress { .. } => "progress of a Watch",
+        Operation::HalfCloseWatch { .. } | Operation::CloseWatch { .. } => "end of a Watch",
+        Operation::Burst(_) => "burst of Puts",
+        Operation::Settle => "what arrived by itself",
         Operation::Broken { .. } => "broken gRPC",
         Operation::Text { .. } => "malformed JSON",
     }

@@ -3,7 +3,9 @@
 //! older etcd it stands on the newer side. Whatever is not listed here fails the run.
 
 use althing_api::error::Error;
+use althing_api::etcdserverpb as pb;
 use althing_api::etcdserverpb::range_request::{SortOrder, SortTarget};
+use althing_api::etcdserverpb::request_op::Request;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -61,7 +63,76 @@ pub const KNOWN: &[Known] = &[
         name: "gateway-error-field",
         reason: "the gateway's error body has a field `error`, equal to `message`, until 3.5; \
                  Althing keeps it beside 3.6's fields",
-        heal: |seen, newer, older| seen.is_json() && drop_error(newer) | drop_error(older),
+        heal: |seen, newer, older| match &seen.step.operation {
+            Operation::Settle => {
+                let nested = [newer, older].map(|answer| {
+                    let answers = answer.as_object_mut().into_iter().flatten();
+                    answers
+                        .map(|(_, answer)| usize::from(drop_error(answer)))
+                        .sum::<usize>()
+                });
+                nested != [0, 0]
+            }
+            _ => seen.is_json() && drop_error(newer) | drop_error(older),
+        },
+    },
+    Known {
+        name: "failed-precondition-status",
+        reason: "the gateway gave FailedPrecondition the HTTP status 412 before 3.5, and 400 since",
+        heal: |seen, newer, older| {
+            seen.is_json()
+                && seen.crosses((3, 5))
+                && [(&*newer, 400), (&*older, 412)]
+                    .iter()
+                    .all(|(answer, status)| {
+                        answer["status"] == *status && answer["body"]["code"] == FAILED_PRECONDITION
+                    })
+                && even(newer, older, |answer| answer.get_mut("status"))
+        },
+    },
+    Known {
+        name: "lock-without-key",
+        reason: "a Lock whose key was deleted while it waited fails since 3.5; before, it was told \
+                 that it holds the lock",
+        heal: |seen, newer, older| {
+            let (Some(newer), Some(older)) = (newer.as_object_mut(), older.as_object_mut()) else {
+                return false;
+            };
+            let failed = |answer: &Value| text_of(answer) == Some(SESSION_EXPIRED);
+            let names: Vec<String> = newer
+                .iter()
+                .filter(|(_, answer)| failed(answer))
+                .map(|(name, _)| name.clone())
+                .collect();
+            let granted = |name: &str| {
+                let answer = older.get(name).and_then(message);
+                answer.is_some_and(|answer| answer.get("key").is_some())
+            };
+            let all = !names.is_empty() && names.iter().all(|name| granted(name));
+            for name in names.iter().filter(|_| all) {
+                newer.shift_remove(name);
+                older.shift_remove(name);
+            }
+            all && seen.crosses((3, 5)) && matches!(seen.step.operation, Operation::Settle)
+        },
+    },
+    Known {
+        name: "lease-of-keys-only",
+        reason: "a range of keys only leaves out their leases since 3.7, which answers it from \
+                 the index",
+        heal: |seen, newer, older| {
+            seen.crosses((3, 7))
+                && match &seen.step.operation {
+                    Operation::Range(request) if request.keys_only => {
+                        drop_leases(message_mut(newer)) | drop_leases(message_mut(older))
+                    }
+                    Operation::Txn(request) => {
+                        drop_leases_in(request, message_mut(newer))
+                            | drop_leases_in(request, message_mut(older))
+                    }
+                    _ => false,
+                }
+        },
     },
     Known {
         name: "version",
@@ -254,7 +325,9 @@ pub const KNOWN: &[Known] = &[
 ];
 
 const INVALID_ARGUMENT: i32 = 3;
+const FAILED_PRECONDITION: i32 = 9;
 const INTERNAL: i32 = 13;
+const SESSION_EXPIRED: &str = "mutex: session is expired";
 const UNREADABLE: &str = "grpc: error unmarshalling request: ";
 
 /// Puts the chunks of a stream together into one.
@@ -325,6 +398,40 @@ fn drop_error(answer: &mut Value) -> bool {
     };
     let doubled = body.contains_key("code") && body.get("error") == body.get("message");
     doubled && body.shift_remove("error").is_some()
+}
+
+/// Takes the leases out of a range's records.
+fn drop_leases(range: Option<&mut Value>) -> bool {
+    let records = range.and_then(|range| range.get_mut("kvs")?.as_array_mut());
+    let mut found = false;
+    for record in records.into_iter().flatten() {
+        let fields = record.as_object_mut();
+        found |= fields.is_some_and(|fields| fields.shift_remove("lease").is_some());
+    }
+    found
+}
+
+/// Takes the leases out of the ranges of keys only in a transaction.
+fn drop_leases_in(request: &pb::TxnRequest, answer: Option<&mut Value>) -> bool {
+    let Some(answer) = answer else {
+        return false;
+    };
+    let ops = match answer["succeeded"] == true {
+        true => &request.success,
+        false => &request.failure,
+    };
+    let answers = answer.get_mut("responses").and_then(Value::as_array_mut);
+    let mut found = false;
+    for (op, answer) in ops.iter().zip(answers.into_iter().flatten()) {
+        found |= match &op.request {
+            Some(Request::RequestRange(range)) if range.keys_only => {
+                drop_leases(answer.get_mut("response_range"))
+            }
+            Some(Request::RequestTxn(txn)) => drop_leases_in(txn, answer.get_mut("response_txn")),
+            _ => false,
+        };
+    }
+    found
 }
 
 fn status(seen: &Seen) -> bool {

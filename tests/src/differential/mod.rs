@@ -12,13 +12,21 @@
 //! states may part there.
 
 mod compound;
+pub mod feed;
 pub mod generate;
 pub mod known;
+mod lease_steps;
+pub mod long_lived;
 pub mod normal;
 pub mod operation;
+pub mod parties;
+mod party_steps;
 pub mod play;
 pub mod spelling;
 pub mod ties;
+mod watch_steps;
+pub mod watcher;
+pub mod watching;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -29,7 +37,7 @@ use serde_json::Value;
 use generate::{Abilities, Generator, Ways};
 use known::Seen;
 use normal::{message, normalise};
-use operation::{Operation, Step};
+use operation::{Operation, Step, Transport};
 use play::Side;
 
 /// Longest request or answer that a report prints whole, in characters.
@@ -71,40 +79,61 @@ pub async fn run(left: &Path, right: &Path, plan: Plan) -> Result<Report, String
     let abilities = Abilities::shared(left.release, right.release);
     let mut generator = Generator::new(plan.seed, plan.ways, abilities);
     let mut report = Report::default();
-    for number in 1..=plan.steps {
+    let mut number = 0;
+    let mut left_over = None;
+    while left_over != Some(0) {
+        if number == plan.steps {
+            left_over = Some(generator.end());
+        }
+        number += 1;
+        let floor = left.long_lived.floor().min(right.long_lived.floor());
+        generator.keep_below(floor);
         let step = generator.step(number);
-        let (mut ours, mut theirs) = tokio::join!(left.play(&step), right.play(&step));
-        generator.observe(&step.operation, &theirs);
-        let answers = (ours.clone(), theirs.clone());
-        if plan.trace {
-            println!("{}", describe(&step, &answers, (&ours, &theirs)));
+        // Whatever a step sets off arrives before the next one.
+        let settle = Step {
+            operation: Operation::Settle,
+            transport: Transport::Grpc,
+            number,
+        };
+        for step in [step, settle] {
+            let theirs = play(&step, &mut left, &mut right, &mut report, plan.trace).await?;
+            generator.observe(&step.operation, &theirs);
         }
-        if let Some(lost) = [&ours, &theirs]
-            .into_iter()
-            .find_map(|answer| answer.get("lost"))
-        {
-            return Err(format!(
-                "a member ended the connection ({lost})\n{}\nleft printed\n{}\nright printed\n{}",
-                describe(&step, &answers, (&ours, &theirs)),
-                last_words(&left.member.process().printed()),
-                last_words(&right.member.process().printed()),
-            ));
-        }
-        let equal = compare(
-            &step,
-            &mut ours,
-            &mut theirs,
-            &left,
-            &mut right,
-            &mut report,
-        )
-        .await;
-        report.count(&step.operation, &answers.1);
-        if !equal {
-            return Err(describe(&step, &answers, (&ours, &theirs)));
-        }
+        left_over = left_over.map(|steps| steps - 1);
     }
     Ok(report)
+}
+
+/// Plays one step to both sides and compares; returns the right side's answer.
+async fn play(
+    step: &Step,
+    left: &mut Side,
+    right: &mut Side,
+    report: &mut Report,
+    trace: bool,
+) -> Result<Value, String> {
+    let (mut ours, mut theirs) = tokio::join!(left.play(step), right.play(step));
+    let answers = (ours.clone(), theirs.clone());
+    if trace {
+        println!("{}", describe(step, &answers, (&ours, &theirs)));
+    }
+    if let Some(failed) = [&ours, &theirs]
+        .into_iter()
+        .find_map(|answer| answer.get("lost").or_else(|| answer.get("wrong")))
+    {
+        return Err(format!(
+            "a member failed ({failed})\n{}\nleft printed\n{}\nright printed\n{}",
+            describe(step, &answers, (&ours, &theirs)),
+            last_words(&left.member.process().printed()),
+            last_words(&right.member.process().printed()),
+        ));
+    }
+    let equal = compare(step, &mut ours, &mut theirs, left, right, report).await;
+    report.count(&step.operation, &answers.1);
+    if !equal {
+        return Err(describe(step, &answers, (&ours, &theirs)));
+    }
+    Ok(answers.1)
 }
 
 async fn compare(
@@ -197,7 +226,9 @@ impl Report {
             .entry(generate::name_of(operation))
             .or_default();
         entry.0 += 1;
-        if message(answer).is_none() {
+        let refusal = answer.get("text").is_some()
+            || answer.get("status").is_some() && message(answer).is_none();
+        if refusal {
             entry.1 += 1;
             let text = [&answer["text"], &answer["body"]["message"], &answer["body"]]
                 .into_iter()

@@ -1,6 +1,7 @@
 //! What a step of a sequence does: one request, and the way it travels.
 
 use althing_api::etcdserverpb as pb;
+use althing_api::{v3electionpb as election, v3lockpb as lock};
 use bytes::Bytes;
 use http::Method;
 use prost::Message;
@@ -20,6 +21,61 @@ pub enum Operation {
     HashKv(pb::HashKvRequest),
     MemberList(pb::MemberListRequest),
     Status(pb::StatusRequest),
+    LeaseGrant(pb::LeaseGrantRequest),
+    /// `alias`: by the route that older clients use.
+    LeaseRevoke {
+        request: pb::LeaseRevokeRequest,
+        alias: bool,
+    },
+    LeaseTimeToLive {
+        request: pb::LeaseTimeToLiveRequest,
+        alias: bool,
+    },
+    LeaseLeases {
+        alias: bool,
+    },
+    /// One stream: all requests, then the end of the requests, then the end of the answers.
+    KeepAlive(Vec<pb::LeaseKeepAliveRequest>),
+    /// Waits until the member has revoked a lease of few seconds by itself.
+    Expiry {
+        lease: i64,
+    },
+    Unlock(lock::UnlockRequest),
+    Proclaim(election::ProclaimRequest),
+    Leader(election::LeaderRequest),
+    Resign(election::ResignRequest),
+    /// A call that may wait for others.
+    Call(Call),
+    /// Drops the waiting call for that key.
+    Abandon(Bytes),
+    /// Opens a stream of a name's leaders.
+    Observe {
+        slot: usize,
+        request: election::LeaderRequest,
+    },
+    CloseObserve {
+        slot: usize,
+    },
+    /// Sends requests on a watch stream, which is opened when it is not: always, for JSON, whose
+    /// requests are the body.
+    Watch {
+        slot: usize,
+        requests: Vec<pb::WatchRequest>,
+    },
+    /// Asks a watch stream how far it is.
+    Progress {
+        slot: usize,
+    },
+    HalfCloseWatch {
+        slot: usize,
+    },
+    CloseWatch {
+        slot: usize,
+    },
+    /// Puts one behind the other, with nobody waiting for their events between them.
+    Burst(Vec<pb::PutRequest>),
+    /// Compares everything that arrived by itself since the last time.
+    Settle,
     /// Bytes that are no message of the method, or a method that does not exist.
     Broken {
         path: &'static str,
@@ -31,6 +87,38 @@ pub enum Operation {
         path: &'static str,
         body: String,
     },
+}
+
+/// A call that waits for its turn.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub enum Call {
+    Lock(lock::LockRequest),
+    Campaign(election::CampaignRequest),
+}
+
+impl Call {
+    /// The lock's or election's name.
+    pub fn name(&self) -> &Bytes {
+        match self {
+            Call::Lock(request) => &request.name,
+            Call::Campaign(request) => &request.name,
+        }
+    }
+
+    /// The key under which the caller waits.
+    pub fn key(&self) -> Bytes {
+        let lease = match self {
+            Call::Lock(request) => request.lease,
+            Call::Campaign(request) => request.lease,
+        };
+        party_key(self.name(), lease)
+    }
+}
+
+/// The key of a lease among those that want `name`.
+pub fn party_key(name: &[u8], lease: i64) -> Bytes {
+    [name, format!("/{lease:x}").as_bytes()].concat().into()
 }
 
 /// How a request travels.
@@ -66,8 +154,24 @@ impl Operation {
             Operation::HashKv(request) => (path::HASH_KV, request.encode_to_vec()),
             Operation::MemberList(request) => (path::MEMBER_LIST, request.encode_to_vec()),
             Operation::Status(request) => (path::STATUS, request.encode_to_vec()),
+            Operation::LeaseGrant(request) => (path::LEASE_GRANT, request.encode_to_vec()),
+            Operation::LeaseRevoke { request, .. } => (path::LEASE_REVOKE, request.encode_to_vec()),
+            Operation::LeaseTimeToLive { request, .. } => {
+                (path::LEASE_TIME_TO_LIVE, request.encode_to_vec())
+            }
+            Operation::LeaseLeases { .. } => (path::LEASE_LEASES, Vec::new()),
+            Operation::Unlock(request) => (path::UNLOCK, request.encode_to_vec()),
+            Operation::Proclaim(request) => (path::PROCLAIM, request.encode_to_vec()),
+            Operation::Leader(request) => (path::LEADER, request.encode_to_vec()),
+            Operation::Resign(request) => (path::RESIGN, request.encode_to_vec()),
+            Operation::Call(Call::Lock(request)) => (path::LOCK, request.encode_to_vec()),
+            Operation::Call(Call::Campaign(request)) => (path::CAMPAIGN, request.encode_to_vec()),
+            Operation::Observe { request, .. } => (path::OBSERVE, request.encode_to_vec()),
+            // Each of the requests is encoded when it is sent.
+            Operation::Watch { .. } => (path::WATCH, Vec::new()),
+            Operation::KeepAlive(_) => (path::LEASE_KEEP_ALIVE, Vec::new()),
             Operation::Broken { path, bytes } => return Some((path, bytes.clone())),
-            Operation::Text { .. } => return None,
+            _ => return None,
         };
         Some((path, bytes.into()))
     }
@@ -83,8 +187,24 @@ impl Operation {
             Operation::HashKv(_) => "/v3/maintenance/hashkv",
             Operation::MemberList(_) => "/v3/cluster/member/list",
             Operation::Status(_) => "/v3/maintenance/status",
+            Operation::LeaseGrant(_) => "/v3/lease/grant",
+            Operation::LeaseRevoke { alias: true, .. } => "/v3/kv/lease/revoke",
+            Operation::LeaseRevoke { .. } => "/v3/lease/revoke",
+            Operation::LeaseTimeToLive { alias: true, .. } => "/v3/kv/lease/timetolive",
+            Operation::LeaseTimeToLive { .. } => "/v3/lease/timetolive",
+            Operation::LeaseLeases { alias: true } => "/v3/kv/lease/leases",
+            Operation::LeaseLeases { .. } => "/v3/lease/leases",
+            Operation::KeepAlive(_) => "/v3/lease/keepalive",
+            Operation::Unlock(_) => "/v3/lock/unlock",
+            Operation::Proclaim(_) => "/v3/election/proclaim",
+            Operation::Leader(_) => "/v3/election/leader",
+            Operation::Resign(_) => "/v3/election/resign",
+            Operation::Call(Call::Lock(_)) => "/v3/lock/lock",
+            Operation::Call(Call::Campaign(_)) => "/v3/election/campaign",
+            Operation::Observe { .. } => "/v3/election/observe",
+            Operation::Watch { .. } => "/v3/watch",
             Operation::Text { method, path, .. } => return Some((method.clone(), path)),
-            Operation::RangeStream(_) | Operation::Broken { .. } => return None,
+            _ => return None,
         };
         Some((Method::POST, path))
     }
@@ -102,14 +222,23 @@ impl Operation {
             Operation::HashKv(_) => as_json::<pb::HashKvResponse>(bytes),
             Operation::MemberList(_) => as_json::<pb::MemberListResponse>(bytes),
             Operation::Status(_) => as_json::<pb::StatusResponse>(bytes),
-            Operation::Broken { .. } | Operation::Text { .. } => {
-                Err(format!("a broken request was answered: {bytes:?}"))
-            }
+            Operation::LeaseGrant(_) => as_json::<pb::LeaseGrantResponse>(bytes),
+            Operation::LeaseRevoke { .. } => as_json::<pb::LeaseRevokeResponse>(bytes),
+            Operation::LeaseTimeToLive { .. } => as_json::<pb::LeaseTimeToLiveResponse>(bytes),
+            Operation::LeaseLeases { .. } => as_json::<pb::LeaseLeasesResponse>(bytes),
+            Operation::Unlock(_) => as_json::<lock::UnlockResponse>(bytes),
+            Operation::Proclaim(_) => as_json::<election::ProclaimResponse>(bytes),
+            Operation::Leader(_) => as_json::<election::LeaderResponse>(bytes),
+            Operation::Resign(_) => as_json::<election::ResignResponse>(bytes),
+            Operation::Call(Call::Lock(_)) => as_json::<lock::LockResponse>(bytes),
+            Operation::Call(Call::Campaign(_)) => as_json::<election::CampaignResponse>(bytes),
+            _ => Err(format!("a request without an answer has one: {bytes:?}")),
         }
     }
 }
 
-fn as_json<M>(bytes: &Bytes) -> Result<serde_json::Value, String>
+/// The JSON form of an encoded message; `Err` when it is none of the type, or holds more.
+pub fn as_json<M>(bytes: &Bytes) -> Result<serde_json::Value, String>
 where
     M: Message + Default + serde::Serialize + std::fmt::Debug,
 {

@@ -3,9 +3,12 @@
 use std::path::Path;
 
 use bytes::Bytes;
+use http::Method;
 use serde_json::{Value, json};
 use tonic::Status;
 
+use super::long_lived::LongLived;
+use super::normal::message;
 use super::operation::{Operation, Step, Transport};
 use crate::grpc::Grpc;
 use crate::json::Json;
@@ -21,6 +24,8 @@ pub struct Side {
     pub member: Member,
     /// Whose contract it says it carries.
     pub release: Release,
+    /// What outlives a step.
+    pub long_lived: LongLived,
     grpc: Grpc,
     json: Json,
 }
@@ -39,8 +44,10 @@ impl Side {
             .expect("a serving member tells its version");
         let version = version.json();
         let release = release_of(version["etcdserver"].as_str().unwrap_or_default());
+        let grpc = member.grpc().await;
         Side {
-            grpc: member.grpc().await,
+            long_lived: LongLived::start(member.client_port(), grpc.clone()).await,
+            grpc,
             release: release.unwrap_or_else(|| panic!("no version in {version}")),
             json,
             member,
@@ -49,12 +56,20 @@ impl Side {
 
     /// Sends the step and returns the answer as one JSON value, whatever the transport:
     /// `messages`, or `code` and `text`, or `status`, `content_type` and `body`; `lost` when there
-    /// was no answer.
+    /// was no answer, `wrong` when what came breaks the contract by itself.
     pub async fn play(&mut self, step: &Step) -> Value {
-        let answer = match &step.transport {
-            Transport::Grpc => self.call(&step.operation).await,
-            Transport::Json(body) => self.post(&step.operation, body).await,
+        let answer = match self.long_lived.play(step).await {
+            Some(answer) => answer,
+            None => match &step.transport {
+                Transport::Grpc => self.call(&step.operation).await,
+                Transport::Json(body) => self.post(&step.operation, body).await,
+            },
         };
+        if let Operation::Compact(request) = &step.operation
+            && message(&answer).is_some()
+        {
+            self.long_lived.compacted(request.revision);
+        }
         self.without_own_urls(answer)
     }
 
@@ -80,20 +95,7 @@ impl Side {
         let Some((method, path)) = operation.http() else {
             panic!("{operation:?} does not travel over HTTP");
         };
-        let body = Bytes::copy_from_slice(body.as_bytes());
-        let answer = match self.json.send(method, path, body).await {
-            Ok(answer) => answer,
-            Err(error) => return json!({ "lost": error.to_string() }),
-        };
-        let content_type = answer.headers.get("content-type");
-        let content_type = content_type.map(|value| String::from_utf8_lossy(value.as_bytes()));
-        let body = serde_json::from_slice(&answer.body)
-            .unwrap_or_else(|_| json!(String::from_utf8_lossy(&answer.body)));
-        json!({
-            "status": answer.status.as_u16(),
-            "content_type": content_type.unwrap_or_default(),
-            "body": body,
-        })
+        post(&mut self.json, method, path, body).await
     }
 
     /// Every record that a sorted Range may choose from, in key order.
@@ -129,7 +131,26 @@ impl Side {
     }
 }
 
-fn messages_as_json(operation: &Operation, messages: &[Bytes]) -> Value {
+/// Posts a body; the answer whole, as JSON.
+pub async fn post(json: &mut Json, method: Method, path: &str, body: &str) -> Value {
+    let body = Bytes::copy_from_slice(body.as_bytes());
+    let answer = match json.send(method, path, body).await {
+        Ok(answer) => answer,
+        Err(error) => return json!({ "lost": error.to_string() }),
+    };
+    let content_type = answer.headers.get("content-type");
+    let content_type = content_type.map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let body = serde_json::from_slice(&answer.body)
+        .unwrap_or_else(|_| json!(String::from_utf8_lossy(&answer.body)));
+    json!({
+        "status": answer.status.as_u16(),
+        "content_type": content_type.unwrap_or_default(),
+        "body": body,
+    })
+}
+
+/// The answer of a gRPC method.
+pub fn messages_as_json(operation: &Operation, messages: &[Bytes]) -> Value {
     let decoded: Result<Vec<_>, _> = messages
         .iter()
         .map(|bytes| operation.answer_as_json(bytes))
@@ -140,7 +161,8 @@ fn messages_as_json(operation: &Operation, messages: &[Bytes]) -> Value {
     }
 }
 
-fn status_as_json(status: &Status) -> Value {
+/// The refusal of a gRPC method.
+pub fn status_as_json(status: &Status) -> Value {
     // Only a status that this end made has an error behind it.
     if let Some(source) = std::error::Error::source(status) {
         return json!({ "lost": format!("{status}: {source:?}") });

@@ -9,12 +9,24 @@ use pb::compare::TargetUnion;
 use pb::request_op::Request;
 use rand::Rng;
 use rand::rngs::StdRng;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 const SORT_ORDERS: &[&str] = &["NONE", "ASCEND", "DESCEND"];
 const SORT_TARGETS: &[&str] = &["KEY", "VERSION", "CREATE", "MOD", "VALUE"];
 const COMPARE_RESULTS: &[&str] = &["EQUAL", "GREATER", "LESS", "NOT_EQUAL"];
 const COMPARE_TARGETS: &[&str] = &["VERSION", "CREATE", "MOD", "VALUE", "LEASE"];
+
+/// Integers of 64 bits in the messages that are spelled as a whole.
+const INTEGERS: [&str; 7] = [
+    "ID",
+    "TTL",
+    "lease",
+    "rev",
+    "start_revision",
+    "watch_id",
+    "revision",
+];
 
 /// Chooses spellings; `loose_base64` adds those that etcd takes since 3.6 only.
 #[derive(Debug)]
@@ -116,6 +128,39 @@ impl Spelling<'_> {
         let mut body = Map::new();
         self.flag(&mut body, "linearizable", request.linearizable);
         Value::Object(body)
+    }
+
+    /// Any message without fields that need more than names and integers spelled.
+    pub fn message(&mut self, message: &impl Serialize) -> Value {
+        let plain = serde_json::to_value(message).expect("a message has a JSON form");
+        self.respell(plain)
+    }
+
+    /// The messages of a stream, with or without white space between them.
+    pub fn lines(&mut self, messages: &[impl Serialize]) -> String {
+        let spelled = messages
+            .iter()
+            .map(|message| self.message(message).to_string());
+        let spelled: Vec<_> = spelled.collect();
+        spelled.join(if self.one_in(2) { "\n" } else { "" })
+    }
+
+    fn respell(&mut self, value: Value) -> Value {
+        match value {
+            Value::Array(items) => items.into_iter().map(|item| self.respell(item)).collect(),
+            Value::Object(fields) => {
+                let respelled = fields.into_iter().map(|(name, value)| {
+                    let number = value.as_str().and_then(|text| text.parse().ok());
+                    let value = match number {
+                        Some(number) if INTEGERS.contains(&name.as_str()) => self.integer(number),
+                        _ => self.respell(value),
+                    };
+                    (self.name(&name), value)
+                });
+                Value::Object(respelled.collect())
+            }
+            other => other,
+        }
     }
 
     fn compare(&mut self, compare: &pb::Compare) -> Value {

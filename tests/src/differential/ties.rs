@@ -62,11 +62,13 @@ pub fn equal_but_ties(
         let mut keys = BTreeMap::new();
         for record in records {
             let full = known.get(&record.key)?;
-            let mut shown = (*full).clone();
+            let (mut shown, mut record) = ((*full).clone(), record.clone());
             if request.keys_only {
                 shown.value.clear();
+                // Shown by releases before 3.7.
+                (shown.lease, record.lease) = (0, 0);
             }
-            if shown != *record || keys.insert(&record.key, ()).is_some() {
+            if shown != record || keys.insert(full.key.clone(), ()).is_some() {
                 return None;
             }
         }

@@ -19,7 +19,6 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use super::ClientSettings;
-use super::connection::LocalExec;
 use fake_member::FakeMember;
 
 mod fake_member;
@@ -32,6 +31,16 @@ mod stop;
 
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The client's side of a connection runs on the test's thread.
+#[derive(Clone, Copy)]
+struct LocalExec;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExec {
+    fn execute(&self, task: F) {
+        tokio::task::spawn_local(task);
+    }
+}
 
 /// A running port.
 struct Port {

@@ -12,6 +12,9 @@ use bytes::Bytes;
 /// What an answer names that has no watcher.
 pub(super) const NO_WATCHER: i64 = -1;
 
+/// Watchers of a stream that a compaction ended and that keep their ids; further ones lose theirs.
+const OVER_MAX: usize = 1_000;
+
 /// The key that stands for the smallest of all.
 const FIRST_KEY: &[u8] = &[0];
 
@@ -26,12 +29,16 @@ pub(super) struct Known {
     pub(super) is_silent: bool,
     /// The hub was told to end it.
     pub(super) is_cancelled: bool,
+    /// A compaction ended it. It keeps its id until the client cancels it.
+    pub(super) is_over: bool,
 }
 
 /// The watchers of a stream, by their ids.
 #[derive(Debug, Default)]
 pub(super) struct Watchers {
     pub(super) known: HashMap<i64, Known>,
+    /// How many of them want to be told how far they are.
+    wanting_progress: usize,
     next_id: i64,
 }
 
@@ -60,6 +67,7 @@ impl Watchers {
         }
         let watch_id = self.id(request.watch_id)?;
         let has = |filter: FilterType| request.filters.contains(&filter.into());
+        self.wanting_progress += usize::from(request.progress_notify);
         self.known.insert(
             watch_id,
             Known {
@@ -67,6 +75,7 @@ impl Watchers {
                 wants_progress: request.progress_notify,
                 is_silent: true,
                 is_cancelled: false,
+                is_over: false,
             },
         );
         Ok(Creation {
@@ -103,9 +112,38 @@ impl Watchers {
             .is_some_and(|known| known.is_cancelled)
     }
 
+    /// Whether the id that a creation would get is being given up. Zero asks for the next free id,
+    /// which may be one that a client chose and cancelled just now.
+    pub(super) fn waits_for_id(&self, asked: i64) -> bool {
+        if asked != 0 {
+            return self.is_being_freed(asked);
+        }
+        let mut taken = (self.next_id..).take_while(|id| self.known.contains_key(id));
+        taken.any(|id| self.is_being_freed(id))
+    }
+
+    /// A compaction ended this watcher, which keeps its id unless too many do.
+    pub(super) fn end(&mut self, watch_id: i64) {
+        let over = self.known.values().filter(|known| known.is_over).count();
+        match self.known.get_mut(&watch_id) {
+            Some(known) if !known.is_cancelled && over < OVER_MAX => {
+                known.is_over = true;
+                known.wants_progress = false;
+            }
+            _ => drop(self.known.remove(&watch_id)),
+        }
+    }
+
     /// Whether any watcher is to be told how far it is.
     pub(super) fn want_progress(&self) -> bool {
-        self.known.values().any(|known| known.wants_progress)
+        self.wanting_progress > 0
+    }
+
+    /// A watcher has ended.
+    pub(super) fn forget(&mut self, watch_id: i64) {
+        let known = self.known.remove(&watch_id);
+        let wanted = known.is_some_and(|known| known.wants_progress);
+        self.wanting_progress -= usize::from(wanted);
     }
 
     /// The timer ticked: who is to be told how far it is.
@@ -151,12 +189,39 @@ mod tests {
         assert_eq!(id(2), Err(DUPLICATE_ID));
         assert_eq!(id(0), Ok(1));
         assert_eq!(id(0), Ok(3));
-        watchers.known.remove(&0);
+        watchers.forget(0);
         assert_eq!(
             watchers.create(request("k", "", 0)).unwrap().watch_id,
             4,
             "a freed id is not given again"
         );
+    }
+
+    #[test]
+    fn the_next_id_waits_for_one_that_is_being_freed() {
+        let mut watchers = Watchers::default();
+        for chosen in [1, 2] {
+            watchers.create(request("k", "", chosen)).unwrap();
+        }
+        assert!(!watchers.waits_for_id(0));
+        watchers.known.get_mut(&2).unwrap().is_cancelled = true;
+        assert!(!watchers.waits_for_id(0), "0 is free");
+        assert_eq!(watchers.create(request("k", "", 0)).unwrap().watch_id, 0);
+        assert!(watchers.waits_for_id(0), "1 is taken, 2 is being freed");
+        assert!(watchers.waits_for_id(2));
+        assert!(!watchers.waits_for_id(1));
+    }
+
+    #[test]
+    fn a_watcher_that_a_compaction_ended_keeps_its_id_and_only_so_many_do() {
+        let mut watchers = Watchers::default();
+        for id in 0..=i64::try_from(OVER_MAX).unwrap() {
+            assert_eq!(watchers.create(request("k", "", 0)).unwrap().watch_id, id);
+            watchers.end(id);
+        }
+        assert_eq!(watchers.known.len(), OVER_MAX);
+        let again = watchers.create(request("k", "", 1));
+        assert_eq!(again, Err(DUPLICATE_ID));
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::time::Duration;
 use althing_actors::watch_hub::{Deliveries, Events, Notice, ProgressOf, Watches};
 use althing_api::error::Error;
 use althing_api::etcdserverpb::watch_request::RequestUnion;
-use althing_api::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
+use althing_api::etcdserverpb::{
+    WatchCancelRequest, WatchCreateRequest, WatchRequest, WatchResponse,
+};
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tonic::{Status, Streaming};
@@ -32,7 +34,7 @@ pub(super) struct WatchStream {
     watchers: Watchers,
     unanswered: usize,
     /// A request that has to wait until those before it are answered.
-    held: Option<WatchCreateRequest>,
+    held: Option<WatchRequest>,
     /// The rest of a notice.
     deliveries: std::vec::IntoIter<(i64, Events)>,
     /// The store's revision when they were read; `None`: they are new.
@@ -85,7 +87,7 @@ impl WatchStream {
             if self.unanswered == 0
                 && let Some(request) = self.held.take()
             {
-                if let Some(reply) = self.create(request) {
+                if let Some(reply) = self.request(request) {
                     return Ok(reply);
                 }
                 continue;
@@ -135,6 +137,9 @@ impl WatchStream {
             RequestUnion::CreateRequest(request) => return self.create(request),
             RequestUnion::CancelRequest(request) => {
                 let known = self.watchers.known.get_mut(&request.watch_id)?;
+                if known.is_over {
+                    return self.let_go(request);
+                }
                 if !std::mem::replace(&mut known.is_cancelled, true) {
                     self.watches.cancel(request.watch_id);
                     self.unanswered += 1;
@@ -150,11 +155,32 @@ impl WatchStream {
         None
     }
 
+    /// Confirms the cancellation of a watcher that has ended, of which the hub knows nothing more.
+    fn let_go(&mut self, request: WatchCancelRequest) -> Option<WatchReply> {
+        if self.unanswered > 0 {
+            self.hold(RequestUnion::CancelRequest(request));
+            return None;
+        }
+        self.watchers.known.remove(&request.watch_id);
+        let revision = self.rpc.handles.store().revisions().current;
+        let message = WatchResponse {
+            canceled: true,
+            ..self.head(request.watch_id, revision)
+        };
+        Some(message.into())
+    }
+
+    fn hold(&mut self, request: RequestUnion) {
+        self.held = Some(WatchRequest {
+            request_union: Some(request),
+        });
+    }
+
     /// Asks the hub for a watcher, or refuses. What the hub does not answer must not overtake what
     /// it does, so that replies come in the order of requests.
     fn create(&mut self, request: WatchCreateRequest) -> Option<WatchReply> {
-        if self.unanswered > 0 && self.watchers.is_being_freed(request.watch_id) {
-            self.held = Some(request);
+        if self.unanswered > 0 && self.watchers.waits_for_id(request.watch_id) {
+            self.hold(RequestUnion::CreateRequest(request));
             return None;
         }
         match self.watchers.create(request.clone()) {
@@ -172,7 +198,7 @@ impl WatchStream {
                 None
             }
             Err(_) if self.unanswered > 0 => {
-                self.held = Some(request);
+                self.hold(RequestUnion::CreateRequest(request));
                 None
             }
             Err(reason) => {
@@ -232,7 +258,8 @@ impl WatchStream {
             } => {
                 // Then the hub has no answer to a cancellation on its way.
                 self.unanswered -= usize::from(self.watchers.is_being_freed(watch_id));
-                self.forget(watch_id);
+                self.watchers.end(watch_id);
+                self.stop_timer();
                 WatchResponse {
                     canceled: true,
                     compact_revision,
@@ -249,7 +276,12 @@ impl WatchStream {
     }
 
     fn forget(&mut self, watch_id: i64) {
-        self.watchers.known.remove(&watch_id);
+        self.watchers.forget(watch_id);
+        self.stop_timer();
+    }
+
+    /// Nobody needs the timer without a watcher that wants to be told how far it is.
+    fn stop_timer(&mut self) {
         if self.timer.is_some() && !self.watchers.want_progress() {
             self.timer = None;
         }

@@ -8,16 +8,26 @@
 //!     '--> its stream's queue <-------------------------------------'--> compacted: ended
 //! ```
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::ops::Range;
+mod catch_up;
+mod collect;
+#[cfg(test)]
+mod fan_out_test;
+mod progress;
+#[cfg(test)]
+mod simulation_test;
+#[cfg(test)]
+mod world;
+
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use althing_api::error::Error;
 use althing_api::mvccpb::Event;
-use althing_storage::store::{HistorySlice, ReadView, SliceLimits, Store};
+use althing_storage::store::{SliceLimits, Store};
 use slab::Slab;
 
-use super::event::{Events, WatchedEvent, is_creation};
+use self::collect::{ByGroup, Collector};
+use super::event::Events;
 use super::message::{ProgressOf, Watch};
 use super::outlet::{Deliveries, Notice, Outlet};
 use super::watchers::Watchers;
@@ -63,9 +73,6 @@ pub(super) struct FanOut {
     /// Events that were delivered since somebody asked.
     delivered: u64,
 }
-
-/// What the watchers of each group are told.
-type ByGroup = HashMap<u32, Vec<Arc<WatchedEvent>>>;
 
 impl FanOut {
     pub(super) fn new(store: Store, watchers_max: usize) -> FanOut {
@@ -353,194 +360,6 @@ impl FanOut {
             .sum::<u64>();
         to
     }
-
-    /// Lets one stream catch up by one slice of history, and with it every watcher that the slice
-    /// concerns. Errors: the store cannot be read.
-    pub(super) fn step(&mut self) -> Result<(), Error> {
-        self.clear_queue();
-        let Some(first) = self.queue.pop_front() else {
-            return Ok(());
-        };
-        // Last in line from now on, so that one far behind holds up nobody else.
-        self.queue.push_back(first);
-        let view = self.store.read();
-        self.end_compacted(view.compacted_revision());
-        let behind = self.streams[first as usize].behind.iter();
-        let next = behind.map(|watcher| self.watchers.get(*watcher).next);
-        if let Some(start) = next.min() {
-            let (slice, by_group) = match self.read(&view, start) {
-                // A compaction came in between: the next step sees it.
-                Err(Error::Compacted) => return Ok(()),
-                read => read?,
-            };
-            for number in self.queue.clone() {
-                self.catch_up(number, &by_group, start..slice.next, view.revision());
-            }
-        }
-        self.clear_queue();
-        Ok(())
-    }
-
-    /// Lets go of the streams that have nothing to catch up with, or no room for it.
-    fn clear_queue(&mut self) {
-        let streams = &mut self.streams;
-        self.queue.retain(|number| {
-            let stream = &mut streams[*number as usize];
-            stream.is_queued = !stream.is_blocked && !stream.behind.is_empty();
-            stream.is_queued
-        });
-    }
-
-    /// Ends the watchers behind that still want what is gone.
-    fn end_compacted(&mut self, compact_revision: i64) {
-        for number in self.queue.clone() {
-            let behind = self.streams[number as usize].behind.iter();
-            let lost: Vec<i64> = behind
-                .map(|watcher| self.watchers.get(*watcher))
-                .filter(|entry| entry.next < compact_revision)
-                .map(|entry| entry.watch_id)
-                .collect();
-            for watch_id in lost {
-                self.forget(number, watch_id);
-                let notice = Notice::Compacted {
-                    watch_id,
-                    compact_revision,
-                };
-                self.streams[number as usize].outlet.push(notice);
-            }
-        }
-    }
-
-    /// Reads a slice of what the watchers in line want.
-    fn read(&self, view: &ReadView, start: i64) -> Result<(HistorySlice, ByGroup), Error> {
-        let mut active: HashSet<u32> = HashSet::new();
-        for number in &self.queue {
-            let behind = self.streams[*number as usize].behind.iter();
-            active.extend(behind.map(|watcher| self.watchers.get(*watcher).group));
-        }
-        let active_groups = |key: &[u8]| {
-            let mut groups = Vec::new();
-            self.watchers.groups_of(key, |group| {
-                if active.contains(&group) {
-                    groups.push(group);
-                }
-            });
-            groups
-        };
-        let mut wanted = VecDeque::new();
-        let mut slice = view.history(start, SLICE, |key| {
-            let groups = active_groups(key);
-            let is_wanted = !groups.is_empty();
-            if is_wanted {
-                wanted.push_back(groups);
-            }
-            is_wanted
-        })?;
-        let mut by_group = ByGroup::new();
-        let mut collector = Collector::new(&self.store);
-        for event in std::mem::take(&mut slice.events) {
-            let groups = wanted.pop_front().expect("one for each wanted event");
-            let options = |group: u32| (group, self.watchers.options(group));
-            let groups = groups.into_iter().map(options);
-            let groups: Vec<(u32, bool)> = groups
-                .filter(|(_, options)| options.want(&event))
-                .map(|(group, options)| (group, options.prev_kv))
-                .collect();
-            collector.add(event, &groups, &mut by_group);
-        }
-        Ok((slice, by_group))
-    }
-
-    /// Gives a stream's watchers behind what a slice has for them.
-    fn catch_up(&mut self, number: u32, by_group: &ByGroup, read: Range<i64>, revision: i64) {
-        let mut deliveries = Vec::new();
-        let mut shared: HashMap<u32, Events> = HashMap::new();
-        for watcher in self.streams[number as usize].behind.clone() {
-            let entry = self.watchers.get_mut(watcher);
-            if !read.contains(&entry.next) {
-                continue;
-            }
-            if let Some(events) = by_group.get(&entry.group) {
-                let events = shared
-                    .entry(entry.group)
-                    .or_insert_with(|| events.as_slice().into());
-                deliveries.extend(from(events, entry.next).map(|events| (watcher, events)));
-            }
-            entry.next = read.end;
-            if read.end > self.current {
-                self.leave_behind(watcher);
-                self.watchers.sync(watcher);
-            }
-        }
-        if deliveries.is_empty() {
-            return;
-        }
-        let deliveries = Deliveries {
-            revision: Some(revision),
-            to: self.addressed(deliveries),
-        };
-        let stream = &mut self.streams[number as usize];
-        stream.outlet.push(Notice::Events(deliveries));
-        stream.is_blocked = !stream.outlet.has_room();
-    }
-
-    /// Answers when all that is committed by now was fanned out.
-    pub(super) fn request_progress(&mut self, id: u64, of: ProgressOf) {
-        let Some(number) = self.by_id.get(&id).copied() else {
-            return;
-        };
-        let stream = &mut self.streams[number as usize];
-        match &mut stream.progress {
-            Some(waiting) => waiting.absorb(of),
-            None => {
-                stream.progress = Some(of);
-                let revision = self.store.revisions().current;
-                self.awaiting_progress.push((number, revision));
-            }
-        }
-        self.answer_progress();
-    }
-
-    fn answer_progress(&mut self) {
-        let current = self.current;
-        let is_reached = |(_, revision): &mut (u32, i64)| *revision <= current;
-        let reached: Vec<_> = self.awaiting_progress.extract_if(.., is_reached).collect();
-        for (number, _) in reached {
-            self.tell_progress(number);
-        }
-    }
-
-    /// Tells what is true of the watchers that were asked about. As in etcd, nothing is said of
-    /// those that are behind: who asked has to ask again.
-    fn tell_progress(&mut self, number: u32) {
-        let stream = &mut self.streams[number as usize];
-        let Some(of) = stream.progress.take() else {
-            return;
-        };
-        if stream.is_blocked || !stream.outlet.has_room() {
-            stream.is_blocked = true;
-            return;
-        }
-        let stream = &self.streams[number as usize];
-        let revision = self.current;
-        let tell = |watch_id| stream.outlet.push(Notice::Progress { watch_id, revision });
-        for watch_id in of.watchers {
-            let watcher = stream.watchers.get(&watch_id);
-            if watcher.is_some_and(|watcher| self.is_level(*watcher)) {
-                tell(Some(watch_id));
-            }
-        }
-        let mut all = stream.watchers.values();
-        if of.stream && all.len() > 0 && all.all(|watcher| self.is_level(*watcher)) {
-            tell(None);
-        }
-    }
-
-    /// Whether a watcher was told everything up to `current`.
-    fn is_level(&self, watcher: u32) -> bool {
-        let entry = self.watchers.get(watcher);
-        !entry.is_behind && !(entry.awaits_start && entry.next > self.current)
-    }
 }
 
 fn key_of(event: &Event) -> &[u8] {
@@ -556,43 +375,3 @@ fn from(events: &Events, next: i64) -> Option<Events> {
         rest => Some(rest.into()),
     }
 }
-
-/// Gives events to groups, with what was there before for those that want it.
-struct Collector<'a> {
-    store: &'a Store,
-    view: Option<ReadView>,
-}
-
-impl Collector<'_> {
-    fn new(store: &Store) -> Collector<'_> {
-        Collector { store, view: None }
-    }
-
-    /// `groups` says of each group whether it wants the former record.
-    fn add(&mut self, event: Event, groups: &[(u32, bool)], by_group: &mut ByGroup) {
-        let wants = |former: bool| groups.iter().any(|(_, prev_kv)| *prev_kv == former);
-        let with_former = wants(true).then(|| Arc::new(self.with_former(event.clone())));
-        let plain = wants(false).then(|| Arc::new(WatchedEvent::new(event)));
-        for (group, prev_kv) in groups {
-            let event = if *prev_kv { &with_former } else { &plain };
-            let events = by_group.entry(*group).or_default();
-            events.extend(event.clone());
-        }
-    }
-
-    /// Without the former record when there was none, or when it was compacted.
-    fn with_former(&mut self, mut event: Event) -> WatchedEvent {
-        if !is_creation(&event)
-            && let Some(kv) = &event.kv
-        {
-            let view = self.view.get_or_insert_with(|| self.store.read());
-            let former = view.key_at(&kv.key, kv.mod_revision - 1);
-            event.prev_kv = former.ok().flatten();
-        }
-        WatchedEvent::new(event)
-    }
-}
-
-#[cfg(test)]
-#[path = "fan_out_test.rs"]
-mod tests;

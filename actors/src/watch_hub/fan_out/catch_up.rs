@@ -1,0 +1,144 @@
+//! Those behind: one slice of history at a time, read once for all whom it concerns.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::Range;
+
+use althing_api::error::Error;
+use althing_storage::store::{HistorySlice, ReadView};
+
+use super::super::event::Events;
+use super::super::outlet::{Deliveries, Notice};
+use super::collect::{ByGroup, Collector};
+use super::{FanOut, SLICE, from};
+
+impl FanOut {
+    /// Lets one stream catch up by one slice of history, and with it every watcher that the slice
+    /// concerns. Errors: the store cannot be read.
+    pub(in crate::watch_hub) fn step(&mut self) -> Result<(), Error> {
+        self.clear_queue();
+        let Some(first) = self.queue.pop_front() else {
+            return Ok(());
+        };
+        // Last in line from now on, so that one far behind holds up nobody else.
+        self.queue.push_back(first);
+        let view = self.store.read();
+        self.end_compacted(view.compacted_revision());
+        let behind = self.streams[first as usize].behind.iter();
+        let next = behind.map(|watcher| self.watchers.get(*watcher).next);
+        if let Some(start) = next.min() {
+            let (slice, by_group) = match self.read(&view, start) {
+                // A compaction came in between: the next step sees it.
+                Err(Error::Compacted) => return Ok(()),
+                read => read?,
+            };
+            for number in self.queue.clone() {
+                self.catch_up(number, &by_group, start..slice.next, view.revision());
+            }
+        }
+        self.clear_queue();
+        Ok(())
+    }
+
+    /// Lets go of the streams that have nothing to catch up with, or no room for it.
+    fn clear_queue(&mut self) {
+        let streams = &mut self.streams;
+        self.queue.retain(|number| {
+            let stream = &mut streams[*number as usize];
+            stream.is_queued = !stream.is_blocked && !stream.behind.is_empty();
+            stream.is_queued
+        });
+    }
+
+    /// Ends the watchers behind that still want what is gone.
+    fn end_compacted(&mut self, compact_revision: i64) {
+        for number in self.queue.clone() {
+            let behind = self.streams[number as usize].behind.iter();
+            let lost: Vec<i64> = behind
+                .map(|watcher| self.watchers.get(*watcher))
+                .filter(|entry| entry.next < compact_revision)
+                .map(|entry| entry.watch_id)
+                .collect();
+            for watch_id in lost {
+                self.forget(number, watch_id);
+                let notice = Notice::Compacted {
+                    watch_id,
+                    compact_revision,
+                };
+                self.streams[number as usize].outlet.push(notice);
+            }
+        }
+    }
+
+    /// Reads a slice of what the watchers in line want.
+    fn read(&self, view: &ReadView, start: i64) -> Result<(HistorySlice, ByGroup), Error> {
+        let mut active: HashSet<u32> = HashSet::new();
+        for number in &self.queue {
+            let behind = self.streams[*number as usize].behind.iter();
+            active.extend(behind.map(|watcher| self.watchers.get(*watcher).group));
+        }
+        let active_groups = |key: &[u8]| {
+            let mut groups = Vec::new();
+            self.watchers.groups_of(key, |group| {
+                if active.contains(&group) {
+                    groups.push(group);
+                }
+            });
+            groups
+        };
+        let mut wanted = VecDeque::new();
+        let mut slice = view.history(start, SLICE, |key| {
+            let groups = active_groups(key);
+            let is_wanted = !groups.is_empty();
+            if is_wanted {
+                wanted.push_back(groups);
+            }
+            is_wanted
+        })?;
+        let mut by_group = ByGroup::new();
+        let mut collector = Collector::new(&self.store);
+        for event in std::mem::take(&mut slice.events) {
+            let groups = wanted.pop_front().expect("one for each wanted event");
+            let options = |group: u32| (group, self.watchers.options(group));
+            let groups = groups.into_iter().map(options);
+            let groups: Vec<(u32, bool)> = groups
+                .filter(|(_, options)| options.want(&event))
+                .map(|(group, options)| (group, options.prev_kv))
+                .collect();
+            collector.add(event, &groups, &mut by_group);
+        }
+        Ok((slice, by_group))
+    }
+
+    /// Gives a stream's watchers behind what a slice has for them.
+    fn catch_up(&mut self, number: u32, by_group: &ByGroup, read: Range<i64>, revision: i64) {
+        let mut deliveries = Vec::new();
+        let mut shared: HashMap<u32, Events> = HashMap::new();
+        for watcher in self.streams[number as usize].behind.clone() {
+            let entry = self.watchers.get_mut(watcher);
+            if !read.contains(&entry.next) {
+                continue;
+            }
+            if let Some(events) = by_group.get(&entry.group) {
+                let events = shared
+                    .entry(entry.group)
+                    .or_insert_with(|| events.as_slice().into());
+                deliveries.extend(from(events, entry.next).map(|events| (watcher, events)));
+            }
+            entry.next = read.end;
+            if read.end > self.current {
+                self.leave_behind(watcher);
+                self.watchers.sync(watcher);
+            }
+        }
+        if deliveries.is_empty() {
+            return;
+        }
+        let deliveries = Deliveries {
+            revision: Some(revision),
+            to: self.addressed(deliveries),
+        };
+        let stream = &mut self.streams[number as usize];
+        stream.outlet.push(Notice::Events(deliveries));
+        stream.is_blocked = !stream.outlet.has_room();
+    }
+}

@@ -1,0 +1,48 @@
+//! Events for groups of watchers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use althing_api::mvccpb::Event;
+use althing_storage::store::{ReadView, Store};
+
+use super::super::event::{WatchedEvent, is_creation};
+
+/// What the watchers of each group are told.
+pub(super) type ByGroup = HashMap<u32, Vec<Arc<WatchedEvent>>>;
+
+/// Gives events to groups, with what was there before for those that want it.
+pub(super) struct Collector<'a> {
+    store: &'a Store,
+    view: Option<ReadView>,
+}
+
+impl Collector<'_> {
+    pub(super) fn new(store: &Store) -> Collector<'_> {
+        Collector { store, view: None }
+    }
+
+    /// `groups` says of each group whether it wants the former record.
+    pub(super) fn add(&mut self, event: Event, groups: &[(u32, bool)], by_group: &mut ByGroup) {
+        let wants = |former: bool| groups.iter().any(|(_, prev_kv)| *prev_kv == former);
+        let with_former = wants(true).then(|| Arc::new(self.with_former(event.clone())));
+        let plain = wants(false).then(|| Arc::new(WatchedEvent::new(event)));
+        for (group, prev_kv) in groups {
+            let event = if *prev_kv { &with_former } else { &plain };
+            let events = by_group.entry(*group).or_default();
+            events.extend(event.clone());
+        }
+    }
+
+    /// Without the former record when there was none, or when it was compacted.
+    fn with_former(&mut self, mut event: Event) -> WatchedEvent {
+        if !is_creation(&event)
+            && let Some(kv) = &event.kv
+        {
+            let view = self.view.get_or_insert_with(|| self.store.read());
+            let former = view.key_at(&kv.key, kv.mod_revision - 1);
+            event.prev_kv = former.ok().flatten();
+        }
+        WatchedEvent::new(event)
+    }
+}

@@ -1,0 +1,225 @@
+//! Who is told what, case by case.
+
+use althing_api::range::KeyRange;
+
+use super::super::message::ProgressOf;
+use super::super::outlet::Notice;
+use super::super::watchers::WatchOptions;
+use super::FanOut;
+use super::world::{STREAM_PROGRESS, Told, World};
+
+#[test]
+fn a_watcher_is_told_what_happens_to_its_key_from_now_on() {
+    let mut world = World::new();
+    world.put("k");
+    world.open(1);
+    world.watch(1, 7, "k", 0);
+    world.put("k");
+    world.put("other");
+    let deleted = world.delete("k", "");
+    world.tell(deleted);
+    let expected = [
+        Told::Created(7),
+        Told::Events(7, vec![3]),
+        Told::Events(7, vec![5]),
+    ];
+    assert_eq!(world.read(1), expected);
+}
+
+#[test]
+fn history_comes_first_and_nothing_comes_twice() {
+    let mut world = World::new();
+    (0..3).for_each(|_| world.put("k"));
+    world.open(1);
+    world.watch(1, 0, "k", 3);
+    assert_eq!(world.fan_out.behind_count(), 1);
+    // Happens while it is behind.
+    world.put("k");
+    world.settle();
+    world.put("k");
+    let expected = [
+        Told::Created(0),
+        Told::Events(0, vec![3, 4, 5]),
+        Told::Events(0, vec![6]),
+    ];
+    assert_eq!(world.read(1), expected);
+    assert_eq!(world.fan_out.behind_count(), 0);
+}
+
+#[test]
+fn a_start_in_the_future_is_waited_for() {
+    let mut world = World::new();
+    world.open(1);
+    world.watch(1, 0, "k", 4);
+    world.fan_out.request_progress(1, STREAM_PROGRESS);
+    (0..3).for_each(|_| world.put("k"));
+    world.fan_out.request_progress(1, STREAM_PROGRESS);
+    let expected = [
+        Told::Created(0),
+        Told::Events(0, vec![4]),
+        Told::Progress(None, 4),
+    ];
+    assert_eq!(world.read(1), expected, "no progress before the start");
+}
+
+#[test]
+fn a_reader_that_does_not_read_costs_a_bound_and_holds_up_nobody() {
+    let mut world = World::new();
+    world.open(1);
+    world.open(2);
+    world.watch(1, 0, "k", 0);
+    world.watch(2, 0, "k", 0);
+    let mut seen = Vec::new();
+    for _ in 0..200 {
+        let committed = world.put_value("k", 10_000);
+        world.tell(committed);
+        seen.extend(world.read(2));
+    }
+    let revisions = |told: &[Told]| -> Vec<i64> {
+        let events = told.iter().map(|told| match told {
+            Told::Events(_, revisions) => revisions.clone(),
+            _ => Vec::new(),
+        });
+        events.flatten().collect()
+    };
+    let all: Vec<i64> = (2..202).collect();
+    assert_eq!(revisions(&seen), all);
+    assert_eq!(world.fan_out.behind_count(), 1);
+    let first = world.read(1);
+    assert!(first.len() < 40, "some 256 KiB: {}", first.len());
+    let mut late = first;
+    for _ in 0..20 {
+        world.settle();
+        late.extend(world.read(1));
+    }
+    assert_eq!(revisions(&late), all);
+    assert_eq!(world.fan_out.behind_count(), 0);
+}
+
+#[test]
+fn what_the_fan_out_was_not_told_it_reads() {
+    let mut world = World::new();
+    world.open(1);
+    world.watch(1, 0, "k", 0);
+    world.put("k");
+    drop(world.put_value("k", 3));
+    drop(world.put_value("other", 3));
+    world.put("k");
+    assert!(world.fan_out.has_work(), "it noticed the gap");
+    world.settle();
+    let told = world.read(1);
+    assert_eq!(
+        told[1..],
+        [Told::Events(0, vec![2]), Told::Events(0, vec![3, 5])]
+    );
+}
+
+#[test]
+fn a_watcher_behind_a_compaction_is_ended_and_the_others_go_on() {
+    let mut world = World::new();
+    (0..5).for_each(|_| world.put("k"));
+    world.compact(4);
+    world.open(1);
+    world.watch(1, 1, "k", 3);
+    world.watch(1, 2, "k", 4);
+    world.settle();
+    world.put("k");
+    let expected = [
+        Told::Created(1),
+        Told::Created(2),
+        Told::Compacted(1, 4),
+        Told::Events(2, vec![4, 5, 6]),
+        Told::Events(2, vec![7]),
+    ];
+    assert_eq!(world.read(1), expected);
+    assert_eq!(world.fan_out.watcher_count(), 1);
+}
+
+#[test]
+fn a_compaction_of_what_was_missed_ends_those_who_wanted_it() {
+    let mut world = World::new();
+    world.open(1);
+    world.watch(1, 0, "k", 0);
+    world.watch(1, 1, "k", 4);
+    (0..4).for_each(|_| drop(world.put_value("k", 3)));
+    world.compact(4);
+    world.fan_out.miss();
+    world.settle();
+    let told = world.read(1);
+    assert!(told.contains(&Told::Compacted(0, 4)), "{told:?}");
+    assert!(told.contains(&Told::Events(1, vec![4, 5])), "{told:?}");
+}
+
+#[test]
+fn the_former_record_comes_with_changes_of_what_was_there() {
+    let mut world = World::new();
+    world.open(1);
+    let options = WatchOptions {
+        prev_kv: true,
+        ..WatchOptions::default()
+    };
+    world.watch_range(1, 0, KeyRange::One("k".into()), 0, options);
+    world.put("k");
+    world.put("k");
+    let deleted = world.delete("k", "");
+    world.tell(deleted);
+    world.put("k");
+    drop(world.next(1));
+    let mut former = Vec::new();
+    while let Some(Notice::Events(deliveries)) = world.next(1) {
+        let event = deliveries.to[0].1[0].event().clone();
+        former.push(event.prev_kv.map(|kv| kv.mod_revision));
+    }
+    assert_eq!(former, [None, Some(2), Some(3), None]);
+}
+
+#[test]
+fn progress_is_told_of_those_that_were_told_everything() {
+    let mut world = World::new();
+    world.put("k");
+    world.open(1);
+    world.fan_out.request_progress(1, STREAM_PROGRESS);
+    world.watch(1, 0, "k", 0);
+    world.watch(1, 1, "k", 2);
+    world.fan_out.request_progress(1, STREAM_PROGRESS);
+    let of_both = ProgressOf {
+        stream: false,
+        watchers: vec![0, 1, 9],
+    };
+    world.fan_out.request_progress(1, of_both);
+    world.settle();
+    world.fan_out.request_progress(1, STREAM_PROGRESS);
+    let expected = [
+        Told::Created(0),
+        Told::Created(1),
+        Told::Progress(Some(0), 2),
+        Told::Events(1, vec![2]),
+        Told::Progress(None, 2),
+    ];
+    assert_eq!(world.read(1), expected);
+    // Committed, and not fanned out yet: the answer waits.
+    let committed = world.put_value("k", 3);
+    world.fan_out.request_progress(1, STREAM_PROGRESS);
+    assert_eq!(world.read(1), []);
+    world.tell(committed);
+    assert_eq!(world.read(1).last(), Some(&Told::Progress(None, 3)));
+}
+
+#[test]
+fn one_watcher_too_many_is_refused() {
+    let mut world = World::new();
+    world.fan_out = FanOut::new(world.store.clone(), 1);
+    world.open(1);
+    world.watch(1, 0, "k", 0);
+    world.watch(1, 1, "k", 0);
+    world.fan_out.cancel(1, 0);
+    world.fan_out.cancel(1, 0);
+    world.watch(1, 1, "k", 0);
+    let expected = [
+        Told::Created(0),
+        Told::Refused(1),
+        Told::Cancelled(0),
+        Told::Created(1),
+    ];
+    assert_eq!(world.read(1), expected);
+}
