@@ -19,6 +19,7 @@ pub(crate) struct Arbiters {
     store: Arbiter,
     lease: Arbiter,
     snap: Arbiter,
+    peer: Arbiter,
     watch: Arbiter,
 }
 
@@ -31,6 +32,7 @@ pub(crate) struct Threads {
     pub(crate) store: ArbiterHandle,
     pub(crate) lease: ArbiterHandle,
     pub(crate) snap: ArbiterHandle,
+    pub(crate) peer: ArbiterHandle,
     pub(crate) watch: ArbiterHandle,
 }
 
@@ -44,6 +46,7 @@ impl Arbiters {
             store: thread("store", STORE_NICENESS)?,
             lease: thread("lease", 0)?,
             snap: thread("snap", 0)?,
+            peer: thread("peer", 0)?,
             watch: thread("watch", 0)?,
         })
     }
@@ -56,6 +59,7 @@ impl Arbiters {
             store: self.store.handle(),
             lease: self.lease.handle(),
             snap: self.snap.handle(),
+            peer: self.peer.handle(),
             watch: self.watch.handle(),
         }
     }
@@ -63,7 +67,8 @@ impl Arbiters {
     /// Ends the threads and waits for them. What their actors had not done yet is not done.
     pub(crate) fn stop_and_join(self) {
         let all = [
-            self.raft, self.apply, self.store, self.lease, self.snap, self.watch, self.wal,
+            self.raft, self.peer, self.apply, self.store, self.lease, self.snap, self.watch,
+            self.wal,
         ];
         for arbiter in &all {
             arbiter.stop();

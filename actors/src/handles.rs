@@ -1,6 +1,7 @@
 //! What front ends may ask of the node.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use althing_api::commandpb::Command;
 use althing_api::error::Error;
@@ -13,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::key_watch::KeyWatch;
 use crate::lessor::{LeaseKeeper, LeaseTime};
-use crate::raft_node::{Picture, Proposer};
+use crate::raft_node::{Inbound, Picture, Proposer};
 use crate::status::NodeStatus;
 use crate::supervisor::ActorRef;
 use crate::watch_hub::{WatchHub, Watches};
@@ -27,8 +28,11 @@ pub(crate) struct Shared {
     pub(crate) member_id: MemberId,
     pub(crate) cluster_id: ClusterId,
     pub(crate) proposer: Proposer,
+    pub(crate) inbound: Inbound,
     pub(crate) leases: LeaseKeeper,
     pub(crate) picture: Arc<Picture>,
+    /// Counts the snapshots that took the place of the store.
+    pub(crate) restored: Arc<watch::Sender<u64>>,
     /// The revision below which everything is gone from disk.
     pub(crate) compacted: Arc<watch::Sender<i64>>,
     pub(crate) watch_hub: ActorRef<WatchHub>,
@@ -69,6 +73,56 @@ impl Handles {
         self.0.proposer.read_index().await
     }
 
+    /// Hands the lead to `to`, and returns when that member leads. Errors: `NotLeader`,
+    /// `BadLeaderTransferee` (no voter), `TimeoutLeaderTransfer`, `Stopped`.
+    pub async fn move_leader(&self, to: MemberId) -> Result<(), Error> {
+        self.0.proposer.move_leader(Some(to.0)).await
+    }
+
+    /// Hands the lead to whoever is fit for it; returns at once if this member does not lead or
+    /// there is nobody else.
+    pub async fn step_aside(&self) {
+        if self.leader() != self.0.member_id || self.0.proposer.sole_voter.is_alone() {
+            return;
+        }
+        if let Err(error) = self.0.proposer.move_leader(None).await {
+            tracing::warn!(%error, "the lead was not handed over");
+        }
+    }
+
+    /// Why a request that began at `start` was not finished in its time: `Timeout`, or, with what
+    /// is known of the leader and the links, `TimeoutDueToLeaderFail` or
+    /// `TimeoutDueToConnectionLost`.
+    pub fn why_timed_out(&self, start: Instant) -> Error {
+        let proposer = &self.0.proposer;
+        let leader = proposer.progress.leader();
+        if leader == 0 {
+            return Error::Timeout;
+        }
+        if proposer
+            .progress
+            .led_since()
+            .is_some_and(|since| since > start)
+        {
+            return Error::TimeoutDueToLeaderFail;
+        }
+        let is_connected = match leader == proposer.me {
+            true => self.0.picture.has_quorum(proposer.me, |others| {
+                proposer.links.active_since(others, start)
+            }),
+            false => proposer.links.active_since(&[leader], start) > 0,
+        };
+        match is_connected {
+            true => Error::Timeout,
+            false => Error::TimeoutDueToConnectionLost,
+        }
+    }
+
+    /// The way in for what other members send.
+    pub fn inbound(&self) -> &Inbound {
+        &self.0.inbound
+    }
+
     /// The store, for reads.
     pub fn store(&self) -> &Store {
         &self.0.proposer.store
@@ -102,6 +156,12 @@ impl Handles {
     /// Index of the last entry applied here; zero when none was.
     pub fn applied_index(&self) -> u64 {
         self.0.proposer.progress.applied()
+    }
+
+    /// How many snapshots of other members took the place of the store. Whoever keeps something
+    /// derived from the store has to derive it again when this changes.
+    pub fn snapshots_taken_over(&self) -> u64 {
+        *self.0.restored.borrow()
     }
 
     /// Renews a lease and answers its time to live in seconds; `None`: there is no such lease. For

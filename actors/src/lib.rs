@@ -8,7 +8,7 @@
 //! | 0 | ClientSession and its tasks | HTTP workers |
 //! | 1 | RaftNode, and openraft's own tasks | raft |
 //! | 2 | WalWriter, Applier, StoreWriter | wal, apply, store |
-//! | 2 | Lessor, Snapshotter, WatchHub | lease, snap, watch |
+//! | 2 | Lessor, Snapshotter, WatchHub, PeerLink | lease, snap, watch, peer |
 //!
 //! The Supervisor runs on the main thread and awaits nobody. Requests travel through actors;
 //! replies travel straight home ([`reply`]). [`node`] wires the tree.
@@ -25,6 +25,7 @@ mod key_watch;
 mod lessor;
 mod metrics;
 pub mod node;
+pub mod peer_link;
 mod progress;
 mod raft_node;
 pub mod reply;

@@ -11,6 +11,10 @@ use prometheus::{
     Counter, Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Registry, exponential_buckets,
 };
 
+mod network;
+
+use self::network::Network;
+pub(crate) use self::network::PeerMetrics;
 use crate::lessor::LeaseMetrics;
 use crate::progress::Progress;
 use crate::reply::Admission;
@@ -28,6 +32,7 @@ pub(crate) struct Metrics {
     puts: IntCounter,
     deletes: IntCounter,
     txns: IntCounter,
+    network: Network,
     pub(crate) watch: WatchMetrics,
     pub(crate) lease: LeaseMetrics,
 }
@@ -83,9 +88,15 @@ impl Metrics {
             ),
             lease: LeaseMetrics::register(&registry),
             wal_bytes,
+            network: Network::register(&registry),
             watch: WatchMetrics::new(&registry),
             registry,
         }
+    }
+
+    /// What is counted about the exchange with member `peer`.
+    pub(crate) fn peer(&self, me: u64, peer: u64) -> PeerMetrics {
+        self.network.peer(me, peer)
     }
 
     pub(crate) fn registry(&self) -> &Registry {

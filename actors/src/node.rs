@@ -15,7 +15,7 @@ use std::time::Duration;
 use actix::{Actor, Addr};
 use althing_api::ETCD_CLUSTER_VERSION;
 use althing_api::commandpb::{Command, PublishMember, SetClusterVersion, command};
-use althing_api::error::Error;
+use althing_api::error::{Code, Error};
 use althing_api::id::{ClusterId, MemberId};
 use althing_storage::data_dir::DataDir;
 use althing_storage::entry::LogId;
@@ -31,13 +31,15 @@ pub use crate::key_watch::{KeyWatch, WatchEnd};
 pub use crate::lessor::{Clock, LeaseTime};
 use crate::lessor::{LeaseClock, LeaseKeeper, ttl_min};
 use crate::metrics::StateCollector;
+use crate::peer_link::{Links, Transport};
 use crate::raft_node::{
     CORE_QUEUE, Outbox, Proposer, RaftSettings, RaftSetup, StartedRaft, start as start_raft,
 };
+pub use crate::raft_node::{Inbound, Refusal};
 pub use crate::status::{MemberStatus, NodeStatus};
 use crate::store_writer::Checkpoint;
 use crate::supervisor::{RetireAll, Supervisor};
-use crate::tree::{NodeState, Opened, Tree, raft_node_setup};
+use crate::tree::{NodeState, Opened, Tree, raft_node_setup, start_links};
 use crate::wal_writer::Sync;
 
 /// What a node must be told.
@@ -47,8 +49,12 @@ pub struct NodeSettings {
     pub name: String,
     pub member_id: MemberId,
     pub cluster_id: ClusterId,
+    /// Where the other members reach this one, as it publishes itself.
+    pub peer_urls: Vec<String>,
     /// Initial voters with their peer URLs; ignored when the data directory holds a log.
     pub initial_members: Vec<InitialMember>,
+    /// Whether the cluster has a configuration already, which comes with its log.
+    pub joins: bool,
     pub client_urls: Vec<String>,
     pub heartbeat_interval: Duration,
     pub election_timeout: Duration,
@@ -84,6 +90,12 @@ pub enum StartError {
     /// Threads could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),
+    /// There is neither a log nor a first configuration.
+    #[error(
+        "the first start of this member ended before its cluster was formed; start it with the \
+         options of the first start, or name an empty --data-dir"
+    )]
+    NotFormed,
     /// Raft refused to start.
     #[error("raft: {0}")]
     Raft(String),
@@ -116,26 +128,32 @@ impl std::fmt::Debug for Node {
 }
 
 impl Node {
-    /// Opens WAL and store, recovers, starts the tree, and returns when the node has caught up with
-    /// everything its log could have applied (a one-member cluster: it leads and has published
-    /// itself). Must run inside an actix System. Dropping the future stops what was started.
-    pub async fn start(
+    /// Opens WAL and store, recovers and starts the tree. The node takes part in its cluster from
+    /// now on, through `transport` and [`Handles::inbound`]; it serves once [`Node::ready`] says
+    /// so. Must run inside an actix System. Dropping the future stops what was started.
+    pub async fn launch(
         dir: DataDir,
-        settings: NodeSettings,
+        settings: &NodeSettings,
+        transport: Arc<dyn Transport>,
     ) -> Result<(Node, Handles), StartError> {
         assert!(
             (settings.proposals_max as u64) < CORE_QUEUE / 2,
             "admitted proposals must fit the queue of raft's core"
         );
-        let opened = open(dir, &settings)?;
-        Node::start_opened(opened, settings).await
+        let opened = open(dir, settings)?;
+        Node::launch_opened(opened, settings, transport).await
     }
 
-    /// Starts on what is opened already.
-    pub(crate) async fn start_opened(
+    /// Launches on what is opened already.
+    pub(crate) async fn launch_opened(
         opened: Opened,
-        settings: NodeSettings,
+        settings: &NodeSettings,
+        transport: Arc<dyn Transport>,
     ) -> Result<(Node, Handles), StartError> {
+        if opened.recovery.last.is_none() && settings.initial_members.is_empty() && !settings.joins
+        {
+            return Err(StartError::NotFormed);
+        }
         let store = opened.store.clone();
         let shared = NodeState::new(
             settings.member_id.0,
@@ -144,12 +162,21 @@ impl Node {
             LeaseClock::new(settings.clock.clone(), settings.election_timeout),
         );
         let mut node = Node::build(shared, opened)?;
-        node.start_raft(&settings).await?;
-        let handles = node.handles(&settings, store);
-        let halt = node.shared.halt.clone();
+        let links = node.start_raft(settings, transport).await?;
+        let handles = node.handles(settings, store, links);
+        Ok((node, handles))
+    }
+
+    /// Returns when the node has caught up with everything its log could have applied and has
+    /// published itself, for which its cluster needs a leader. Dropping the future loses nothing.
+    pub async fn ready(
+        &self,
+        handles: &Handles,
+        settings: &NodeSettings,
+    ) -> Result<(), StartError> {
         tokio::select! {
-            cause = halt.tripped() => Err(StartError::Halted(cause)),
-            ready = node.get_ready(&handles, &settings) => ready.map(|()| (node, handles)),
+            cause = self.shared.halt.tripped() => Err(StartError::Halted(cause)),
+            ready = self.get_ready(handles, settings) => ready,
         }
     }
 
@@ -173,34 +200,48 @@ impl Node {
         })
     }
 
-    async fn start_raft(&mut self, settings: &NodeSettings) -> Result<(), StartError> {
+    async fn start_raft(
+        &mut self,
+        settings: &NodeSettings,
+        transport: Arc<dyn Transport>,
+    ) -> Result<Arc<Links>, StartError> {
+        let threads = self.arbiters.as_ref().expect("running").threads();
+        let links = start_links(&self.shared, transport, &threads, &self.supervisor);
         let tree = self.tree.as_ref().expect("built before raft starts");
         let first_voters: BTreeMap<u64, Vec<String>> = settings
             .initial_members
             .iter()
             .map(|member| (member.id.0, member.peer_urls.clone()))
             .collect();
+        let raft_settings = RaftSettings {
+            cluster_name: settings.cluster_id.to_string(),
+            heartbeat_interval: settings.heartbeat_interval,
+            election_timeout: settings.election_timeout,
+            snapshot_count: settings.snapshot_count,
+        };
+        let (peers, supervisor) = (Arc::clone(&links), &self.supervisor);
         let setup = RaftSetup {
-            settings: RaftSettings {
-                cluster_name: settings.cluster_id.to_string(),
-                heartbeat_interval: settings.heartbeat_interval,
-                election_timeout: settings.election_timeout,
-                snapshot_count: settings.snapshot_count,
-            },
+            node: raft_node_setup(
+                &self.shared,
+                &tree.lessor,
+                peers,
+                &raft_settings,
+                supervisor,
+            ),
+            settings: raft_settings,
             log_store: tree.log_store.clone(),
             state_machine: tree.state_machine.clone(),
-            node: raft_node_setup(&self.shared, &tree.lessor, &self.supervisor),
+            links: Arc::clone(&links),
             first_voters,
         };
-        let threads = self.arbiters.as_ref().expect("running").threads();
         let raft = start_raft(&threads.raft, setup)
             .await
             .map_err(StartError::Raft)?;
         self.raft = Some(raft);
-        Ok(())
+        Ok(links)
     }
 
-    fn handles(&self, settings: &NodeSettings, store: Store) -> Handles {
+    fn handles(&self, settings: &NodeSettings, store: Store, links: Arc<Links>) -> Handles {
         let shared = &self.shared;
         let raft_node = self.raft.as_ref().expect("started").node.clone();
         let picture = Arc::clone(&shared.picture);
@@ -214,8 +255,10 @@ impl Node {
         };
         shared.metrics.register(collector);
         let proposer = Proposer {
+            me,
             outbox: Arc::new(Outbox::new(raft_node.clone().recipient())),
-            raft_node,
+            raft_node: raft_node.clone(),
+            links,
             proposals: Arc::clone(&shared.proposals),
             reads: Arc::clone(&shared.reads),
             gate: Arc::clone(&shared.gate),
@@ -233,12 +276,22 @@ impl Node {
             proposer: proposer.clone(),
             ttl_min: ttl_min(settings.heartbeat_interval, settings.election_timeout),
         };
+        let inbound = Inbound {
+            member_id: settings.member_id,
+            cluster_id: settings.cluster_id,
+            raft_node,
+            proposer: proposer.clone(),
+            leases: leases.clone(),
+            snapshotter: tree.snapshotter.clone(),
+        };
         Handles::new(Shared {
             member_id: settings.member_id,
             cluster_id: settings.cluster_id,
             proposer,
+            inbound,
             leases,
             picture,
+            restored: Arc::clone(&shared.restored),
             compacted: Arc::clone(&shared.compacted),
             watch_hub: tree.watch_hub.clone(),
         })
@@ -251,9 +304,15 @@ impl Node {
     ) -> Result<(), StartError> {
         let raft = self.raft.as_ref().expect("started");
         raft.recovered().await.map_err(StartError::Raft)?;
-        publish(handles, settings)
-            .await
-            .map_err(StartError::Publish)
+        loop {
+            match publish(handles, settings).await {
+                // A leader was lost meanwhile. Publishing twice changes nothing.
+                Err(error) if error.code() == Code::Unavailable && error != Error::Stopped => {
+                    tracing::info!(%error, "publishes this member again");
+                }
+                published => return published.map_err(StartError::Publish),
+            }
+        }
     }
 
     /// Resolves when the node has to stop by itself (I/O error, a core actor's death).
@@ -322,25 +381,32 @@ fn open(dir: DataDir, settings: &NodeSettings) -> Result<Opened, StartError> {
         bytes = store.used_bytes(),
         "opened the store; the log has what follows its applied index"
     );
-    check(&recovery, &store)?;
+    let replacing = dir.replacing();
+    check(&recovery, &store, replacing)?;
+    if let Err(error) = dir.remove_arrivals() {
+        tracing::warn!(%error, "snapshots that were not taken over stay in the data directory");
+    }
     Ok(Opened {
         dir: Arc::new(dir),
         wal,
         recovery,
         store,
+        store_settings: settings.store.clone(),
+        cluster_id: settings.cluster_id.0,
     })
 }
 
 /// The store holds a prefix of the log: it reaches at least to what was purged, and not beyond the
-/// log's end.
-fn check(recovery: &Recovery, store: &Store) -> Result<(), StartError> {
+/// log's end, unless it was just replaced by a snapshot (`replacing`): then raft lets the log begin
+/// behind it.
+fn check(recovery: &Recovery, store: &Store, replacing: Option<LogId>) -> Result<(), StartError> {
     let durable = store.durable();
     if recovery.purged > durable {
         let purged = recovery.purged;
         let text = format!("entries up to {purged:?} are purged, the store ends at {durable:?}");
         return Err(StartError::Mismatch(text));
     }
-    if durable > recovery.last {
+    if durable > recovery.last && durable != replacing {
         let last = recovery.last;
         let text = format!("the store ends at {durable:?}, the log at {last:?}");
         return Err(StartError::Mismatch(text));
@@ -352,16 +418,10 @@ fn check(recovery: &Recovery, store: &Store) -> Result<(), StartError> {
 async fn publish(handles: &Handles, settings: &NodeSettings) -> Result<(), Error> {
     // Alone, the member leads by now; among others this waits for a leader.
     handles.read_index().await?;
-    let own = settings
-        .initial_members
-        .iter()
-        .find(|member| member.id == settings.member_id);
     let record = MemberRecord {
         id: settings.member_id.0,
         name: settings.name.clone(),
-        peer_urls: own
-            .map(|member| member.peer_urls.clone())
-            .unwrap_or_default(),
+        peer_urls: settings.peer_urls.clone(),
         client_urls: settings.client_urls.clone(),
     };
     if !handles.store().members().contains(&record) {

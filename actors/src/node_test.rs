@@ -17,7 +17,7 @@ use crate::raft_node::RaftNode;
 use crate::snapshotter::{OpenSnapshot, Snapshotter};
 use crate::store_writer::StoreWriter;
 use crate::supervisor::Exit;
-use crate::testing::one_member;
+use crate::testing::{Loopback, one_member, start_alone};
 use crate::wal_writer::WalWriter;
 use crate::watch_hub::WatchHub;
 
@@ -85,7 +85,7 @@ impl Handler<Die> for RaftNode {
 async fn running() -> (TempDir, Node, Handles) {
     let temp = tempfile::tempdir().unwrap();
     let dir = DataDir::open(temp.path()).unwrap();
-    let (node, handles) = Node::start(dir, one_member()).await.unwrap();
+    let (node, handles) = start_alone(dir, one_member()).await.unwrap();
     (temp, node, handles)
 }
 
@@ -250,8 +250,14 @@ async fn an_error_of_the_log_answers_nobody_and_halts_the_node() {
         wal,
         recovery,
         store,
+        store_settings: settings.store.clone(),
+        cluster_id: settings.cluster_id.0,
     };
-    let (mut node, handles) = Node::start_opened(opened, settings).await.unwrap();
+    let transport = Loopback::default().transport(settings.member_id.0);
+    let (mut node, handles) = Node::launch_opened(opened, &settings, transport)
+        .await
+        .unwrap();
+    node.ready(&handles, &settings).await.unwrap();
     handles.propose(put(0)).await.unwrap();
 
     disk.set_failing(Some((Operation::Sync, io::ErrorKind::Other)));
@@ -273,7 +279,7 @@ async fn the_log_is_purged_behind_snapshots() {
         snapshot_count: 500,
         ..one_member()
     };
-    let (node, handles) = Node::start(dir, settings).await.unwrap();
+    let (node, handles) = start_alone(dir, settings).await.unwrap();
     let log = node.tree.as_ref().unwrap().log_store.clone();
     let deadline = std::time::Instant::now() + DEADLINE * 3;
     let mut purged = None;
@@ -287,7 +293,7 @@ async fn the_log_is_purged_behind_snapshots() {
     drop((node, handles, log));
 
     let dir = DataDir::open(temp.path()).unwrap();
-    let (_node, handles) = Node::start(dir, one_member()).await.unwrap();
+    let (_node, handles) = start_alone(dir, one_member()).await.unwrap();
     assert_eq!(handles.store().revisions().current, revision);
 }
 
@@ -302,11 +308,12 @@ fn a_log_and_a_store_that_do_not_fit_are_refused() {
         last,
         ..Recovery::default()
     };
-    check(&recovery(None, at(5)), &store).unwrap();
-    check(&recovery(at(3), at(5)), &store).unwrap_err();
+    check(&recovery(None, at(5)), &store, None).unwrap();
+    check(&recovery(at(3), at(5)), &store, None).unwrap_err();
     store.apply_blank(LogId { term: 1, index: 4 });
     store.checkpoint(u64::MAX, 1).unwrap();
-    check(&recovery(at(4), at(4)), &store).unwrap();
-    check(&recovery(at(5), at(5)), &store).unwrap_err();
-    check(&recovery(None, at(3)), &store).unwrap_err();
+    check(&recovery(at(4), at(4)), &store, None).unwrap();
+    check(&recovery(at(5), at(5)), &store, None).unwrap_err();
+    check(&recovery(None, at(3)), &store, None).unwrap_err();
+    check(&recovery(None, at(3)), &store, at(4)).unwrap();
 }

@@ -1,7 +1,9 @@
 //! Where the log and the state machine are, readable from every thread without a message.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 /// Published by the log store, the Applier and RaftNode; read by everybody.
@@ -16,6 +18,9 @@ pub(crate) struct Progress {
     term: AtomicU64,
     leader: AtomicU64,
     leader_changes: AtomicU64,
+    /// Follows `leader`, for those who wait for one.
+    leaders: watch::Sender<u64>,
+    led_since: Mutex<Option<Instant>>,
 }
 
 impl Default for Progress {
@@ -27,6 +32,8 @@ impl Default for Progress {
             term: AtomicU64::new(0),
             leader: AtomicU64::new(0),
             leader_changes: AtomicU64::new(0),
+            leaders: watch::Sender::new(0),
+            led_since: Mutex::new(None),
         }
     }
 }
@@ -58,6 +65,10 @@ impl Progress {
         if changed && leader != 0 {
             self.leader_changes.fetch_add(1, Ordering::Relaxed);
         }
+        if changed {
+            *self.led_since.lock() = (leader != 0).then(Instant::now);
+            self.leaders.send_replace(leader);
+        }
         changed
     }
 
@@ -73,6 +84,11 @@ impl Progress {
         self.applied_next.load(Ordering::Acquire).saturating_sub(1)
     }
 
+    /// Whether the entry at `index` is applied.
+    pub(crate) fn has_applied(&self, index: u64) -> bool {
+        self.applied_next.load(Ordering::Acquire) > index
+    }
+
     pub(crate) fn term(&self) -> u64 {
         self.term.load(Ordering::Relaxed)
     }
@@ -81,8 +97,22 @@ impl Progress {
         self.leader.load(Ordering::Relaxed)
     }
 
+    /// Since when the leader is known; `None` without one.
+    pub(crate) fn led_since(&self) -> Option<Instant> {
+        *self.led_since.lock()
+    }
+
     pub(crate) fn leader_changes(&self) -> u64 {
         self.leader_changes.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the leader is one that `wanted` wants; zero stands for none.
+    pub(crate) async fn until_leader(&self, wanted: impl Fn(u64) -> bool) {
+        let mut receiver = self.leaders.subscribe();
+        receiver
+            .wait_for(|leader| wanted(*leader))
+            .await
+            .expect("self holds the sender, so the channel is open");
     }
 
     /// Changes with each batch that was applied.

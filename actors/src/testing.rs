@@ -11,9 +11,12 @@ use althing_storage::data_dir::DataDir;
 use althing_storage::store::{Store, StoreSettings};
 use althing_storage::wal::{Wal, WalSettings};
 
+mod loopback;
+
+pub use self::loopback::Loopback;
 use crate::arbiters::Arbiters;
 use crate::lessor::LeaseClock;
-use crate::node::{Clock, InitialMember, NodeSettings};
+use crate::node::{Clock, Handles, InitialMember, Node, NodeSettings, StartError};
 pub use crate::raft_node::types::Types;
 pub use crate::raft_node::{LogStore, StateMachine};
 use crate::supervisor::{RetireAll, Supervisor};
@@ -26,6 +29,8 @@ pub fn one_member() -> NodeSettings {
         name: "default".into(),
         member_id: id,
         cluster_id: ClusterId(0xcdf8_18d1_4e3e_5d3a),
+        peer_urls: vec!["http://localhost:2380".into()],
+        joins: false,
         initial_members: vec![InitialMember {
             id,
             name: "default".into(),
@@ -50,10 +55,38 @@ pub fn one_member() -> NodeSettings {
     }
 }
 
+/// Settings of member `number` (from 1) of a cluster of `members`.
+pub fn one_of(number: u64, members: u64) -> NodeSettings {
+    let founder = |number: u64| InitialMember {
+        id: MemberId(number),
+        name: format!("m{number}"),
+        peer_urls: vec![format!("http://m{number}:2380")],
+    };
+    NodeSettings {
+        name: format!("m{number}"),
+        member_id: MemberId(number),
+        peer_urls: founder(number).peer_urls,
+        initial_members: (1..=members).map(founder).collect(),
+        client_urls: vec![format!("http://m{number}:2379")],
+        ..one_member()
+    }
+}
+
+/// Starts the only member of a cluster and waits until it serves.
+pub async fn start_alone(
+    dir: DataDir,
+    settings: NodeSettings,
+) -> Result<(Node, Handles), StartError> {
+    let transport = Loopback::default().transport(settings.member_id.0);
+    let (node, handles) = Node::launch(dir, &settings, transport).await?;
+    node.ready(&handles, &settings).await?;
+    Ok((node, handles))
+}
+
 /// Between two looks of [`until`].
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
-/// How long [`until`] looks.
-const DEADLINE: Duration = Duration::from_secs(60);
+/// How long [`until`] looks: nothing in a test takes this long, even where many share a machine.
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Waits until `condition` holds.
 ///
@@ -62,6 +95,21 @@ const DEADLINE: Duration = Duration::from_secs(60);
 pub async fn until(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !condition() {
+        assert!(Instant::now() < deadline, "in vain: {what}");
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
+/// Waits until there is something to find, and answers it.
+///
+/// # Panics
+/// As [`until`].
+pub async fn find<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
         assert!(Instant::now() < deadline, "in vain: {what}");
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
@@ -113,7 +161,7 @@ impl Storage {
         let settings = one_member();
         let dir = Arc::new(DataDir::open(path).expect("an empty directory"));
         let (wal, recovery) = Wal::open(&dir.wal(), settings.wal).expect("an empty directory");
-        let store = Store::open(&dir.store(), settings.store).expect("an empty directory");
+        let store = Store::open(&dir.store(), settings.store.clone()).expect("an empty directory");
         let lease_clock = LeaseClock::new(settings.clock, settings.election_timeout);
         let me = settings.member_id.0;
         let shared = NodeState::new(me, 0, settings.proposals_max, lease_clock);
@@ -124,6 +172,8 @@ impl Storage {
             wal,
             recovery,
             store,
+            store_settings: settings.store,
+            cluster_id: settings.cluster_id.0,
         };
         let all_flushed = Box::new(|| Some(u64::MAX));
         let threads = arbiters.threads();

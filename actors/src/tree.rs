@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use actix::{Actor, Addr, Context};
 use althing_storage::data_dir::DataDir;
-use althing_storage::store::Store;
+use althing_storage::store::{Store, StoreSettings};
 use althing_storage::wal::{LogTail, Recovery, Wal};
 use tokio::sync::watch;
 
@@ -14,10 +14,13 @@ use crate::disk_gate::DiskGate;
 use crate::halt::Halt;
 use crate::lessor::{Lead, LeaseClock, Lessor, LessorParts};
 use crate::metrics::Metrics;
+use crate::peer_link::{Links, LinksSetup, Transport};
 use crate::progress::Progress;
-use crate::raft_node::{LogStore, LogStoreSetup, Picture, RaftNodeSetup, SoleVoter, StateMachine};
+use crate::raft_node::{
+    LogStore, LogStoreSetup, Picture, RaftNodeSetup, RaftSettings, SoleVoter, StateMachine,
+};
 use crate::reply::Admission;
-use crate::snapshotter::Snapshotter;
+use crate::snapshotter::{Snapshotter, SnapshotterSetup, Transfers};
 use crate::store_writer::{CheckpointPace, FlushedIndex, StoreWriter, StoreWriterSetup};
 use crate::supervisor::{ActorRef, DeathWatch, Policy, Supervise, Supervisor};
 use crate::wal_writer::{CommitMark, WalWriter, WalWriterSetup};
@@ -29,6 +32,7 @@ const APPLIER: &str = "Applier";
 const STORE_WRITER: &str = "StoreWriter";
 const LESSOR: &str = "Lessor";
 const SNAPSHOTTER: &str = "Snapshotter";
+const PEERS: &str = "Supervisor of peers";
 const WATCH_HUB: &str = "WatchHub";
 const RAFT_NODE: &str = "RaftNode";
 
@@ -47,6 +51,9 @@ pub(crate) struct NodeState {
     pub(crate) reads: Arc<Admission>,
     pub(crate) lease_clock: Arc<LeaseClock>,
     pub(crate) metrics: Metrics,
+    /// Counts the snapshots that replaced the store as a whole. Whoever keeps something derived
+    /// from the store has to derive it again when this changes.
+    pub(crate) restored: Arc<watch::Sender<u64>>,
     commit_mark: CommitMark,
 }
 
@@ -70,6 +77,7 @@ impl NodeState {
             reads: Admission::new(proposals_max),
             lease_clock: Arc::new(lease_clock),
             metrics: Metrics::new(),
+            restored: Arc::new(watch::Sender::new(0)),
             commit_mark: CommitMark::default(),
         }
     }
@@ -90,6 +98,8 @@ pub(crate) struct Opened {
     pub(crate) wal: Wal,
     pub(crate) recovery: Recovery,
     pub(crate) store: Store,
+    pub(crate) store_settings: StoreSettings,
+    pub(crate) cluster_id: u64,
 }
 
 /// The actors behind raft.
@@ -98,6 +108,9 @@ pub(crate) struct Tree {
     pub(crate) store_writer: Addr<StoreWriter>,
     pub(crate) log_store: LogStore,
     pub(crate) state_machine: StateMachine,
+    pub(crate) snapshotter: ActorRef<Snapshotter>,
+    /// Kept at hand for a Snapshotter that is started again.
+    _snapshotter: Arc<SnapshotterSetup>,
     pub(crate) watch_hub: ActorRef<WatchHub>,
     pub(crate) lessor: ActorRef<Lessor>,
     /// Keeps what a new Lessor is made of.
@@ -132,14 +145,33 @@ impl Tree {
             wal,
             recovery,
             store,
+            store_settings,
+            cluster_id,
         } = opened;
         let tail = wal.tail();
         shared.gate.watch_log(wal.space());
         let wal_writer = start_wal_writer(shared, wal, threads, supervisor);
-        let store_writer =
-            start_store_writer(shared, dir, store.clone(), flushed, threads, supervisor);
-        let kept = Arc::new(store.clone());
-        let (watch_hub, feed) = start_watch_hub(shared, &kept, threads, supervisor);
+        let store_writer = start_store_writer(
+            shared,
+            Arc::clone(&dir),
+            store.clone(),
+            flushed,
+            threads,
+            supervisor,
+        );
+        let outgoing = Transfers::default();
+        let kept = Arc::new(SnapshotterSetup {
+            store: store.clone(),
+            settings: store_settings,
+            dir,
+            cluster_id,
+            outgoing: outgoing.clone(),
+            incoming: Transfers::default(),
+            arrivals: Arc::default(),
+        });
+        let kept_store = Arc::new(store.clone());
+        let (watch_hub, feed) = start_watch_hub(shared, &kept_store, threads, supervisor);
+        let watchers = feed.hint();
         let lessor_parts = Arc::new(LessorParts {
             store: store.clone(),
             clock: Arc::clone(&shared.lease_clock),
@@ -175,29 +207,59 @@ impl Tree {
             store,
             applier,
             store_writer: store_writer.clone(),
-            snapshotter,
+            wal_writer: wal_writer.clone(),
+            snapshotter: snapshotter.clone(),
+            progress: Arc::clone(&shared.progress),
+            outgoing,
+            watchers,
+            restored: Arc::clone(&shared.restored),
         };
         Tree {
             wal_writer,
             store_writer,
             log_store,
             state_machine,
+            snapshotter,
+            _snapshotter: kept,
             watch_hub,
             lessor,
             lessor_parts,
-            _store: kept,
+            _store: kept_store,
         }
     }
+}
+
+/// The links to other members, and their supervisor. There are none until raft names members.
+pub(crate) fn start_links(
+    shared: &NodeState,
+    transport: Arc<dyn Transport>,
+    threads: &Threads,
+    supervisor: &Addr<Supervisor>,
+) -> Arc<Links> {
+    let (halt, watch) = (shared.halt.clone(), core_child(supervisor, PEERS));
+    let peers = Supervisor::start_in_arbiter(&threads.peer, |_| Supervisor::watched(halt, watch));
+    Arc::new(Links::new(LinksSetup {
+        me: shared.me,
+        transport,
+        thread: threads.peer.clone(),
+        supervisor: peers,
+        metrics: shared.metrics.clone(),
+    }))
 }
 
 /// How RaftNode is to be started.
 pub(crate) fn raft_node_setup(
     shared: &NodeState,
     lessor: &ActorRef<Lessor>,
+    links: Arc<Links>,
+    settings: &RaftSettings,
     supervisor: &Addr<Supervisor>,
 ) -> RaftNodeSetup {
     RaftNodeSetup {
         me: shared.me,
+        links,
+        heartbeat_interval: settings.heartbeat_interval,
+        election_timeout: settings.election_timeout,
         progress: Arc::clone(&shared.progress),
         picture: Arc::clone(&shared.picture),
         sole_voter: Arc::clone(&shared.sole_voter),
@@ -217,7 +279,7 @@ fn flushed_index(tail: LogTail) -> FlushedIndex {
 /// A guard for a child whose death halts the node.
 fn core_child(supervisor: &Addr<Supervisor>, child: &'static str) -> DeathWatch {
     supervisor.do_send(Supervise {
-        child,
+        child: child.into(),
         policy: Policy::Halt,
         respawn: None,
     });
@@ -276,17 +338,16 @@ fn start_lessor(
 }
 
 fn start_snapshotter(
-    store: &Arc<Store>,
+    setup: &Arc<SnapshotterSetup>,
     threads: &Threads,
     supervisor: &Addr<Supervisor>,
 ) -> ActorRef<Snapshotter> {
     let thread = threads.snap.clone();
-    let start = move |store: Arc<Store>, watch| {
-        Snapshotter::start_in_arbiter(&thread, move |_| {
-            Snapshotter::new(Store::clone(&store), watch)
-        })
+    let start = move |setup: Arc<SnapshotterSetup>, watch| {
+        let setup = SnapshotterSetup::clone(&setup);
+        Snapshotter::start_in_arbiter(&thread, |_| Snapshotter::new(setup, watch))
     };
-    restartable(SNAPSHOTTER, store, supervisor, start)
+    restartable(SNAPSHOTTER, setup, supervisor, start)
 }
 
 /// The hub, and the Applier's way to it.
@@ -321,7 +382,7 @@ fn restartable<A: Actor<Context = Context<A>>, P: Send + Sync + 'static>(
     let reference = ActorRef::new(start(Arc::clone(parts), watch));
     let (current, parts) = (reference.clone(), Arc::downgrade(parts));
     supervisor.do_send(Supervise {
-        child,
+        child: child.into(),
         policy: Policy::Restart,
         respawn: Some(Box::new(move |watch| {
             if let Some(parts) = parts.upgrade() {

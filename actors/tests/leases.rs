@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use althing_actors::node::{Handles, Node};
-use althing_actors::testing::{ManualClock, one_member, until};
+use althing_actors::testing::{ManualClock, one_member, start_alone, until};
 use althing_api::commandpb::{Command, LeaseGrant, LeaseRevoke, command};
 use althing_api::error::Error;
 use althing_api::etcdserverpb::{PutRequest, RangeRequest};
@@ -20,7 +20,7 @@ async fn start(path: &Path, clock: &ManualClock) -> (Node, Handles) {
     let mut settings = one_member();
     settings.clock = clock.clock();
     let dir = DataDir::open(path).unwrap();
-    let started = tokio::time::timeout(secs(30), Node::start(dir, settings));
+    let started = tokio::time::timeout(secs(30), start_alone(dir, settings));
     started
         .await
         .expect("a sole member starts at once")

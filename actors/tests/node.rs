@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use althing_actors::node::{Applied, Handles, Node, NodeSettings, WatchEnd};
-use althing_actors::testing::one_member;
+use althing_actors::testing::{one_member, start_alone};
 use althing_api::commandpb::{Command, command};
 use althing_api::error::Error;
 use althing_api::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest};
@@ -29,7 +29,7 @@ fn put(key: impl Into<Bytes>, value: impl Into<Bytes>) -> Command {
 
 async fn start_with(path: &Path, settings: NodeSettings) -> (Node, Handles) {
     let dir = DataDir::open(path).unwrap();
-    let started = tokio::time::timeout(Duration::from_secs(30), Node::start(dir, settings));
+    let started = tokio::time::timeout(Duration::from_secs(30), start_alone(dir, settings));
     started
         .await
         .expect("a sole member starts at once")

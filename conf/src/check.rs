@@ -3,8 +3,9 @@
 //! A rule is skipped when a value it compares was refused already: it would only complain about a
 //! default that nobody chose.
 
-use crate::config::{Config, Url};
+use crate::config::{Config, InitialState, Url};
 use crate::error::Fault;
+use crate::reach;
 use crate::reader::{self, Reader};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -109,7 +110,8 @@ fn advertised(reader: &mut Reader<'_>) {
 
 fn initial_cluster(config: &Config, reader: &mut Reader<'_>) {
     let keys = ["cluster.initial", "member.name", "peer.advertise_urls"];
-    if !reader.is_set("cluster.initial") {
+    // A later start does not read the list, so it cannot be wrong.
+    if !reader.is_set("cluster.initial") || !reach::is_first_start(config) {
         return;
     }
     let name = &config.member.name;
@@ -118,33 +120,32 @@ fn initial_cluster(config: &Config, reader: &mut Reader<'_>) {
         .initial
         .iter()
         .find(|(known, _)| known == name);
+    let joins = config.cluster.initial_state == InitialState::Existing;
     let broken = match own {
         None => Some(Fault::new(
             format!("does not name this member, {name:?}"),
             format!("add {name}=<its peer URL>, or set --name to one of the names"),
         )),
+        Some(_) if joins && config.cluster.initial.len() == 1 => Some(Fault::new(
+            "names no other member, so there is nobody to join",
+            "add the members that the cluster has",
+        )),
         Some((_, urls)) => {
             let listed: BTreeSet<&String> = urls.iter().collect();
             let advertised: BTreeSet<&String> = config.peer.advertise_urls.iter().collect();
             (listed != advertised).then(|| {
-                let advertised = config.peer.advertise_urls.join(",");
+                let (listed, advertised) = (urls.join(","), config.peer.advertise_urls.join(","));
                 Fault::new(
-                    format!("gives {name:?} other URLs than it advertises, {advertised}"),
+                    format!(
+                        "gives this member, {name:?}, the URLs {listed}, but it advertises \
+                         {advertised}"
+                    ),
                     "make --initial-advertise-peer-urls and this entry the same",
                 )
             })
         }
     };
     rule(reader, &keys, broken);
-
-    let members = config.cluster.initial.len();
-    let broken = (members > 1).then(|| {
-        Fault::new(
-            format!("names {members} members, and this version runs clusters of one"),
-            "name this member only",
-        )
-    });
-    rule(reader, &["cluster.initial"], broken);
 }
 
 /// Two listeners on one address cannot both be opened.

@@ -1,6 +1,6 @@
 //! Whether the directories can be used. Looks at the file system, changes nothing there.
 
-use crate::config::{Config, InitialState};
+use crate::config::Config;
 use crate::error::Fault;
 use crate::reader::Reader;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
@@ -24,15 +24,11 @@ pub(crate) fn check(config: &Config, reader: &mut Reader<'_>) {
             reader.refuse("member.wal_dir", fault);
         }
     }
-    let is_fresh = !data_dir.join("member").exists();
-    if config.cluster.initial_state == InitialState::Existing && is_fresh {
-        let problem = format!(
-            "{} holds no data, and this version cannot join",
-            data_dir.display()
-        );
-        let fault = Fault::new(problem, "use new, or name the directory that has the data");
-        reader.refuse("cluster.initial_state", fault);
-    }
+}
+
+/// Whether no start has settled yet who this member is.
+pub(crate) fn is_first_start(config: &Config) -> bool {
+    !config.member.data_dir.join("member/id").exists()
 }
 
 /// An existing directory must be writable; for one to be made, its parent must be.

@@ -77,14 +77,13 @@ pub(crate) fn members(items: &[String]) -> Result<Vec<(String, Vec<String>)>, Fa
         };
         let (name, url) = (name.trim(), url.trim());
         parse(url)?;
-        if members
-            .iter()
-            .any(|(_, urls)| urls.iter().any(|known| known == url))
-        {
-            return Err(Fault::new(
-                format!("{url:?} is given twice"),
-                "give each URL once",
-            ));
+        let holds = |(_, urls): &&(String, Vec<String>)| urls.iter().any(|known| known == url);
+        if let Some((other, _)) = members.iter().find(holds) {
+            let problem = match other == name {
+                true => format!("gives {url} to {name:?} twice"),
+                false => format!("gives {url} to both {other:?} and {name:?}"),
+            };
+            return Err(Fault::new(problem, "give each URL to one member, once"));
         }
         match members.iter_mut().find(|(known, _)| known == name) {
             Some((_, urls)) => urls.push(url.to_owned()),
@@ -229,7 +228,14 @@ mod tests {
         let twice = list(&["http://127.0.0.1:1", "http://127.0.0.1:1"]);
         assert!(listen(&twice).unwrap_err().problem.contains("twice"));
         assert!(advertise(&twice).unwrap_err().problem.contains("twice"));
-        assert!(members(&list(&["a=http://h:1", "b=http://h:1"])).is_err());
+    }
+
+    #[test]
+    fn a_url_of_two_members_is_refused_by_the_names_of_both() {
+        let both = members(&list(&["a=http://h:1", "b=http://h:1"])).unwrap_err();
+        assert_eq!(both.problem, r#"gives http://h:1 to both "a" and "b""#);
+        let twice = members(&list(&["a=http://h:1", "a=http://h:1"])).unwrap_err();
+        assert_eq!(twice.problem, r#"gives http://h:1 to "a" twice"#);
     }
 
     #[test]

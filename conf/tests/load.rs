@@ -202,12 +202,20 @@ fn rules_across_options_hold() {
         (
             &["--initial-cluster=default=http://localhost:1"],
             "cluster.initial",
-            "other URLs",
+            "gives this member, \"default\", the URLs http://localhost:1, but it advertises",
         ),
         (
-            &["--initial-cluster=default=http://localhost:2380,b=http://h:2380"],
+            &["--initial-cluster=default=http://localhost:2380,b=http://localhost:2380"],
             "cluster.initial",
-            "names 2 members",
+            "gives http://localhost:2380 to both \"default\" and \"b\"",
+        ),
+        (
+            &[
+                "--initial-cluster=default=http://localhost:2380",
+                "--initial-cluster-state=existing",
+            ],
+            "cluster.initial",
+            "nobody to join",
         ),
         (
             &["--listen-peer-urls=http://localhost:2379"],
@@ -232,11 +240,6 @@ fn rules_across_options_hold() {
             "neither true nor false",
         ),
         (&["--log-format=xml"], "log.format", "choices"),
-        (
-            &["--initial-cluster-state=existing"],
-            "cluster.initial_state",
-            "cannot join",
-        ),
     ];
     for (args, option, problem) in cases {
         let found = mistakes(args, &[]);

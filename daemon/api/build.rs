@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use prost::Message;
 
-const PROTOS: [&str; 10] = [
+const PROTOS: [&str; 11] = [
     "rpc/kv.proto",
     "rpc/watch.proto",
     "rpc/lease.proto",
@@ -14,6 +14,7 @@ const PROTOS: [&str; 10] = [
     "lock.proto",
     "election.proto",
     "command.proto",
+    "peer.proto",
     "health.proto",
 ];
 /// What the JSON gateway speaks; log commands never leave the member as JSON.

@@ -1,8 +1,8 @@
 //! From a configuration to a member that serves: the one place that maps options to settings.
 //!
 //! ```text
-//! listeners -> data directory -> identity -> node (recovers, leads) -> services -> accept
-//!   (bound)       (locked)        (kept)
+//! listeners -> data directory -> identity -> node -> peer port -> ready -> services -> accept
+//!   (bound)       (locked)        (kept)   (recovers)         (knows a leader)
 //! ```
 //!
 //! Listeners are bound first, so that a wrong address shows before a long recovery; what connects
@@ -11,11 +11,12 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_rt::task::JoinHandle;
 use actix_server::{Server, ServerHandle};
-use althing_actors::node::{Clock, Handles, InitialMember, Node, NodeSettings, StartError};
+use althing_actors::node::{Clock, Handles, Node, NodeSettings, StartError};
 use althing_api::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
 use althing_conf::Config;
 use althing_conf::config::Client;
@@ -23,12 +24,13 @@ use althing_storage::data_dir::DataDir;
 use althing_storage::error::OpenError;
 use althing_storage::store::StoreSettings;
 use althing_storage::wal::WalSettings;
+use tokio::sync::watch;
 
 use crate::client::{self, ClientSettings};
-use crate::identity::{self, IdentityError, Ids};
+use crate::identity::{self, IdentityError, Settled};
 use crate::listen::{self, ListenError};
 use crate::metrics;
-use crate::peer;
+use crate::peer::{self, HttpTransport};
 use crate::rpc::{Limits, Rpc};
 use crate::systemd;
 
@@ -52,7 +54,15 @@ pub struct Running {
 #[derive(Debug)]
 pub(crate) struct Ports {
     pub(crate) client: Port,
-    pub(crate) peer: Port,
+    pub(crate) peer: PeerPort,
+}
+
+/// The peer port, whose requests may be endless.
+#[derive(Debug)]
+pub(crate) struct PeerPort {
+    pub(crate) port: Port,
+    /// Ends them.
+    pub(crate) closing: watch::Sender<bool>,
 }
 
 /// A running server: the task that it is, and the handle that stops it.
@@ -110,9 +120,32 @@ pub async fn start(config: &Config) -> Result<Running, BootError> {
     };
     let member = &config.member;
     let dir = DataDir::open_with_wal(&member.data_dir, member.wal_dir.as_deref())?;
-    let ids = identity::settle(config, &dir)?;
-    let (node, handles) = Node::start(dir, node_settings(config, ids)).await?;
-    serve(config, node, handles, listeners)
+    let settled = identity::settle(config, &dir).await?;
+    let transport = HttpTransport::new(settled.ids.cluster_id, settled.ids.member_id);
+    let settings = node_settings(config, settled);
+    let (node, handles) = Node::launch(dir, &settings, Arc::new(transport)).await?;
+    // Other members must be heard before there is a leader.
+    let peer = serve_peers(config, &handles, listeners.peer)?;
+    node.ready(&handles, &settings).await?;
+    let listeners = (listeners.client, listeners.metrics);
+    serve(config, node, handles, peer, listeners)
+}
+
+fn serve_peers(
+    config: &Config,
+    handles: &Handles,
+    listeners: Vec<TcpListener>,
+) -> Result<PeerPort, BootError> {
+    let (closing, closed) = watch::channel(false);
+    let addresses = addresses(&listeners)?;
+    let way_in = handles.inbound().clone();
+    let timeout = config.client.shutdown_timeout;
+    let server = peer::serve(handles.clone(), way_in, listeners, closed, timeout)?;
+    for address in addresses {
+        tracing::info!(%address, "serving peer traffic");
+    }
+    let port = Port::run(server);
+    Ok(PeerPort { port, closing })
 }
 
 /// Opens the ports of a node that is ready.
@@ -120,21 +153,15 @@ fn serve(
     config: &Config,
     node: Node,
     handles: Handles,
-    listeners: Listeners,
+    peer: PeerPort,
+    (clients, metrics_listeners): (Vec<TcpListener>, Vec<TcpListener>),
 ) -> Result<Running, BootError> {
     let registry = handles.metrics();
     metrics::register_member(&registry, &handles, quota(config))?;
     let rpc = Rpc::new(handles.clone(), limits(config))?;
-    let client_addresses = addresses(&listeners.client)?;
-    let metrics_addresses = addresses(&listeners.metrics)?;
-    let peer_addresses = addresses(&listeners.peer)?;
-
-    let timeout = config.client.shutdown_timeout;
-    let peer = Port::run(peer::serve(handles.clone(), listeners.peer, timeout)?);
-    for address in peer_addresses {
-        tracing::info!(%address, "serving peer traffic");
-    }
-    let settings = client_settings(&config.client, listeners.client, listeners.metrics);
+    let client_addresses = addresses(&clients)?;
+    let metrics_addresses = addresses(&metrics_listeners)?;
+    let settings = client_settings(&config.client, clients, metrics_listeners);
     let client = Port::run(client::serve(rpc, &registry, settings)?);
     for address in &metrics_addresses {
         tracing::info!(%address, "serving metrics");
@@ -201,19 +228,20 @@ fn joined(urls: &[althing_conf::config::Url]) -> String {
     urls.join(",")
 }
 
-fn node_settings(config: &Config, ids: Ids) -> NodeSettings {
+fn node_settings(config: &Config, settled: Settled) -> NodeSettings {
     let (raft, store) = (&config.raft, &config.store);
-    // A directory that keeps ids but no log yet forms its cluster with the kept ids.
-    let founder = InitialMember {
-        id: ids.member_id,
-        name: config.member.name.clone(),
-        peer_urls: config.peer.advertise_urls.clone(),
-    };
+    let Settled {
+        ids,
+        founders,
+        joins,
+    } = settled;
     NodeSettings {
         name: config.member.name.clone(),
         member_id: ids.member_id,
         cluster_id: ids.cluster_id,
-        initial_members: vec![founder],
+        peer_urls: config.peer.advertise_urls.clone(),
+        initial_members: founders,
+        joins,
         client_urls: config.client.advertise_urls.clone(),
         heartbeat_interval: raft.heartbeat_interval,
         election_timeout: raft.election_timeout,

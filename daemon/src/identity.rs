@@ -7,11 +7,15 @@
 use std::io;
 use std::path::PathBuf;
 
+use althing_actors::node::InitialMember;
 use althing_api::id::{ClusterId, MemberId};
 use althing_conf::Config;
+use althing_conf::config::{Cluster, InitialState};
 use althing_storage::data_dir::{self, DataDir};
 use althing_storage::error::OpenError;
 use sha1::{Digest, Sha1};
+
+use crate::peer::survey::{self, Known, KnownMember};
 
 /// Why it is not known who this member is.
 #[derive(Debug, thiserror::Error)]
@@ -40,14 +44,30 @@ pub enum IdentityError {
         /// The member's name.
         name: String,
     },
-    /// More members than this version can run.
+    /// The cluster runs already and has seen this member.
     #[error(
-        "--initial-cluster names {members} members, and this version runs clusters of one; \
-        name this member only"
+        "member {member_id} has already been bootstrapped: {url} knows it, but {path} is empty; \
+        bring its data back, or remove the member and add it again with \
+        --initial-cluster-state existing", path = path.display()
     )]
-    TooMany {
-        /// How many.
-        members: usize,
+    Bootstrapped {
+        /// This member.
+        member_id: MemberId,
+        /// The peer URL that knows it.
+        url: String,
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// No member of the running cluster can be asked.
+    #[error("--initial-cluster-state existing: no other member of --initial-cluster answers; {0}")]
+    NobodyAnswers(String),
+    /// The running cluster and `--initial-cluster` do not agree.
+    #[error("--initial-cluster differs from the members that {url} knows: {problem}")]
+    Differs {
+        /// The peer URL that told.
+        url: String,
+        /// What differs, with member and URLs.
+        problem: String,
     },
 }
 
@@ -58,6 +78,17 @@ pub struct Ids {
     pub cluster_id: ClusterId,
     /// This member.
     pub member_id: MemberId,
+}
+
+/// Who this member is, and with whom it begins.
+#[derive(Clone, Debug)]
+pub struct Settled {
+    /// The ids.
+    pub ids: Ids,
+    /// The first configuration, for a log that has none; empty when the cluster has one.
+    pub founders: Vec<InitialMember>,
+    /// Whether the cluster has a configuration, which comes with its log.
+    pub joins: bool,
 }
 
 /// The id of a member: the first eight bytes of the SHA-1 of its peer URLs, sorted, and the token.
@@ -85,34 +116,68 @@ fn first_eight(hash: Sha1) -> u64 {
     u64::from_be_bytes(bytes)
 }
 
-/// The ids of the member `name` of a new cluster, given as names with peer URLs. Errors:
-/// `NotNamed`, `TooMany`.
-pub fn derive(
-    name: &str,
-    initial: &[(String, Vec<String>)],
-    token: &str,
-) -> Result<Ids, IdentityError> {
-    if initial.len() > 1 {
-        let members = initial.len();
-        return Err(IdentityError::TooMany { members });
-    }
-    let id_of = |(name, urls): &(String, Vec<String>)| (name.clone(), member_id(urls, token));
-    let members: Vec<(String, MemberId)> = initial.iter().map(id_of).collect();
-    let own = members.iter().find(|(known, _)| known == name);
-    let Some((_, member_id)) = own else {
-        let name = name.to_owned();
-        return Err(IdentityError::NotNamed { name });
+/// The members of a new cluster, with their ids. Errors: `NotNamed`.
+fn found(cluster: &Cluster, name: &str) -> Result<(Ids, Vec<InitialMember>), IdentityError> {
+    let founder = |(name, urls): &(String, Vec<String>)| InitialMember {
+        id: member_id(urls, &cluster.token),
+        name: name.clone(),
+        peer_urls: urls.clone(),
     };
-    let ids: Vec<MemberId> = members.iter().map(|(_, id)| *id).collect();
+    let founders: Vec<InitialMember> = cluster.initial.iter().map(founder).collect();
+    let own = founders.iter().find(|member| member.name == name);
+    let own = own.ok_or_else(|| IdentityError::NotNamed { name: name.into() })?;
+    let all: Vec<MemberId> = founders.iter().map(|member| member.id).collect();
+    let ids = Ids {
+        cluster_id: cluster_id(&all),
+        member_id: own.id,
+    };
+    Ok((ids, founders))
+}
+
+/// The ids of a member that the running cluster of `known` members has already. The lists must be
+/// the same: a member that is not in one of them would be counted by some and not by others.
+fn join(cluster: &Cluster, name: &str, known: &Known) -> Result<Ids, IdentityError> {
+    let differs = |problem: String| IdentityError::Differs {
+        url: known.url.clone(),
+        problem,
+    };
+    let (ours, theirs) = (cluster.initial.len(), known.members.len());
+    if ours != theirs {
+        let text = format!("member count is unequal, {ours} here and {theirs} there");
+        return Err(differs(text));
+    }
+    let mut own = None;
+    for (listed, urls) in &cluster.initial {
+        let same = |member: &&KnownMember| sorted(&member.peer_urls) == sorted(urls);
+        let Some(member) = known.members.iter().find(same) else {
+            let urls = urls.join(",");
+            return Err(differs(format!(
+                "no member there has the URLs {urls} of {listed:?}"
+            )));
+        };
+        if listed == name {
+            own = Some(member.id);
+        }
+    }
+    let member_id = own.ok_or_else(|| IdentityError::NotNamed { name: name.into() })?;
     Ok(Ids {
-        cluster_id: cluster_id(&ids),
-        member_id: *member_id,
+        cluster_id: known.cluster_id,
+        member_id,
     })
 }
 
+fn sorted(urls: &[String]) -> Vec<&str> {
+    let mut urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    urls.sort_unstable();
+    urls
+}
+
 /// The ids that the data directory holds, or, in a new one, those of the configuration, which are
-/// written before they are used.
-pub fn settle(config: &Config, dir: &DataDir) -> Result<Ids, IdentityError> {
+/// written before they are used. A first start asks the other members, so that a member that lost
+/// its data does not take part as if it had never voted.
+pub async fn settle(config: &Config, dir: &DataDir) -> Result<Settled, IdentityError> {
+    let (name, cluster) = (&config.member.name, &config.cluster);
+    let joins = cluster.initial_state == InitialState::Existing;
     if let Some(kept) = dir.identity()? {
         let ids = Ids {
             cluster_id: ClusterId(kept.cluster_id),
@@ -123,30 +188,87 @@ pub fn settle(config: &Config, dir: &DataDir) -> Result<Ids, IdentityError> {
             local_member_id = %ids.member_id,
             "restarting local member; options that form a new cluster have no effect"
         );
-        return Ok(ids);
+        // Should the first start have ended before its log began, this one takes its place, if
+        // it means the same cluster.
+        let founders = match found(cluster, name) {
+            Ok((same, founders)) if same == ids && !joins => founders,
+            _ => Vec::new(),
+        };
+        return Ok(Settled {
+            ids,
+            founders,
+            joins,
+        });
     }
     let path = || dir.path().to_path_buf();
     if holds_data(dir) {
         return Err(IdentityError::Missing { path: path() });
     }
-    let (name, cluster) = (&config.member.name, &config.cluster);
-    let ids = derive(name, &cluster.initial, &cluster.token)?;
+    let known = survey::ask(others(cluster, name)).await;
+    let settled = if joins {
+        let known = known.map_err(IdentityError::NobodyAnswers)?;
+        let ids = join(cluster, name, &known)?;
+        let founders = Vec::new();
+        Settled {
+            ids,
+            founders,
+            joins,
+        }
+    } else {
+        let (ids, founders) = found(cluster, name)?;
+        if let Ok(known) = known {
+            refuse_second_life(&known, ids.member_id, path())?;
+        }
+        Settled {
+            ids,
+            founders,
+            joins,
+        }
+    };
+    save(dir, settled.ids, name)?;
+    Ok(settled)
+}
+
+fn others(cluster: &Cluster, name: &str) -> Vec<String> {
+    let others = cluster.initial.iter().filter(|(known, _)| known != name);
+    others.flat_map(|(_, urls)| urls.clone()).collect()
+}
+
+/// A member that published itself has run before, and may have voted.
+fn refuse_second_life(
+    known: &Known,
+    member_id: MemberId,
+    path: PathBuf,
+) -> Result<(), IdentityError> {
+    let mut members = known.members.iter();
+    let url = known.url.clone();
+    match members.find(|member| member.id == member_id && member.published) {
+        Some(_) => Err(IdentityError::Bootstrapped {
+            member_id,
+            url,
+            path,
+        }),
+        None => Ok(()),
+    }
+}
+
+fn save(dir: &DataDir, ids: Ids, name: &str) -> Result<(), IdentityError> {
     let kept = data_dir::Identity {
         cluster_id: ids.cluster_id.0,
         member_id: ids.member_id.0,
-        name: name.clone(),
+        name: name.to_owned(),
     };
     let saved = dir.save_identity(&kept);
     saved.map_err(|source| IdentityError::Unwritable {
-        path: path(),
+        path: dir.path().to_path_buf(),
         source,
     })?;
     tracing::info!(
         cluster_id = %ids.cluster_id,
         local_member_id = %ids.member_id,
-        "starting local member in a new cluster"
+        "starting local member for the first time"
     );
-    Ok(ids)
+    Ok(())
 }
 
 /// Whether an earlier start wrote a log or a store.
@@ -157,74 +279,5 @@ fn holds_data(dir: &DataDir) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn one(name: &str) -> Vec<(String, Vec<String>)> {
-        vec![(name.to_owned(), vec!["http://localhost:2380".to_owned()])]
-    }
-
-    fn config(directory: &std::path::Path, token: &str) -> Config {
-        let data_dir = directory.join("data");
-        let args = [
-            "althingd".into(),
-            "--data-dir".into(),
-            data_dir.into_os_string(),
-            "--initial-cluster-token".into(),
-            token.into(),
-        ];
-        let loaded = Config::load(args, std::iter::empty());
-        loaded.expect("sound options").config
-    }
-
-    #[test]
-    fn the_default_member_has_the_ids_that_etcd_gives_it() {
-        let ids = derive("default", &one("default"), "etcd-cluster").expect("it is named");
-        assert_eq!(ids.member_id.to_string(), "8e9e05c52164694d");
-        assert_eq!(ids.cluster_id.to_string(), "cdf818194e3a8c32");
-    }
-
-    #[test]
-    fn ids_depend_on_neither_the_order_of_urls_nor_that_of_members() {
-        let urls = |list: [&str; 2]| list.map(str::to_owned);
-        let (ab, ba) = (
-            urls(["http://a:1", "http://b:1"]),
-            urls(["http://b:1", "http://a:1"]),
-        );
-        assert_eq!(member_id(&ab, "t"), member_id(&ba, "t"));
-        assert_ne!(member_id(&ab, "t"), member_id(&ab, "u"));
-        let (one, two) = (MemberId(1), MemberId(u64::MAX));
-        assert_eq!(cluster_id(&[one, two]), cluster_id(&[two, one]));
-    }
-
-    #[test]
-    fn a_cluster_without_this_member_or_with_others_is_refused() {
-        let refused = derive("a", &one("b"), "t");
-        assert!(matches!(refused, Err(IdentityError::NotNamed { .. })));
-        let two = [one("a"), one("b")].concat();
-        let refused = derive("a", &two, "t").expect_err("two members");
-        assert!(refused.to_string().contains("names 2 members"), "{refused}");
-    }
-
-    #[test]
-    fn a_member_keeps_its_first_ids_whatever_a_later_start_says() {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let first = config(directory.path(), "first");
-        let dir = DataDir::open(&first.member.data_dir).expect("a new directory");
-        let ids = settle(&first, &dir).expect("a new member");
-        drop(dir);
-        let later = config(directory.path(), "later");
-        let dir = DataDir::open(&later.member.data_dir).expect("its own directory");
-        assert_eq!(settle(&later, &dir).expect("the same member"), ids);
-    }
-
-    #[test]
-    fn data_without_an_identity_is_refused_instead_of_adopted() {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let config = config(directory.path(), "t");
-        let dir = DataDir::open(&config.member.data_dir).expect("a new directory");
-        std::fs::write(dir.store(), "somebody's data").expect("writable");
-        let refused = settle(&config, &dir);
-        assert!(matches!(refused, Err(IdentityError::Missing { .. })));
-    }
-}
+#[path = "identity_test.rs"]
+mod tests;

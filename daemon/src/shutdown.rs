@@ -58,7 +58,7 @@ pub async fn serve_until_end(mut running: Running, mut signals: StopSignals) -> 
         signal = signals.next() => End::Signalled(signal),
         cause = running.node.halted() => End::Halted(cause),
         closed = &mut ports.client.task => End::PortClosed(flat(closed)),
-        closed = &mut ports.peer.task => End::PortClosed(flat(closed)),
+        closed = &mut ports.peer.port.task => End::PortClosed(flat(closed)),
     };
     match end {
         End::Signalled(signal) => {
@@ -83,11 +83,18 @@ pub async fn serve_until_end(mut running: Running, mut signals: StopSignals) -> 
     }
 }
 
-/// Ends a member in order: ports first, so that every request in flight still finds the node.
+/// Ends a member in order: ports first, so that every request in flight still finds the node. The
+/// lead is handed over while the other members can still be heard.
 pub async fn stop(running: Running) {
     systemd::notify(systemd::STOPPING);
+    let handles = running.handles().clone();
     let Running { node, ports, .. } = running;
-    tokio::join!(close(ports.client), close(ports.peer));
+    close(ports.client).await;
+    handles.step_aside().await;
+    drop(handles);
+    // Nobody listens when it is gone already.
+    let _ = ports.peer.closing.send(true);
+    close(ports.peer.port).await;
     node.stop().await;
     tracing::info!("stopped");
 }

@@ -10,6 +10,7 @@
 //! ```
 //! A directory that holds anything else before `VERSION` exists is somebody else's and is refused.
 
+use crate::entry::LogId;
 use crate::error::OpenError;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -21,6 +22,8 @@ const VERSION: &str = "VERSION";
 const FORMAT: u32 = 1;
 /// Files of ours, and of the file system, that may be there before `VERSION` is.
 const HARMLESS: [&str; 3] = [LOCK, "VERSION.tmp", "lost+found"];
+/// How the name of a snapshot on its way in begins.
+const ARRIVAL: &str = "arrival-";
 /// An identity is a few short lines; more is damage.
 const IDENTITY_BYTES_MAX: u64 = 64 * 1024;
 
@@ -154,6 +157,61 @@ impl DataDir {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         }
         replace_file(&self.identity_path(), encode_identity(identity).as_bytes())
+    }
+
+    /// Notes durably that the store's file is about to be replaced by a state that ends at `state`,
+    /// which the log does not reach. Until [`DataDir::end_replacing`] such a store is no sign of a
+    /// lost log.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn begin_replacing(&self, state: LogId) -> io::Result<()> {
+        let text = format!("{} {}\n", state.term, state.index);
+        replace_file(&self.replacing_path(), text.as_bytes())
+    }
+
+    /// The state noted last; `None` when there is none.
+    pub fn replacing(&self) -> Option<LogId> {
+        let text = std::fs::read_to_string(self.replacing_path()).ok()?;
+        let (term, index) = text.trim_end().split_once(' ')?;
+        Some(LogId {
+            term: term.parse().ok()?,
+            index: index.parse().ok()?,
+        })
+    }
+
+    /// The log has caught up with the replaced store.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn end_replacing(&self) -> io::Result<()> {
+        match std::fs::remove_file(self.replacing_path()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes snapshots that arrived and were not taken over.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn remove_arrivals(&self) -> io::Result<()> {
+        for entry in std::fs::read_dir(self.snap())? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(ARRIVAL) {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the snapshot with this number arrives.
+    pub fn arrival(&self, number: u64) -> PathBuf {
+        self.snap().join(format!("{ARRIVAL}{number}.redb"))
+    }
+
+    fn replacing_path(&self) -> PathBuf {
+        self.snap().join("replacing")
     }
 
     fn identity_path(&self) -> PathBuf {

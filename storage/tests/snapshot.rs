@@ -7,8 +7,8 @@ use std::io;
 
 use althing_storage::apply::apply;
 use althing_storage::entry::LogId;
-use althing_storage::snapshot::{SnapshotError, export, import};
-use althing_storage::store::Store;
+use althing_storage::snapshot::{SnapshotError, Source, export, import};
+use althing_storage::store::{Replacement, Store};
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -123,4 +123,69 @@ fn a_failing_sink_fails_the_export() {
         export(&store, CLUSTER, &mut Full),
         Err(SnapshotError::Io(_))
     ));
+}
+
+#[test]
+fn a_received_state_takes_the_place_of_the_one_in_use() {
+    let from = tempfile::tempdir().unwrap();
+    let (theirs, bytes) = filled(&from, 300);
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("store.redb");
+    let ours = Store::open(&place, TINY).unwrap();
+    ours.apply_blank(LogId { term: 1, index: 0 });
+    let (clone, old_view) = (ours.clone(), ours.read());
+
+    let arrived = dir.path().join("arrived.redb");
+    import(&mut bytes.as_slice(), &arrived, CLUSTER).unwrap();
+    let replacement = Replacement::open(&arrived, &place, &TINY).unwrap();
+    assert_eq!(replacement.applied(), theirs.durable_mark());
+    ours.replace(replacement).unwrap();
+
+    assert!(!arrived.exists(), "it was moved");
+    assert_eq!(clone.revisions(), theirs.revisions());
+    assert_eq!(clone.hash_kv(0).unwrap(), theirs.hash_kv(0).unwrap());
+    assert_eq!(
+        old_view.revision(),
+        1,
+        "a view keeps the state it was opened on"
+    );
+    // The new file is the one that is written from now on, and the one a start finds.
+    let next = LogId {
+        term: 3,
+        index: 1_000,
+    };
+    clone.apply_blank(next);
+    clone.checkpoint(u64::MAX, 1_000).unwrap();
+    drop((ours, clone, old_view));
+    let again = Store::open(&place, TINY).unwrap();
+    assert_eq!(again.durable(), Some(next));
+    assert_eq!(again.revisions(), theirs.revisions());
+}
+
+#[test]
+fn a_replacement_that_is_not_used_leaves_no_file() {
+    let from = tempfile::tempdir().unwrap();
+    let (_theirs, bytes) = filled(&from, 10);
+    let dir = tempfile::tempdir().unwrap();
+    let arrived = dir.path().join("arrived.redb");
+    import(&mut bytes.as_slice(), &arrived, CLUSTER).unwrap();
+    let place = dir.path().join("store.redb");
+    drop(Replacement::open(&arrived, &place, &TINY).unwrap());
+    assert!(!arrived.exists() && !place.exists());
+}
+
+#[test]
+fn a_source_is_the_state_it_was_opened_on_whatever_is_written_meanwhile() {
+    let from = tempfile::tempdir().unwrap();
+    let (store, _) = filled(&from, 50);
+    let source = Source::open(&store, CLUSTER).unwrap();
+    let before = store.durable_mark();
+    store.apply_blank(LogId {
+        term: 9,
+        index: 900,
+    });
+    store.checkpoint(u64::MAX, 1_000).unwrap();
+    let mut bytes = Vec::new();
+    let mark = source.export(&mut bytes).unwrap();
+    assert_eq!((&mark.applied, &source.applied()), (&before, &before));
 }

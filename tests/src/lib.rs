@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod binaries;
+pub mod cluster;
 pub mod differential;
 pub mod grpc;
 pub mod json;

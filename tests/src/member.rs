@@ -24,6 +24,9 @@ pub struct Member {
     data_dir: PathBuf,
     client_port: u16,
     peer_port: u16,
+    name: String,
+    /// The members that it begins with; empty: itself.
+    initial_cluster: String,
     flags: Vec<OsString>,
     process: Option<Process>,
 }
@@ -49,9 +52,26 @@ impl Member {
             data_dir,
             client_port: free_port(),
             peer_port: free_port(),
+            name: "default".to_owned(),
+            initial_cluster: String::new(),
             flags: flags.iter().map(OsString::from).collect(),
             process: None,
         }
+    }
+
+    /// Gives it another name than etcd's default.
+    pub fn call_it(&mut self, name: &str) {
+        self.name = name.to_owned();
+    }
+
+    /// Its entry in `--initial-cluster`.
+    pub fn entry(&self) -> String {
+        format!("{}={}", self.name, self.peer_url())
+    }
+
+    /// Begins in a cluster of these entries.
+    pub fn begin_with(&mut self, entries: &[String]) {
+        self.initial_cluster = entries.join(",");
     }
 
     /// Puts the data somewhere else than the member's own temporary directory.
@@ -73,7 +93,7 @@ impl Member {
         }
         command.current_dir(self.directory.path());
         command
-            .args(["--name", "default", "--data-dir"])
+            .args(["--name", &self.name, "--data-dir"])
             .arg(&self.data_dir);
         command.args([
             "--listen-client-urls",
@@ -87,7 +107,11 @@ impl Member {
             "--initial-advertise-peer-urls",
             &peer,
         ]);
-        command.args(["--initial-cluster", &format!("default={peer}")]);
+        let initial_cluster = match self.initial_cluster.as_str() {
+            "" => self.entry(),
+            entries => entries.to_owned(),
+        };
+        command.args(["--initial-cluster", &initial_cluster]);
         command.args(&self.flags);
         self.process.insert(Process::start(command))
     }
@@ -97,8 +121,16 @@ impl Member {
     /// # Panics
     /// When it does not come to serve; the message holds what it printed.
     pub fn restart(&mut self) {
-        let launched = self.launch().wait_for_line(READY_LINE);
-        if let Err(reason) = launched {
+        self.launch();
+        self.wait_until_it_serves();
+    }
+
+    /// Waits until a launched process serves.
+    ///
+    /// # Panics
+    /// When it does not come to serve; the message holds what it printed.
+    pub fn wait_until_it_serves(&mut self) {
+        if let Err(reason) = self.process().wait_for_line(READY_LINE) {
             panic!("{} does not serve: {reason}", self.program.display());
         }
     }

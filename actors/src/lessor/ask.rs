@@ -9,6 +9,7 @@ use althing_api::error::Error;
 use althing_storage::store::LeaseRecord;
 
 use super::clock::{KeptAlive, LeaseClock, LeaseTime};
+use crate::peer_link::{Call, lease};
 use crate::raft_node::Proposer;
 
 /// Between two looks whether this member counts by now.
@@ -36,6 +37,51 @@ impl LeaseKeeper {
     /// Renews a lease; answers its time to live, or `None` when there is no such lease. A lease
     /// whose time is over is answered for when it has ended.
     pub(crate) async fn keep_alive(&self, id: i64) -> Result<Option<i64>, Error> {
+        let time = self.ask_who_counts(Call::KeepLease, id).await?;
+        Ok(time.map(|time| time.granted))
+    }
+
+    /// How long a lease still lives, `None` when there is no such lease.
+    pub(crate) async fn time_to_live(&self, id: i64) -> Result<Option<LeaseTime>, Error> {
+        self.ask_who_counts(Call::LeaseTime, id).await
+    }
+
+    /// Asks the member that leads, this one or another, until it answers; the caller's timeout
+    /// bounds how often. Asking twice does no harm.
+    async fn ask_who_counts(&self, call: Call, id: i64) -> Result<Option<LeaseTime>, Error> {
+        loop {
+            let leader = self.proposer.progress.leader();
+            let answer = match self.proposer.links.to(leader) {
+                None if call == Call::KeepLease => self.renew_here(id).await,
+                None => self.time_here(id).await,
+                Some(link) => match link.call(call, lease::question_out(id)).await {
+                    Ok(answer) => lease::answer_in(answer).unwrap_or(Err(Error::NoLeader)),
+                    Err(_) => Err(Error::NoLeader),
+                },
+            };
+            match answer {
+                // It does not lead any more, or stops.
+                Err(Error::NoLeader | Error::Stopped) if leader != self.me => {}
+                Err(Error::NoLeader) => {}
+                answer => return answer,
+            }
+            tokio::select! {
+                () = self.proposer.proposals.closed() => return Err(Error::Stopped),
+                () = tokio::time::sleep(LEAD_POLL) => {}
+            }
+        }
+    }
+
+    /// Renews a lease if this member counts. Errors: `NoLeader` where another one leads.
+    pub(crate) async fn renew_here(&self, id: i64) -> Result<Option<LeaseTime>, Error> {
+        let ttl = self.renew(id).await?;
+        Ok(ttl.map(|ttl| LeaseTime {
+            granted: ttl,
+            remaining: ttl,
+        }))
+    }
+
+    async fn renew(&self, id: i64) -> Result<Option<i64>, Error> {
         let store = &self.proposer.store;
         let mut applied = self.proposer.progress.applied_batches();
         let mut caught_up = false;
@@ -62,8 +108,8 @@ impl LeaseKeeper {
         }
     }
 
-    /// How long a lease still lives, `None` when there is no such lease.
-    pub(crate) async fn time_to_live(&self, id: i64) -> Result<Option<LeaseTime>, Error> {
+    /// How long a lease still lives, if this member counts. Errors: as of `renew_here`.
+    pub(crate) async fn time_here(&self, id: i64) -> Result<Option<LeaseTime>, Error> {
         self.proposer.read_index().await?;
         loop {
             match self.clock.time_of(&self.proposer.store, id) {

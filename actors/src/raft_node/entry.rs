@@ -25,6 +25,14 @@ impl Entry {
         self.stored
     }
 
+    /// An entry that another member sent. `None` for a membership that cannot be read: taken into
+    /// the log, it would bring the node down.
+    pub(crate) fn received(stored: StoredEntry) -> Option<Entry> {
+        let readable =
+            stored.kind != EntryKind::Membership || membership::decode(&stored.payload).is_ok();
+        readable.then(|| Entry::from(stored))
+    }
+
     /// Where it stands in the log.
     pub fn id(&self) -> LogId {
         self.stored.id

@@ -80,6 +80,11 @@ impl LogStore {
         self.tail.state().0
     }
 
+    /// The index of the last entry; `None` for a log that never had one.
+    pub(super) fn last_index(&self) -> Option<u64> {
+        self.tail.state().1.map(|last| last.index)
+    }
+
     /// Entries of `start..end` from the start, at least one and at most about `max_bytes`.
     async fn read(&self, start: u64, end: u64, max_bytes: usize) -> io::Result<Vec<StoredEntry>> {
         if self.tail.holds(start) {
@@ -218,7 +223,12 @@ impl RaftLogStorage<Types> for LogStore {
         self.marks.lock().committed = committed;
         if let Some(committed) = committed {
             self.progress.commit(committed.index);
-            self.commit_mark.set(committed);
+            // Other members may have made an entry durable, and so committed it, before our own
+            // disk has it. A mark must never point at what a crash may leave behind it there.
+            let flushed = self.tail.flushed();
+            if let Some(mark) = flushed.map(|flushed| flushed.min(committed)) {
+                self.commit_mark.set(mark);
+            }
         }
         Ok(())
     }

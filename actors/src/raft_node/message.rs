@@ -3,7 +3,10 @@
 use actix::Message;
 use althing_api::error::Error;
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
+use super::inbound::Refusal;
+use super::step::FromPeer;
 use super::types::WriteResult;
 use crate::reply::Reply;
 
@@ -27,7 +30,25 @@ pub(crate) struct Proposal {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct ReadIndex {
+    /// Whether the leader may be asked if this member does not lead.
+    pub(crate) may_ask: bool,
     pub(crate) reply: Reply<Result<u64, Error>>,
+}
+
+/// A message of another member's raft to ours.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Step {
+    pub(crate) message: FromPeer,
+    pub(crate) reply: oneshot::Sender<Result<Bytes, Refusal>>,
+}
+
+/// Hand the lead over: to this voter, or to the one that has most.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct MoveLeader {
+    pub(crate) to: Option<u64>,
+    pub(crate) reply: oneshot::Sender<Result<(), Error>>,
 }
 
 /// To itself: the mailbox is drained, begin a round for the reads that wait.

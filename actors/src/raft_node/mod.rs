@@ -1,5 +1,6 @@
-//! RaftNode: this process's part in raft. It hands proposals and reads to openraft's core, which
-//! runs on the same thread, and publishes what raft decides about term, leader and membership.
+//! RaftNode: this process's part in raft. It hands proposals, reads and what other members say to
+//! openraft's core, which runs on the same thread, and publishes what raft decides about term,
+//! leader and membership.
 //!
 //! ```text
 //!            RaftChanged: leads                    LeadConfirmed
@@ -7,14 +8,21 @@
 //!     ^                               |                           |  answered without a round)
 //!     '------ RaftChanged: another ---+---------------------------'
 //! ```
+//! A member of several that leads without hearing its quorum, or follows a leader that it does not
+//! hear, tells that there is no leader.
+//!
 //! Owns: the handle of openraft; the reads that wait for a round; the picture of the cluster.
-//! Waits for: the core, on its own thread, in tasks and never in a handler.
+//! Waits for: the core, on its own thread, and PeerLinks, in tasks and never in a handler.
 //! Fails: when openraft ends with an error or RaftNode dies, the node halts.
 //!
-//! openraft's names appear in this folder only.
+//! openraft's names appear in this folder and in `peer_link/wire.rs` only.
 
 mod config;
 mod entry;
+mod hand_over;
+mod heard;
+mod inbound;
+mod leader_view;
 mod log_store;
 mod membership;
 mod message;
@@ -26,23 +34,28 @@ mod read_index;
 mod sole_voter;
 mod start;
 mod state_machine;
+mod step;
 pub(crate) mod types;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use althing_api::error::Error;
 use futures_util::FutureExt;
 use openraft::async_runtime::WatchReceiver;
-use openraft::errors::{LinearizableReadError, RaftError};
-use openraft::{ReadPolicy, ServerState};
+use openraft::{Instant as _, ServerState};
 
 pub(crate) use self::config::{CORE_QUEUE, RaftSettings};
+pub(crate) use self::entry::Entry;
+use self::heard::Heard;
+pub use self::inbound::{Inbound, Refusal};
+use self::leader_view::Part;
 pub use self::log_store::LogStore;
 pub(crate) use self::log_store::LogStoreSetup;
 use self::message::Proposal;
 use self::message::{BeginReadRound, CoreEnded, LeadConfirmed, RaftChanged};
-pub(crate) use self::message::{Propose, ReadIndex};
+pub(crate) use self::message::{MoveLeader, Propose, ReadIndex, Step};
 pub(crate) use self::outbox::Outbox;
 pub(crate) use self::picture::Picture;
 pub(crate) use self::propose::Proposer;
@@ -50,11 +63,11 @@ use self::read_index::ReadRounds;
 pub(crate) use self::sole_voter::SoleVoter;
 pub(crate) use self::start::{RaftSetup, StartedRaft, start};
 pub use self::state_machine::StateMachine;
-use self::types::{Encoded, RaftHandle};
+use self::types::{Encoded, RaftHandle, ServerMetrics, StoredMembership};
 use crate::halt::Halt;
 use crate::lessor::Lead;
+use crate::peer_link::Links;
 use crate::progress::Progress;
-use crate::reply::Reply;
 use crate::supervisor::DeathWatch;
 
 /// What RaftNode shares with the rest of the node.
@@ -63,6 +76,9 @@ pub(crate) struct RaftNodeSetup {
     pub(crate) progress: Arc<Progress>,
     pub(crate) picture: Arc<Picture>,
     pub(crate) sole_voter: Arc<SoleVoter>,
+    pub(crate) links: Arc<Links>,
+    pub(crate) heartbeat_interval: Duration,
+    pub(crate) election_timeout: Duration,
     /// Told who leads.
     pub(crate) lead: Lead,
     pub(crate) halt: Halt,
@@ -73,9 +89,13 @@ pub(crate) struct RaftNodeSetup {
 pub(crate) struct RaftNode {
     raft: RaftHandle,
     setup: RaftNodeSetup,
-    reads: ReadRounds<Reply<Result<u64, Error>>>,
-    /// The term in which a proof of leading is under way or done.
+    reads: ReadRounds<ReadIndex>,
+    heard: Arc<Heard>,
+    /// The term in which this member leads, and since when.
+    leads: Option<(u64, Instant)>,
+    /// The term in which a proof of leading alone is under way or done.
     proven_term: Option<u64>,
+    membership: Arc<StoredMembership>,
 }
 
 impl RaftNode {
@@ -84,35 +104,92 @@ impl RaftNode {
             raft,
             setup,
             reads: ReadRounds::default(),
+            heard: Arc::default(),
+            leads: None,
             proven_term: None,
+            membership: Arc::default(),
         }
     }
 
     /// Publishes what raft says now.
     fn publish(&mut self, ctx: &mut Context<Self>) {
         let metrics = self.raft.server_metrics().borrow_watched().clone();
+        self.follow(&metrics.membership_config);
         let term = metrics.vote.leader_id.term;
-        let leader = metrics.current_leader.unwrap_or_default();
-        self.setup
-            .picture
-            .set_membership(Arc::clone(&metrics.membership_config));
-        let changed = self.setup.progress.lead(term, leader);
-        let leads = metrics.state == ServerState::Leader && leader == self.setup.me;
-        if changed && leads {
-            tracing::info!(term, member_id = %format_args!("{leader:x}"), "elected leader");
-        } else if changed {
-            tracing::info!(term, leader = %format_args!("{leader:x}"), "leader changed");
-        }
+        let leads = metrics.state == ServerState::Leader;
+        self.leads = match self.leads {
+            _ if !leads => None,
+            Some((same, since)) if same == term => Some((term, since)),
+            _ => Some((term, Instant::now())),
+        };
+        self.tell_leader(&metrics);
         if !leads {
             self.proven_term = None;
             self.setup.sole_voter.follow();
             self.setup.lead.lost();
-        } else if self.proven_term != Some(term) {
+        } else if self.proven_term != Some(term)
+            || (self.leads_alone(&metrics) && !self.setup.sole_voter.is_alone())
+        {
+            // A new term, or the membership changed; else the proof is under way or holds.
             self.proven_term = Some(term);
             self.prove_lead(term, ctx);
-        } else if !self.setup.sole_voter.is_alone() {
-            // The membership changed; the term's proof is under way or holds.
-            self.prove_lead(term, ctx);
+        }
+    }
+
+    /// Keeps links to the members of the newest configuration.
+    fn follow(&mut self, membership: &Arc<StoredMembership>) {
+        if *membership == self.membership {
+            return;
+        }
+        self.membership = Arc::clone(membership);
+        self.setup.picture.set_membership(Arc::clone(membership));
+        let nodes = membership.membership().nodes();
+        let members = nodes.map(|(id, node)| (*id, node.peer_urls.as_slice()));
+        self.setup.links.follow(members);
+    }
+
+    fn leads_alone(&self, metrics: &ServerMetrics) -> bool {
+        let membership = metrics.membership_config.membership();
+        membership::is_sole_voter(membership, self.setup.me)
+    }
+
+    /// Publishes who leads, as this member sees it now.
+    fn tell_leader(&self, metrics: &ServerMetrics) {
+        let part = match (self.leads, metrics.current_leader) {
+            (Some(_), _) if self.leads_alone(metrics) => Part::LeadsAlone,
+            (Some((_, since)), _) => {
+                let acked = self.raft.metrics().borrow_watched().last_quorum_acked;
+                Part::Leads {
+                    since: since.elapsed(),
+                    quorum_heard: acked.map(|at| at.elapsed()),
+                }
+            }
+            (None, Some(leader)) if leader != self.setup.me => Part::Follows {
+                leader,
+                heard: self.heard.ago(),
+            },
+            (None, _) => Part::Alone,
+        };
+        let leader = leader_view::leader(self.setup.me, part, self.setup.election_timeout);
+        let term = metrics.vote.leader_id.term;
+        if !self.setup.progress.lead(term, leader) {
+            return;
+        }
+        let leader_id = format_args!("{leader:x}");
+        match leader {
+            0 => tracing::warn!(term, "lost the leader"),
+            _ if leader == self.setup.me => {
+                tracing::info!(term, member_id = %leader_id, "elected leader");
+            }
+            _ => tracing::info!(term, leader = %leader_id, "leader changed"),
+        }
+    }
+
+    /// Looks whether the leader is still heard. A sole voter hears nobody.
+    fn look(&mut self, _: &mut Context<Self>) {
+        let metrics = self.raft.server_metrics().borrow_watched().clone();
+        if !self.leads_alone(&metrics) {
+            self.tell_leader(&metrics);
         }
     }
 
@@ -122,21 +199,18 @@ impl RaftNode {
         let progress = Arc::clone(&self.setup.progress);
         let addr = ctx.address();
         actix_rt::spawn(async move {
-            if let Ok(index) = read_index(&raft).await {
-                progress.until_applied(index).await;
-                addr.do_send(LeadConfirmed { term });
+            loop {
+                match read_index::here(&raft).await {
+                    Ok(index) => {
+                        progress.until_applied(index).await;
+                        return addr.do_send(LeadConfirmed { term });
+                    }
+                    // A new leader has not heard its quorum yet.
+                    Err(Error::Timeout) => {}
+                    Err(_) => return,
+                }
             }
         });
-    }
-}
-
-/// One round of raft: the entry that must be applied before a read that began earlier.
-async fn read_index(raft: &RaftHandle) -> Result<u64, Error> {
-    match raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
-        Ok(linearizer) => Ok(linearizer.read_log_id().index()),
-        Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => Err(Error::NoLeader),
-        Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => Err(Error::Timeout),
-        Err(RaftError::Fatal(_)) => Err(Error::Stopped),
     }
 }
 
@@ -152,6 +226,7 @@ impl Actor for RaftNode {
             }
             addr.do_send(CoreEnded);
         });
+        ctx.run_interval(self.setup.heartbeat_interval, RaftNode::look);
     }
 }
 
@@ -178,7 +253,7 @@ impl Handler<ReadIndex> for RaftNode {
     type Result = ();
 
     fn handle(&mut self, read: ReadIndex, ctx: &mut Context<Self>) {
-        if self.reads.add(read.reply) {
+        if self.reads.add(read) {
             ctx.notify(BeginReadRound);
         }
     }
@@ -189,16 +264,60 @@ impl Handler<BeginReadRound> for RaftNode {
 
     fn handle(&mut self, _: BeginReadRound, ctx: &mut Context<Self>) {
         let readers = self.reads.begin();
+        let leader = self.setup.progress.leader();
+        let link = self.setup.links.to(leader);
         let raft = self.raft.clone();
-        let round = async move { read_index(&raft).await }.into_actor(self);
-        ctx.spawn(round.map(move |result, node, ctx| {
-            for reader in readers {
-                reader.send(result);
+        let round = async move {
+            match link {
+                Some(link) => (true, read_index::ask(&link).await),
+                None => (false, read_index::here(&raft).await),
+            }
+        };
+        let round = round.into_actor(self);
+        ctx.spawn(round.map(move |(asked, result), node, ctx| {
+            for ReadIndex { may_ask, reply } in readers {
+                reply.send(if asked && !may_ask {
+                    Err(Error::NoLeader)
+                } else {
+                    result
+                });
             }
             if node.reads.end() {
                 ctx.notify(BeginReadRound);
             }
         }));
+    }
+}
+
+impl Handler<Step> for RaftNode {
+    type Result = ();
+
+    fn handle(&mut self, Step { message, reply }: Step, _: &mut Context<Self>) {
+        let (raft, heard) = (self.raft.clone(), Arc::clone(&self.heard));
+        let mut answering = Box::pin(async move {
+            // The other member may have given up.
+            let _ = reply.send(step::step(raft, message, heard).await);
+        });
+        // The first poll hands the message to the core; done here, it keeps the order of the
+        // mailbox.
+        let polled = tokio::task::unconstrained(&mut answering).now_or_never();
+        if polled.is_none() {
+            actix_rt::spawn(answering);
+        }
+    }
+}
+
+impl Handler<MoveLeader> for RaftNode {
+    type Result = ();
+
+    fn handle(&mut self, MoveLeader { to, reply }: MoveLeader, _: &mut Context<Self>) {
+        let raft = self.raft.clone();
+        let progress = Arc::clone(&self.setup.progress);
+        let patience = self.setup.election_timeout;
+        actix_rt::spawn(async move {
+            // Who asked may have given up.
+            let _ = reply.send(hand_over::hand_over(raft, progress, to, patience).await);
+        });
     }
 }
 

@@ -1,88 +1,227 @@
-//! Adapter: openraft's network. Links to other members come with clustering; until then every
-//! other member is honestly unreachable, which raft treats like a member that is down.
+//! Adapter: openraft's network on the links to the other members.
+//!
+//! Entries go through a pipe, several messages under way and answered in order. Heartbeats, votes
+//! and the hand-over are single calls on connections of their own, so that they never wait behind
+//! entries. An answer that cannot be read counts like none.
 
 use std::future::Future;
+use std::sync::Arc;
 
-use openraft::alias::{SnapshotOf, VoteOf};
-use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::Stream;
+use openraft::base::{BoxFuture, BoxStream};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{
+    Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential,
+};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
-    TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{AnyError, OptionalSend};
 
-use super::types::{PeerNode, Types};
-use crate::snapshotter::SnapshotMark;
+use super::types::{PeerNode, RaftLogId, RaftVote, Snapshot, Types, to_raft_log_id};
+use crate::peer_link::wire::{self, WireError};
+use crate::peer_link::{Call, Link, LinkError, Links, Pipe, waits};
+use crate::snapshotter::SnapshotData;
 
 /// Makes the client of each other member.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Network;
-
-/// One other member, which cannot be reached.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct NoLink {
-    member: u64,
+#[derive(Clone, Debug)]
+pub(crate) struct Network {
+    pub(crate) links: Arc<Links>,
 }
 
-impl NoLink {
-    fn unreachable(self) -> Unreachable<Types> {
-        let text = format!("no link to member {:x}: this version has none", self.member);
-        Unreachable::new(&AnyError::error(text))
-    }
+/// One other member, as one task of openraft reaches it.
+#[derive(Clone, Debug)]
+pub(crate) struct PeerClient {
+    link: Link,
+    /// Sends one message at a time and waits for its answer, as a call.
+    is_for_heartbeats: bool,
 }
 
 impl RaftNetworkFactory<Types> for Network {
-    type Network = NoLink;
+    type Network = PeerClient;
 
-    async fn new_client(&mut self, member: u64, _: &PeerNode) -> NoLink {
-        NoLink { member }
+    async fn new_client(&mut self, member: u64, node: &PeerNode) -> PeerClient {
+        PeerClient {
+            link: self.links.reach(member, &node.peer_urls),
+            is_for_heartbeats: false,
+        }
+    }
+
+    async fn new_heartbeat_client(&mut self, member: u64, node: &PeerNode) -> PeerClient {
+        PeerClient {
+            is_for_heartbeats: true,
+            ..self.new_client(member, node).await
+        }
     }
 }
 
-impl RaftNetworkV2<Types> for NoLink {
-    type SnapshotData = SnapshotMark;
+impl PeerClient {
+    async fn ask<T>(
+        &self,
+        call: Call,
+        body: Bytes,
+        read: impl FnOnce(Bytes) -> Result<T, WireError>,
+    ) -> Result<T, RPCError<Types>> {
+        let answer = self.link.call(call, body).await.map_err(failed)?;
+        read(answer).map_err(unreadable)
+    }
+}
+
+/// raft tries a lost connection again at once, and a member that cannot be reached after a while.
+fn failed(error: LinkError) -> RPCError<Types> {
+    let text = AnyError::error(&error);
+    match error {
+        LinkError::Lost(_) => RPCError::Network(NetworkError::new(&text)),
+        LinkError::NotSent(_) | LinkError::Refused(_) => {
+            RPCError::Unreachable(Unreachable::new(&text))
+        }
+    }
+}
+
+fn unreadable(error: WireError) -> RPCError<Types> {
+    RPCError::Unreachable(Unreachable::new(&AnyError::error(error)))
+}
+
+/// The answer to entries behind `previous`, the last of which is `last`. Nothing cannot conflict
+/// with what stands before the log, so such an answer is not raft's.
+fn append_answer(
+    answer: Result<Bytes, LinkError>,
+    previous: Option<RaftLogId>,
+) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+    match wire::append_answer_in(answer.map_err(failed)?).map_err(unreadable)? {
+        AppendEntriesResponse::Conflict if previous.is_none() => {
+            Err(unreadable(WireError::Field("a sound outcome")))
+        }
+        answer => Ok(answer),
+    }
+}
+
+/// One message of a stream, answered.
+struct Answered {
+    result: Result<StreamAppendResult<Types>, RPCError<Types>>,
+    /// Nothing behind it is of use: raft begins anew from where the member's log ends.
+    ends: bool,
+}
+
+fn answered(
+    answer: Result<AppendEntriesResponse<Types>, RPCError<Types>>,
+    previous: Option<RaftLogId>,
+    last: Option<RaftLogId>,
+) -> Answered {
+    let ends = match &answer {
+        Ok(AppendEntriesResponse::Success) => false,
+        Ok(AppendEntriesResponse::PartialSuccess(upto)) => *upto != last,
+        Ok(_) | Err(_) => true,
+    };
+    Answered {
+        result: answer.map(|answer| answer.into_stream_result(previous, last)),
+        ends,
+    }
+}
+
+impl RaftNetworkV2<Types> for PeerClient {
+    type SnapshotData = SnapshotData;
 
     async fn append_entries(
         &mut self,
-        _: AppendEntriesRequest<Types>,
+        request: AppendEntriesRequest<Types>,
         _: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        Err(RPCError::Unreachable(self.unreachable()))
+        let previous = request.prev_log_id;
+        let body = wire::append_out(request);
+        append_answer(self.link.call(Call::Heartbeat, body).await, previous)
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<
+        's,
+        Result<BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>>,
+    >
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
+    {
+        if self.is_for_heartbeats {
+            return stream_append_sequential(self, input, option);
+        }
+        let link = self.link.clone();
+        let under_way = input.map(move |request| {
+            let previous = request.prev_log_id;
+            let last = request
+                .entries
+                .last()
+                .map(|entry| to_raft_log_id(entry.id()));
+            let last = last.or(previous);
+            // Sent now and not when the future is polled: this keeps the order.
+            let answer = link.send(Pipe::Append, wire::append_out(request));
+            async move { answered(append_answer(answer.await, previous), previous, last) }
+        });
+        let answers = under_way.buffered(Pipe::Append.window());
+        let until_the_end = answers.scan(false, |ended, answered| {
+            let item = (!*ended).then_some(answered.result);
+            *ended |= answered.ends;
+            std::future::ready(item)
+        });
+        let answers: BoxStream<'s, _> = Box::pin(until_the_end);
+        Box::pin(std::future::ready(Ok(answers)))
     }
 
     async fn vote(
         &mut self,
-        _: VoteRequest<Types>,
+        request: VoteRequest<Types>,
         _: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        Err(RPCError::Unreachable(self.unreachable()))
+        let body = wire::vote_request_out(&request);
+        self.ask(Call::Vote, body, wire::vote_answer_in).await
     }
 
     /// The default would grant every pre-vote.
     async fn pre_vote(
         &mut self,
-        _: VoteRequest<Types>,
+        request: VoteRequest<Types>,
         _: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        Err(RPCError::Unreachable(self.unreachable()))
+        let body = wire::vote_request_out(&request);
+        self.ask(Call::PreVote, body, wire::vote_answer_in).await
     }
 
     async fn full_snapshot(
         &mut self,
-        _: VoteOf<Types>,
-        _: SnapshotOf<Types, SnapshotMark>,
-        _: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        vote: RaftVote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        Err(StreamingError::Unreachable(self.unreachable()))
+        let SnapshotData::Outgoing(outgoing) = snapshot.snapshot else {
+            unreachable!("our state machine gives out its own snapshots only");
+        };
+        let head = wire::snapshot_head_out(&vote);
+        let _under_way = outgoing.begin();
+        let sending = self.link.send_snapshot(head, outgoing.stream());
+        let answer = tokio::select! {
+            answer = sending => answer.map_err(failed)?,
+            closed = cancel => return Err(closed.into()),
+        };
+        let vote = wire::snapshot_answer_in(answer).map_err(unreadable)?;
+        Ok(SnapshotResponse::new(vote))
     }
 
     async fn transfer_leader(
         &mut self,
-        _: TransferLeaderRequest<Types>,
+        request: TransferLeaderRequest<Types>,
         _: RPCOption,
     ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
-        Err(RPCError::Unreachable(self.unreachable()))
+        let body = wire::hand_over_out(&request);
+        let read = |answer| wire::hand_over_answer_in(answer, &request);
+        self.ask(Call::HandOver, body, read).await
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        Some(Backoff::new(waits()))
     }
 }

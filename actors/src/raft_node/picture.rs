@@ -30,6 +30,17 @@ impl Picture {
             .any(|learner| learner == id)
     }
 
+    /// Whether `me` and those of the other voters that `active` counts are a quorum.
+    pub(crate) fn has_quorum(&self, me: u64, active: impl Fn(&[u64]) -> usize) -> bool {
+        let membership = Arc::clone(&self.membership.read());
+        let sets = membership.membership().get_joint_config();
+        sets.iter().all(|voters| {
+            let others: Vec<u64> = voters.iter().copied().filter(|id| *id != me).collect();
+            let own = voters.len() - others.len();
+            2 * (own + active(&others)) > voters.len()
+        })
+    }
+
     /// The members, by id, with what they published about themselves.
     pub(crate) fn members(&self, published: Vec<MemberRecord>) -> Vec<MemberStatus> {
         let membership = Arc::clone(&self.membership.read());

@@ -1,7 +1,13 @@
-//! The way of a proposal, in its caller's task: admitted, encoded once, sent to RaftNode together
-//! with those of its neighbours; the answer comes back from whoever finishes it.
+//! The way of a proposal, in its caller's task: admitted, encoded once, sent together with
+//! those of its neighbours to RaftNode of the member that leads; the answer comes back from
+//! whoever finishes it.
+//!
+//! A proposal that certainly is not in the log is made again where the leader is now, for as long
+//! as its caller waits. One that may be in the log is never made again: its outcome is unknown, and
+//! the error says so.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::Addr;
 use althing_api::commandpb::Command;
@@ -10,20 +16,28 @@ use althing_storage::store::Store;
 use bytes::Bytes;
 use openraft::errors::ClientWriteError;
 use prost::Message;
+use tokio::sync::oneshot;
 
 use super::message::Proposal;
 use super::types::{WriteResult, from_raft_log_id};
-use super::{Outbox, RaftNode, ReadIndex, SoleVoter};
+use super::{MoveLeader, Outbox, RaftNode, ReadIndex, SoleVoter};
 use crate::disk_gate::{DiskGate, Reservation};
 use crate::metrics::Metrics;
 use crate::node::Applied;
+use crate::peer_link::proposal::{Forwarded, answer_in};
+use crate::peer_link::{LinkError, Links, Pipe};
 use crate::progress::Progress;
 use crate::reply::{Admission, Permit, Reply};
+
+/// Between two tries, while the members do not agree yet on who leads.
+const RETRY: Duration = Duration::from_millis(20);
 
 /// Proposes commands and orders reads. Cheap to clone, usable from every thread.
 #[derive(Clone, Debug)]
 pub(crate) struct Proposer {
+    pub(crate) me: u64,
     pub(crate) raft_node: Addr<RaftNode>,
+    pub(crate) links: Arc<Links>,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) proposals: Arc<Admission>,
     pub(crate) reads: Arc<Admission>,
@@ -34,6 +48,15 @@ pub(crate) struct Proposer {
     pub(crate) metrics: Metrics,
 }
 
+/// What became of a command at one member.
+#[derive(Debug)]
+pub(crate) enum Attempt {
+    /// It was committed and applied.
+    Applied(Applied),
+    /// It is not in the log: that member leads, if one is known.
+    Elsewhere(Option<u64>),
+}
+
 impl Proposer {
     /// Proposes a client's command, unless the disk is full.
     pub(crate) async fn propose(&self, command: Command) -> Result<Applied, Error> {
@@ -41,62 +64,171 @@ impl Proposer {
         let encoded = Bytes::from(command.encode_to_vec());
         let room = self.gate.reserve(&command, encoded.len()).await?;
         drop(command);
-        self.submit(encoded, permit, Some(room)).await
+        self.counted(self.propose_anywhere(encoded, permit, Some(room)).await)
     }
 
-    /// Proposes what the member itself needs to start, which is small and rare.
+    /// Proposes what the member itself needs, which is small and rare.
     pub(crate) async fn propose_ungated(&self, command: &Command) -> Result<Applied, Error> {
         let permit = self.proposals.admit()?;
         let encoded = Bytes::from(command.encode_to_vec());
-        self.submit(encoded, permit, None).await
+        self.counted(self.propose_anywhere(encoded, permit, None).await)
     }
 
-    async fn submit(
+    fn counted<T>(&self, outcome: Result<T, Error>) -> Result<T, Error> {
+        if outcome.is_err() {
+            self.metrics.proposal_failed();
+        }
+        outcome
+    }
+
+    async fn propose_anywhere(
         &self,
         command: Bytes,
         permit: Permit,
         room: Option<Reservation>,
     ) -> Result<Applied, Error> {
+        let is_gated = room.is_some();
+        let mut admitted = Some((permit, room));
+        loop {
+            let (permit, room) = match admitted.take() {
+                Some(admitted) => admitted,
+                None => self.admit_again(&command, is_gated).await?,
+            };
+            let attempt = match self.progress.leader() {
+                0 => Attempt::Elsewhere(None),
+                leader if leader == self.me => {
+                    self.propose_here(command.clone(), permit, room).await?
+                }
+                leader => {
+                    // Held meanwhile: the entry comes to this member's log too.
+                    let _admitted = (permit, room);
+                    self.forward(leader, command.clone()).await?
+                }
+            };
+            match attempt {
+                Attempt::Applied(applied) => return Ok(applied),
+                Attempt::Elsewhere(_) => self.until_led().await?,
+            }
+        }
+    }
+
+    /// A further try needs a place like the first one.
+    async fn admit_again(
+        &self,
+        command: &Bytes,
+        is_gated: bool,
+    ) -> Result<(Permit, Option<Reservation>), Error> {
+        let permit = self.proposals.admit()?;
+        if !is_gated {
+            return Ok((permit, None));
+        }
+        let decoded = Command::decode(command.clone()).expect("it was encoded here");
+        let room = self.gate.reserve(&decoded, command.len()).await?;
+        Ok((permit, Some(room)))
+    }
+
+    /// Proposes an encoded command to this member's raft.
+    pub(crate) async fn propose_here(
+        &self,
+        command: Bytes,
+        permit: Permit,
+        room: Option<Reservation>,
+    ) -> Result<Attempt, Error> {
         let (reply, answer) = Reply::with_room(permit, room);
         // From here on the proposal goes its way even if our caller stops waiting.
         self.outbox.post(Proposal { command, reply }).await;
-        let applied = answer.wait().await.and_then(applied);
-        if applied.is_err() {
-            self.metrics.proposal_failed();
+        attempt(answer.wait().await?)
+    }
+
+    /// Proposes it to `leader`'s raft, and waits until it is applied here as well, so that who has
+    /// the answer reads the write from this member too.
+    async fn forward(&self, leader: u64, command: Bytes) -> Result<Attempt, Error> {
+        let Some(link) = self.links.to(leader) else {
+            return Ok(Attempt::Elsewhere(None));
+        };
+        let answer = match link.send(Pipe::Propose, command).await {
+            Ok(answer) => answer,
+            Err(LinkError::NotSent(_) | LinkError::Refused(_)) => {
+                return Ok(Attempt::Elsewhere(None));
+            }
+            Err(LinkError::Lost(_)) => return Err(Error::TimeoutDueToConnectionLost),
+        };
+        match answer_in(answer) {
+            Ok(Forwarded::Applied(applied)) => {
+                self.until_applied(applied.log_id.index).await?;
+                Ok(Attempt::Applied(applied))
+            }
+            Ok(Forwarded::NotLeader(other)) => Ok(Attempt::Elsewhere(other)),
+            Ok(Forwarded::Failed(error)) => Err(error),
+            Err(_) => Err(Error::Timeout),
         }
-        applied
     }
 
     /// Returns once a read of the local store is linearizable.
     pub(crate) async fn read_index(&self) -> Result<(), Error> {
-        if self.sole_voter.is_alone() {
+        loop {
+            if self.sole_voter.is_alone() {
+                return Ok(());
+            }
+            let (reply, answer) = Reply::new(self.reads.admit()?);
+            let may_ask = true;
+            self.raft_node.do_send(ReadIndex { reply, may_ask });
+            match answer.wait().await? {
+                Ok(index) => return self.until_applied(index).await,
+                Err(Error::Stopped) => return Err(Error::Stopped),
+                // Nothing was read yet, so the next leader may be asked.
+                Err(_) => {
+                    self.metrics.read_index_failed();
+                    self.until_led().await?;
+                }
+            }
+        }
+    }
+
+    /// Hands the lead over; see `hand_over`.
+    pub(crate) async fn move_leader(&self, to: Option<u64>) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        self.raft_node.do_send(MoveLeader { to, reply });
+        answer.await.unwrap_or(Err(Error::Stopped))
+    }
+
+    /// Waits until the entry at `index` is applied here. Errors: `Stopped`.
+    async fn until_applied(&self, index: u64) -> Result<(), Error> {
+        if self.progress.has_applied(index) {
             return Ok(());
         }
-        let (reply, answer) = Reply::new(self.reads.admit()?);
-        self.raft_node.do_send(ReadIndex { reply });
-        let index = answer.wait().await?;
-        match index {
-            Ok(index) => {
-                self.progress.until_applied(index).await;
-                Ok(())
+        tokio::select! {
+            () = self.progress.until_applied(index) => Ok(()),
+            () = self.proposals.closed() => Err(Error::Stopped),
+        }
+    }
+
+    /// Waits until a leader is known; a moment, if one is. Errors: `Stopped`.
+    async fn until_led(&self) -> Result<(), Error> {
+        let led = async {
+            if self.progress.leader() != 0 {
+                tokio::time::sleep(RETRY).await;
             }
-            Err(error) => {
-                self.metrics.read_index_failed();
-                Err(error)
-            }
+            self.progress.until_leader(|leader| leader != 0).await;
+        };
+        tokio::select! {
+            () = led => Ok(()),
+            () = self.proposals.closed() => Err(Error::Stopped),
         }
     }
 }
 
 /// What raft answered, in our words.
-fn applied(result: WriteResult) -> Result<Applied, Error> {
+fn attempt(result: WriteResult) -> Result<Attempt, Error> {
     match result {
-        Ok(written) => Ok(Applied {
+        Ok(written) => Ok(Attempt::Applied(Applied {
             log_id: from_raft_log_id(written.log_id),
             response: written.data.response,
             revision: written.data.revision,
-        }),
-        Err(ClientWriteError::ForwardToLeader(_)) => Err(Error::NoLeader),
+        })),
+        Err(ClientWriteError::ForwardToLeader(forward)) => {
+            Ok(Attempt::Elsewhere(forward.leader_id))
+        }
         // The entry was replaced by another leader's, which may yet have committed ours elsewhere.
         Err(ClientWriteError::LogEntryDiscarded(_)) => Err(Error::TimeoutDueToLeaderFail),
         Err(error) => unreachable!("no answer to a command: {error}"),

@@ -1,8 +1,37 @@
-//! Collects the linearizable reads that wait into one round of raft. Pure.
+//! Collects the linearizable reads that wait into one round, of our raft or of the leader's.
 //!
 //! One round is outstanding at most: readers that come meanwhile wait for the next one, because a
 //! round only vouches for reads that began before it. More rounds at once would gain nothing and
 //! break the runs of client writes that openraft merges.
+
+use althing_api::error::Error;
+use bytes::Bytes;
+use openraft::ReadPolicy;
+use openraft::errors::{LinearizableReadError, RaftError};
+
+use super::types::RaftHandle;
+use crate::peer_link::{Call, Link, wire};
+
+/// One round of our raft: the entry that must be applied before a read that began earlier.
+pub(super) async fn here(raft: &RaftHandle) -> Result<u64, Error> {
+    match raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+        Ok(linearizer) => Ok(linearizer.read_log_id().index()),
+        Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => Err(Error::NoLeader),
+        Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => Err(Error::Timeout),
+        Err(RaftError::Fatal(_)) => Err(Error::Stopped),
+    }
+}
+
+/// The same of the leader's raft.
+pub(super) async fn ask(leader: &Link) -> Result<u64, Error> {
+    let answer = leader.call(Call::ReadIndex, Bytes::new()).await;
+    let answer = answer.map_err(|_| Error::NoLeader)?;
+    match wire::read_index_answer_in(answer).map_err(|_| Error::NoLeader)? {
+        // That member stops; this one does not.
+        Err(Error::Stopped) => Err(Error::NoLeader),
+        answer => answer,
+    }
+}
 
 /// Readers by the round that will answer them.
 #[derive(Debug)]

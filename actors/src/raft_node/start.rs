@@ -1,6 +1,7 @@
 //! Starts openraft and RaftNode on the raft thread, in the order that lets nothing be missed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Addr};
@@ -12,6 +13,7 @@ use super::config::{RaftSettings, config};
 use super::network::Network;
 use super::types::{PeerNode, RaftHandle, Types};
 use super::{LogStore, RaftNode, RaftNodeSetup, StateMachine};
+use crate::peer_link::Links;
 use openraft::Raft;
 
 /// What raft is built from.
@@ -20,7 +22,9 @@ pub(crate) struct RaftSetup {
     pub(crate) log_store: LogStore,
     pub(crate) state_machine: StateMachine,
     pub(crate) node: RaftNodeSetup,
-    /// The first configuration: each voter's id and peer URLs. Written if the log is empty.
+    pub(crate) links: Arc<Links>,
+    /// The first configuration: each voter's id and peer URLs. Written if the log is empty; none
+    /// for a member that joins, whose log begins with what the leader sends.
     pub(crate) first_voters: BTreeMap<u64, Vec<String>>,
 }
 
@@ -28,6 +32,8 @@ pub(crate) struct RaftSetup {
 pub(crate) struct StartedRaft {
     pub(crate) raft: RaftHandle,
     pub(crate) node: Addr<RaftNode>,
+    /// The last entry that the log held before it ran.
+    held: Option<u64>,
 }
 
 /// Builds and runs raft on `thread`. Errors, as text: a log and a store that do not fit, settings
@@ -46,7 +52,9 @@ pub(crate) async fn start(thread: &ArbiterHandle, setup: RaftSetup) -> Result<St
 async fn start_here(setup: RaftSetup) -> Result<StartedRaft, String> {
     let me = setup.node.me;
     let config = config(&setup.settings).map_err(|error| error.to_string())?;
-    let raft: RaftHandle = Raft::build(me, config, Network, setup.log_store, setup.state_machine)
+    let held = setup.log_store.last_index();
+    let network = Network { links: setup.links };
+    let raft: RaftHandle = Raft::build(me, config, network, setup.log_store, setup.state_machine)
         .await
         .map_err(|error| error.to_string())?;
     // RaftNode listens before the core can say anything.
@@ -54,7 +62,7 @@ async fn start_here(setup: RaftSetup) -> Result<StartedRaft, String> {
     raft.run();
     bootstrap(&raft, setup.first_voters).await?;
     elect_sole_voter(&raft, me).await?;
-    Ok(StartedRaft { raft, node })
+    Ok(StartedRaft { raft, node, held })
 }
 
 /// Writes the first configuration into an empty log.
@@ -62,6 +70,9 @@ async fn bootstrap(
     raft: &RaftHandle,
     first_voters: BTreeMap<u64, Vec<String>>,
 ) -> Result<(), String> {
+    if first_voters.is_empty() {
+        return Ok(());
+    }
     let nodes: BTreeMap<u64, PeerNode> = first_voters
         .into_iter()
         .map(|(id, peer_urls)| (id, PeerNode { peer_urls }))
@@ -92,11 +103,23 @@ async fn elect_sole_voter(raft: &RaftHandle, me: u64) -> Result<(), String> {
 }
 
 impl StartedRaft {
-    /// Waits until everything that the log could have applied before the start is applied again.
+    /// Waits until everything that the log could have applied before the start is applied again:
+    /// what it held then and what the leader has of it. openraft's own wait is for the log as it is
+    /// now, which under steady writes is always ahead of what is known to be committed.
     pub(crate) async fn recovered(&self) -> Result<(), String> {
         let forever: Option<Duration> = None;
-        let recovered = self.raft.wait_for_recovery(forever).await;
-        recovered.map(drop).map_err(|error| error.to_string())
+        let held = self.held;
+        let wait = self.raft.wait(forever);
+        let waited = wait.metrics(
+            |metrics| {
+                let needed = held.min(metrics.last_log_index);
+                let committed = metrics.cluster_committed.map(|id| id.index());
+                let applied = metrics.last_applied.map(|id| id.index());
+                committed.is_some() && committed >= needed && applied >= needed
+            },
+            "recovery",
+        );
+        waited.await.map(drop).map_err(|error| error.to_string())
     }
 
     /// Stops the core; proposals that are under way are answered `Stopped`.

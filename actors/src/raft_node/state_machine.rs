@@ -2,24 +2,31 @@
 
 use std::io;
 use std::mem;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Addr;
-use althing_storage::entry::Entry;
-use althing_storage::store::Store;
+use althing_storage::entry::{Entry, LogId};
+use althing_storage::store::{Applied, Store};
 use futures_util::stream::{Stream, TryStreamExt};
 use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use tokio::sync::watch;
 
+use super::inbound::Refusal;
 use super::membership;
 use super::types::{
-    RaftLogId, Snapshot, SnapshotMeta, StoredMembership, Types, Waiter, from_raft_log_id,
-    to_raft_log_id,
+    RaftLogId, Snapshot, SnapshotMeta, StoredMembership, Types, Waiter, to_raft_log_id,
 };
 use crate::applier::{Applier, Apply};
-use crate::snapshotter::{OpenSnapshot, SnapshotMark, Snapshotter};
-use crate::store_writer::{Checkpoint, StoreWriter};
+use crate::progress::Progress;
+use crate::snapshotter::{
+    OpenSnapshot, Outgoing, Receive, Received, SnapshotData, Snapshotter, Transfers,
+};
+use crate::store_writer::{Checkpoint, Restore, StoreWriter};
 use crate::supervisor::ActorRef;
+use crate::wal_writer::{Sync, WalWriter};
+use crate::watch_hub::Hint;
 
 /// Entries of one message to the Applier; bounds the memory of a long catch-up.
 const APPLY_ENTRIES_MAX: usize = 4_096;
@@ -27,23 +34,28 @@ const APPLY_ENTRIES_MAX: usize = 4_096;
 /// Between two tries to reach the Snapshotter.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// A store before the first write is at this revision.
-const EMPTY_REVISION: i64 = 1;
-
 /// The state machine. Clones share it.
 #[derive(Clone, Debug)]
 pub struct StateMachine {
     pub(crate) store: Store,
     pub(crate) applier: Addr<Applier>,
     pub(crate) store_writer: Addr<StoreWriter>,
+    pub(crate) wal_writer: Addr<WalWriter>,
     pub(crate) snapshotter: ActorRef<Snapshotter>,
+    pub(crate) progress: Arc<Progress>,
+    /// Snapshots on their way out.
+    pub(crate) outgoing: Transfers,
+    /// Watchers learn of what a snapshot brought from the store.
+    pub(crate) watchers: Hint,
+    /// Counts the states of other members that took this one's place.
+    pub(crate) restored: Arc<watch::Sender<u64>>,
 }
 
 impl StateMachine {
     async fn open_snapshot(&self) -> io::Result<Snapshot> {
         loop {
             match self.snapshotter.send(OpenSnapshot).await {
-                Ok(mark) => return to_snapshot(mark),
+                Ok(outgoing) => return to_snapshot(outgoing?),
                 // Its mailbox is closed for the moment until the supervisor has replaced it; should
                 // it die too often, the node halts and this task with it.
                 Err(_) => tokio::time::sleep(RETRY).await,
@@ -76,10 +88,29 @@ impl StateMachine {
             .map(drop)
             .map_err(|_| io::Error::other("the store's writer is gone"))
     }
+
+    /// Everything slow about it was done when it was received.
+    async fn restore(&self, received: Received) -> io::Result<()> {
+        let applied = received.replacement.applied().log_id;
+        // What raft cut off the log before this must be off the disk first: the store must never
+        // stand beside entries that contradict it.
+        let synced = self.wal_writer.send(Sync).await;
+        synced.map_err(|_| io::Error::other("the WAL's writer is gone"))??;
+        let restored = self.store_writer.send(Restore { received }).await;
+        restored.map_err(|_| io::Error::other("the store's writer is gone"))??;
+        if let Some(LogId { index, .. }) = applied {
+            self.progress.commit(index);
+            self.progress.apply(index);
+            self.progress.applied_a_batch();
+        }
+        self.restored.send_modify(|count| *count += 1);
+        self.watchers.missed();
+        Ok(())
+    }
 }
 
 impl RaftStateMachine<Types> for StateMachine {
-    type SnapshotData = SnapshotMark;
+    type SnapshotData = SnapshotData;
     type SnapshotBuilder = StateMachine;
 
     async fn applied_state(&mut self) -> io::Result<(Option<RaftLogId>, StoredMembership)> {
@@ -102,36 +133,31 @@ impl RaftStateMachine<Types> for StateMachine {
         self.hand_over(chunk).await
     }
 
-    async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<StateMachine> {
-        Some(self.clone())
+    /// While a member is being sent a snapshot, the log behind it is kept: a newer snapshot would
+    /// let raft purge what that member needs next.
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<StateMachine> {
+        (force || !self.outgoing.are_under_way()).then(|| self.clone())
     }
 
     async fn get_snapshot_builder(&mut self) -> StateMachine {
         self.clone()
     }
 
-    /// Takes over the snapshot of another member. So far there is no transfer between members, so
-    /// the only snapshot that can be taken over is one without any data.
-    async fn install_snapshot(
-        &mut self,
-        meta: &SnapshotMeta,
-        mark: SnapshotMark,
-    ) -> io::Result<()> {
-        // What was handed to the Applier is applied before this returns.
+    /// Takes over the snapshot of another member.
+    async fn install_snapshot(&mut self, _: &SnapshotMeta, data: SnapshotData) -> io::Result<()> {
+        let received = match data {
+            SnapshotData::Received(received) => received,
+            // Handed over inside one process, it takes the same way.
+            SnapshotData::Outgoing(outgoing) => {
+                let body = outgoing.stream();
+                let received = self.snapshotter.send(Receive { body }).await;
+                let received = received.map_err(io::Error::other)?;
+                received.map_err(io::Error::other)?
+            }
+        };
+        // What was handed to the Applier is applied before the store changes under it.
         self.apply_and_wait(Vec::new()).await?;
-        let ours = self.store.revisions().current;
-        if mark.view.revision() != EMPTY_REVISION || ours != EMPTY_REVISION {
-            let text = "this member cannot take over another member's data yet";
-            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
-        }
-        if let Some(at) = meta.last_membership.log_id() {
-            let payload = membership::encode(meta.last_membership.membership());
-            self.store.apply_membership(from_raft_log_id(*at), payload);
-        }
-        if let Some(last) = meta.last_log_id {
-            self.store.apply_blank(from_raft_log_id(last));
-        }
-        self.checkpoint().await
+        self.restore(received).await
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
@@ -141,7 +167,7 @@ impl RaftStateMachine<Types> for StateMachine {
 }
 
 impl RaftSnapshotBuilder<Types> for StateMachine {
-    type SnapshotData = SnapshotMark;
+    type SnapshotData = SnapshotData;
 
     /// A checkpoint and its mark. If the disk is full the mark is an older one, which is a valid
     /// snapshot too: less of the log can be purged.
@@ -151,20 +177,30 @@ impl RaftSnapshotBuilder<Types> for StateMachine {
     }
 }
 
-fn to_snapshot(mark: SnapshotMark) -> io::Result<Snapshot> {
-    let meta = SnapshotMeta {
-        last_log_id: mark.log_id.map(to_raft_log_id),
-        last_membership: to_stored_membership(mark.membership.clone())?,
-    };
+fn to_snapshot(outgoing: Outgoing) -> io::Result<Snapshot> {
     Ok(Snapshot {
-        meta,
-        snapshot: mark,
+        meta: to_meta(outgoing.applied())?,
+        snapshot: SnapshotData::Outgoing(outgoing),
     })
 }
 
-fn to_stored_membership(
-    stored: Option<(althing_storage::entry::LogId, bytes::Bytes)>,
-) -> io::Result<StoredMembership> {
+/// A snapshot that was received, as raft takes it.
+pub(super) fn to_received(received: Received) -> Result<Snapshot, Refusal> {
+    let meta = to_meta(received.replacement.applied());
+    Ok(Snapshot {
+        meta: meta.map_err(|error| Refusal::Malformed(error.to_string()))?,
+        snapshot: SnapshotData::Received(received),
+    })
+}
+
+fn to_meta(applied: Applied) -> io::Result<SnapshotMeta> {
+    Ok(SnapshotMeta {
+        last_log_id: applied.log_id.map(to_raft_log_id),
+        last_membership: to_stored_membership(applied.membership)?,
+    })
+}
+
+fn to_stored_membership(stored: Option<(LogId, bytes::Bytes)>) -> io::Result<StoredMembership> {
     let Some((at, payload)) = stored else {
         return Ok(StoredMembership::default());
     };

@@ -18,7 +18,7 @@ use super::entry::Entry;
 use super::state_machine::StateMachine;
 use crate::applier::Outcome;
 use crate::reply::Reply;
-use crate::snapshotter::SnapshotMark;
+use crate::snapshotter::SnapshotData;
 
 /// openraft's type parameters.
 ///
@@ -80,26 +80,28 @@ pub type Flushed = IOFlushed<Types>;
 pub type Waiter = ApplyResponder<Types>;
 /// What openraft answers to a proposal.
 pub type WriteResult = openraft::raft::ClientWriteResult<Types>;
-pub(super) type Membership = openraft::Membership<u64, PeerNode>;
-pub(super) type StoredMembership = StoredMembershipOf<Types>;
-pub(super) type RaftLogId = LogIdOf<Types>;
-pub(super) type RaftVote = VoteOf<Types>;
-pub(super) type Leader = CommittedLeaderIdOf<Types>;
-pub(super) type Snapshot = SnapshotOf<Types, SnapshotMark>;
-pub(super) type SnapshotMeta = SnapshotMetaOf<Types>;
+pub(crate) type Membership = openraft::Membership<u64, PeerNode>;
+pub(crate) type StoredMembership = StoredMembershipOf<Types>;
+pub(crate) type RaftLogId = LogIdOf<Types>;
+pub(crate) type RaftVote = VoteOf<Types>;
+pub(crate) type Leader = CommittedLeaderIdOf<Types>;
+pub(crate) type Metrics = openraft::RaftMetrics<Types>;
+pub(crate) type ServerMetrics = openraft::metrics::RaftServerMetrics<Types>;
+pub(crate) type Snapshot = SnapshotOf<Types, SnapshotData>;
+pub(crate) type SnapshotMeta = SnapshotMetaOf<Types>;
 
-pub(super) fn to_raft_log_id(id: LogId) -> RaftLogId {
+pub(crate) fn to_raft_log_id(id: LogId) -> RaftLogId {
     RaftLogId::new(leader_of(id.term), id.index)
 }
 
-pub(super) fn from_raft_log_id(id: RaftLogId) -> LogId {
+pub(crate) fn from_raft_log_id(id: RaftLogId) -> LogId {
     LogId {
         term: id.leader_id.term,
         index: id.index,
     }
 }
 
-pub(super) fn to_raft_vote(vote: Vote) -> RaftVote {
+pub(crate) fn to_raft_vote(vote: Vote) -> RaftVote {
     RaftVote {
         leader_id: leader_id_std::LeaderId {
             term: vote.term,
@@ -109,7 +111,7 @@ pub(super) fn to_raft_vote(vote: Vote) -> RaftVote {
     }
 }
 
-pub(super) fn from_raft_vote(vote: &RaftVote) -> Vote {
+pub(crate) fn from_raft_vote(vote: &RaftVote) -> Vote {
     Vote {
         term: vote.leader_id.term,
         voted_for: Some(vote.leader_id.voted_for),
@@ -118,6 +120,6 @@ pub(super) fn from_raft_vote(vote: &RaftVote) -> Vote {
 }
 
 /// The leader of `term` as log ids name it; the node does not matter, a term has one leader.
-pub(super) fn leader_of(term: u64) -> Leader {
+pub(crate) fn leader_of(term: u64) -> Leader {
     leader_id_std::LeaderId::<u64, u64>::new(term, 0).to_committed()
 }

@@ -1,22 +1,89 @@
-//! What Snapshotter is told.
+//! What Snapshotter is told, and what snapshots are to it.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix::Message;
-use althing_storage::entry::LogId;
-use althing_storage::store::ReadView;
-use bytes::Bytes;
+use althing_storage::snapshot::Source;
+use althing_storage::store::{Applied, Replacement};
+
+use crate::peer_link::SnapshotBytes;
+use crate::raft_node::Refusal;
 
 /// What does the store's file hold?
 #[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "SnapshotMark")]
+#[rtype(result = "io::Result<Outgoing>")]
 pub(crate) struct OpenSnapshot;
 
-/// A snapshot: a mark, and a view of the store.
-#[derive(Clone, Debug)]
-pub struct SnapshotMark {
-    /// The last entry that the store's file durably holds; `None` when it holds nothing.
-    pub log_id: Option<LogId>,
-    /// The membership at it: its entry and its payload.
-    pub membership: Option<(LogId, Bytes)>,
-    /// The store, at the mark or later.
-    pub view: ReadView,
+/// Take a snapshot in. Answers when it is on disk, verified and ready to be used.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Received, Refusal>")]
+pub(crate) struct Receive {
+    pub(crate) body: SnapshotBytes,
+}
+
+/// A snapshot, as raft passes it between its network and its state machine.
+pub enum SnapshotData {
+    /// Ours, for another member.
+    Outgoing(Outgoing),
+    /// Another member's, for us.
+    Received(Received),
+}
+
+impl fmt::Debug for SnapshotData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SnapshotData::Outgoing(outgoing) => outgoing.fmt(f),
+            SnapshotData::Received(received) => received.fmt(f),
+        }
+    }
+}
+
+/// What the store's file held when it was opened; bytes move when somebody asks for the stream.
+#[derive(Debug)]
+pub struct Outgoing {
+    pub(super) source: Box<Source>,
+    pub(super) transfers: Transfers,
+}
+
+impl Outgoing {
+    /// The log position and membership of exactly the state that the stream will hold.
+    pub(crate) fn applied(&self) -> Applied {
+        self.source.applied()
+    }
+}
+
+/// A verified state in a file of its own, opened.
+#[derive(Debug)]
+pub struct Received {
+    pub(crate) replacement: Replacement,
+    /// Until it is used or dropped no other snapshot is taken in.
+    pub(super) _place: Under,
+}
+
+/// Counts the snapshots under way, out or in. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Transfers(Arc<AtomicUsize>);
+
+/// One of them.
+#[derive(Debug)]
+pub(crate) struct Under(Arc<AtomicUsize>);
+
+impl Transfers {
+    pub(crate) fn are_under_way(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+
+    pub(super) fn begin(&self) -> Under {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Under(Arc::clone(&self.0))
+    }
+}
+
+impl Drop for Under {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }

@@ -1,45 +1,93 @@
-//! Snapshotter: says what the current snapshot is. A snapshot is a mark on what the store's file
-//! durably holds plus a read view; bytes move only when somebody needs them.
+//! Snapshotter: opens the current snapshot, and takes in those of other members. A snapshot is a
+//! view of what the store's file durably holds; bytes move only when somebody needs them.
 //!
 //! ```text
-//!  idle --OpenSnapshot--> mark and view --> idle
+//!  idle --OpenSnapshot--> a view of the file, with its log position --> idle
+//!  idle --Receive--> into a file of its own, verified, opened, indexed --> ready to be used
+//!                      '-- cut, damaged, of another cluster: the file is removed
 //! ```
-//! Owns: nothing yet; transfers in flight, once there are other members.
-//! Waits for: nobody.
-//! Fails: it is started again; raft asks again.
+//! Owns: the files in `snap/`; one snapshot is taken in at a time.
+//! Waits for: nobody; files are written and read on blocking threads, never on its own.
+//! Fails: it is started again; raft asks again, and the other member sends again.
 
 mod message;
+mod stream;
 
-use actix::{Actor, Context, Handler, MessageResult};
-use althing_storage::store::Store;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-pub(crate) use self::message::OpenSnapshot;
-pub use self::message::SnapshotMark;
+use actix::{Actor, Context, Handler, ResponseFuture};
+use althing_storage::data_dir::DataDir;
+use althing_storage::snapshot::{Source, import};
+use althing_storage::store::{Replacement, Store, StoreSettings};
+
+use self::message::Under;
+pub(crate) use self::message::{OpenSnapshot, Receive, Transfers};
+pub use self::message::{Outgoing, Received, SnapshotData};
+use self::stream::Incoming;
+use crate::peer_link::SnapshotBytes;
+use crate::raft_node::Refusal;
 use crate::supervisor::DeathWatch;
+
+/// What Snapshotter works with. Kept for a new value of the actor.
+#[derive(Clone, Debug)]
+pub(crate) struct SnapshotterSetup {
+    pub(crate) store: Store,
+    pub(crate) settings: StoreSettings,
+    pub(crate) dir: Arc<DataDir>,
+    pub(crate) cluster_id: u64,
+    /// Snapshots on their way out.
+    pub(crate) outgoing: Transfers,
+    /// Snapshots on their way in, or taken in and not used yet.
+    pub(crate) incoming: Transfers,
+    /// Tells the files in `snap/` apart.
+    pub(crate) arrivals: Arc<AtomicU64>,
+}
 
 /// The actor.
 #[derive(Debug)]
 pub(crate) struct Snapshotter {
-    store: Store,
+    setup: SnapshotterSetup,
     _watch: DeathWatch,
 }
 
 impl Snapshotter {
-    pub(crate) fn new(store: Store, watch: DeathWatch) -> Snapshotter {
+    pub(crate) fn new(setup: SnapshotterSetup, watch: DeathWatch) -> Snapshotter {
         Snapshotter {
-            store,
+            setup,
             _watch: watch,
         }
     }
+}
 
-    fn open(&self) -> SnapshotMark {
-        let durable = self.store.durable_mark();
-        SnapshotMark {
-            log_id: durable.log_id,
-            membership: durable.membership,
-            view: self.store.read(),
-        }
+impl SnapshotterSetup {
+    /// Blocks until the snapshot is on disk and its index is built.
+    fn take_in(&self, body: SnapshotBytes, place: Under) -> Result<Received, Refusal> {
+        let number = self.arrivals.fetch_add(1, Ordering::Relaxed);
+        let arrived = self.dir.arrival(number);
+        let began = std::time::Instant::now();
+        let taken = import(&mut Incoming::new(body), &arrived, self.cluster_id);
+        let mark = taken.map_err(|error| refused(&error))?;
+        let replacement = Replacement::open(&arrived, &self.dir.store(), &self.settings);
+        let replacement = replacement.map_err(|error| refused(&error))?;
+        tracing::info!(
+            revision = mark.revision,
+            records = mark.records,
+            applied_index = mark.applied.log_id.map(|id| id.index),
+            took = ?began.elapsed(),
+            "received a snapshot"
+        );
+        Ok(Received {
+            replacement,
+            _place: place,
+        })
     }
+}
+
+fn refused(error: &dyn std::error::Error) -> Refusal {
+    tracing::warn!(%error, "a snapshot of another member was not taken in");
+    Refusal::Malformed(error.to_string())
 }
 
 impl Actor for Snapshotter {
@@ -47,9 +95,28 @@ impl Actor for Snapshotter {
 }
 
 impl Handler<OpenSnapshot> for Snapshotter {
-    type Result = MessageResult<OpenSnapshot>;
+    type Result = io::Result<Outgoing>;
 
     fn handle(&mut self, _: OpenSnapshot, _: &mut Context<Self>) -> Self::Result {
-        MessageResult(self.open())
+        let source = Source::open(&self.setup.store, self.setup.cluster_id);
+        Ok(Outgoing {
+            source: Box::new(source.map_err(io::Error::other)?),
+            transfers: self.setup.outgoing.clone(),
+        })
+    }
+}
+
+impl Handler<Receive> for Snapshotter {
+    type Result = ResponseFuture<Result<Received, Refusal>>;
+
+    fn handle(&mut self, Receive { body }: Receive, _: &mut Context<Self>) -> Self::Result {
+        if self.setup.incoming.are_under_way() {
+            let busy = Refusal::Busy("another snapshot is on its way in");
+            return Box::pin(std::future::ready(Err(busy)));
+        }
+        let (setup, place) = (self.setup.clone(), self.setup.incoming.begin());
+        let taken = tokio::task::spawn_blocking(move || setup.take_in(body, place));
+        // It fails like this only when it panics, or when the node ends.
+        Box::pin(async { taken.await.unwrap_or(Err(Refusal::Stopped)) })
     }
 }

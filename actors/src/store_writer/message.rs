@@ -1,7 +1,11 @@
 //! What StoreWriter is told.
 
+use std::io;
+
 use actix::Message;
 use althing_storage::entry::LogId;
+
+use crate::snapshotter::Received;
 
 /// A hint that there is work.
 #[derive(Clone, Copy, Debug, Message)]
@@ -13,6 +17,13 @@ pub struct Pending;
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "Option<LogId>")]
 pub(crate) struct Checkpoint;
+
+/// Put the state of another member in the place of the store. Nothing is applied meanwhile.
+#[derive(Debug, Message)]
+#[rtype(result = "io::Result<()>")]
+pub(crate) struct Restore {
+    pub(crate) received: Received,
+}
 
 /// To itself: one window of physical compaction, once nothing else waits.
 #[derive(Clone, Copy, Debug, Message)]

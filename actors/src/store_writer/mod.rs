@@ -5,6 +5,7 @@
 //!  idle ---------------------------> committing -----------------> compacting --done--> idle
 //!   ^                                     |
 //!   '--- disk full (the gate closes), or the rest is not in the log on disk yet
+//!  idle --Restore--> the file of another member's state is moved to its place --> idle
 //! ```
 //! Owns: the store's file, as its only writer, on a low-priority thread where it may block.
 //! Waits for: nobody. A commit covers at most what the log has flushed, so that the store on disk
@@ -17,18 +18,20 @@ mod checkpoint;
 mod message;
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler};
 use althing_storage::data_dir::DataDir;
-use althing_storage::store::{CheckpointError, CompactStep, Store};
+use althing_storage::entry::LogId;
+use althing_storage::store::{CheckpointError, CompactStep, Replacement, Store};
 use tokio::sync::watch;
 
 pub use self::checkpoint::{CheckpointPace, Next, next};
-pub(crate) use self::message::Checkpoint;
 pub use self::message::Pending;
 use self::message::StepCompaction;
+pub(crate) use self::message::{Checkpoint, Restore};
 use crate::applier::Backlog;
 use crate::disk_gate::DiskGate;
 use crate::halt::Halt;
@@ -58,6 +61,8 @@ pub(crate) struct StoreWriter {
     setup: StoreWriterSetup,
     /// A `StepCompaction` is on its way to ourselves.
     compacting: bool,
+    /// The store was replaced by this state, which the log on disk does not reach yet.
+    replacing: Option<LogId>,
 }
 
 impl fmt::Debug for StoreWriter {
@@ -71,6 +76,7 @@ impl fmt::Debug for StoreWriter {
 impl StoreWriter {
     pub(crate) fn new(setup: StoreWriterSetup) -> StoreWriter {
         StoreWriter {
+            replacing: setup.dir.replacing(),
             setup,
             compacting: false,
         }
@@ -84,9 +90,32 @@ impl StoreWriter {
         }
     }
 
+    /// Forgets that the store was replaced, once the log on disk reaches as far.
+    fn end_replacing(&mut self) {
+        let Some(state) = self.replacing else { return };
+        if (self.setup.flushed)().is_some_and(|flushed| flushed >= state.index) {
+            match self.setup.dir.end_replacing() {
+                Ok(()) => self.replacing = None,
+                Err(error) => tracing::warn!(%error, "a mark of the snapshot stays for now"),
+            }
+        }
+    }
+
+    fn restore(&mut self, replacement: Replacement) -> io::Result<()> {
+        if let Some(state) = replacement.applied().log_id {
+            self.setup.dir.begin_replacing(state)?;
+            self.replacing = Some(state);
+        }
+        self.setup.store.replace(replacement)?;
+        self.setup.backlog.checkpoint_ended(false);
+        tracing::info!("the store is that of the snapshot now");
+        Ok(())
+    }
+
     /// Commits what is applied now, as far as it may be. What is applied meanwhile comes next time,
     /// so that under endless writes there is a next time for everything else too.
     fn commit_all(&mut self, ctx: &mut Context<Self>) {
+        self.end_replacing();
         let target = self.setup.store.applied().log_id;
         loop {
             self.measure();
@@ -195,6 +224,14 @@ impl Handler<Checkpoint> for StoreWriter {
     fn handle(&mut self, _: Checkpoint, ctx: &mut Context<Self>) -> Self::Result {
         self.commit_all(ctx);
         actix::MessageResult(self.setup.store.durable())
+    }
+}
+
+impl Handler<Restore> for StoreWriter {
+    type Result = io::Result<()>;
+
+    fn handle(&mut self, Restore { received }: Restore, _: &mut Context<Self>) -> io::Result<()> {
+        self.restore(received.replacement)
     }
 }
 

@@ -1,6 +1,7 @@
 //! How a child's death is noticed: a guard inside the actor, whose drop runs when the actor stops
 //! and when it panics.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use actix::Recipient;
@@ -28,15 +29,18 @@ impl fmt::Display for Exit {
 /// Lives in an actor's value and reports to the supervisor when that value goes.
 #[derive(Debug)]
 pub struct DeathWatch {
-    child: &'static str,
+    child: Cow<'static, str>,
     supervisor: Option<Recipient<Terminated>>,
 }
 
 impl DeathWatch {
     /// A guard for `child` that reports to `supervisor`.
-    pub fn new(child: &'static str, supervisor: Recipient<Terminated>) -> DeathWatch {
+    pub fn new(
+        child: impl Into<Cow<'static, str>>,
+        supervisor: Recipient<Terminated>,
+    ) -> DeathWatch {
         DeathWatch {
-            child,
+            child: child.into(),
             supervisor: Some(supervisor),
         }
     }
@@ -45,7 +49,7 @@ impl DeathWatch {
     #[cfg(any(test, feature = "testing"))]
     pub fn unsupervised(child: &'static str) -> DeathWatch {
         DeathWatch {
-            child,
+            child: child.into(),
             supervisor: None,
         }
     }
@@ -61,7 +65,7 @@ impl Drop for DeathWatch {
         };
         if let Some(supervisor) = &self.supervisor {
             supervisor.do_send(Terminated {
-                child: self.child,
+                child: std::mem::take(&mut self.child),
                 exit,
             });
         }

@@ -1,5 +1,6 @@
 //! What the supervisor is told.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use actix::Message;
@@ -15,7 +16,7 @@ pub type Respawn = Box<dyn FnMut(DeathWatch) + Send>;
 #[rtype(result = "()")]
 pub struct Supervise {
     /// Its name, unique under this supervisor.
-    pub child: &'static str,
+    pub child: Cow<'static, str>,
     /// What its death means.
     pub policy: Policy,
     /// How a new one is started; needed by [`Policy::Restart`] only.
@@ -31,22 +32,30 @@ impl fmt::Debug for Supervise {
     }
 }
 
+/// The death of `child` is intended from now on.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Retire {
+    /// Its name.
+    pub child: Cow<'static, str>,
+}
+
 /// The death of any child is intended from now on.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct RetireAll;
 
 /// A child ended.
-#[derive(Clone, Copy, Debug, Message)]
+#[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub struct Terminated {
     /// Which.
-    pub child: &'static str,
+    pub child: Cow<'static, str>,
     /// How.
     pub exit: Exit,
 }
 
 /// The delay after a death is over.
-#[derive(Clone, Copy, Debug, Message)]
+#[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
-pub(super) struct StartAgain(pub(super) &'static str);
+pub(super) struct StartAgain(pub(super) Cow<'static, str>);

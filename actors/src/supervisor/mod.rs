@@ -16,6 +16,7 @@ mod death_watch;
 mod message;
 mod policy;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -24,7 +25,7 @@ use actix::{Actor, AsyncContext, Context, Handler};
 pub use self::actor_ref::ActorRef;
 pub use self::death_watch::{DeathWatch, Exit};
 use self::message::StartAgain;
-pub use self::message::{Respawn, RetireAll, Supervise, Terminated};
+pub use self::message::{Respawn, Retire, RetireAll, Supervise, Terminated};
 pub use self::policy::{Deaths, Decision, Policy};
 use crate::halt::Halt;
 
@@ -32,8 +33,10 @@ use crate::halt::Halt;
 #[derive(Debug)]
 pub struct Supervisor {
     halt: Halt,
-    children: BTreeMap<&'static str, Child>,
+    children: BTreeMap<Cow<'static, str>, Child>,
     retired: bool,
+    /// Of a supervisor that is itself a child.
+    _watch: Option<DeathWatch>,
 }
 
 struct Child {
@@ -54,6 +57,15 @@ impl Supervisor {
             halt,
             children: BTreeMap::new(),
             retired: false,
+            _watch: None,
+        }
+    }
+
+    /// The same, as a child of another supervisor.
+    pub(crate) fn watched(halt: Halt, watch: DeathWatch) -> Supervisor {
+        Supervisor {
+            _watch: Some(watch),
+            ..Supervisor::new(halt)
         }
     }
 }
@@ -79,6 +91,14 @@ impl Handler<Supervise> for Supervisor {
     }
 }
 
+impl Handler<Retire> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Retire { child }: Retire, _: &mut Context<Self>) {
+        self.children.remove(&child);
+    }
+}
+
 impl Handler<RetireAll> for Supervisor {
     type Result = ();
 
@@ -95,18 +115,18 @@ impl Handler<Terminated> for Supervisor {
             return;
         }
         let Terminated { child, exit } = death;
-        let Some(known) = self.children.get_mut(child) else {
-            tracing::debug!(child, %exit, "an actor without a supervisor's policy ended");
+        let Some(known) = self.children.get_mut(&child) else {
+            tracing::debug!(%child, %exit, "an actor without a supervisor's policy ended");
             return;
         };
         match known.deaths.died(Instant::now()) {
             Decision::Halt => self.halt.trip(format!("{child} {exit}")),
             Decision::RestartAfter(delay) => {
-                tracing::warn!(child, %exit, ?delay, "an actor ended and is started again");
+                tracing::warn!(%child, %exit, ?delay, "an actor ended and is started again");
                 ctx.notify_later(StartAgain(child), delay);
             }
             Decision::Forget => {
-                self.children.remove(child);
+                self.children.remove(&child);
             }
         }
     }
@@ -119,10 +139,10 @@ impl Handler<StartAgain> for Supervisor {
         if self.retired {
             return;
         }
-        let child = self
-            .children
-            .get_mut(name)
-            .expect("only known children are started again");
+        // It may have been retired while it waited.
+        let Some(child) = self.children.get_mut(&name) else {
+            return;
+        };
         let respawn = child
             .respawn
             .as_mut()

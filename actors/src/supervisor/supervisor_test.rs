@@ -42,7 +42,7 @@ async fn halting(exit: Exit) -> String {
     let halt = Halt::default();
     let supervisor = Supervisor::new(halt.clone()).start();
     supervisor.do_send(Supervise {
-        child: "mortal",
+        child: "mortal".into(),
         policy: Policy::Halt,
         respawn: None,
     });
@@ -68,7 +68,7 @@ async fn a_satellite_is_started_again_until_it_dies_too_often() {
     let births = Arc::new(AtomicUsize::new(0));
     let born = Arc::clone(&births);
     supervisor.do_send(Supervise {
-        child: "mortal",
+        child: "mortal".into(),
         policy: Policy::Restart,
         respawn: Some(Box::new(move |watch| {
             born.fetch_add(1, Ordering::SeqCst);
@@ -88,7 +88,7 @@ async fn a_death_after_retirement_is_nobodys_business() {
     let halt = Halt::default();
     let supervisor = Supervisor::new(halt.clone()).start();
     supervisor.do_send(Supervise {
-        child: "mortal",
+        child: "mortal".into(),
         policy: Policy::Halt,
         respawn: None,
     });

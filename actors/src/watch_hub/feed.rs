@@ -49,11 +49,31 @@ impl Attention {
     }
 }
 
+/// Makes the hub read from the store what it was not told.
+#[derive(Clone, Debug)]
+pub(crate) struct Hint {
+    hub: ActorRef<WatchHub>,
+    attention: Arc<Attention>,
+}
+
+impl Hint {
+    /// The store has moved on, perhaps by more than one revision.
+    pub(crate) fn missed(&self) {
+        // In this order: either the hub still has a message before it, after which it looks here,
+        // or there is room for this one by now.
+        self.attention.missed.store(true, Ordering::SeqCst);
+        self.hub.try_send(Committed {
+            first: 0,
+            last: 0,
+            events: Vec::new(),
+        });
+    }
+}
+
 /// The Applier's end.
 #[derive(Debug)]
 pub(crate) struct Feed {
-    hub: ActorRef<WatchHub>,
-    attention: Arc<Attention>,
+    hint: Hint,
     notice: Notice,
 }
 
@@ -70,15 +90,19 @@ struct Notice {
 impl Feed {
     pub(crate) fn new(hub: ActorRef<WatchHub>, attention: Arc<Attention>) -> Feed {
         Feed {
-            hub,
-            attention,
+            hint: Hint { hub, attention },
             notice: Notice::default(),
         }
     }
 
+    /// For who changes the store as a whole.
+    pub(crate) fn hint(&self) -> Hint {
+        self.hint.clone()
+    }
+
     /// Adds what one entry changed, after it became visible.
     pub(crate) fn add(&mut self, committed: store::Committed) {
-        if !committed.events.is_empty() && self.attention.is_raised() {
+        if !committed.events.is_empty() && self.hint.attention.is_raised() {
             self.notice.add(committed);
         }
     }
@@ -101,18 +125,11 @@ impl Feed {
                 last,
                 events,
             };
-            if self.hub.try_send(committed) {
+            if self.hint.hub.try_send(committed) {
                 return;
             }
         }
-        // In this order: either the hub still has a message before it, after which it looks here,
-        // or there is room for this one by now.
-        self.attention.missed.store(true, Ordering::SeqCst);
-        self.hub.try_send(Committed {
-            first: 0,
-            last: 0,
-            events: Vec::new(),
-        });
+        self.hint.missed();
     }
 }
 

@@ -34,7 +34,7 @@ use althing_storage::store::Store;
 
 pub use self::event::{Events, WatchedEvent};
 use self::fan_out::FanOut;
-pub(crate) use self::feed::{Attention, Feed};
+pub(crate) use self::feed::{Attention, Feed, Hint};
 use self::message::CatchUp;
 pub use self::message::ProgressOf;
 pub(crate) use self::message::{

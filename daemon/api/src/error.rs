@@ -51,6 +51,11 @@ macro_rules! error_table {
                     $(Error::$name => $text,)*
                 }
             }
+
+            /// The error that has exactly this text.
+            pub fn from_text(text: &str) -> Option<Error> {
+                Error::ALL.iter().copied().find(|error| error.text() == text)
+            }
         }
     };
 }

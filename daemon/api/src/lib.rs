@@ -64,6 +64,12 @@ pub mod commandpb {
     include!(concat!(env!("OUT_DIR"), "/commandpb.rs"));
 }
 
+/// What members say to one another.
+#[allow(missing_docs, clippy::all, clippy::unwrap_used)]
+pub mod peerpb {
+    include!(concat!(env!("OUT_DIR"), "/peerpb.rs"));
+}
+
 /// The etcd release whose contract this crate carries; `/version` and Status report it.
 pub const ETCD_VERSION: &str = "3.7.0";
 /// The cluster version of that release, as etcd derives it: major and minor, patch zero.

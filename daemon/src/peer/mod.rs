@@ -1,13 +1,21 @@
 //! The peer port: what members ask of one another over HTTP/1.1.
 //!
 //! ```text
-//! accept (actix-web) -+- GET /version -> the versions that this member speaks
-//!                     +- GET /members -> the current configuration
-//!                     +- else         -> 404
+//! accept (actix-web) -+- GET /version       -> the versions that this member speaks
+//!                     +- GET /members       -> the current configuration
+//!                     +- POST /althing/v1/* -> raft, proposals, snapshots; see `raft`
+//!                     +- else               -> 404
 //! ```
 //!
-//! It owns nothing and waits for nobody: both answers are published facts. It fails with the
-//! process.
+//! It owns the connections that other members opened, and waits for the node in the task of each
+//! request. It fails with the process. `transport` is the other direction.
+
+mod dial;
+mod frame;
+mod path;
+mod raft;
+pub mod survey;
+mod transport;
 
 use std::io;
 use std::net::TcpListener;
@@ -19,12 +27,19 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use althing_actors::node::{Handles, MemberStatus};
 use althing_api::id::ClusterId;
 use serde::Serialize;
+use tokio::sync::watch;
+
+pub use self::raft::WayIn;
+pub use self::transport::HttpTransport;
 
 use crate::client::info::version_body;
 use crate::client::plain::{method_not_allowed, not_found};
 
-/// One thread answers: nothing here is asked often.
+/// One thread: it decodes and encodes, and waits for the node, which has its own threads.
 const WORKERS: usize = 1;
+
+/// Calls of a member that follows are rare; its connection is kept for the next one.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// The facts that the peer port tells. The port is generic over them, so that it is tested without
 /// a node.
@@ -66,10 +81,13 @@ struct MemberJson {
 }
 
 /// Serves the peer port on `listeners`. To be called inside an actix system; the server is a future
-/// that ends when the handle stopped it. Errors: a listener that can not be used.
-pub fn serve<M: Membership>(
+/// that ends when the handle stopped it. When `closing` turns true, the endless requests of other
+/// members end. Errors: a listener that can not be used.
+pub fn serve<M: Membership, W: WayIn>(
     membership: M,
+    way_in: W,
     listeners: Vec<TcpListener>,
+    closing: watch::Receiver<bool>,
     shutdown_timeout: Duration,
 ) -> io::Result<(Server, ServerHandle)> {
     let mut server = HttpServer::new(move || {
@@ -90,8 +108,15 @@ pub fn serve<M: Membership>(
                     std::future::ready(get(&request, || members_body(&members)))
                 }),
             )
+            .configure(|config| raft::routes(config, &way_in, &closing))
             .default_service(web::to(|| std::future::ready(not_found())))
     })
+    .on_connect(|connection, _| {
+        let connection = connection.downcast_ref::<actix_rt::net::TcpStream>();
+        // Small answers leave at once; if not, they leave a little later.
+        let _ = connection.map(|connection| connection.set_nodelay(true));
+    })
+    .keep_alive(KEEP_ALIVE)
     .workers(WORKERS)
     .shutdown_timeout(shutdown_timeout.as_secs())
     .disable_signals();
@@ -130,7 +155,11 @@ fn members_body(membership: &impl Membership) -> HttpResponse {
 
 #[cfg(test)]
 mod tests {
+    use althing_actors::node::Refusal;
+    use althing_actors::peer_link::{Call, Pipe, SnapshotBytes};
     use althing_api::id::MemberId;
+    use bytes::Bytes;
+    use futures_util::future::BoxFuture;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
 
@@ -166,6 +195,33 @@ mod tests {
         }
     }
 
+    /// No message is let in.
+    #[derive(Clone)]
+    struct Nobody;
+
+    impl WayIn for Nobody {
+        fn admit(&self, cluster: ClusterId, _: MemberId) -> Result<(), Refusal> {
+            let (ours, theirs) = (ClusterId(0xc1), cluster);
+            Err(Refusal::OtherCluster { ours, theirs })
+        }
+
+        fn call(&self, _: Call, _: Bytes) -> BoxFuture<'static, Result<Bytes, Refusal>> {
+            unreachable!("it was not admitted")
+        }
+
+        fn send(&self, _: Pipe, _: Bytes) -> BoxFuture<'static, Result<Bytes, Refusal>> {
+            unreachable!("it was not admitted")
+        }
+
+        fn snapshot(
+            &self,
+            _: Bytes,
+            _: SnapshotBytes,
+        ) -> BoxFuture<'static, Result<Bytes, Refusal>> {
+            unreachable!("it was not admitted")
+        }
+    }
+
     async fn ask(address: std::net::SocketAddr, request: &str) -> String {
         let mut io = TcpStream::connect(address).await.unwrap();
         let request = format!("{request} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
@@ -180,7 +236,10 @@ mod tests {
         actix_rt::System::new().block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let address = listener.local_addr().unwrap();
-            let (server, handle) = serve(Two, vec![listener], Duration::from_secs(1)).unwrap();
+            let (_closing, closed) = watch::channel(false);
+            let second = Duration::from_secs(1);
+            let served = serve(Two, Nobody, vec![listener], closed, second);
+            let (server, handle) = served.unwrap();
             let server = actix_rt::spawn(server);
 
             let answer = ask(address, "GET /members").await;
@@ -210,6 +269,9 @@ mod tests {
                     .await
                     .starts_with("HTTP/1.1 404")
             );
+
+            let without_ids = ask(address, "POST /althing/v1/vote").await;
+            assert!(without_ids.starts_with("HTTP/1.1 400"), "{without_ids}");
 
             handle.stop(true).await;
             server.await.unwrap().unwrap();

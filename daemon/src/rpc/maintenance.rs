@@ -91,9 +91,15 @@ impl Maintenance for Rpc {
     }
     async fn move_leader(
         &self,
-        _request: Request<MoveLeaderRequest>,
+        request: Request<MoveLeaderRequest>,
     ) -> Result<Response<MoveLeaderResponse>, Status> {
-        Err(unsupported("Maintenance.MoveLeader"))
+        self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
+        let to = MemberId(request.into_inner().target_id);
+        self.handles.move_leader(to).await.map_err(status::of)?;
+        let mut answer = MoveLeaderResponse::default();
+        let revision = self.handles.store().revisions().current;
+        self.complete(&mut answer.header, revision);
+        Ok(Response::new(answer))
     }
     async fn downgrade(
         &self,

@@ -138,7 +138,7 @@ impl Rpc {
         let outcome = match tokio::time::timeout(self.limits.request_timeout, proposal).await {
             Ok(Ok(applied)) => applied.response.map(|answer| (answer, applied.revision)),
             Ok(Err(error)) => Err(error),
-            Err(_) => Err(Error::Timeout),
+            Err(_) => Err(self.handles.why_timed_out(start)),
         };
         self.finish(kind, start, outcome.is_ok());
         outcome.map_err(status::of)

@@ -1,5 +1,6 @@
 //! Writing a snapshot.
 
+use std::fmt;
 use std::io::Write;
 
 use althing_api::commandpb::PublishMember;
@@ -9,21 +10,66 @@ use super::{
     FORMAT, FRAME_BYTES, Hashed, KIND_END, KIND_LEASES, KIND_META, KIND_RECORDS, Lease, MAGIC,
     Meta, Record, SnapshotError, SnapshotMark,
 };
-use crate::store::{CheckpointError, DiskMeta, LeaseRecord, MemberRecord, Store};
+use crate::store::{
+    Applied, CheckpointError, DiskMeta, DiskView, LeaseRecord, MemberRecord, Store,
+};
 
 /// A lease takes about 30 bytes.
 const LEASES_PER_FRAME: usize = FRAME_BYTES / 32;
 
-/// Streams what redb durably holds to `sink` and flushes it. Checkpoint first: what is only pending
-/// is not in it. Errors: the sink's, and the store's when its file cannot be read.
+/// The state that a snapshot will hold: what the store's file durably held when it was opened.
+/// Holding it keeps that state readable, whatever is written meanwhile.
+pub struct Source {
+    view: DiskView,
+    meta: Meta,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.meta.fmt(f)
+    }
+}
+
+impl Source {
+    /// Opens what `store` durably holds. Checkpoint first: what is only pending is not in it.
+    /// Errors: the store's file cannot be read.
+    pub fn open(store: &Store, cluster_id: u64) -> Result<Source, SnapshotError> {
+        let view = store.disk_view()?;
+        let meta = view.meta().map_err(CheckpointError::from)?;
+        let meta = meta_of(meta, cluster_id);
+        Ok(Source { view, meta })
+    }
+
+    /// The log position and membership of exactly this state.
+    pub fn applied(&self) -> Applied {
+        self.meta.applied()
+    }
+}
+
+/// Streams what redb durably holds to `sink` and flushes it; see [`Source::export`].
 pub fn export(
     store: &Store,
     cluster_id: u64,
     sink: &mut impl Write,
 ) -> Result<SnapshotMark, SnapshotError> {
-    let view = store.disk_view()?;
+    Source::open(store, cluster_id)?.export(sink)
+}
+
+impl Source {
+    /// Streams the state to `sink` and flushes it. Blocks. Errors: the sink's, and the store's when
+    /// its file cannot be read.
+    pub fn export(&self, sink: &mut impl Write) -> Result<SnapshotMark, SnapshotError> {
+        let Source { view, meta } = self;
+        stream(view, meta, sink)
+    }
+}
+
+fn stream(
+    view: &DiskView,
+    meta: &Meta,
+    sink: &mut impl Write,
+) -> Result<SnapshotMark, SnapshotError> {
     let failed = |error| SnapshotError::Store(CheckpointError::from(error));
-    let meta = meta_of(view.meta().map_err(failed)?, cluster_id);
     let mut sink = Hashed::new(sink);
     sink.write_all(MAGIC)?;
     frame(&mut sink, KIND_META, &meta.encode_to_vec())?;

@@ -20,7 +20,7 @@ use std::io;
 
 use sha2::{Digest, Sha256};
 
-pub use export::export;
+pub use export::{Source, export};
 pub use import::import;
 
 use crate::entry::LogId;

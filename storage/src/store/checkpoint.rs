@@ -14,7 +14,7 @@ impl Store {
         flushed: u64,
         max_records: usize,
     ) -> Result<Checkpoint, CheckpointError> {
-        let shared = &*self.shared;
+        let shared = self.shared();
         let mut writer = shared.writer.lock();
         shared.refuse_after_fault()?;
         let batch = shared.pending.read().front(flushed, max_records);

@@ -69,7 +69,7 @@ impl Store {
     /// for older views to be dropped. Only the StoreWriter calls it. Errors as for `checkpoint`.
     pub fn compact_step(&self, max_revisions: usize) -> Result<CompactStep, CheckpointError> {
         let max_revisions = max_revisions.max(1);
-        let shared = &*self.shared;
+        let shared = self.shared();
         let mut writer = shared.writer.lock();
         shared.refuse_after_fault()?;
         let compacted = {
@@ -92,7 +92,7 @@ impl Store {
             all_trimmed: false,
             dead: Vec::new(),
         });
-        self.trim_windows(job, max_revisions);
+        shared.trim_windows(job, max_revisions);
         let window = job.dead.len().min(max_revisions);
         let rest = job.dead.split_off(window);
         let finished = (job.all_trimmed && rest.is_empty()).then_some(job.target);
@@ -114,12 +114,14 @@ impl Store {
         }
         Ok(CompactStep::More)
     }
+}
 
+impl super::Shared {
     fn trim_windows(&self, job: &mut Job, max_revisions: usize) {
         let mut windows = 0;
         while !job.all_trimmed && job.dead.len() < max_revisions && windows < WINDOWS_PER_STEP {
             let after = job.after.as_deref();
-            job.after = self.shared.index.trim(after, job.target, &mut job.dead);
+            job.after = self.index.trim(after, job.target, &mut job.dead);
             job.all_trimmed = job.after.is_none();
             windows += 1;
         }

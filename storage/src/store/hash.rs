@@ -115,7 +115,7 @@ impl Store {
         };
         let all = std::ops::Bound::Unbounded;
         let selection = Selection {
-            shared,
+            shared: &shared,
             revision,
             compacted,
             has_keys: shared.index.count(all, all, revision) > 0,

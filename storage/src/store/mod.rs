@@ -36,6 +36,7 @@ mod ordered;
 mod pending;
 mod read;
 mod record;
+mod replace;
 mod scan;
 mod schema;
 mod side_tables;
@@ -57,6 +58,7 @@ pub use medium::Medium;
 pub(crate) use pending::SideChanges;
 pub use read::ReadView;
 pub(crate) use read::{Keyspace, range, read_range};
+pub use replace::Replacement;
 pub use scan::RangeScan;
 pub(crate) use side_tables::Meta as DiskMeta;
 pub use write::{Committed, WriteTxn};
@@ -89,7 +91,9 @@ pub struct StoreSettings {
 /// The store: an in-memory index over a redb file. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Store {
-    shared: Arc<Shared>,
+    /// Replaced as a whole when a snapshot of another member takes its place. Views and scans keep
+    /// what they were opened on.
+    current: Arc<RwLock<Arc<Shared>>>,
 }
 
 /// What all clones share.
@@ -223,23 +227,24 @@ impl Store {
     pub fn open_on(medium: Arc<dyn Medium>, settings: StoreSettings) -> Result<Store, OpenError> {
         let shared = open::open(medium, &settings)?;
         Ok(Store {
-            shared: Arc::new(shared),
+            current: Arc::new(RwLock::new(Arc::new(shared))),
         })
     }
 
-    pub(crate) fn shared(&self) -> &Shared {
-        &self.shared
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.current.read())
     }
 
     /// A view of the current state, pinned at the current revision. Cheap: no I/O, no copy. Drop
     /// it soon: physical compaction waits for older views.
     pub fn read(&self) -> ReadView {
-        ReadView::open(self.shared.clone())
+        ReadView::open(self.shared())
     }
 
     /// Current and compacted revision.
     pub fn revisions(&self) -> Revisions {
-        let published = self.shared.published.read();
+        let shared = self.shared();
+        let published = shared.published.read();
         Revisions {
             current: published.current,
             compacted: published.compacted.max(0),
@@ -248,65 +253,65 @@ impl Store {
 
     /// Applied log id and membership.
     pub fn applied(&self) -> Applied {
-        self.shared.published.read().applied.clone()
+        self.shared().published.read().applied.clone()
     }
 
     /// What redb durably holds.
     pub fn durable(&self) -> Option<LogId> {
-        self.shared.durable.read().log_id
+        self.shared().durable.read().log_id
     }
 
     /// The log position and membership of exactly the state that redb durably holds.
     pub fn durable_mark(&self) -> Applied {
-        self.shared.durable.read().clone()
+        self.shared().durable.read().clone()
     }
 
     /// A consistent view of what redb durably holds.
     pub(crate) fn disk_view(&self) -> Result<DiskView, CheckpointError> {
-        self.shared.refuse_after_fault()?;
-        Ok(self.shared.disk.view()?)
+        self.shared().refuse_after_fault()?;
+        Ok(self.shared().disk.view()?)
     }
 
     /// Members that published themselves, by id.
     pub fn members(&self) -> Vec<MemberRecord> {
-        self.shared.published.read().members.clone()
+        self.shared().published.read().members.clone()
     }
 
     /// The cluster version set through the log, if any.
     pub fn cluster_version(&self) -> Option<String> {
-        self.shared.published.read().cluster_version.clone()
+        self.shared().published.read().cluster_version.clone()
     }
 
     /// The lease `id`, if it is granted and not ended.
     pub fn lease(&self, id: i64) -> Option<LeaseRecord> {
-        self.shared.leases.read().get(id)
+        self.shared().leases.read().get(id)
     }
 
     /// The keys attached to lease `id`, in order.
     pub fn lease_keys(&self, id: i64) -> Vec<Bytes> {
-        self.shared.leases.read().keys(id)
+        self.shared().leases.read().keys(id)
     }
 
     /// All leases, in the order of ids.
     pub fn leases(&self) -> Vec<LeaseRecord> {
-        self.shared.leases.read().all()
+        self.shared().leases.read().all()
     }
 
     /// Number of leases.
     pub fn lease_count(&self) -> usize {
-        self.shared.leases.read().len()
+        self.shared().leases.read().len()
     }
 
     /// Starts applying one entry. Only the Applier calls it; one at a time. Dropped without
     /// `commit`, it leaves no trace.
     pub fn begin(&self) -> WriteTxn {
-        WriteTxn::begin(self.shared.clone())
+        WriteTxn::begin(self.shared())
     }
 
     /// Blank entries move only the applied id.
     pub fn apply_blank(&self, id: LogId) {
         let side = SideChanges::default();
-        self.shared.publish(id, Vec::new(), side);
+        self.shared().publish(id, Vec::new(), side);
     }
 
     /// Records a membership entry.
@@ -315,20 +320,20 @@ impl Store {
             membership: Some((id, payload)),
             ..SideChanges::default()
         };
-        self.shared.publish(id, Vec::new(), side);
+        self.shared().publish(id, Vec::new(), side);
     }
 
     /// Whether pending is above its bound; the Applier then waits for a checkpoint.
     pub fn is_backlogged(&self) -> bool {
-        self.shared.pending.read().bytes() > self.shared.pending_bytes_max
+        self.shared().pending.read().bytes() > self.shared().pending_bytes_max
     }
 
     /// File sizes. `in_use` is the file's header page and what live rows take, without redb's
     /// other pages.
     pub fn sizes(&self) -> Sizes {
-        let allocated = self.shared.disk.medium().allocated_bytes().unwrap_or(0);
+        let allocated = self.shared().disk.medium().allocated_bytes().unwrap_or(0);
         let leases = self.lease_count() as u64 * lease::LEASE_BYTES;
-        let in_use = HEADER_PAGE_BYTES + leases + self.shared.used_bytes.load(Ordering::Relaxed);
+        let in_use = HEADER_PAGE_BYTES + leases + self.shared().used_bytes.load(Ordering::Relaxed);
         Sizes {
             allocated,
             in_use: in_use.min(allocated),
@@ -339,13 +344,13 @@ impl Store {
     /// the disk is not asked.
     pub fn used_bytes(&self) -> u64 {
         // In this order: what a checkpoint moves meanwhile counts twice rather than not at all.
-        let pending = self.shared.pending.read().bytes();
+        let pending = self.shared().pending.read().bytes();
         let leases = self.lease_count() as u64 * lease::LEASE_BYTES;
-        pending as u64 + leases + self.shared.used_bytes.load(Ordering::Relaxed)
+        pending as u64 + leases + self.shared().used_bytes.load(Ordering::Relaxed)
     }
 
     /// Number of live keys, an uncommitted entry's changes included.
     pub fn key_count(&self) -> u64 {
-        self.shared.index.live()
+        self.shared().index.live()
     }
 }

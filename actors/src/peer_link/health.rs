@@ -1,0 +1,83 @@
+//! Whether a member can be reached, as the latest exchange with it showed.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use super::transport::LinkError;
+use crate::metrics::PeerMetrics;
+
+/// Written by the tasks of a link, read by whoever asks. Logs every change once.
+#[derive(Debug)]
+pub(crate) struct Health {
+    peer: u64,
+    metrics: Arc<PeerMetrics>,
+    state: Mutex<State>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Unknown,
+    Active { since: Instant },
+    Inactive,
+}
+
+impl Health {
+    pub(crate) fn new(peer: u64, metrics: Arc<PeerMetrics>) -> Health {
+        metrics.known();
+        Health {
+            peer,
+            metrics,
+            state: Mutex::new(State::Unknown),
+        }
+    }
+
+    pub(crate) fn metrics(&self) -> &PeerMetrics {
+        &self.metrics
+    }
+
+    /// The member answered.
+    pub(crate) fn succeeded(&self) {
+        let mut state = self.state.lock();
+        if let State::Active { .. } = *state {
+            return;
+        }
+        *state = State::Active {
+            since: Instant::now(),
+        };
+        self.metrics.active(true);
+        tracing::info!(peer_id = %format_args!("{:x}", self.peer), "peer became active");
+    }
+
+    /// It did not.
+    pub(crate) fn failed(&self, error: &LinkError) {
+        self.metrics.send_failed();
+        let mut state = self.state.lock();
+        if *state == State::Inactive {
+            return;
+        }
+        let was_active = matches!(*state, State::Active { .. });
+        *state = State::Inactive;
+        self.metrics.active(false);
+        if was_active {
+            self.metrics.disconnected();
+        }
+        let peer_id = format_args!("{:x}", self.peer);
+        tracing::warn!(%peer_id, %error, "peer became inactive");
+    }
+
+    /// Since when it has answered without a failure; `None` when it does not.
+    pub(crate) fn active_since(&self) -> Option<Instant> {
+        match *self.state.lock() {
+            State::Active { since } => Some(since),
+            State::Unknown | State::Inactive => None,
+        }
+    }
+}
+
+impl Drop for Health {
+    fn drop(&mut self) {
+        self.metrics.forgotten();
+    }
+}

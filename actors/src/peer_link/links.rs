@@ -1,0 +1,190 @@
+//! The links to all other members, found by id: started, pointed elsewhere and retired as the
+//! cluster's configuration says.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::{Actor, Addr};
+use actix_rt::ArbiterHandle;
+use althing_api::id::MemberId;
+use bytes::Bytes;
+use parking_lot::RwLock;
+use tokio::sync::oneshot;
+
+use super::{
+    Call, Deliver, Health, LinkError, MemberUpdated, Peer, PeerLink, Pipe, Send, SendSnapshot,
+    SnapshotBytes, Transport,
+};
+use crate::metrics::Metrics;
+use crate::supervisor::{ActorRef, DeathWatch, Policy, Retire, Supervise, Supervisor};
+
+/// What links are made of.
+pub(crate) struct LinksSetup {
+    pub(crate) me: u64,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) thread: ArbiterHandle,
+    /// The supervisor "peers".
+    pub(crate) supervisor: Addr<Supervisor>,
+    pub(crate) metrics: Metrics,
+}
+
+/// All links of a node.
+pub(crate) struct Links {
+    setup: LinksSetup,
+    links: RwLock<BTreeMap<u64, Link>>,
+}
+
+/// One link, and where it leads. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Link {
+    actor: ActorRef<PeerLink>,
+    /// Read by a new value of the actor, should this one die.
+    peer: Arc<RwLock<Peer>>,
+    health: Arc<Health>,
+}
+
+impl fmt::Debug for Links {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.links.read().keys()).finish()
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.peer.read().fmt(f)
+    }
+}
+
+impl Links {
+    pub(crate) fn new(setup: LinksSetup) -> Links {
+        Links {
+            setup,
+            links: RwLock::default(),
+        }
+    }
+
+    /// The link to `member`, if it is known.
+    pub(crate) fn to(&self, member: u64) -> Option<Link> {
+        self.links.read().get(&member).cloned()
+    }
+
+    /// The link to `member`, which listens at `urls`.
+    pub(crate) fn reach(&self, member: u64, urls: &[String]) -> Link {
+        assert_ne!(member, self.setup.me, "a member needs no link to itself");
+        let mut links = self.links.write();
+        let link = links
+            .entry(member)
+            .or_insert_with(|| self.start(member, urls.to_vec()));
+        let mut peer = link.peer.write();
+        if peer.urls != urls {
+            peer.urls = urls.to_vec();
+            let urls = urls.to_vec();
+            link.actor.addr().do_send(MemberUpdated { urls });
+        }
+        drop(peer);
+        link.clone()
+    }
+
+    /// Has a link to each of `members` and to nobody else.
+    pub(crate) fn follow<'a>(&self, members: impl Iterator<Item = (u64, &'a [String])>) {
+        let mut known = Vec::new();
+        for (member, urls) in members.filter(|(member, _)| *member != self.setup.me) {
+            self.reach(member, urls);
+            known.push(member);
+        }
+        self.links.write().retain(|member, _| {
+            let stays = known.contains(member);
+            if !stays {
+                let child = name(*member).into();
+                self.setup.supervisor.do_send(Retire { child });
+            }
+            stays
+        });
+    }
+
+    /// How many of `members` have answered since `since` at least, this one not counted.
+    pub(crate) fn active_since(&self, members: &[u64], since: Instant) -> usize {
+        let links = self.links.read();
+        let active = |member: &&u64| {
+            let link = links.get(*member);
+            let active = link.and_then(|link| link.health.active_since());
+            active.is_some_and(|at| at <= since)
+        };
+        members.iter().filter(active).count()
+    }
+
+    fn start(&self, member: u64, urls: Vec<String>) -> Link {
+        let peer = Peer {
+            id: MemberId(member),
+            urls,
+        };
+        let peer = Arc::new(RwLock::new(peer));
+        let metrics = Arc::new(self.setup.metrics.peer(self.setup.me, member));
+        let health = Arc::new(Health::new(member, metrics));
+        let (thread, transport) = (self.setup.thread.clone(), Arc::clone(&self.setup.transport));
+        let (place, condition) = (Arc::clone(&peer), Arc::clone(&health));
+        let start = move |watch| {
+            let peer = place.read().clone();
+            let (transport, health) = (Arc::clone(&transport), Arc::clone(&condition));
+            PeerLink::start_in_arbiter(&thread, |_| PeerLink::new(peer, transport, health, watch))
+        };
+        let supervisor = self.setup.supervisor.clone();
+        let watch = DeathWatch::new(name(member), supervisor.clone().recipient());
+        let actor = ActorRef::new(start(watch));
+        let current = actor.clone();
+        supervisor.do_send(Supervise {
+            child: name(member).into(),
+            policy: Policy::Restart,
+            respawn: Some(Box::new(move |watch| current.replace(start(watch)))),
+        });
+        Link {
+            actor,
+            peer,
+            health,
+        }
+    }
+}
+
+fn name(member: u64) -> String {
+    format!("PeerLink {member:x}")
+}
+
+impl Link {
+    /// Asks one question and waits for the answer.
+    pub(crate) async fn call(&self, call: Call, body: Bytes) -> Result<Bytes, LinkError> {
+        let (reply, answer) = oneshot::channel();
+        self.actor.addr().do_send(Deliver { call, body, reply });
+        answer.await.unwrap_or_else(|_| Err(died()))
+    }
+
+    /// Sends `body` at once, behind what was sent on `pipe` before; the future is its answer.
+    pub(crate) fn send(
+        &self,
+        pipe: Pipe,
+        body: Bytes,
+    ) -> impl Future<Output = Result<Bytes, LinkError>> + std::marker::Send + 'static + use<> {
+        let (reply, answer) = oneshot::channel();
+        self.actor.addr().do_send(Send { pipe, body, reply });
+        async move { answer.await.unwrap_or_else(|_| Err(died())) }
+    }
+
+    /// Sends a snapshot and waits until it was taken over. Dropping the future gives it up.
+    pub(crate) async fn send_snapshot(
+        &self,
+        head: Bytes,
+        body: SnapshotBytes,
+    ) -> Result<Bytes, LinkError> {
+        let (reply, answer) = oneshot::channel();
+        self.actor
+            .addr()
+            .do_send(SendSnapshot { head, body, reply });
+        answer.await.unwrap_or_else(|_| Err(died()))
+    }
+}
+
+/// A message may have left before the link died.
+fn died() -> LinkError {
+    LinkError::Lost("the link ended".to_owned())
+}

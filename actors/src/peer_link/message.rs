@@ -1,0 +1,44 @@
+//! What a PeerLink is told. Answers go straight home, to who asked.
+
+use actix::Message;
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::transport::{Call, LinkError, Pipe, SnapshotBytes};
+
+/// Where the answer to one message for another member goes. Dropped unanswered: the link died.
+pub(crate) type PeerReply = oneshot::Sender<Result<Bytes, LinkError>>;
+
+/// Ask the member one question.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Deliver {
+    pub(crate) call: Call,
+    pub(crate) body: Bytes,
+    pub(crate) reply: PeerReply,
+}
+
+/// Send this behind everything sent on the same pipe before.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Send {
+    pub(crate) pipe: Pipe,
+    pub(crate) body: Bytes,
+    pub(crate) reply: PeerReply,
+}
+
+/// Send the member a snapshot.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct SendSnapshot {
+    pub(crate) head: Bytes,
+    pub(crate) body: SnapshotBytes,
+    pub(crate) reply: PeerReply,
+}
+
+/// The member listens elsewhere now.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct MemberUpdated {
+    pub(crate) urls: Vec<String>,
+}

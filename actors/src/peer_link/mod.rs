@@ -1,0 +1,215 @@
+//! PeerLink: the way to one other member. It carries bytes there and their answers back, each kind
+//! on connections of its own, so that a heartbeat never waits behind entries or a snapshot.
+//!
+//! ```text
+//!                 Send (a pipe)                  the connection fails
+//!  no connection ---------------> opening, open ----------------------> no connection
+//!        '---- cannot be reached: what waits is refused; raft decides when to try again
+//! ```
+//! Owns: the pipes to the member, and the count of calls under way.
+//! Waits for: nobody; what it starts runs in tasks, and answers go straight to who asked.
+//! Fails: it is started again; what was under way counts as lost, which raft expects of a network.
+//!
+//! What is carried is decided by raft and encoded by [`wire`]; how it travels is the business of
+//! the [`Transport`].
+
+mod backoff;
+mod health;
+mod lane;
+pub(crate) mod lease;
+mod links;
+mod message;
+pub(crate) mod proposal;
+mod transport;
+pub(crate) mod wire;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use actix::{Actor, Context, Handler};
+
+pub(crate) use self::backoff::waits;
+use self::health::Health;
+use self::lane::{Lane, Way};
+pub(crate) use self::links::{Link, Links, LinksSetup};
+use self::message::{Deliver, MemberUpdated, Send, SendSnapshot};
+pub use self::transport::{Call, LinkError, OpenPipe, Peer, Pipe, SnapshotBytes, Transport};
+use crate::supervisor::DeathWatch;
+
+/// Calls under way to one member; a member that does not answer must not pile them up.
+const CALLS_MAX: usize = 32;
+
+/// After this time a call counts as lost. Raft gives its own up sooner.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The actor.
+#[derive(Debug)]
+pub(crate) struct PeerLink {
+    way: Way,
+    appends: Lane,
+    proposals: Lane,
+    calls: Arc<AtomicUsize>,
+    _watch: DeathWatch,
+}
+
+impl PeerLink {
+    pub(crate) fn new(
+        peer: Peer,
+        transport: Arc<dyn Transport>,
+        health: Arc<Health>,
+        watch: DeathWatch,
+    ) -> PeerLink {
+        PeerLink {
+            way: Way {
+                peer,
+                transport,
+                health,
+            },
+            appends: Lane::new(Pipe::Append),
+            proposals: Lane::new(Pipe::Propose),
+            calls: Arc::default(),
+            _watch: watch,
+        }
+    }
+}
+
+/// A place among the calls under way, given back when dropped.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(calls: &Arc<AtomicUsize>) -> Option<Place> {
+        let place = Place(Arc::clone(calls));
+        (calls.fetch_add(1, Ordering::Relaxed) < CALLS_MAX).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Asks, and tells the link's health what came of it.
+async fn deliver(way: Way, deliver: Deliver, _place: Place) {
+    let Deliver { call, body, reply } = deliver;
+    let (sent, start) = (body.len(), Instant::now());
+    let calling = way.transport.call(&way.peer, call, body);
+    let answer = tokio::time::timeout(CALL_TIMEOUT, calling).await;
+    let answer = answer.unwrap_or_else(|_| {
+        let text = "no answer in time".to_owned();
+        Err(LinkError::Lost(text))
+    });
+    match &answer {
+        Ok(bytes) => {
+            let metrics = way.health.metrics();
+            metrics.sent(sent);
+            metrics.received(bytes.len());
+            if call == Call::Heartbeat {
+                metrics.round_trip(start.elapsed());
+            }
+            way.health.succeeded();
+        }
+        Err(error) => way.health.failed(error),
+    }
+    // Who no longer waits needs no answer.
+    let _ = reply.send(answer);
+}
+
+/// A snapshot under way, in the metrics; one that is dropped has failed.
+struct Transfer {
+    health: Arc<Health>,
+    took: Option<Duration>,
+}
+
+impl Transfer {
+    fn begin(way: &Way) -> Transfer {
+        way.health.metrics().snapshot_begins();
+        Transfer {
+            health: Arc::clone(&way.health),
+            took: None,
+        }
+    }
+
+    fn succeeded(mut self, took: Duration) {
+        self.took = Some(took);
+    }
+}
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        self.health.metrics().snapshot_ended(self.took);
+    }
+}
+
+impl Actor for PeerLink {
+    type Context = Context<Self>;
+}
+
+impl Handler<Deliver> for PeerLink {
+    type Result = ();
+
+    fn handle(&mut self, message: Deliver, _: &mut Context<Self>) {
+        match Place::take(&self.calls) {
+            Some(place) => {
+                actix_rt::spawn(deliver(self.way.clone(), message, place));
+            }
+            None => {
+                let text = "too many calls wait for its answer".to_owned();
+                let _ = message.reply.send(Err(LinkError::NotSent(text)));
+            }
+        }
+    }
+}
+
+impl Handler<Send> for PeerLink {
+    type Result = ();
+
+    fn handle(&mut self, Send { pipe, body, reply }: Send, _: &mut Context<Self>) {
+        let lane = match pipe {
+            Pipe::Append => &mut self.appends,
+            Pipe::Propose => &mut self.proposals,
+        };
+        lane.push((body, reply), &self.way);
+    }
+}
+
+impl Handler<SendSnapshot> for PeerLink {
+    type Result = ();
+
+    fn handle(&mut self, message: SendSnapshot, _: &mut Context<Self>) {
+        let SendSnapshot {
+            head,
+            body,
+            mut reply,
+        } = message;
+        let way = self.way.clone();
+        actix_rt::spawn(async move {
+            let (transfer, start) = (Transfer::begin(&way), Instant::now());
+            let sending = way.transport.send_snapshot(&way.peer, head, body);
+            let answer = tokio::select! {
+                answer = sending => answer,
+                // Raft gave the transfer up, and dropping it closes the connection.
+                () = reply.closed() => return,
+            };
+            match &answer {
+                Ok(_) => {
+                    transfer.succeeded(start.elapsed());
+                    way.health.succeeded();
+                }
+                Err(error) => way.health.failed(error),
+            }
+            let _ = reply.send(answer);
+        });
+    }
+}
+
+impl Handler<MemberUpdated> for PeerLink {
+    type Result = ();
+
+    fn handle(&mut self, MemberUpdated { urls }: MemberUpdated, _: &mut Context<Self>) {
+        self.way.peer.urls = urls;
+        self.appends.renew();
+        self.proposals.renew();
+    }
+}

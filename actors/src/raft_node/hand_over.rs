@@ -1,0 +1,130 @@
+//! Handing the lead to another voter, on purpose.
+//!
+//! openraft cannot take a hand-over back: until somebody else leads, the old leader takes no more
+//! writes. So it begins only when the successor is there and nearly caught up; should it fail
+//! nevertheless, the others elect a leader after an election timeout.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use althing_api::error::Error;
+use openraft::async_runtime::WatchReceiver;
+use openraft::{Instant as _, ServerState};
+
+use super::types::{Metrics, RaftHandle};
+use crate::progress::Progress;
+
+/// Entries that a successor may lack: they are on their way, and it waits for them.
+const LAG_MAX: u64 = 1_024;
+
+/// What is known of a voter that may become leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Voter {
+    id: u64,
+    /// The last entry that it is known to have; `None`: none.
+    matched: Option<u64>,
+    /// How long ago it answered; `None`: never.
+    heard: Option<Duration>,
+}
+
+impl Voter {
+    fn is_ready(&self, last: u64, patience: Duration) -> bool {
+        let lag = last.saturating_sub(self.matched.unwrap_or(0));
+        lag <= LAG_MAX && self.heard.is_some_and(|heard| heard <= patience)
+    }
+}
+
+/// The one that is ready and has most.
+fn successor(voters: &[Voter], last: u64, patience: Duration) -> Option<u64> {
+    let ready = voters.iter().filter(|voter| voter.is_ready(last, patience));
+    ready
+        .max_by_key(|voter| voter.matched)
+        .map(|voter| voter.id)
+}
+
+fn other_voters(metrics: &Metrics, me: u64) -> Vec<Voter> {
+    let voters = metrics.membership_config.membership().voter_ids();
+    let voter = |id: u64| Voter {
+        id,
+        matched: (metrics.replication.as_ref())
+            .and_then(|all| all.get(&id)?.as_ref().map(|matched| matched.index)),
+        heard: (metrics.heartbeat.as_ref())
+            .and_then(|all| all.get(&id)?.as_ref().map(|at| at.elapsed())),
+    };
+    voters.filter(|id| *id != me).map(voter).collect()
+}
+
+/// Hands the lead to `to`, or to the voter that has most, and returns when that one leads.
+/// `patience` is the election timeout. Errors: `NotLeader`, `BadLeaderTransferee` (no voter),
+/// `TimeoutLeaderTransfer`, `Stopped`.
+pub(super) async fn hand_over(
+    raft: RaftHandle,
+    progress: Arc<Progress>,
+    to: Option<u64>,
+    patience: Duration,
+) -> Result<(), Error> {
+    let me = *raft.node_id();
+    let mut watch = raft.metrics();
+    let deadline = tokio::time::sleep(2 * patience);
+    tokio::pin!(deadline);
+    let successor = loop {
+        let metrics = watch.borrow_watched().clone();
+        if metrics.state != ServerState::Leader {
+            return Err(Error::NotLeader);
+        }
+        let voters = other_voters(&metrics, me);
+        let last = metrics.last_log_index.unwrap_or(0);
+        let ready = match to {
+            Some(to) if to == me => return Ok(()),
+            Some(to) => {
+                let voter = voters.iter().find(|voter| voter.id == to);
+                let voter = voter.ok_or(Error::BadLeaderTransferee)?;
+                voter.is_ready(last, patience).then_some(to)
+            }
+            None if voters.is_empty() => return Err(Error::BadLeaderTransferee),
+            None => successor(&voters, last, patience),
+        };
+        if let Some(ready) = ready {
+            break ready;
+        }
+        tokio::select! {
+            changed = watch.changed() => changed.map_err(|_| Error::Stopped)?,
+            () = &mut deadline => return Err(Error::TimeoutLeaderTransfer),
+        }
+    };
+    let begun = raft.trigger().transfer_leader(successor).await;
+    begun.map_err(|_| Error::Stopped)?;
+    tokio::select! {
+        () = progress.until_leader(|leader| leader == successor) => Ok(()),
+        () = &mut deadline => Err(Error::TimeoutLeaderTransfer),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_millis(1_000);
+
+    fn voter(id: u64, matched: Option<u64>, heard_ms: Option<u64>) -> Voter {
+        Voter {
+            id,
+            matched,
+            heard: heard_ms.map(Duration::from_millis),
+        }
+    }
+
+    #[test]
+    fn the_voter_that_has_most_succeeds() {
+        let voters = [
+            voter(2, Some(900), Some(10)),
+            voter(3, Some(990), Some(10)),
+            voter(4, Some(1_000), Some(5_000)),
+            voter(5, None, None),
+        ];
+        assert_eq!(successor(&voters, 1_000, PATIENCE), Some(3), "4 is silent");
+        assert_eq!(successor(&voters, 1_990, PATIENCE), Some(3));
+        assert_eq!(successor(&voters, 5_000, PATIENCE), None, "all lag");
+        assert_eq!(successor(&[], 0, PATIENCE), None);
+    }
+}

@@ -1,0 +1,182 @@
+//! What the peer port may ask of this node: the way in for everything that other members send.
+
+use actix::Addr;
+use althing_api::commandpb::Command;
+use althing_api::error::Error;
+use althing_api::id::{ClusterId, MemberId};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use prost::Message as _;
+use tokio::sync::oneshot;
+
+use super::message::Step;
+use super::propose::{Attempt, Proposer};
+use super::step::FromPeer;
+use super::{RaftNode, ReadIndex};
+use crate::lessor::LeaseKeeper;
+use crate::peer_link::lease;
+use crate::peer_link::proposal::{self, Forwarded};
+use crate::peer_link::wire::{self, WireError};
+use crate::peer_link::{Call, Pipe, SnapshotBytes};
+use crate::reply::Reply;
+use crate::snapshotter::{Receive, Snapshotter};
+use crate::supervisor::ActorRef;
+
+/// The way in. Cheap to clone, usable from every thread.
+#[derive(Clone, Debug)]
+pub struct Inbound {
+    pub(crate) member_id: MemberId,
+    pub(crate) cluster_id: ClusterId,
+    pub(crate) raft_node: Addr<RaftNode>,
+    pub(crate) proposer: Proposer,
+    pub(crate) leases: LeaseKeeper,
+    pub(crate) snapshotter: ActorRef<Snapshotter>,
+}
+
+/// Why a message of another member was not acted on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It comes from a member of another cluster.
+    #[error("cluster ID mismatch: this member belongs to cluster {ours}, the sender to {theirs}")]
+    OtherCluster {
+        /// Ours.
+        ours: ClusterId,
+        /// The sender's.
+        theirs: ClusterId,
+    },
+    /// It is meant for another member: an address changed hands.
+    #[error("this is member {ours}, the message is for member {theirs}")]
+    OtherMember {
+        /// This member.
+        ours: MemberId,
+        /// Whom it is for.
+        theirs: MemberId,
+    },
+    /// It cannot be read.
+    #[error("{0}")]
+    Malformed(String),
+    /// It cannot be dealt with now.
+    #[error("{0}")]
+    Busy(&'static str),
+    /// This member stops.
+    #[error("this member stops")]
+    Stopped,
+}
+
+impl From<WireError> for Refusal {
+    fn from(error: WireError) -> Refusal {
+        Refusal::Malformed(error.to_string())
+    }
+}
+
+impl Inbound {
+    /// Checks whom a message comes from and is for, before anything of it is looked at. Errors:
+    /// `OtherCluster`, `OtherMember`.
+    pub fn admit(&self, cluster: ClusterId, to: MemberId) -> Result<(), Refusal> {
+        let (ours, theirs) = (self.cluster_id, cluster);
+        if ours != theirs {
+            return Err(Refusal::OtherCluster { ours, theirs });
+        }
+        let (ours, theirs) = (self.member_id, to);
+        if ours != theirs {
+            return Err(Refusal::OtherMember { ours, theirs });
+        }
+        Ok(())
+    }
+
+    /// Answers one call. Errors: `Malformed`, `Busy`, `Stopped`.
+    pub async fn call(&self, call: Call, body: Bytes) -> Result<Bytes, Refusal> {
+        let message = match call {
+            Call::Heartbeat => FromPeer::Append(wire::append_in(body)?),
+            Call::Vote => FromPeer::Vote(wire::vote_request_in(body)?),
+            Call::PreVote => FromPeer::PreVote(wire::vote_request_in(body)?),
+            Call::HandOver => FromPeer::HandOver(wire::hand_over_in(body)?),
+            Call::ReadIndex => return self.read_index().await,
+            Call::KeepLease => {
+                let id = lease::question_in(body)?;
+                return Ok(lease::answer_out(self.leases.renew_here(id).await));
+            }
+            Call::LeaseTime => {
+                let id = lease::question_in(body)?;
+                return Ok(lease::answer_out(self.leases.time_here(id).await));
+            }
+        };
+        self.step(message).await
+    }
+
+    /// Takes the next message of a pipe in, at once; the future is its answer. Messages of one
+    /// pipe are given here in their order. Errors: as of `call`.
+    pub fn send(&self, pipe: Pipe, body: Bytes) -> BoxFuture<'static, Result<Bytes, Refusal>> {
+        match pipe {
+            Pipe::Append => match wire::append_in(body) {
+                Ok(request) => self.step(FromPeer::Append(request)).boxed(),
+                Err(error) => std::future::ready(Err(error.into())).boxed(),
+            },
+            Pipe::Propose => {
+                let proposer = self.proposer.clone();
+                propose(proposer, body).boxed()
+            }
+        }
+    }
+
+    /// Takes a snapshot over. Answers when it is this member's state. Errors: as of `call`.
+    pub async fn snapshot(&self, head: Bytes, body: SnapshotBytes) -> Result<Bytes, Refusal> {
+        let vote = wire::snapshot_head_in(head)?;
+        let received = self.snapshotter.send(Receive { body }).await;
+        let received = received.map_err(|_| Refusal::Busy("the snapshot's receiver ended"))?;
+        let snapshot = super::state_machine::to_received(received?)?;
+        self.step(FromPeer::Snapshot { vote, snapshot }).await
+    }
+
+    /// Hands a message to raft at once; the future is its answer.
+    fn step(
+        &self,
+        message: FromPeer,
+    ) -> impl Future<Output = Result<Bytes, Refusal>> + Send + 'static + use<> {
+        let (reply, answer) = oneshot::channel();
+        self.raft_node.do_send(Step { message, reply });
+        async move { answer.await.unwrap_or(Err(Refusal::Stopped)) }
+    }
+
+    async fn read_index(&self) -> Result<Bytes, Refusal> {
+        let index = match self.proposer.reads.admit() {
+            Ok(permit) => {
+                let (reply, answer) = Reply::new(permit);
+                let may_ask = false;
+                self.raft_node.do_send(ReadIndex { reply, may_ask });
+                answer.wait().await.unwrap_or_else(Err)
+            }
+            Err(error) => Err(error),
+        };
+        Ok(wire::read_index_answer_out(index))
+    }
+}
+
+/// Proposes another member's command here, and nowhere else: a command makes one hop.
+async fn propose(proposer: Proposer, command: Bytes) -> Result<Bytes, Refusal> {
+    // A command that does not decode would halt every member when it is applied.
+    let decoded = Command::decode(command.clone());
+    let decoded = decoded.map_err(|error| Refusal::Malformed(error.to_string()))?;
+    let admitted = match proposer.proposals.admit() {
+        Ok(permit) => {
+            let room = proposer.gate.reserve(&decoded, command.len()).await;
+            room.map(|room| (permit, room))
+        }
+        Err(error) => Err(error),
+    };
+    let attempt = match admitted {
+        Ok((permit, room)) => proposer.propose_here(command, permit, Some(room)).await,
+        // Nothing was proposed, so another member may be asked.
+        Err(Error::Stopped) => Ok(Attempt::Elsewhere(None)),
+        Err(error) => Err(error),
+    };
+    let answer = match attempt {
+        Ok(Attempt::Applied(applied)) => Forwarded::Applied(applied),
+        Ok(Attempt::Elsewhere(leader)) => Forwarded::NotLeader(leader),
+        // It may be in the log.
+        Err(Error::Stopped) => Forwarded::Failed(Error::TimeoutDueToLeaderFail),
+        Err(error) => Forwarded::Failed(error),
+    };
+    Ok(proposal::answer_out(answer))
+}

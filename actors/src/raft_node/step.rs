@@ -1,0 +1,64 @@
+//! What other members' raft says to ours.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use openraft::errors::{Infallible, RaftError};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest,
+};
+
+use super::heard::Heard;
+use super::inbound::Refusal;
+use super::types::{RaftHandle, RaftVote, Snapshot, Types};
+use crate::peer_link::wire;
+
+/// A message of another member, decoded.
+pub(crate) enum FromPeer {
+    Append(AppendEntriesRequest<Types>),
+    Vote(VoteRequest<Types>),
+    PreVote(VoteRequest<Types>),
+    HandOver(TransferLeaderRequest<Types>),
+    Snapshot { vote: RaftVote, snapshot: Snapshot },
+}
+
+/// Lets raft answer `message`. Its first poll hands the message to raft's core, so that messages
+/// polled in the order of their arrival reach it in that order.
+pub(super) async fn step(
+    raft: RaftHandle,
+    message: FromPeer,
+    heard: Arc<Heard>,
+) -> Result<Bytes, Refusal> {
+    match message {
+        FromPeer::Append(request) => {
+            let answer = raft.append_entries(request).await.map_err(stopped)?;
+            if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
+                heard.stamp();
+            }
+            Ok(wire::append_answer_out(&answer))
+        }
+        FromPeer::Vote(request) => {
+            let answer = raft.vote(request).await.map_err(stopped)?;
+            Ok(wire::vote_answer_out(&answer))
+        }
+        FromPeer::PreVote(request) => {
+            let answer = raft.pre_vote(request).await.map_err(stopped)?;
+            Ok(wire::vote_answer_out(&answer))
+        }
+        FromPeer::HandOver(request) => {
+            let answer = raft.handle_transfer_leader(request).await;
+            let answer = answer.map_err(|_| Refusal::Stopped)?;
+            Ok(wire::hand_over_answer_out(&answer))
+        }
+        FromPeer::Snapshot { vote, snapshot } => {
+            let installed = raft.install_full_snapshot(vote, snapshot).await;
+            let answer = installed.map_err(|_| Refusal::Stopped)?;
+            Ok(wire::snapshot_answer_out(&answer.vote))
+        }
+    }
+}
+
+/// The only error left is that the core ended.
+fn stopped(_: RaftError<Types, Infallible>) -> Refusal {
+    Refusal::Stopped
+}

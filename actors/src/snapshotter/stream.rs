@@ -1,0 +1,138 @@
+//! A snapshot's bytes between a blocking thread, which reads or writes files, and the network.
+//!
+//! The channel between them is short: who is faster waits, so a slow member costs no memory.
+
+use std::io::{self, Read, Write};
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::mpsc;
+
+use super::message::{Outgoing, Under};
+use crate::peer_link::SnapshotBytes;
+
+/// Bytes handed over at once.
+const CHUNK_BYTES: usize = 256 * 1024;
+/// Chunks on their way.
+const CHUNKS_MAX: usize = 4;
+
+impl Outgoing {
+    /// The bytes, written by a blocking thread while somebody reads them. They end with an error
+    /// when the store's file cannot be read.
+    pub(crate) fn stream(self) -> SnapshotBytes {
+        let (chunks, body) = mpsc::channel(CHUNKS_MAX);
+        tokio::task::spawn_blocking(move || {
+            let mut sink = Sink {
+                chunks: chunks.clone(),
+                chunk: BytesMut::with_capacity(CHUNK_BYTES),
+            };
+            if let Err(error) = self.source.export(&mut sink) {
+                // Nobody may read any more, which is why it failed.
+                let _ = chunks.blocking_send(Err(io::Error::other(error)));
+            }
+        });
+        body
+    }
+
+    /// A transfer of it begins, and lasts as long as the returned value.
+    pub(crate) fn begin(&self) -> Under {
+        self.transfers.begin()
+    }
+}
+
+/// Where the export writes.
+struct Sink {
+    chunks: mpsc::Sender<io::Result<Bytes>>,
+    chunk: BytesMut,
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = bytes.len().min(CHUNK_BYTES - self.chunk.len());
+        self.chunk.extend_from_slice(&bytes[..taken]);
+        if self.chunk.len() == CHUNK_BYTES {
+            self.flush()?;
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let next = BytesMut::with_capacity(CHUNK_BYTES);
+        let chunk = std::mem::replace(&mut self.chunk, next).freeze();
+        let sent = self.chunks.blocking_send(Ok(chunk));
+        sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+/// Where the import reads.
+pub(super) struct Incoming {
+    body: SnapshotBytes,
+    chunk: Bytes,
+}
+
+impl Incoming {
+    pub(super) fn new(body: SnapshotBytes) -> Incoming {
+        Incoming {
+            body,
+            chunk: Bytes::new(),
+        }
+    }
+}
+
+impl Read for Incoming {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        while self.chunk.is_empty() {
+            match self.body.blocking_recv() {
+                Some(chunk) => self.chunk = chunk?,
+                None => return Ok(0),
+            }
+        }
+        let taken = bytes.len().min(self.chunk.len());
+        bytes[..taken].copy_from_slice(&self.chunk.split_to(taken));
+        Ok(taken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_arrive_in_order_whatever_the_sizes() {
+        let (chunks, body) = mpsc::channel(1_000);
+        let mut sink = Sink {
+            chunks,
+            chunk: BytesMut::new(),
+        };
+        let sent: Vec<u8> = (0..CHUNK_BYTES * 2 + 77).map(|n| n as u8).collect();
+        for piece in sent.chunks(1_013) {
+            sink.write_all(piece).unwrap();
+        }
+        sink.flush().unwrap();
+        drop(sink);
+        let mut received = Vec::new();
+        Incoming::new(body).read_to_end(&mut received).unwrap();
+        assert!(received == sent);
+    }
+
+    #[test]
+    fn a_stream_that_fails_is_an_error_and_not_an_end() {
+        let (chunks, body) = mpsc::channel(2);
+        chunks.try_send(Ok(Bytes::from_static(b"half"))).unwrap();
+        let gone = io::Error::from(io::ErrorKind::ConnectionReset);
+        chunks.try_send(Err(gone)).unwrap();
+        drop(chunks);
+        assert!(Incoming::new(body).read_to_end(&mut Vec::new()).is_err());
+    }
+
+    #[test]
+    fn writing_to_nobody_fails() {
+        let (chunks, body) = mpsc::channel(1);
+        drop(body);
+        let mut sink = Sink {
+            chunks,
+            chunk: BytesMut::new(),
+        };
+        sink.write_all(b"x").unwrap();
+        assert!(sink.flush().is_err());
+    }
+}

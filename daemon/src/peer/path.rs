@@ -1,0 +1,46 @@
+//! The names that both ends of the peer protocol share.
+
+use althing_actors::peer_link::{Call, Pipe};
+
+/// Whose cluster a request belongs to, in hex; as etcd's peers name it.
+pub(super) const CLUSTER_HEADER: &str = "x-etcd-cluster-id";
+/// Which member sends it, in hex.
+pub(super) const FROM_HEADER: &str = "x-server-from";
+/// Which member it is for, in hex.
+pub(super) const TO_HEADER: &str = "x-raft-to";
+
+/// The largest body of a call and of its answer.
+pub(super) const CALL_BYTES_MAX: usize = 64 << 10;
+
+pub(super) const CALLS: [Call; 7] = [
+    Call::Heartbeat,
+    Call::Vote,
+    Call::PreVote,
+    Call::HandOver,
+    Call::ReadIndex,
+    Call::KeepLease,
+    Call::LeaseTime,
+];
+
+pub(super) const PIPES: [Pipe; 2] = [Pipe::Append, Pipe::Propose];
+
+pub(super) const SNAPSHOT: &str = "/althing/v1/snapshot";
+
+pub(super) fn of_call(call: Call) -> &'static str {
+    match call {
+        Call::Heartbeat => "/althing/v1/heartbeat",
+        Call::Vote => "/althing/v1/vote",
+        Call::PreVote => "/althing/v1/pre-vote",
+        Call::HandOver => "/althing/v1/hand-over",
+        Call::ReadIndex => "/althing/v1/read-index",
+        Call::KeepLease => "/althing/v1/keep-lease",
+        Call::LeaseTime => "/althing/v1/lease-time",
+    }
+}
+
+pub(super) fn of_pipe(pipe: Pipe) -> &'static str {
+    match pipe {
+        Pipe::Append => "/althing/v1/append",
+        Pipe::Propose => "/althing/v1/propose",
+    }
+}

@@ -1,0 +1,233 @@
+//! The transport of the links: HTTP/1.1 to the peer ports of the other members.
+//!
+//! ```text
+//!  calls      a few kept connections per member, one request each at a time
+//!  pipes      one connection each: an endless request, answered by an endless answer
+//!  snapshots  one connection each
+//! ```
+//! Every request names the cluster and the member that it is for; the other end checks both before
+//! it looks at anything else.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use althing_actors::peer_link::{Call, LinkError, OpenPipe, Peer, Pipe, SnapshotBytes, Transport};
+use althing_api::id::{ClusterId, MemberId};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
+use http::{HeaderValue, Method, Request, StatusCode};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use super::dial::{Body, Connection, collect, dial, whole};
+use super::frame::{self, Chunks, Frames};
+use super::path::{self, CALL_BYTES_MAX, CLUSTER_HEADER, FROM_HEADER, TO_HEADER};
+
+/// Connections kept for the calls of one member: heartbeats, votes and read indexes at once.
+const KEPT_MAX: usize = 4;
+
+/// The transport of one member. Clones share its connections.
+#[derive(Clone, Debug)]
+pub struct HttpTransport(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    cluster: HeaderValue,
+    me: HeaderValue,
+    kept: Mutex<HashMap<MemberId, Vec<Connection>>>,
+}
+
+fn header(id: impl std::fmt::Display) -> HeaderValue {
+    HeaderValue::from_str(&id.to_string()).expect("ids are written in hex")
+}
+
+impl HttpTransport {
+    /// What member `me` of `cluster` sends through.
+    pub fn new(cluster: ClusterId, me: MemberId) -> HttpTransport {
+        HttpTransport(Arc::new(Shared {
+            cluster: header(cluster),
+            me: header(me),
+            kept: Mutex::default(),
+        }))
+    }
+
+    fn request(
+        &self,
+        connection: &Connection,
+        peer: &Peer,
+        path: &str,
+        body: Body,
+    ) -> Request<Body> {
+        let mut request = connection.request(Method::POST, path, body);
+        let headers = request.headers_mut();
+        headers.insert(CLUSTER_HEADER, self.0.cluster.clone());
+        headers.insert(FROM_HEADER, self.0.me.clone());
+        headers.insert(TO_HEADER, header(peer.id));
+        request
+    }
+
+    fn kept(&self, peer: &Peer) -> Option<Connection> {
+        let mut kept = self.0.kept.lock();
+        let connections = kept.get_mut(&peer.id)?;
+        std::iter::from_fn(|| connections.pop()).find(Connection::is_open)
+    }
+
+    fn keep(&self, peer: &Peer, connection: Connection) {
+        let mut kept = self.0.kept.lock();
+        let connections = kept.entry(peer.id).or_default();
+        if connections.len() < KEPT_MAX && connection.is_open() {
+            connections.push(connection);
+        }
+    }
+
+    /// One call on one connection, which is kept when it was answered.
+    async fn ask(
+        &self,
+        mut connection: Connection,
+        peer: &Peer,
+        call: Call,
+        body: Bytes,
+    ) -> Result<Bytes, LinkError> {
+        let request = self.request(&connection, peer, path::of_call(call), whole(body));
+        let answer = connection.send(request).await.map_err(lost)?;
+        let status = answer.status();
+        let body = collect(answer.into_body(), CALL_BYTES_MAX).await;
+        let body = body.map_err(lost)?;
+        self.keep(peer, connection);
+        match status {
+            StatusCode::OK => Ok(body),
+            _ => Err(refused(&body)),
+        }
+    }
+
+    async fn call(self, peer: Peer, call: Call, body: Bytes) -> Result<Bytes, LinkError> {
+        if let Some(connection) = self.kept(&peer) {
+            match self.ask(connection, &peer, call, body.clone()).await {
+                // The member may have closed it while nobody used it. No call does harm when it
+                // arrives twice.
+                Err(LinkError::Lost(_)) => {}
+                answer => return answer,
+            }
+        }
+        let connection = dial(&peer.urls).await.map_err(LinkError::NotSent)?;
+        self.ask(connection, &peer, call, body).await
+    }
+
+    async fn open(self, peer: Peer, pipe: Pipe) -> Result<OpenPipe, LinkError> {
+        let mut connection = dial(&peer.urls).await.map_err(LinkError::NotSent)?;
+        let (requests, from) = mpsc::channel(pipe.window());
+        let body = streamed(frame::request_body(from));
+        let request = self.request(&connection, &peer, path::of_pipe(pipe), body);
+        // Nothing was sent yet but the head.
+        let unsent = |error: hyper::Error| LinkError::NotSent(error.to_string());
+        let answer = connection.send(request).await.map_err(unsent)?;
+        if answer.status() != StatusCode::OK {
+            let body = collect(answer.into_body(), CALL_BYTES_MAX).await;
+            return Err(refused(&body.map_err(lost)?));
+        }
+        let (to, answers) = mpsc::channel(pipe.window());
+        tokio::spawn(async move {
+            // The connection lives as long as its answers are read.
+            let _connection = connection;
+            if let Err(error) = read_answers(answer.into_body(), &to).await {
+                let _ = to.send(Err(lost(error))).await;
+            }
+        });
+        Ok(OpenPipe { requests, answers })
+    }
+
+    async fn snapshot(
+        self,
+        peer: Peer,
+        head: Bytes,
+        body: SnapshotBytes,
+    ) -> Result<Bytes, LinkError> {
+        let mut connection = dial(&peer.urls).await.map_err(LinkError::NotSent)?;
+        let mut first = Chunks::default();
+        first.request(head);
+        let first = first.next().expect("a head was added above");
+        let rest = stream::unfold(body, |mut body| async {
+            body.recv().await.map(|chunk| (chunk, body))
+        });
+        let body = streamed(stream::once(std::future::ready(Ok(first))).chain(rest));
+        let request = self.request(&connection, &peer, path::SNAPSHOT, body);
+        let answer = connection.send(request).await.map_err(lost)?;
+        let status = answer.status();
+        let body = collect(answer.into_body(), CALL_BYTES_MAX).await;
+        let body = body.map_err(lost)?;
+        match status {
+            StatusCode::OK => Ok(body),
+            _ => Err(refused(&body)),
+        }
+    }
+}
+
+fn streamed(chunks: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Body {
+    StreamBody::new(chunks.map_ok(Frame::data)).boxed_unsync()
+}
+
+/// Hands answers on until the body ends or nobody reads them.
+async fn read_answers(
+    mut body: Incoming,
+    to: &mpsc::Sender<Result<Bytes, LinkError>>,
+) -> io::Result<()> {
+    let mut frames = Frames::default();
+    loop {
+        let arrived = tokio::select! {
+            arrived = body.frame() => arrived,
+            () = to.closed() => return Ok(()),
+        };
+        let Some(arrived) = arrived else {
+            return Ok(());
+        };
+        if let Some(data) = arrived.map_err(io::Error::other)?.data_ref() {
+            frames.push(data);
+        }
+        while let Some(message) = frames.next()? {
+            let answer = frame::answer(message)?.map_err(LinkError::Refused);
+            if to.send(answer).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn lost(error: impl std::fmt::Display) -> LinkError {
+    LinkError::Lost(error.to_string())
+}
+
+fn refused(body: &[u8]) -> LinkError {
+    LinkError::Refused(String::from_utf8_lossy(body).trim_end().to_owned())
+}
+
+impl Transport for HttpTransport {
+    fn call(
+        &self,
+        peer: &Peer,
+        call: Call,
+        body: Bytes,
+    ) -> BoxFuture<'static, Result<Bytes, LinkError>> {
+        self.clone().call(peer.clone(), call, body).boxed()
+    }
+
+    fn open(&self, peer: &Peer, pipe: Pipe) -> BoxFuture<'static, Result<OpenPipe, LinkError>> {
+        self.clone().open(peer.clone(), pipe).boxed()
+    }
+
+    fn send_snapshot(
+        &self,
+        peer: &Peer,
+        head: Bytes,
+        body: SnapshotBytes,
+    ) -> BoxFuture<'static, Result<Bytes, LinkError>> {
+        self.clone().snapshot(peer.clone(), head, body).boxed()
+    }
+}
+
+#[cfg(test)]
+#[path = "transport_test.rs"]
+mod tests;

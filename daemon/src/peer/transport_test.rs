@@ -1,0 +1,238 @@
+//! Both ends of the peer protocol over real sockets, with an echo in the place of a node.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use althing_actors::node::{MemberStatus, Refusal};
+use tokio::sync::watch;
+
+use super::*;
+use crate::peer::{Membership, WayIn, serve};
+
+const CLUSTER: ClusterId = ClusterId(0xc1);
+const ME: MemberId = MemberId(2);
+const DEADLINE: Duration = Duration::from_secs(30);
+
+#[derive(Clone)]
+struct NoMembers;
+
+impl Membership for NoMembers {
+    fn cluster_id(&self) -> ClusterId {
+        CLUSTER
+    }
+
+    fn members(&self) -> Vec<MemberStatus> {
+        Vec::new()
+    }
+
+    fn cluster_version(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Answers with what it was sent; refuses what begins with `!`.
+#[derive(Clone)]
+struct Echo;
+
+fn echo(body: Bytes) -> Result<Bytes, Refusal> {
+    match body.first() {
+        Some(b'!') => Err(Refusal::Malformed("it begins with !".to_owned())),
+        _ => Ok(body),
+    }
+}
+
+impl WayIn for Echo {
+    fn admit(&self, cluster: ClusterId, to: MemberId) -> Result<(), Refusal> {
+        let (ours, theirs) = (CLUSTER, cluster);
+        if ours != theirs {
+            return Err(Refusal::OtherCluster { ours, theirs });
+        }
+        let (ours, theirs) = (ME, to);
+        match ours == theirs {
+            true => Ok(()),
+            false => Err(Refusal::OtherMember { ours, theirs }),
+        }
+    }
+
+    fn call(&self, _: Call, body: Bytes) -> BoxFuture<'static, Result<Bytes, Refusal>> {
+        std::future::ready(echo(body)).boxed()
+    }
+
+    fn send(&self, _: Pipe, body: Bytes) -> BoxFuture<'static, Result<Bytes, Refusal>> {
+        async move {
+            // Some answers come later than those of messages behind them.
+            for _ in 0..body.len() % 7 {
+                tokio::task::yield_now().await;
+            }
+            echo(body)
+        }
+        .boxed()
+    }
+
+    fn snapshot(
+        &self,
+        head: Bytes,
+        mut body: SnapshotBytes,
+    ) -> BoxFuture<'static, Result<Bytes, Refusal>> {
+        async move {
+            let mut sum = 0_usize;
+            while let Some(chunk) = body.recv().await {
+                sum += chunk
+                    .map_err(|_| Refusal::Malformed("cut".to_owned()))?
+                    .len();
+            }
+            Ok(Bytes::from(format!("{} then {sum}", head.len())))
+        }
+        .boxed()
+    }
+}
+
+/// Runs `test` against a peer port, with a transport that believes to be of `cluster`.
+fn with_port<F: Future<Output = ()>>(test: impl FnOnce(HttpTransport, Peer) -> F) {
+    actix_rt::System::new().block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = Peer {
+            id: ME,
+            urls: vec![
+                "http://127.0.0.1:1".to_owned(),
+                format!("http://{}", listener.local_addr().unwrap()),
+            ],
+        };
+        let (closing, closed) = watch::channel(false);
+        let served = serve(NoMembers, Echo, vec![listener], closed, DEADLINE);
+        let (server, handle) = served.unwrap();
+        let server = actix_rt::spawn(server);
+        let transport = HttpTransport::new(CLUSTER, MemberId(1));
+        let tested = tokio::time::timeout(DEADLINE, test(transport, peer));
+        tested.await.expect("in time");
+        closing.send(true).unwrap();
+        // A pipe that is still open does not hold the port up.
+        let stopped = tokio::time::timeout(DEADLINE / 2, handle.stop(true));
+        stopped.await.expect("it closes");
+        server.await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn calls_are_answered_and_refused_on_kept_connections() {
+    with_port(|transport, peer| async move {
+        for n in 0..20 {
+            let body = Bytes::from(format!("body {n}"));
+            let answer = Transport::call(&transport, &peer, Call::Vote, body.clone()).await;
+            assert_eq!(answer.unwrap(), body);
+        }
+        let kept: usize = transport.0.kept.lock().values().map(Vec::len).sum();
+        assert_eq!(kept, 1, "one after the other they share one");
+        let refused = Bytes::from_static(b"!");
+        let refused = Transport::call(&transport, &peer, Call::Heartbeat, refused).await;
+        let refused = refused.unwrap_err();
+        assert!(
+            matches!(&refused, LinkError::Refused(why) if why.contains('!')),
+            "{refused}"
+        );
+        let large = Bytes::from(vec![0; CALL_BYTES_MAX + 1]);
+        let large = Transport::call(&transport, &peer, Call::Heartbeat, large).await;
+        assert!(large.is_err(), "a call has a limit");
+    });
+}
+
+#[test]
+fn a_pipe_carries_many_messages_at_once_and_answers_in_their_order() {
+    with_port(|transport, peer| async move {
+        let mut pipe = Transport::open(&transport, &peer, Pipe::Append)
+            .await
+            .unwrap();
+        let body = |n: usize| match n % 5 {
+            0 => Bytes::from(vec![n as u8; 100_000 + n]),
+            1 => Bytes::from_static(b"!no"),
+            _ => Bytes::from(format!("message {n}")),
+        };
+        let mut sent = 0;
+        for answered in 0..200 {
+            while sent < 200 && sent - answered < Pipe::Append.window() {
+                pipe.requests.try_send(body(sent)).unwrap();
+                sent += 1;
+            }
+            match pipe.answers.recv().await.expect("an answer to each") {
+                Ok(answer) => assert!(answer == body(answered), "{answered}"),
+                Err(LinkError::Refused(_)) => assert_eq!(answered % 5, 1),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    });
+}
+
+#[test]
+fn a_pipe_ends_with_its_requests() {
+    with_port(|transport, peer| async move {
+        let mut pipe = Transport::open(&transport, &peer, Pipe::Propose)
+            .await
+            .unwrap();
+        pipe.requests.try_send(Bytes::from_static(b"a")).unwrap();
+        assert!(pipe.answers.recv().await.unwrap().is_ok());
+        drop(pipe.requests);
+        assert!(pipe.answers.recv().await.is_none_or(|end| end.is_err()));
+    });
+}
+
+#[test]
+fn a_snapshot_arrives_whole_or_is_refused() {
+    with_port(|transport, peer| async move {
+        let head = Bytes::from_static(b"head");
+        let (chunks, body) = mpsc::channel(2);
+        let feed = async move {
+            for _ in 0..40 {
+                chunks
+                    .send(Ok(Bytes::from(vec![1; 100_000])))
+                    .await
+                    .unwrap();
+            }
+        };
+        let sending = Transport::send_snapshot(&transport, &peer, head.clone(), body);
+        let (answer, ()) = tokio::join!(sending, feed);
+        assert_eq!(answer.unwrap(), "4 then 4000000");
+
+        let (chunks, body) = mpsc::channel(2);
+        chunks.try_send(Ok(Bytes::from_static(b"half"))).unwrap();
+        chunks.try_send(Err(io::ErrorKind::Other.into())).unwrap();
+        let cut = Transport::send_snapshot(&transport, &peer, head, body).await;
+        assert!(cut.is_err(), "{cut:?}");
+    });
+}
+
+#[test]
+fn another_cluster_and_another_member_are_refused_by_name() {
+    with_port(|transport, peer| async move {
+        let foreign = HttpTransport::new(ClusterId(7), MemberId(1));
+        let asked = Transport::call(&foreign, &peer, Call::Vote, Bytes::new()).await;
+        assert!(
+            asked
+                .unwrap_err()
+                .to_string()
+                .contains("cluster ID mismatch")
+        );
+        let opened = Transport::open(&foreign, &peer, Pipe::Append).await;
+        assert!(matches!(opened.unwrap_err(), LinkError::Refused(_)));
+        let other = Peer {
+            id: MemberId(9),
+            urls: peer.urls.clone(),
+        };
+        let asked = Transport::call(&transport, &other, Call::Vote, Bytes::new()).await;
+        assert!(asked.unwrap_err().to_string().contains("for member 9"));
+    });
+}
+
+#[test]
+fn a_member_that_is_down_was_not_sent_anything() {
+    actix_rt::System::new().block_on(async {
+        let transport = HttpTransport::new(CLUSTER, MemberId(1));
+        let down = Peer {
+            id: ME,
+            urls: vec!["http://127.0.0.1:1".to_owned()],
+        };
+        let asked = Transport::call(&transport, &down, Call::Vote, Bytes::new()).await;
+        assert!(matches!(asked, Err(LinkError::NotSent(_))));
+        let opened = Transport::open(&transport, &down, Pipe::Append).await;
+        assert!(matches!(opened, Err(LinkError::NotSent(_))));
+    });
+}

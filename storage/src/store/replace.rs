@@ -1,0 +1,109 @@
+//! A store's file that takes the place of the one in use: the state of another member, received
+//! as a snapshot.
+//!
+//! Everything slow is done beforehand, beside the running store: the file is written, opened and
+//! its index built. What is left is a rename. Views of the former state keep it, file and index,
+//! until they are dropped.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use redb::StorageBackend;
+
+use super::medium::{FileMedium, Medium, sync_parent};
+use super::{Applied, Shared, Store, StoreSettings, open};
+use crate::error::OpenError;
+
+/// A state that is ready to take over. Dropped unused, its file is removed.
+#[derive(Debug)]
+pub struct Replacement {
+    shared: Option<Arc<Shared>>,
+    medium: Arc<Arriving>,
+}
+
+/// A file that is opened where it arrived, and later moves to its place.
+#[derive(Debug)]
+struct Arriving {
+    arrived: FileMedium,
+    place: FileMedium,
+    has_moved: AtomicBool,
+}
+
+impl Arriving {
+    fn file(&self) -> &FileMedium {
+        match self.has_moved.load(Ordering::Acquire) {
+            true => &self.place,
+            false => &self.arrived,
+        }
+    }
+}
+
+impl Medium for Arriving {
+    fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
+        self.file().open()
+    }
+
+    fn path(&self) -> &Path {
+        self.place.path()
+    }
+
+    fn allocated_bytes(&self) -> io::Result<u64> {
+        self.file().allocated_bytes()
+    }
+}
+
+impl Replacement {
+    /// Opens the store's file at `arrived`, which will take the place of the one at `place`, and
+    /// builds its index. Blocks. Errors as of [`Store::open`].
+    pub fn open(
+        arrived: &Path,
+        place: &Path,
+        settings: &StoreSettings,
+    ) -> Result<Replacement, OpenError> {
+        let medium = Arc::new(Arriving {
+            arrived: FileMedium(arrived.to_path_buf()),
+            place: FileMedium(place.to_path_buf()),
+            has_moved: AtomicBool::new(false),
+        });
+        let shared = open::open(Arc::clone(&medium) as Arc<dyn Medium>, settings)?;
+        Ok(Replacement {
+            shared: Some(Arc::new(shared)),
+            medium,
+        })
+    }
+
+    /// The log position and membership of its state.
+    pub fn applied(&self) -> Applied {
+        let shared = self.shared.as_ref().expect("taken only by `replace`");
+        shared.durable.read().clone()
+    }
+
+    fn arrived(&self) -> &PathBuf {
+        &self.medium.arrived.0
+    }
+}
+
+impl Drop for Replacement {
+    fn drop(&mut self) {
+        if self.shared.take().is_some() {
+            // What cannot be removed now is removed by the next start.
+            let _ = std::fs::remove_file(self.arrived());
+        }
+    }
+}
+
+impl Store {
+    /// Makes `replacement` the state of this store and of all its clones. Nothing may be applied
+    /// meanwhile. Errors: the rename's, or that of making it durable; the process must then end.
+    pub fn replace(&self, mut replacement: Replacement) -> io::Result<()> {
+        let place = replacement.medium.place.path();
+        std::fs::rename(replacement.arrived(), place)?;
+        sync_parent(place)?;
+        replacement.medium.has_moved.store(true, Ordering::Release);
+        let shared = replacement.shared.take().expect("taken only here");
+        *self.current.write() = shared;
+        Ok(())
+    }
+}

@@ -1,0 +1,114 @@
+//! Several members of one cluster on this host.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use althing_api::etcdserverpb as pb;
+
+use crate::grpc::{Grpc, path};
+use crate::member::Member;
+use crate::process::DEADLINE;
+
+/// Between two looks at what is waited for.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// The members, by position.
+#[derive(Debug)]
+pub struct Cluster {
+    members: Vec<Member>,
+}
+
+impl Cluster {
+    /// Starts `size` members of `program` with `flags` besides those of their ports and data, and
+    /// waits until all serve.
+    ///
+    /// # Panics
+    /// When one of them does not come to serve.
+    pub fn start(program: &Path, size: usize, flags: &[&str]) -> Cluster {
+        let mut members: Vec<Member> = (0..size)
+            .map(|position| {
+                let mut member = Member::prepare(program, flags);
+                member.call_it(&format!("m{position}"));
+                member
+            })
+            .collect();
+        let entries: Vec<String> = members.iter().map(Member::entry).collect();
+        for member in &mut members {
+            member.begin_with(&entries);
+        }
+        let mut cluster = Cluster { members };
+        let all: Vec<usize> = (0..size).collect();
+        cluster.restart(&all);
+        cluster
+    }
+
+    /// Starts these members, which are down, and waits until they serve.
+    ///
+    /// # Panics
+    /// When one of them does not come to serve.
+    pub fn restart(&mut self, positions: &[usize]) {
+        for position in positions {
+            self.members[*position].launch();
+        }
+        for position in positions {
+            self.members[*position].wait_until_it_serves();
+        }
+    }
+
+    /// One member.
+    pub fn member(&mut self, position: usize) -> &mut Member {
+        &mut self.members[position]
+    }
+
+    /// Where the members are, without those at `left_out`.
+    pub fn positions_without(&self, left_out: &[usize]) -> Vec<usize> {
+        let all = 0..self.members.len();
+        all.filter(|position| !left_out.contains(position))
+            .collect()
+    }
+
+    /// A connection to one member.
+    ///
+    /// # Panics
+    /// When it is down.
+    pub async fn grpc(&self, position: usize) -> Grpc {
+        self.members[position].grpc().await
+    }
+
+    /// The position of the member that all of `positions` take for the leader.
+    ///
+    /// # Panics
+    /// When they do not agree before the deadline.
+    pub async fn leader_of(&self, positions: &[usize]) -> usize {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let (mut ids, mut leaders) = (Vec::new(), Vec::new());
+            for position in positions {
+                let status = self.status(*position).await;
+                ids.push(status.header.unwrap_or_default().member_id);
+                leaders.push(status.leader);
+            }
+            let agreed = leaders.windows(2).all(|two| two[0] == two[1]);
+            let found = ids.iter().position(|id| Some(id) == leaders.first());
+            if let (true, Some(found)) = (agreed, found) {
+                return positions[found];
+            }
+            assert!(
+                Instant::now() < deadline,
+                "no leader: {leaders:x?} of {ids:x?}"
+            );
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// What a member says about itself.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn status(&self, position: usize) -> pb::StatusResponse {
+        let mut grpc = self.grpc(position).await;
+        let request = pb::StatusRequest::default();
+        let answer = grpc.unary(path::STATUS, &request).await;
+        answer.expect("every member tells its status")
+    }
+}

@@ -1,0 +1,181 @@
+//! Three members as processes of their own: written through any, read from any, and nothing
+//! acknowledged is lost, whoever dies.
+
+// All of this file is tests.
+#![allow(clippy::unwrap_used)]
+
+use althing_api::etcdserverpb as pb;
+use althing_tests::binaries::althingd;
+use althing_tests::cluster::Cluster;
+use althing_tests::grpc::{Grpc, path};
+use althing_tests::member::Member;
+use bytes::Bytes;
+use tonic::{Code, Status};
+
+async fn put(grpc: &mut Grpc, key: &str, value: &str) -> Result<pb::PutResponse, Status> {
+    let request = pb::PutRequest {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: Bytes::copy_from_slice(value.as_bytes()),
+        ..Default::default()
+    };
+    grpc.unary(path::PUT, &request).await
+}
+
+async fn get(grpc: &mut Grpc, key: &str) -> Option<Bytes> {
+    let request = pb::RangeRequest {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        ..Default::default()
+    };
+    let answer: pb::RangeResponse = grpc.unary(path::RANGE, &request).await.unwrap();
+    answer.kvs.first().map(|kv| kv.value.clone())
+}
+
+/// Puts until one is acknowledged; while a leader is looked for, a put may fail.
+async fn put_at_last(cluster: &Cluster, position: usize, key: &str) {
+    let mut grpc = cluster.grpc(position).await;
+    for _ in 0..10 {
+        match put(&mut grpc, key, "v").await {
+            Ok(_) => return,
+            Err(status) => assert_eq!(status.code(), Code::Unavailable, "{status}"),
+        }
+    }
+    panic!("no put is acknowledged");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_put_on_any_member_is_read_from_every_member() {
+    let cluster = Cluster::start(&althingd(), 3, &[]);
+    for writer in 0..3 {
+        let key = format!("k{writer}");
+        let header = put(&mut cluster.grpc(writer).await, &key, "v")
+            .await
+            .unwrap();
+        assert_eq!(header.header.unwrap().revision, 2 + writer as i64);
+        for reader in 0..3 {
+            let value = get(&mut cluster.grpc(reader).await, &key).await;
+            assert_eq!(
+                value.unwrap(),
+                "v",
+                "written by {writer}, read from {reader}"
+            );
+        }
+    }
+    let statuses = [
+        cluster.status(0).await,
+        cluster.status(1).await,
+        cluster.status(2).await,
+    ];
+    for status in &statuses {
+        assert_eq!(status.leader, statuses[0].leader);
+        assert_eq!(status.raft_term, statuses[0].raft_term);
+        assert!(status.errors.is_empty() && status.raft_index > 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_when_the_leader_is_killed_and_when_all_restart() {
+    let mut cluster = Cluster::start(&althingd(), 3, &[]);
+    let mut keys = Vec::new();
+    for round in 0..3 {
+        let leader = cluster.leader_of(&[0, 1, 2]).await;
+        for n in 0..20 {
+            let key = format!("r{round}-{n}");
+            put(&mut cluster.grpc(n % 3).await, &key, "v")
+                .await
+                .unwrap();
+            keys.push(key);
+        }
+        cluster.member(leader).kill();
+        let rest = cluster.positions_without(&[leader]);
+        put_at_last(&cluster, rest[0], &format!("without{round}")).await;
+        keys.push(format!("without{round}"));
+        assert_ne!(cluster.leader_of(&rest).await, leader);
+        cluster.restart(&[leader]);
+    }
+    for position in 0..3 {
+        cluster.member(position).kill();
+    }
+    cluster.restart(&[0, 1, 2]);
+    for position in 0..3 {
+        let mut grpc = cluster.grpc(position).await;
+        for key in &keys {
+            assert_eq!(
+                get(&mut grpc, key).await.unwrap(),
+                "v",
+                "{key} on {position}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_quorum_writes_and_reads_fail_as_with_etcd_and_old_data_is_served() {
+    let flags = ["--election-timeout", "500"];
+    let mut cluster = Cluster::start(&althingd(), 3, &flags);
+    put(&mut cluster.grpc(0).await, "k", "v").await.unwrap();
+    get(&mut cluster.grpc(2).await, "k").await.unwrap();
+    cluster.member(0).kill();
+    cluster.member(1).kill();
+    let mut grpc = cluster.grpc(2).await;
+    let refused = put(&mut grpc, "k", "w").await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert!(
+        refused
+            .message()
+            .starts_with("etcdserver: request timed out"),
+        "{refused}"
+    );
+    let request = pb::RangeRequest {
+        key: Bytes::from_static(b"k"),
+        serializable: true,
+        ..Default::default()
+    };
+    let answer: pb::RangeResponse = grpc.unary(path::RANGE, &request).await.unwrap();
+    assert_eq!(answer.kvs[0].value, "v");
+    let status = cluster.status(2).await;
+    assert_eq!(status.leader, 0);
+    assert_eq!(status.errors, ["etcdserver: no leader"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_stops_in_order_hands_its_lead_over() {
+    let mut cluster = Cluster::start(&althingd(), 3, &[]);
+    let leader = cluster.leader_of(&[0, 1, 2]).await;
+    let term = cluster.status(leader).await.raft_term;
+    let (status, printed) = cluster.member(leader).stop();
+    assert!(status.success(), "{printed}");
+    assert!(!printed.contains("was not handed over"), "{printed}");
+    let rest = cluster.positions_without(&[leader]);
+    put(&mut cluster.grpc(rest[0]).await, "k", "v")
+        .await
+        .unwrap();
+    let successor = cluster.leader_of(&rest).await;
+    assert_eq!(
+        cluster.status(successor).await.raft_term,
+        term + 1,
+        "one election"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_lost_its_data_does_not_begin_again_as_if_it_had_never_voted() {
+    let mut cluster = Cluster::start(&althingd(), 3, &[]);
+    cluster.member(1).kill();
+    std::fs::remove_dir_all(cluster.member(1).data_dir()).unwrap();
+    let process = cluster.member(1).launch();
+    let refusal = process.wait_for_line("already been bootstrapped").unwrap();
+    assert!(refusal.contains("cannot start"), "{refusal}");
+    assert!(!process.wait().success());
+}
+
+#[test]
+fn a_list_that_does_not_name_the_member_or_its_url_is_refused_by_name() {
+    let mut member = Member::prepare(&althingd(), &[]);
+    member.begin_with(&["other=http://127.0.0.1:1".to_owned()]);
+    let refused = member.launch().wait_for_line("does not name this member");
+    refused.unwrap();
+    let mut member = Member::prepare(&althingd(), &[]);
+    member.begin_with(&["default=http://127.0.0.1:1".to_owned()]);
+    let refused = member.launch().wait_for_line("the URLs http://127.0.0.1:1");
+    refused.unwrap();
+}
