@@ -16,4 +16,5 @@ pub mod load;
 pub mod member;
 pub mod process;
 pub mod wait;
+pub mod watch_check;
 pub mod writers;

@@ -2,14 +2,21 @@
 //! Requests are encoded before the clock starts; a connection is one task that writes them from
 //! memory and looks no deeper into answers than to see where they end and whether they succeeded.
 //!
+//! Watch streams and keep-alive streams go the same way, see `fan_out`, `json_watch`, `keep_alive`.
+//!
 //! ```text
 //! Workload (requests, ready to send) --> connection task x N --> Sample (latencies, counts)
 //!                                             ^
 //!                                        Phase: warming -> measuring -> ending
 //! ```
 
+pub mod fan_out;
+pub mod frames;
 pub mod http1;
 pub mod http2;
+pub mod idle;
+pub mod json_watch;
+pub mod keep_alive;
 pub mod proc_stat;
 pub mod workload;
 
@@ -110,9 +117,32 @@ impl Tally {
 
     /// Counts an answer to a request that was sent at `sent`.
     pub fn count(&mut self, sent: Instant, succeeded: bool) {
-        let tenths = u64::try_from(sent.elapsed().as_nanos() / 100).unwrap_or(TICKS_MAX);
+        self.record(sent.elapsed(), succeeded);
+    }
+
+    /// Counts an answer that took so long.
+    pub fn record(&mut self, latency: Duration, succeeded: bool) {
+        let tenths = u64::try_from(latency.as_nanos() / 100).unwrap_or(TICKS_MAX);
         self.latencies.saturating_record(tenths.max(1));
         self.refused += u64::from(!succeeded);
+    }
+
+    fn add(&mut self, other: &Tally) -> io::Result<()> {
+        self.refused += other.refused;
+        let added = self.latencies.add(&other.latencies);
+        added.map_err(io::Error::other)
+    }
+
+    /// The figures of `answers` that came while the clock ran, for so much of the server's time.
+    fn sample(&self, answers: f64, took: Duration, cpu: Duration) -> Sample {
+        let quantile = |q| self.latencies.value_at_quantile(q) as f64 / TICKS_PER_MICROSECOND;
+        Sample {
+            throughput: answers / took.as_secs_f64(),
+            p50_us: quantile(0.5),
+            p99_us: quantile(0.99),
+            cpu_us: cpu.as_secs_f64() * 1e6 / answers,
+            refused: self.refused,
+        }
     }
 }
 
@@ -151,19 +181,7 @@ pub async fn measure(
 
     let mut all = Tally::new();
     for tally in try_join_all(connections).await? {
-        let tally = tally?;
-        all.refused += tally.refused;
-        all.latencies
-            .add(&tally.latencies)
-            .map_err(io::Error::other)?;
+        all.add(&tally?)?;
     }
-    let answers = all.latencies.len() as f64;
-    let quantile = |q| all.latencies.value_at_quantile(q) as f64 / TICKS_PER_MICROSECOND;
-    Ok(Sample {
-        throughput: answers / took.as_secs_f64(),
-        p50_us: quantile(0.5),
-        p99_us: quantile(0.99),
-        cpu_us: cpu.as_secs_f64() * 1e6 / answers,
-        refused: all.refused,
-    })
+    Ok(all.sample(all.latencies.len() as f64, took, cpu))
 }

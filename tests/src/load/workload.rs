@@ -7,8 +7,8 @@ use prost::Message;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use super::frames::{self, Framed};
 use super::http1;
-use super::http2::{self, Framed};
 use crate::grpc::path;
 
 /// Size of every value, in bytes.
@@ -79,14 +79,14 @@ impl Workload {
         let key = format!("put-{:08}", random.random_range(0..PUT_KEYS));
         let request = put(key, random);
         self.framed
-            .push(http2::frame(path::PUT, &request.encode_to_vec()));
+            .push(frames::frame(path::PUT, &request.encode_to_vec()));
         self.text
             .push(http1::request("/v3/kv/put", &json(&request)));
     }
 
     fn range(&mut self, request: &pb::RangeRequest) {
         self.framed
-            .push(http2::frame(path::RANGE, &request.encode_to_vec()));
+            .push(frames::frame(path::RANGE, &request.encode_to_vec()));
         self.text
             .push(http1::request("/v3/kv/range", &json(request)));
     }

@@ -9,6 +9,7 @@
 mod scenario;
 mod sizes;
 mod table;
+mod watching;
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -36,17 +37,21 @@ struct Effort {
     measured: Duration,
     /// Numbers of keys for which memory, disk and start-up are measured.
     sizes: &'static [u64],
+    /// How long leases are kept alive.
+    leased: Duration,
 }
 
 const QUICK: Effort = Effort {
     rounds: 3,
     measured: Duration::from_millis(1_500),
     sizes: &[0, 200_000],
+    leased: Duration::from_secs(12),
 };
 const FULL: Effort = Effort {
     rounds: 5,
     measured: Duration::from_secs(4),
     sizes: &[0, 500_000, 1_000_000],
+    leased: Duration::from_secs(40),
 };
 
 struct Options {
@@ -122,6 +127,7 @@ async fn run(options: &Options) -> Result<usize, Box<dyn std::error::Error>> {
             compare(scenario, members.each_ref(), options.effort, &mut table).await?;
         }
     }
+    watching::compare(&options.programs, &options.only, options.effort, &mut table).await?;
     if "sizes".contains(&options.only) {
         sizes::compare(&options.programs, options.effort, &mut table).await?;
     }
@@ -153,7 +159,12 @@ async fn compare(
             samples.push(sample);
         }
     }
-    table.scenario(scenario, &samples)?;
+    table.row(
+        &scenario.name(),
+        scenario.clients(),
+        scenario.targets,
+        &samples,
+    )?;
     Ok(())
 }
 

@@ -7,14 +7,14 @@ use althing_tests::load::proc_stat::{ProcStat, bytes_on_disk};
 use althing_tests::member::Member;
 
 use crate::scenario::Bound;
-use crate::table::Table;
+use crate::table::{Table, Target};
 use crate::{Effort, label, load, median};
 
 /// For a member to write behind what it holds back, and to give back memory.
 const SETTLE: Duration = Duration::from_secs(3);
 /// The number of keys for which the targets hold.
 const TARGET_KEYS: u64 = 1_000_000;
-const HALF: Bound = Bound::AtMost(0.5);
+const HALF: Target = Target::Ratio(Bound::AtMost(0.5));
 const MIB: f64 = 1_048_576.0;
 
 /// What one program takes.
@@ -71,7 +71,7 @@ pub async fn compare(
                 target,
             ),
         ];
-        table.sizes(keys, &rows)?;
+        table.figures(&format!("{keys} keys"), &rows)?;
     }
     Ok(())
 }

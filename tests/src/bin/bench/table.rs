@@ -8,7 +8,16 @@ use althing_tests::load::Sample;
 use serde_json::json;
 
 use crate::median;
-use crate::scenario::{Bound, Figure, Scenario};
+use crate::scenario::{Bound, Figure};
+
+/// What a single figure is to reach.
+#[derive(Clone, Copy, Debug)]
+pub enum Target {
+    /// The ratio of ours to etcd's.
+    Ratio(Bound),
+    /// Ours, whatever etcd's is.
+    Ours(Bound),
+}
 
 /// Prints rows and remembers how many targets were missed.
 #[derive(Debug)]
@@ -84,7 +93,13 @@ impl Table {
     ///
     /// # Errors
     /// When the line cannot be written.
-    pub fn scenario(&mut self, scenario: &Scenario, samples: &[Vec<Sample>; 2]) -> io::Result<()> {
+    pub fn row(
+        &mut self,
+        name: &str,
+        clients: usize,
+        targets: &[(Figure, Bound)],
+        samples: &[Vec<Sample>; 2],
+    ) -> io::Result<()> {
         let [ours, theirs] = samples.each_ref().map(|samples| Medians::of(samples));
         let cell = |ours: f64, theirs: f64, width: usize| {
             format!(
@@ -93,13 +108,13 @@ impl Table {
             )
         };
         let mut verdicts = Vec::new();
-        for (figure, bound) in scenario.targets {
+        for (figure, bound) in targets {
             let ratio = ours.ratio(&theirs, *figure);
             verdicts.push(self.judge(&format!("{figure:?}"), ratio, *bound));
         }
         println!(
             "{:<26} {} {} {} {}  {}",
-            scenario.name(),
+            name,
             cell(ours.throughput, theirs.throughput, 24),
             cell(ours.p50_us, theirs.p50_us, 22),
             cell(ours.p99_us, theirs.p99_us, 24),
@@ -107,26 +122,32 @@ impl Table {
             verdicts.join(", ")
         );
         let line = json!({
-            "scenario": scenario.name(), "clients": scenario.clients(),
+            "scenario": name, "clients": clients,
             "ours": ours.json(), "etcd": theirs.json(), "targets": verdicts,
         });
         writeln!(self.lines, "{line}")
     }
 
-    /// The rows for one number of keys: name, ours, etcd's, target.
+    /// Rows of single figures below a title: name, ours, etcd's, target.
     ///
     /// # Errors
     /// When a line cannot be written.
-    pub fn sizes(&mut self, keys: u64, rows: &[(&str, f64, f64, Option<Bound>)]) -> io::Result<()> {
-        println!("\n{keys} keys: ours | etcd's | ratio");
+    pub fn figures(
+        &mut self,
+        title: &str,
+        rows: &[(&str, f64, f64, Option<Target>)],
+    ) -> io::Result<()> {
+        println!("\n{title}: ours | etcd's | ratio");
         for (name, ours, theirs, target) in rows {
             let ratio = ours / theirs;
-            let verdict = target
-                .map(|bound| self.judge("", ratio, bound))
-                .unwrap_or_default();
-            println!("  {name:<32} {ours:>10.1} | {theirs:>10.1} | {ratio:.2}  {verdict}");
+            let verdict = match target {
+                Some(Target::Ratio(bound)) => self.judge("", ratio, *bound),
+                Some(Target::Ours(bound)) => self.judge("ours", *ours, *bound),
+                None => String::new(),
+            };
+            println!("  {name:<36} {ours:>10.1} | {theirs:>10.1} | {ratio:.2}  {verdict}");
             let line = json!({
-                "keys": keys, "figure": name, "ours": ours, "etcd": theirs, "target": verdict,
+                "of": title, "figure": name, "ours": ours, "etcd": theirs, "target": verdict,
             });
             writeln!(self.lines, "{line}")?;
         }
