@@ -1,6 +1,6 @@
 //! `differential RIGHT [LEFT]`: plays one random sequence to two programs and compares every
 //! answer. RIGHT is an etcd; LEFT is althingd unless given (two etcds show what the comparison
-//! sees). Environment: SEED (random unless set), OPS (1,500), TRANSPORT (grpc, json or mixed),
+//! sees). Environment: SEED (random unless set), OPS (2,500), TRANSPORT (grpc, json or mixed),
 //! TRACE (set: print every step).
 
 use std::env;
@@ -22,7 +22,7 @@ async fn main() -> ExitCode {
     let left = programs.next().unwrap_or_else(binaries::althingd);
     let plan = Plan {
         seed: number("SEED").unwrap_or_else(rand::random),
-        steps: number("OPS").unwrap_or(1_500),
+        steps: number("OPS").unwrap_or(2_500),
         ways: match env::var("TRANSPORT").as_deref() {
             Ok("grpc") => Ways::Grpc,
             Ok("json") => Ways::Json,
