@@ -130,11 +130,11 @@ fn calls_that_ask_for_a_leader_are_served_and_later_ones_are_unimplemented() {
         ] {
             assert!(find(name).is_some(), "{name}");
         }
-        let moved = member
+        let defragmented = member
             .maintenance()
             .await
-            .move_leader(MoveLeaderRequest::default())
+            .defragment(DefragmentRequest {})
             .await;
-        assert_eq!(moved.unwrap_err().code(), Code::Unimplemented);
+        assert_eq!(defragmented.unwrap_err().code(), Code::Unimplemented);
     });
 }
