@@ -5,13 +5,22 @@ use std::sync::Arc;
 
 use althing_api::etcdserverpb::{WatchRequest, WatchResponse};
 use futures_util::future::BoxFuture;
-use tonic::codec::{Codec, EncodeBuf, Encoder};
+use tonic::codec::{BufferSettings, Codec, EncodeBuf, Encoder};
 use tonic::server::StreamingService;
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use super::api::Api;
 use crate::rpc::{Replies, WatchReply};
+
+/// Streams are many and most of them idle, so they begin with less than the usual 8 KiB each way.
+/// Messages are still handed over at once up to the usual size.
+const BUFFER_BYTES: usize = 512;
+const HANDED_OVER_BYTES: usize = 32 * 1024;
+
+fn buffer() -> BufferSettings {
+    BufferSettings::new(BUFFER_BYTES, HANDED_OVER_BYTES)
+}
 
 /// Requests as usual, replies from shared pieces.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,13 +43,17 @@ impl Codec for WatchCodec {
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        Usual::default().decoder()
+        Usual::raw_decoder(buffer())
     }
 }
 
 impl Encoder for ReplyEncoder {
     type Item = WatchReply;
     type Error = Status;
+
+    fn buffer_settings(&self) -> BufferSettings {
+        buffer()
+    }
 
     fn encode(&mut self, reply: WatchReply, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
         out.reserve(reply.encoded_len());
