@@ -10,9 +10,9 @@
 //! Owns: the WAL, alone; it has a thread of its own and may block there.
 //! Waits for: nobody.
 //! Fails: commands are admitted only while the log has room for them; should entries come that
-//! find none (another leader's), that shows itself before anything is written and may pass. An error of a write or
-//! an fsync is final. It is reported to raft, trips the halt switch, and is never
-//! retried: after a failed fsync nobody knows what the disk holds.
+//! find none (another leader's), that shows itself before anything is written and may pass. An
+//! error of a write or an fsync is final. It is reported to raft, trips the halt switch, and is
+//! never retried: after a failed fsync nobody knows what the disk holds.
 
 mod batch;
 mod message;

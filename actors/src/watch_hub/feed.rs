@@ -1,5 +1,5 @@
-//! From the Applier to the hub: what was committed, one notice for a batch. The Applier never waits:
-//! what does not fit is dropped, and the hub reads it from the store.
+//! From the Applier to the hub: what was committed, one notice for a batch. The Applier never
+//! waits: what does not fit is dropped, and the hub reads it from the store.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};

@@ -5,9 +5,9 @@
 //!                            ^ a gap, or a watcher that is behind
 //!  store's history --CatchUp-'
 //! ```
-//! The store is the truth and `Committed` a hint: it is bounded and may be dropped, and what the hub
-//! was not told it reads from the store. A stream's queue is bounded too: a watcher whose queue is
-//! full is behind from that revision on, costs nothing until its reader has made room, and then
+//! The store is the truth and `Committed` a hint: it is bounded and may be dropped, and what the
+//! hub was not told it reads from the store. A stream's queue is bounded too: a watcher whose queue
+//! is full is behind from that revision on, costs nothing until its reader has made room, and then
 //! gets what it missed from history, many watchers by one reading.
 //!
 //! Owns: who watches what, and how far each was told.

@@ -1,6 +1,6 @@
-//! Ranges of keys by what they contain: a search tree ordered by the start of the ranges, where each
-//! node knows how far the ranges below it reach. A key finds its ranges without a walk over the
-//! others. The tree stays balanced by the heap order of priorities that are drawn at insertion.
+//! Ranges of keys by what they contain: a search tree ordered by the start of the ranges, where
+//! each node knows how far the ranges below it reach. A key finds its ranges without a walk over
+//! the others. The tree stays balanced by the heap order of priorities that are drawn at insertion.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
