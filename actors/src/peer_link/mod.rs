@@ -10,7 +10,7 @@
 //! Waits for: nobody; what it starts runs in tasks, and answers go straight to who asked.
 //! Fails: it is started again; what was under way counts as lost, which raft expects of a network.
 //!
-//! What is carried is decided by raft and encoded by [`wire`]; how it travels is the business of
+//! What is carried is decided by raft and encoded by `wire`; how it travels is the business of
 //! the [`Transport`].
 
 mod backoff;
