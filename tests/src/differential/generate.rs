@@ -341,12 +341,16 @@ impl Generator {
     pub(super) fn delete_range(&mut self) -> pb::DeleteRangeRequest {
         let key = self.key();
         let wide = self.one_in(5);
+        let mut range_end = if wide {
+            self.range_end(&key)
+        } else {
+            Bytes::new()
+        };
+        if range_end == OPEN_END && self.left_out == LeftOut::OpenDeletes {
+            range_end = Bytes::new();
+        }
         pb::DeleteRangeRequest {
-            range_end: if wide {
-                self.range_end(&key)
-            } else {
-                Bytes::new()
-            },
+            range_end,
             key,
             prev_kv: self.random.random(),
         }
