@@ -14,6 +14,10 @@ use super::history::{KeyHistory, Stamp};
 /// keys need only some thousand counters.
 const CHUNK_KEYS_MAX: usize = 256;
 
+/// Room that a chunk gets when it is full. A vector would double itself; but splits leave chunks
+/// half full for good where keys come nearly in order, and the room left is half of the index.
+const CHUNK_GROWTH_KEYS: usize = 32;
+
 #[derive(Debug, Default)]
 struct Chunk {
     keys: Vec<KeyHistory>,
@@ -134,7 +138,11 @@ impl OrderedKeys {
         self.live[at.chunk] += u32::from(entry.is_live());
         let newest = &mut self.newest[at.chunk];
         *newest = entry.latest().rev.main.max(*newest);
-        self.chunks[at.chunk].keys.insert(at.slot, entry);
+        let keys = &mut self.chunks[at.chunk].keys;
+        if keys.len() == keys.capacity() {
+            keys.reserve_exact(CHUNK_GROWTH_KEYS);
+        }
+        keys.insert(at.slot, entry);
     }
 
     fn push_chunk(&mut self, position: usize, head: Box<[u8]>) {
@@ -157,8 +165,11 @@ impl OrderedKeys {
         }
         let half = CHUNK_KEYS_MAX / 2;
         self.push_chunk(next, self.chunks[at.chunk].keys[half].key.clone());
-        let mut moved = Vec::with_capacity(CHUNK_KEYS_MAX);
+        let mut moved = Vec::with_capacity(half + CHUNK_GROWTH_KEYS);
         moved.extend(self.chunks[at.chunk].keys.drain(half..));
+        self.chunks[at.chunk]
+            .keys
+            .shrink_to(half + CHUNK_GROWTH_KEYS);
         let live = moved.iter().filter(|entry| entry.is_live()).count() as u32;
         self.chunks[next].keys = moved;
         self.live[next] = live;
