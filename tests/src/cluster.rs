@@ -1,16 +1,12 @@
 //! Several members of one cluster on this host.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use althing_api::etcdserverpb as pb;
 
 use crate::grpc::{Grpc, path};
 use crate::member::Member;
-use crate::process::DEADLINE;
-
-/// Between two looks at what is waited for.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+use crate::wait::until;
 
 /// The members, by position.
 #[derive(Debug)]
@@ -80,25 +76,25 @@ impl Cluster {
     /// # Panics
     /// When they do not agree before the deadline.
     pub async fn leader_of(&self, positions: &[usize]) -> usize {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            let (mut ids, mut leaders) = (Vec::new(), Vec::new());
-            for position in positions {
-                let status = self.status(*position).await;
-                ids.push(status.header.unwrap_or_default().member_id);
-                leaders.push(status.leader);
-            }
-            let agreed = leaders.windows(2).all(|two| two[0] == two[1]);
-            let found = ids.iter().position(|id| Some(id) == leaders.first());
-            if let (true, Some(found)) = (agreed, found) {
-                return positions[found];
-            }
-            assert!(
-                Instant::now() < deadline,
-                "no leader: {leaders:x?} of {ids:x?}"
-            );
-            tokio::time::sleep(LOOK_AGAIN).await;
+        let mut leader = None;
+        let agreed = async || {
+            leader = self.agreed_leader(positions).await;
+            leader.is_some()
+        };
+        until(agreed, "a leader on which they agree").await;
+        leader.expect("it was waited for")
+    }
+
+    async fn agreed_leader(&self, positions: &[usize]) -> Option<usize> {
+        let (mut ids, mut leaders) = (Vec::new(), Vec::new());
+        for position in positions {
+            let status = self.status(*position).await;
+            ids.push(status.header.unwrap_or_default().member_id);
+            leaders.push(status.leader);
         }
+        let agreed = leaders.windows(2).all(|two| two[0] == two[1]);
+        let found = ids.iter().position(|id| Some(id) == leaders.first())?;
+        agreed.then(|| positions[found])
     }
 
     /// What a member says about itself.

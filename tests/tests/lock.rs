@@ -15,11 +15,11 @@ use althing_api::v3lockpb::{LockRequest, UnlockRequest};
 use althing_tests::binaries::althingd;
 use althing_tests::grpc::{Grpc, path};
 use althing_tests::member::Member;
-use althing_tests::process::DEADLINE;
+use althing_tests::wait::until;
 use bytes::Bytes;
 use pb::lease_client::LeaseClient;
 use tonic::transport::Channel;
-use tonic::{Code, Request};
+use tonic::{Code, Request, Status};
 
 /// A member and a connection for each service.
 struct World {
@@ -74,14 +74,8 @@ impl World {
 
     /// Waits until so many keys stand in the queue.
     async fn queue_of(&mut self, prefix: &str, length: usize) {
-        let wait = async {
-            while self.keys(prefix).await.len() != length {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(DEADLINE, wait)
-            .await
-            .expect("the queue has another length");
+        let reached = async || self.keys(prefix).await.len() == length;
+        until(reached, "a queue of that length").await;
     }
 }
 
@@ -98,6 +92,12 @@ fn campaign_request(name: &str, lease: i64, value: &str) -> CampaignRequest {
         lease,
         value: value.to_owned().into(),
     }
+}
+
+#[track_caller]
+fn assert_refused<T: std::fmt::Debug>(answer: Result<T, Status>, text: &str) {
+    let status = answer.expect_err("a refusal was expected");
+    assert_eq!((status.code(), status.message()), (Code::Unknown, text));
 }
 
 #[tokio::test]
@@ -164,9 +164,7 @@ async fn a_waiter_whose_own_lease_ends_is_told_when_its_turn_comes() {
     world.revoke(wanted).await;
     let key = key.into_inner().key;
     world.lock.unlock(UnlockRequest { key }).await.unwrap();
-    let refusal = waiting.await.unwrap().unwrap_err();
-    assert_eq!(refusal.code(), Code::Unknown);
-    assert_eq!(refusal.message(), "mutex: session is expired");
+    assert_refused(waiting.await.unwrap(), "mutex: session is expired");
 }
 
 #[tokio::test]
@@ -231,30 +229,15 @@ async fn a_lock_without_a_lease_gets_one_of_60_seconds() {
 #[tokio::test]
 async fn refusals_carry_code_unknown_and_the_text_of_their_cause() {
     let mut world = World::new().await;
-    let refusal = world.lock.lock(lock_request("l", 404)).await.unwrap_err();
-    assert_eq!(refusal.code(), Code::Unknown);
-    assert_eq!(refusal.message(), "etcdserver: requested lease not found");
-    let refusal = world
-        .lock
-        .unlock(UnlockRequest::default())
-        .await
-        .unwrap_err();
-    assert_eq!(refusal.code(), Code::Unknown);
-    assert_eq!(refusal.message(), "etcdserver: key is not provided");
-    let refusal = world
-        .election
-        .leader(LeaderRequest { name: "e".into() })
-        .await
-        .unwrap_err();
-    assert_eq!(refusal.code(), Code::Unknown);
-    assert_eq!(refusal.message(), "election: no leader");
-    let refusal = world
-        .election
-        .resign(ResignRequest::default())
-        .await
-        .unwrap_err();
-    assert_eq!(refusal.code(), Code::Unknown);
-    assert_eq!(refusal.message(), "\"leader\" field must be provided");
+    let answer = world.lock.lock(lock_request("l", 404)).await;
+    assert_refused(answer, "etcdserver: requested lease not found");
+    let answer = world.lock.unlock(UnlockRequest::default()).await;
+    assert_refused(answer, "etcdserver: key is not provided");
+    let request = LeaderRequest { name: "e".into() };
+    let answer = world.election.leader(request).await;
+    assert_refused(answer, "election: no leader");
+    let answer = world.election.resign(ResignRequest::default()).await;
+    assert_refused(answer, "\"leader\" field must be provided");
 }
 
 #[tokio::test]
