@@ -12,6 +12,7 @@ pub mod differential;
 pub mod grpc;
 pub mod json;
 pub mod ledger;
+pub mod linear;
 pub mod load;
 pub mod member;
 pub mod process;
