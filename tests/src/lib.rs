@@ -9,6 +9,7 @@
 pub mod binaries;
 pub mod cluster;
 pub mod differential;
+pub mod faults;
 pub mod grpc;
 pub mod json;
 pub mod ledger;

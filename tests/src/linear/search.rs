@@ -30,9 +30,10 @@ pub fn faults(history: &[Operation]) -> Vec<String> {
     judged.collect()
 }
 
-/// What may bear on an answer. A write without an answer whose value nobody saw is left out: if
-/// there is an order with it, there is one without it. (A comparison that fails tells what it found,
-/// so it hides nothing; a delete that does not tell may have deleted any value, so all are kept.)
+/// What may bear on an answer. A write without an answer whose value nobody saw is left out:
+/// if there is an order with it, there is one without it. (A comparison that fails tells what it
+/// found, so it hides nothing; a delete that does not tell may have deleted any value, so then all
+/// are kept.)
 fn what_matters(mut operations: Vec<&Operation>) -> Vec<&Operation> {
     let is_blind = |operation: &&Operation| {
         let deleted = matches!(operation.action, Action::Delete(_)) && operation.wrote();
