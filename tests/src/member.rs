@@ -29,6 +29,8 @@ pub struct Member {
     name: String,
     /// The members that it begins with; empty: itself.
     initial_cluster: String,
+    /// A client URL of the cluster that shall take it in, instead.
+    joins: Option<String>,
     flags: Vec<OsString>,
     process: Option<Process>,
 }
@@ -58,6 +60,7 @@ impl Member {
             advertised_peer_port: peer_port,
             name: "default".to_owned(),
             initial_cluster: String::new(),
+            joins: None,
             flags: flags.iter().map(OsString::from).collect(),
             process: None,
         }
@@ -81,6 +84,21 @@ impl Member {
     /// Begins in a cluster of these entries.
     pub fn begin_with(&mut self, entries: &[String]) {
         self.initial_cluster = entries.join(",");
+    }
+
+    /// Begins in the cluster of the member at this client URL.
+    pub fn join_at(&mut self, client_url: &str) {
+        self.joins = Some(client_url.to_owned());
+    }
+
+    /// Listens for members on another port from the next start on.
+    pub fn move_peer_port(&mut self) {
+        self.peer_port = free_port();
+    }
+
+    /// Adds flags behind those that it has.
+    pub fn add_flags(&mut self, flags: &[&str]) {
+        self.flags.extend(flags.iter().map(OsString::from));
     }
 
     /// Puts the data somewhere else than the member's own temporary directory.
@@ -121,7 +139,10 @@ impl Member {
             "" => self.entry(),
             entries => entries.to_owned(),
         };
-        command.args(["--initial-cluster", &initial_cluster]);
+        match &self.joins {
+            Some(url) => command.args(["--join", url]),
+            None => command.args(["--initial-cluster", &initial_cluster]),
+        };
         command.args(&self.flags);
         self.process.insert(Process::start(command))
     }
