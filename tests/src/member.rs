@@ -30,6 +30,7 @@ pub struct Member {
     /// The members that it begins with; empty: itself.
     initial_cluster: String,
     flags: Vec<OsString>,
+    environment: Vec<(String, OsString)>,
     process: Option<Process>,
 }
 
@@ -59,8 +60,14 @@ impl Member {
             name: "default".to_owned(),
             initial_cluster: String::new(),
             flags: flags.iter().map(OsString::from).collect(),
+            environment: Vec::new(),
             process: None,
         }
+    }
+
+    /// Sets a variable of its environment.
+    pub fn set(&mut self, name: &str, value: impl Into<OsString>) {
+        self.environment.push((name.to_owned(), value.into()));
     }
 
     /// Gives it another name than etcd's default.
@@ -123,6 +130,7 @@ impl Member {
         };
         command.args(["--initial-cluster", &initial_cluster]);
         command.args(&self.flags);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.process.insert(Process::start(command))
     }
 
@@ -207,6 +215,11 @@ impl Member {
     /// The only peer URL that the others are told.
     pub fn peer_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.advertised_peer_port)
+    }
+
+    /// The temporary directory in which it runs.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Where the data lies.
