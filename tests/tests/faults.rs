@@ -6,8 +6,8 @@
 //!
 //! Environment: SEED replays a plan, STEPS sets its length, MEMBERS the size of the cluster, FAULTS
 //! the families (processes,network,disks,clocks; the last two need rights and programs that not
-//! every machine has, and are left out there), KILLS how often the leader is killed under load, MEMBER names
-//! another program (a real etcd must pass).
+//! every machine has, and are left out there), KILLS how often the leader is killed under load,
+//! MEMBER names another program (a real etcd must pass).
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
