@@ -32,6 +32,7 @@ pub struct Member {
     /// A client URL of the cluster that shall take it in, instead.
     joins: Option<String>,
     flags: Vec<OsString>,
+    environment: Vec<(String, OsString)>,
     process: Option<Process>,
 }
 
@@ -62,8 +63,14 @@ impl Member {
             initial_cluster: String::new(),
             joins: None,
             flags: flags.iter().map(OsString::from).collect(),
+            environment: Vec::new(),
             process: None,
         }
+    }
+
+    /// Sets a variable of its environment.
+    pub fn set(&mut self, name: &str, value: impl Into<OsString>) {
+        self.environment.push((name.to_owned(), value.into()));
     }
 
     /// Gives it another name than etcd's default.
@@ -144,6 +151,7 @@ impl Member {
             None => command.args(["--initial-cluster", &initial_cluster]),
         };
         command.args(&self.flags);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.process.insert(Process::start(command))
     }
 
@@ -228,6 +236,11 @@ impl Member {
     /// The only peer URL that the others are told.
     pub fn peer_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.advertised_peer_port)
+    }
+
+    /// The temporary directory in which it runs.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Where the data lies.
