@@ -40,11 +40,16 @@ pub enum LogError {
 /// What the modules of our crates begin with.
 const OURS: &str = "althing";
 
+/// openraft warns of each message that a member does not answer, a dozen a second for as long as it
+/// is down. That a member cannot be reached, and that it can again, is told once by its link.
+const REPEATED: &str = "openraft::core::heartbeat=error,openraft::replication=error,\
+                        openraft::engine::handler::replication_handler=error";
+
 /// The filter of a level. A bare level is ours: libraries tell at `info` and below what only their
 /// authors need, so they warn and no more. A list of targets is taken as it is.
 fn directives(level: &str) -> String {
     match level.parse::<LevelFilter>() {
-        Ok(own) if own > LevelFilter::WARN => format!("warn,{OURS}={level}"),
+        Ok(own) if own >= LevelFilter::WARN => format!("warn,{REPEATED},{OURS}={level}"),
         _ => level.to_owned(),
     }
 }
@@ -237,9 +242,10 @@ mod tests {
 
     #[test]
     fn a_bare_level_is_ours_and_a_list_is_taken_as_it_is() {
-        assert_eq!(directives("info"), "warn,althing=info");
-        assert_eq!(directives("debug"), "warn,althing=debug");
-        assert_eq!(directives("warn"), "warn");
+        for level in ["warn", "info", "debug"] {
+            let expected = format!("warn,{REPEATED},althing={level}");
+            assert_eq!(directives(level), expected);
+        }
         assert_eq!(directives("error"), "error");
         assert_eq!(directives("info,openraft=debug"), "info,openraft=debug");
         assert_eq!(directives("openraft=debug"), "openraft=debug");
@@ -259,15 +265,17 @@ mod tests {
                 tracing::info!(target: "althing_actors::node", "own");
                 tracing::info!(target: "openraft::core", "foreign");
                 tracing::warn!(target: "hyper::proto", "warning");
+                tracing::warn!(target: "openraft::core::heartbeat::worker", "repeated");
             });
             let bytes = lines.0.lock().expect("no writer panics").clone();
             let text = String::from_utf8(bytes).expect("JSON is text");
-            ["own", "foreign", "warning"].map(|message| text.contains(message))
+            let messages = ["own", "foreign", "warning", "repeated"];
+            messages.map(|message| text.contains(message))
         };
-        assert_eq!(seen("info"), [true, false, true]);
-        assert_eq!(seen("debug"), [true, false, true]);
-        assert_eq!(seen("error"), [false, false, false]);
-        assert_eq!(seen("warn,openraft=info"), [false, true, true]);
+        assert_eq!(seen("info"), [true, false, true, false]);
+        assert_eq!(seen("debug"), [true, false, true, false]);
+        assert_eq!(seen("error"), [false, false, false, false]);
+        assert_eq!(seen("warn,openraft=info"), [false, true, true, true]);
     }
 
     #[test]

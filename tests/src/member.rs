@@ -101,6 +101,7 @@ impl Member {
     /// Listens for members on another port from the next start on.
     pub fn move_peer_port(&mut self) {
         self.peer_port = free_port();
+        self.advertised_peer_port = self.peer_port;
     }
 
     /// Adds flags behind those that it has.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use althing_api::error::Error;
+use althing_api::id::MemberId;
 use tokio::sync::oneshot;
 
 use super::change::MemberChange;
@@ -33,7 +34,10 @@ impl Proposer {
             };
             match made {
                 Change::Done { index, members } => {
-                    self.until_applied(index).await?;
+                    // To one that is removed the entry need not come any more.
+                    if change != MemberChange::Remove(MemberId(self.me)) {
+                        self.until_applied(index).await?;
+                    }
                     return Ok(members);
                 }
                 Change::Elsewhere(_) => self.until_led().await?,

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use actix::{AsyncContext, Context, Handler};
 use althing_api::error::Error;
+use althing_api::id::MemberId;
 use althing_storage::store::Store;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
@@ -177,7 +178,7 @@ impl Desk {
         }
         let roster = self.roster(&metrics);
         roster.check(&change, |id| self.store.is_removed(id))?;
-        if change == MemberChange::Remove(althing_api::id::MemberId(self.me)) {
+        if change == MemberChange::Remove(MemberId(self.me)) {
             return self.leave().await;
         }
         let shown = change.to_string();

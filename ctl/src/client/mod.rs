@@ -30,7 +30,7 @@ use prost::Message;
 use tokio::sync::mpsc;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, TimeoutExpired};
 
 pub use keep_alive::KeepAlive;
 pub use watch::{ProgressBell, Watched, Watcher};
@@ -257,8 +257,21 @@ fn passes(status: &Status) -> bool {
     temporary || is_lost(status)
 }
 
+/// Whether the client's own clock ended the request, a moment before the deadline did.
+fn is_over(status: &Status) -> bool {
+    let mut cause = status.source();
+    while let Some(found) = cause {
+        if found.is::<TimeoutExpired>() {
+            return true;
+        }
+        cause = found.source();
+    }
+    false
+}
+
 fn refusal(status: &Status) -> Failure {
     match status.source() {
+        _ if is_over(status) => Failure::deadline(Vec::new()),
         Some(source) => {
             let text = rpc_text(Code::Unavailable, &cause(source));
             Failure::new(ERROR, text)
