@@ -51,6 +51,11 @@ pub(crate) struct MoveLeader {
     pub(crate) reply: oneshot::Sender<Result<(), Error>>,
 }
 
+/// Is the raft thread alive? Whoever asks waits for the answer.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Pulse;
+
 /// To itself: the mailbox is drained, begin a round for the reads that wait.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]

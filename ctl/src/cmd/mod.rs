@@ -4,6 +4,7 @@
 
 mod child;
 pub mod compaction;
+pub mod config;
 pub mod del;
 pub mod elect;
 pub mod endpoint;
@@ -45,7 +46,7 @@ pub struct Invocation<'a> {
 }
 
 /// Every command's grammar.
-pub fn commands() -> [Command; 12] {
+pub fn commands() -> [Command; 13] {
     [
         get::command(),
         put::command(),
@@ -58,6 +59,7 @@ pub fn commands() -> [Command; 12] {
         elect::command(),
         endpoint::command(),
         member::command(),
+        config::command(),
         version::command(),
     ]
 }
@@ -80,6 +82,7 @@ pub async fn run(invocation: &Invocation<'_>, out: &mut dyn Write) -> Result<(),
         "lock" => lock::run(values, settings, out).await,
         "elect" => elect::run(values, settings, out).await,
         "endpoint" => endpoint::run(matches, settings, out).await,
+        "config" => config::run(matches, settings, out).await,
         "member" => member::run(values, settings, out).await,
         _ => version::run(out),
     }
