@@ -131,6 +131,13 @@ fn a_value_that_fits_only_after_a_restart_is_refused() {
 }
 
 #[test]
+fn a_section_without_options_is_no_mistake_unless_nobody_knows_it() {
+    let check = |text| check_file(FileInstead { name: "a", text });
+    assert!(check("[log]\n[client]\n").is_ok());
+    assert!(check("[logs]\n").is_err());
+}
+
+#[test]
 fn a_file_can_be_tried_in_place_of_the_real_one() {
     let setup = Setup::new("", &[]);
     let running = setup.load();

@@ -127,6 +127,19 @@ def contains(text, part):
         raise AssertionError(f"{part!r} is not in {text!r}")
 
 
+def lintian_finds_nothing(m):
+    if not shutil.which("lintian"):
+        print("   (not looked: no lintian on this machine)")
+        return
+    package = next(PACKAGES.glob(f"althing_{NEW}_*.deb"))
+    # The address is the packager's; the default of a test is none that lintian accepts.
+    looked = subprocess.run(
+        ["lintian", "--allow-root", "--fail-on", "error,warning", "--suppress-tags",
+         "bogus-mail-host,bogus-mail-host-in-debian-changelog", str(package)],
+        capture_output=True, text=True, check=False)
+    equal((looked.returncode, looked.stdout), (0, ""))
+
+
 def the_package_installs_and_starts_nothing_by_itself(m):
     m.must(f"apt-get install -y /packages/althing_{OLD}_*.deb")
     equal(m.run("systemctl is-active althing").stdout.strip(), "inactive")
@@ -276,6 +289,7 @@ def remove_keeps_data_and_configuration_and_purge_does_not(m):
 
 
 STEPS = [
+    lintian_finds_nothing,
     the_package_installs_and_starts_nothing_by_itself,
     it_starts_and_serves_as_its_own_user,
     nobody_else_reads_its_configuration_and_root_does,
