@@ -44,6 +44,7 @@ const RELOAD: &[&str] = &[
 const FIRST_START: &[&str] = &[
     "cluster.initial",
     "cluster.initial_state",
+    "cluster.join",
     "cluster.token",
     "peer.advertise_urls",
 ];

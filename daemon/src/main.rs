@@ -4,7 +4,9 @@
 
 use std::process::ExitCode;
 
+use althing_actors::node::StartError;
 use althing_conf::Config;
+use althing_daemon::boot::BootError;
 use althing_daemon::operator::{CommandLine, Operator};
 use althing_daemon::shutdown::Signals;
 use althing_daemon::{boot, log, shutdown};
@@ -66,7 +68,11 @@ async fn run(operator: Operator) -> ExitCode {
         Ok(running) => shutdown::serve_until_end(running, signals, operator).await,
         Err(error) => {
             tracing::error!(%error, "the member cannot start");
-            ExitCode::FAILURE
+            match error {
+                // As etcd: this is the end of a member, not a failure to try again.
+                BootError::Node(StartError::Removed) => ExitCode::SUCCESS,
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A signal closes the listeners, lets requests in flight finish within their time limit, and then
 //! stops the node, which writes a checkpoint and closes its log: exit 0. A second signal ends the
-//! process at once; the next start recovers. A halt of the node ends it with 70.
+//! process at once; the next start recovers. A member that was removed from its cluster stops in
+//! order too. A halt of the node ends it with 70.
 
 use std::io;
 use std::process::ExitCode;
@@ -67,6 +68,7 @@ impl StopSignals {
 enum End {
     Signalled(SignalKind),
     Halted(HaltCause),
+    Removed,
     PortClosed(io::Result<()>),
 }
 
@@ -79,9 +81,11 @@ pub async fn serve_until_end(
 ) -> ExitCode {
     let report = service::report(running.handles().clone());
     let end = loop {
+        let removed = running.node.removed();
         let wish = tokio::select! {
             signal = signals.stop.next() => break End::Signalled(signal),
             cause = running.node.halted() => break End::Halted(cause),
+            () = removed => break End::Removed,
             closed = running.ports.ended() => break End::PortClosed(closed),
             _ = signals.hang_up.recv() => None,
             question = running.admin.next() => Some(question),
@@ -99,6 +103,13 @@ pub async fn serve_until_end(
         End::Signalled(signal) => {
             let signal = signal_name(signal);
             tracing::info!(signal, "received signal; shutting down");
+            tokio::select! {
+                () = stop(running) => ExitCode::SUCCESS,
+                again = signals.stop.next() => exit_now(again),
+            }
+        }
+        End::Removed => {
+            tracing::warn!("data-dir used by this member must be removed");
             tokio::select! {
                 () = stop(running) => ExitCode::SUCCESS,
                 again = signals.stop.next() => exit_now(again),
