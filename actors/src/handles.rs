@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use althing_api::commandpb::Command;
+use althing_api::commandpb::{Command, PublishMember, command};
 use althing_api::error::Error;
 use althing_api::id::{ClusterId, MemberId};
 use althing_api::range::KeyRange;
@@ -14,7 +14,9 @@ use tokio::sync::watch;
 
 use crate::key_watch::KeyWatch;
 use crate::lessor::{LeaseKeeper, LeaseTime};
-use crate::raft_node::{Inbound, MemberChange, Picture, Proposer, applied_members};
+use crate::raft_node::{
+    CORE_QUEUE, Inbound, MemberChange, Picture, Proposer, Pulse, applied_members,
+};
 use crate::status::{MemberStatus, NodeStatus};
 use crate::supervisor::ActorRef;
 use crate::watch_hub::{WatchHub, Watches};
@@ -88,6 +90,57 @@ impl Handles {
         if let Err(error) = self.0.proposer.move_leader(None).await {
             tracing::warn!(%error, "the lead was not handed over");
         }
+    }
+
+    /// Other bounds, for what comes from now on: writes, and rounds of reads, under way at once,
+    /// and the free disk bytes below which writes are refused.
+    pub fn set_bounds(&self, proposals_max: usize, disk_reserve_bytes: u64) {
+        let proposer = &self.0.proposer;
+        assert!(
+            (proposals_max as u64) < CORE_QUEUE / 2,
+            "admitted proposals must fit the queue of raft's core"
+        );
+        proposer.proposals.set_max(proposals_max);
+        proposer.reads.set_max(proposals_max);
+        proposer.gate.set_reserve(disk_reserve_bytes);
+    }
+
+    /// Tells the cluster under which URLs clients reach this member from now on. Errors: those of
+    /// a proposal.
+    pub async fn publish_client_urls(&self, client_urls: Vec<String>) -> Result<(), Error> {
+        let known = self.store().members();
+        let Some(me) = known.into_iter().find(|m| m.id == self.0.member_id.0) else {
+            return Err(Error::MemberNotFound);
+        };
+        let request = Some(command::Request::PublishMember(PublishMember {
+            member_id: me.id,
+            name: me.name,
+            peer_urls: me.peer_urls,
+            client_urls,
+        }));
+        let applied = self.propose_own(Command { request }).await?;
+        applied.response.map(drop)
+    }
+
+    /// Resolves when the raft thread has answered: it runs, and so does what it drives. Errors:
+    /// `Stopped`.
+    pub async fn pulse(&self) -> Result<(), Error> {
+        let beat = self.0.proposer.raft_node.send(Pulse).await;
+        beat.map_err(|_| Error::Stopped)
+    }
+
+    /// How many members this one has heard lately, itself included, and how many there are.
+    pub fn members_heard(&self) -> (usize, usize) {
+        let now = Instant::now();
+        let me = self.0.member_id.0;
+        let members = self.status().members;
+        let others: Vec<u64> = members
+            .iter()
+            .map(|m| m.id.0)
+            .filter(|id| *id != me)
+            .collect();
+        let heard = self.0.proposer.links.active_since(&others, now);
+        (heard + 1, members.len().max(1))
     }
 
     /// Why a request that began at `start` was not finished in its time: `Timeout`, or, with what

@@ -15,7 +15,7 @@ use crate::disk_gate::Reservation;
 /// Bounds the requests under way. Shared by everybody who admits requests.
 #[derive(Debug)]
 pub struct Admission {
-    max: usize,
+    max: AtomicUsize,
     under_way: AtomicUsize,
     closed: AtomicBool,
     /// Tells those who wait for the end; `closed` is for those who only look.
@@ -31,7 +31,7 @@ impl Admission {
     pub fn new(max: usize) -> Arc<Admission> {
         assert!(max > 0, "an admission of nothing would refuse everything");
         Arc::new(Admission {
-            max,
+            max: AtomicUsize::new(max),
             under_way: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             end: watch::Sender::new(false),
@@ -45,11 +45,17 @@ impl Admission {
         }
         // The counter may pass `max` for a moment while two callers are refused; it never admits
         // more than `max`, because each admission saw a smaller value before its own increment.
-        if self.under_way.fetch_add(1, Ordering::Relaxed) >= self.max {
+        if self.under_way.fetch_add(1, Ordering::Relaxed) >= self.max.load(Ordering::Relaxed) {
             self.under_way.fetch_sub(1, Ordering::Relaxed);
             return Err(Error::TooManyRequests);
         }
         Ok(Permit(Arc::clone(self)))
+    }
+
+    /// Another bound, for what is admitted from now on.
+    pub fn set_max(&self, max: usize) {
+        assert!(max > 0, "an admission of nothing would refuse everything");
+        self.max.store(max, Ordering::Relaxed);
     }
 
     /// Refuses every request from now on; those under way go on.
@@ -138,6 +144,16 @@ mod tests {
         drop(first);
         assert_eq!(admission.under_way(), 1);
         admission.admit().unwrap();
+    }
+
+    #[test]
+    fn another_bound_counts_for_the_next_request() {
+        let admission = Admission::new(1);
+        let _first = admission.admit().unwrap();
+        admission.set_max(2);
+        let _second = admission.admit().unwrap();
+        admission.set_max(1);
+        assert_eq!(admission.admit().unwrap_err(), Error::TooManyRequests);
     }
 
     #[test]

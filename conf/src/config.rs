@@ -32,6 +32,8 @@ pub struct Member {
     pub data_dir: PathBuf,
     /// Inside the data directory unless set.
     pub wal_dir: Option<PathBuf>,
+    /// `admin.sock` inside the data directory unless set.
+    pub admin_socket: PathBuf,
 }
 
 /// The cluster it starts with.

@@ -226,12 +226,23 @@ fn flatten(prefix: &str, map: Map<String, Value>, out: &mut Values) {
         };
         let known = option::by_key(&key).is_some();
         match value.kind {
-            ValueKind::Table(inner) if !known && !inner.is_empty() => flatten(&key, inner, out),
+            // One that is empty is no mistake if it could have options.
+            ValueKind::Table(inner) if !known && (!inner.is_empty() || is_section(&key)) => {
+                flatten(&key, inner, out);
+            }
             _ => {
                 out.insert(key, value);
             }
         }
     }
+}
+
+fn is_section(name: &str) -> bool {
+    let of_option = |key: &str| {
+        key.split_once('.')
+            .is_some_and(|(section, _)| section == name)
+    };
+    OPTIONS.iter().any(|option| of_option(option.key))
 }
 
 /// The line of each plain `key = value`, by dotted key. Only a hint for messages, so forms of TOML

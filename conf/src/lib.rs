@@ -12,6 +12,9 @@
 //!                                        urls)      across)
 //! ```
 //!
+//! A running member reads all of it again (`reload`), and is told what differs and which of it
+//! takes effect when.
+//!
 //! The crate owns nothing at run time and reads neither the process environment nor the clock: both
 //! are handed in. It fails with [`LoadError`] only.
 
@@ -19,6 +22,7 @@
 
 mod check;
 pub mod config;
+mod effect;
 mod error;
 mod flags;
 mod foreign;
@@ -28,13 +32,16 @@ mod nearest;
 mod option;
 mod reach;
 mod reader;
+mod reload;
 mod units;
 mod urls;
 
 pub use config::Config;
+pub use effect::Effect;
 pub use error::{LoadError, Mistake};
 pub use flags::command;
 pub use load::{Given, Loaded};
+pub use reload::{Change, FileInstead, Reload, check_file};
 
 /// The manual of every option, and the lowest layer.
 pub const DEFAULT_TOML: &str = include_str!("../default.toml");

@@ -7,6 +7,7 @@ use crate::flags::{self, CONFIG_FILE, Flags};
 use crate::layers::{self, DEFAULT, Layer, Remarks, Values};
 use crate::option::OPTIONS;
 use crate::reader::{self, Reader};
+use crate::reload::FileInstead;
 use crate::{DEFAULT_TOML, check, reach, units, urls};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -27,6 +28,7 @@ pub struct Loaded {
     pub config: Config,
     /// Sentences for the log: what was accepted but has no effect.
     pub warnings: Vec<String>,
+    pub(crate) values: Values,
     given: Vec<Given>,
 }
 
@@ -41,6 +43,14 @@ pub struct Given {
     pub value: String,
     /// Where it was written.
     pub origin: String,
+}
+
+impl Given {
+    /// Whether somebody set it, to whatever value.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.origin != DEFAULT
+    }
 }
 
 impl Loaded {
@@ -62,31 +72,71 @@ impl Config {
         args: impl IntoIterator<Item = OsString>,
         env: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Loaded, LoadError> {
-        let flags = flags::parse(args)?;
-        let mut remarks = Remarks::default();
-        let vars = own_variables(env, &mut remarks);
-        let file = file_layer(&flags, &vars, &mut remarks);
-        let environment = layers::environment(&vars, &mut remarks);
-        let flag_layer = layers::flags(&flags, &mut remarks);
-
-        let default = layers::default(DEFAULT_TOML).expect("default.toml is TOML: a test reads it");
-        let defaults = layers::merge([default.clone()]).expect("one layer of plain keys merges");
-        let values = layers::merge([default, file, environment, flag_layer])
-            .expect("layers hold known plain keys only");
-
-        let mut reader = Reader::new(&values, &defaults, remarks.mistakes);
-        let config = resolve(&mut reader);
-        check::check(&config, &mut reader);
-        reach::check(&config, &mut reader);
-        if !reader.mistakes.is_empty() {
-            return Err(LoadError::Refused(reader.mistakes));
-        }
-        Ok(Loaded {
-            config,
-            warnings: remarks.warnings,
-            given: given(&values),
-        })
+        let (values, remarks) = read(args, env, None)?;
+        judge(values, remarks)
     }
+}
+
+/// The lowest layer alone.
+pub(crate) fn defaults() -> Values {
+    let default = layers::default(DEFAULT_TOML).expect("default.toml is TOML: a test reads it");
+    layers::merge([default]).expect("one layer of plain keys merges")
+}
+
+/// Merges all layers; `file` is read in place of the file of `--config-file`. Errors: help and
+/// version when asked for, and a command line that cannot be read.
+pub(crate) fn read(
+    args: impl IntoIterator<Item = OsString>,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+    file: Option<FileInstead<'_>>,
+) -> Result<(Values, Remarks), LoadError> {
+    let flags = flags::parse(args)?;
+    let mut remarks = Remarks::default();
+    let vars = own_variables(env, &mut remarks);
+    let file = match file {
+        Some(file) => layers::file(file.name, file.text, &mut remarks),
+        None => file_layer(&flags, &vars, &mut remarks),
+    };
+    let environment = layers::environment(&vars, &mut remarks);
+    let flag_layer = layers::flags(&flags, &mut remarks);
+    let default = layers::default(DEFAULT_TOML).expect("default.toml is TOML: a test reads it");
+    let values = layers::merge([default, file, environment, flag_layer])
+        .expect("layers hold known plain keys only");
+    Ok((values, remarks))
+}
+
+/// Types the values and judges every rule. Errors: every mistake.
+pub(crate) fn judge(values: Values, remarks: Remarks) -> Result<Loaded, LoadError> {
+    finish(values, remarks, reach::check)
+}
+
+/// The same, but for a machine that need not be this one.
+pub(crate) fn judge_without_directories(
+    values: Values,
+    remarks: Remarks,
+) -> Result<Loaded, LoadError> {
+    finish(values, remarks, |_, _| {})
+}
+
+fn finish(
+    values: Values,
+    remarks: Remarks,
+    reach: impl FnOnce(&Config, &mut Reader<'_>),
+) -> Result<Loaded, LoadError> {
+    let defaults = defaults();
+    let mut reader = Reader::new(&values, &defaults, remarks.mistakes);
+    let config = resolve(&mut reader);
+    check::check(&config, &mut reader);
+    reach(&config, &mut reader);
+    if !reader.mistakes.is_empty() {
+        return Err(LoadError::Refused(reader.mistakes));
+    }
+    Ok(Loaded {
+        config,
+        warnings: remarks.warnings,
+        given: given(&values),
+        values,
+    })
 }
 
 fn given(values: &Values) -> Vec<Given> {
@@ -187,10 +237,16 @@ fn member(reader: &mut Reader<'_>) -> Member {
         path => path,
     };
     let wal_dir = reader.text("member.wal_dir");
+    let data_dir = PathBuf::from(data_dir);
+    let admin_socket = match reader.text("member.admin_socket") {
+        unset if unset.is_empty() => data_dir.join("admin.sock"),
+        path => PathBuf::from(path),
+    };
     Member {
         name,
-        data_dir: PathBuf::from(data_dir),
+        data_dir,
         wal_dir: (!wal_dir.is_empty()).then(|| PathBuf::from(wal_dir)),
+        admin_socket,
     }
 }
 

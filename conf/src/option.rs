@@ -61,6 +61,12 @@ pub(crate) static OPTIONS: &[Setting] = &[
         "WAL directory [default: in the data directory]",
     ),
     option(
+        "member.admin_socket",
+        "admin-socket",
+        "FILE",
+        "Socket of `althingctl config` [default: in the data directory]",
+    ),
+    option(
         "cluster.initial",
         "initial-cluster",
         "NAME=URL,...",

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use prost::Message;
 
-const PROTOS: [&str; 11] = [
+const PROTOS: [&str; 12] = [
     "rpc/kv.proto",
     "rpc/watch.proto",
     "rpc/lease.proto",
@@ -16,6 +16,7 @@ const PROTOS: [&str; 11] = [
     "command.proto",
     "peer.proto",
     "health.proto",
+    "admin.proto",
 ];
 /// What the JSON gateway speaks; log commands never leave the member as JSON.
 const JSON_PACKAGES: [&str; 5] = [
@@ -25,7 +26,13 @@ const JSON_PACKAGES: [&str; 5] = [
     ".v3lockpb",
     ".v3electionpb",
 ];
-const SERVED_PACKAGES: [&str; 4] = ["etcdserverpb", "v3lockpb", "v3electionpb", "grpc.health.v1"];
+const SERVED_PACKAGES: [&str; 5] = [
+    "etcdserverpb",
+    "v3lockpb",
+    "v3electionpb",
+    "grpc.health.v1",
+    "adminpb",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");

@@ -10,74 +10,39 @@
 //! failed and what to do, and leaves nothing running but the process, which ends.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use actix_rt::task::JoinHandle;
-use actix_server::{Server, ServerHandle};
 use althing_actors::node::{Clock, Handles, Node, NodeSettings, StartError};
 use althing_api::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
 use althing_conf::Config;
-use althing_conf::config::Client;
 use althing_storage::data_dir::DataDir;
 use althing_storage::error::OpenError;
 use althing_storage::store::StoreSettings;
 use althing_storage::wal::WalSettings;
-use tokio::sync::watch;
+use prometheus::IntGauge;
 
-use crate::client::{self, ClientSettings};
+use crate::admin::AdminSocket;
+use crate::client::ClientPort;
 use crate::identity::{self, IdentityError, Settled};
-use crate::listen::{self, ListenError};
+use crate::listen::ListenError;
 use crate::metrics;
-use crate::peer::{self, HttpTransport};
-use crate::rpc::{Limits, Rpc};
+use crate::peer::HttpTransport;
+use crate::ports::{self, Bound, Ports};
+use crate::rpc::Rpc;
+use crate::service::Starting;
+use crate::settings::{Live, Settings, bytes};
 use crate::systemd;
-
-/// etcd's interval, and its shortest, between two notices of progress to a silent watcher.
-const WATCH_PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
-const WATCH_PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
-
-/// What etcd adds to twice the election timeout before it gives up on a request.
-const REQUEST_GRACE: Duration = Duration::from_secs(5);
 
 /// A member that serves its clients.
 #[derive(Debug)]
 pub struct Running {
     pub(crate) node: Node,
     pub(crate) ports: Ports,
-    handles: Handles,
-    client_addresses: Vec<SocketAddr>,
-}
-
-/// The servers of the client and peer ports.
-#[derive(Debug)]
-pub(crate) struct Ports {
-    pub(crate) client: Port,
-    pub(crate) peer: PeerPort,
-}
-
-/// The peer port, whose requests may be endless.
-#[derive(Debug)]
-pub(crate) struct PeerPort {
-    pub(crate) port: Port,
-    /// Ends them.
-    pub(crate) closing: watch::Sender<bool>,
-}
-
-/// A running server: the task that it is, and the handle that stops it.
-#[derive(Debug)]
-pub(crate) struct Port {
-    pub(crate) task: JoinHandle<io::Result<()>>,
-    pub(crate) handle: ServerHandle,
-}
-
-impl Port {
-    /// A server accepts only while something polls it.
-    fn run((server, handle): (Server, ServerHandle)) -> Port {
-        let task = actix_rt::spawn(server);
-        Port { task, handle }
-    }
+    pub(crate) settings: Live,
+    pub(crate) rpc: Rpc,
+    pub(crate) quota: IntGauge,
+    pub(crate) admin: AdminSocket,
 }
 
 /// Why a member could not start. Each text names the remedy where there is one.
@@ -103,103 +68,66 @@ pub enum BootError {
     Serve(#[from] io::Error),
 }
 
-/// Listeners that are bound and wait.
-struct Listeners {
-    client: Vec<TcpListener>,
-    metrics: Vec<TcpListener>,
-    peer: Vec<TcpListener>,
-}
-
 /// Starts a member. To be called inside an actix system; returns when clients are served.
 pub async fn start(config: &Config) -> Result<Running, BootError> {
     log_facts(config);
-    let listeners = Listeners {
-        client: listen::open(&config.client.listen_urls, "listen-client-urls")?,
-        metrics: listen::open(&config.client.metrics_urls, "listen-metrics-urls")?,
-        peer: listen::open(&config.peer.listen_urls, "listen-peer-urls")?,
-    };
+    let listeners = ports::bind(config)?;
+    let starting = Starting::begin(|| "reading the log and the store".to_owned());
     let member = &config.member;
     let dir = DataDir::open_with_wal(&member.data_dir, member.wal_dir.as_deref())?;
+    let admin = AdminSocket::open(&member.admin_socket);
     let settled = identity::settle(config, &dir).await?;
     let transport = HttpTransport::new(settled.ids.cluster_id, settled.ids.member_id);
     let settings = node_settings(config, settled);
     let (node, handles) = Node::launch(dir, &settings, Arc::new(transport)).await?;
+    let mut ports = Ports::new(handles.clone(), workers(config));
+    let (peers, others): (Vec<_>, Vec<_>) = listeners.into_iter().partition(Bound::is_for_peers);
     // Other members must be heard before there is a leader.
-    let peer = serve_peers(config, &handles, listeners.peer)?;
+    for listener in peers {
+        ports.serve(listener)?;
+    }
+    drop(starting);
+    let starting = Starting::waiting(handles.clone());
     node.ready(&handles, &settings).await?;
-    let listeners = (listeners.client, listeners.metrics);
-    serve(config, node, handles, peer, listeners)
-}
-
-fn serve_peers(
-    config: &Config,
-    handles: &Handles,
-    listeners: Vec<TcpListener>,
-) -> Result<PeerPort, BootError> {
-    let (closing, closed) = watch::channel(false);
-    let addresses = addresses(&listeners)?;
-    let way_in = handles.inbound().clone();
-    let timeout = config.client.shutdown_timeout;
-    let server = peer::serve(handles.clone(), way_in, listeners, closed, timeout)?;
-    for address in addresses {
-        tracing::info!(%address, "serving peer traffic");
-    }
-    let port = Port::run(server);
-    Ok(PeerPort { port, closing })
-}
-
-/// Opens the ports of a node that is ready.
-fn serve(
-    config: &Config,
-    node: Node,
-    handles: Handles,
-    peer: PeerPort,
-    (clients, metrics_listeners): (Vec<TcpListener>, Vec<TcpListener>),
-) -> Result<Running, BootError> {
+    drop(starting);
     let registry = handles.metrics();
-    metrics::register_member(&registry, &handles, quota(config))?;
-    let rpc = Rpc::new(handles.clone(), limits(config))?;
-    let client_addresses = addresses(&clients)?;
-    let metrics_addresses = addresses(&metrics_listeners)?;
-    let settings = client_settings(&config.client, clients, metrics_listeners);
-    let client = Port::run(client::serve(rpc, &registry, settings)?);
-    for address in &metrics_addresses {
-        tracing::info!(%address, "serving metrics");
-    }
-    for address in &client_addresses {
-        // Tools wait for exactly this text, once per listener.
-        tracing::info!(%address, "ready to serve client requests");
-        let traffic = "grpc+http";
-        tracing::warn!(
-            traffic,
-            %address,
-            "serving client traffic insecurely; this is strongly discouraged!"
-        );
+    let settings = Live::new(Settings::of(config));
+    let quota = metrics::register_member(&registry, &handles)?;
+    quota.set(settings.limits().quota_bytes);
+    let rpc = Rpc::new(handles, settings.clone())?;
+    ports.serve_clients(ClientPort::new(rpc.clone(), &registry, settings.clone())?);
+    for listener in others {
+        ports.serve(listener)?;
     }
     systemd::notify(systemd::READY);
     Ok(Running {
         node,
-        ports: Ports { client, peer },
-        handles,
-        client_addresses,
+        ports,
+        settings,
+        rpc,
+        quota,
+        admin,
     })
 }
 
 impl Running {
     /// Where clients connect, in the order of the listen URLs, with the port that the system chose
     /// for port zero.
-    pub fn client_addresses(&self) -> &[SocketAddr] {
-        &self.client_addresses
+    pub fn client_addresses(&self) -> Vec<SocketAddr> {
+        self.ports.client_addresses()
     }
 
     /// The node behind the ports.
     pub fn handles(&self) -> &Handles {
-        &self.handles
+        &self.rpc.handles
     }
 }
 
-fn addresses(listeners: &[TcpListener]) -> io::Result<Vec<SocketAddr>> {
-    listeners.iter().map(TcpListener::local_addr).collect()
+fn workers(config: &Config) -> usize {
+    match config.client.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        workers => workers,
+    }
 }
 
 fn log_facts(config: &Config) {
@@ -260,60 +188,4 @@ fn node_settings(config: &Config, settled: Settled) -> NodeSettings {
             pending_bytes_max: bytes(store.pending_bytes_max),
         },
     }
-}
-
-fn limits(config: &Config) -> Limits {
-    Limits {
-        request_bytes_max: bytes(config.client.request_bytes_max),
-        txn_ops_max: config.client.txn_ops_max,
-        request_timeout: REQUEST_GRACE + 2 * config.raft.election_timeout,
-        watch_progress_interval: watch_progress_interval(config),
-        election_timeout: config.raft.election_timeout,
-        read_bytes_max: bytes(config.client.read_bytes_max),
-        quota_bytes: quota(config),
-    }
-}
-
-fn client_settings(
-    client: &Client,
-    listeners: Vec<TcpListener>,
-    metrics_listeners: Vec<TcpListener>,
-) -> ClientSettings {
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    ClientSettings {
-        listeners,
-        metrics_listeners,
-        workers: match client.workers {
-            0 => cores(),
-            workers => workers,
-        },
-        connections_max: client.connections_max,
-        streams_max: client.streams_max,
-        request_bytes_max: bytes(client.request_bytes_max),
-        keepalive_interval: client.keepalive_interval,
-        keepalive_timeout: client.keepalive_timeout,
-        gateway: client.grpc_gateway,
-        cors: client.cors.clone(),
-        host_whitelist: client.host_whitelist.clone(),
-        shutdown_timeout: client.shutdown_timeout,
-    }
-}
-
-/// As etcd reads it: zero stands for the default, and what is too short for the least.
-fn watch_progress_interval(config: &Config) -> Duration {
-    match config.client.watch_progress_interval {
-        Duration::ZERO => WATCH_PROGRESS_INTERVAL,
-        interval => interval.max(WATCH_PROGRESS_INTERVAL_MIN),
-    }
-}
-
-/// The quota as etcd's clients read it: negative stands for none.
-fn quota(config: &Config) -> i64 {
-    let bytes = config.store.quota_bytes;
-    bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX))
-}
-
-/// A number of bytes as memory counts them; more than the address space holds means all of it.
-fn bytes(number: u64) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
 }

@@ -5,14 +5,19 @@
 //! and `shutdown` stops it.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod boot;
 pub mod client;
 pub mod identity;
 pub mod listen;
 pub mod log;
 pub mod metrics;
+pub mod operator;
 pub mod peer;
+mod ports;
 mod process_metrics;
 pub mod rpc;
+mod service;
+pub mod settings;
 pub mod shutdown;
 pub mod systemd;

@@ -24,16 +24,20 @@ pub struct ListenError {
     pub source: io::Error,
 }
 
-/// Opens a listener for each URL of the option `flag`. Needs a running tokio runtime.
-pub fn open(urls: &[Url], flag: &'static str) -> Result<Vec<TcpListener>, ListenError> {
-    let listener = |url: &Url| {
-        open_one(url).map_err(|source| ListenError {
-            url: url.to_string(),
-            flag,
-            source,
-        })
-    };
-    urls.iter().map(listener).collect()
+impl ListenError {
+    /// Whether somebody listens there already.
+    pub fn is_taken(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AddrInUse
+    }
+}
+
+/// Opens a listener for a URL of the option `flag`. Needs a running tokio runtime.
+pub fn open(url: &Url, flag: &'static str) -> Result<TcpListener, ListenError> {
+    open_one(url).map_err(|source| ListenError {
+        url: url.to_string(),
+        flag,
+        source,
+    })
 }
 
 fn open_one(url: &Url) -> io::Result<TcpListener> {
@@ -94,9 +98,9 @@ mod tests {
 
     #[test]
     fn localhost_is_opened_on_ipv4() {
-        let opened = in_runtime(|| open(&[url("http", "localhost", 0)], "listen-client-urls"));
+        let opened = in_runtime(|| open(&url("http", "localhost", 0), "listen-client-urls"));
         let opened = opened.expect("a free port");
-        let address = opened[0].local_addr().expect("it is bound");
+        let address = opened.local_addr().expect("it is bound");
         assert!(address.ip().is_loopback() && address.is_ipv4() && address.port() != 0);
     }
 
@@ -104,7 +108,7 @@ mod tests {
     fn a_port_in_use_is_refused_with_url_option_and_remedy() {
         let holder = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = holder.local_addr().expect("it is bound").port();
-        let refused = in_runtime(|| open(&[url("http", "127.0.0.1", port)], "listen-peer-urls"));
+        let refused = in_runtime(|| open(&url("http", "127.0.0.1", port), "listen-peer-urls"));
         let text = refused.expect_err("somebody holds it").to_string();
         let start = format!("http://127.0.0.1:{port} of --listen-peer-urls cannot be opened");
         assert!(text.starts_with(&start), "{text}");
@@ -116,7 +120,7 @@ mod tests {
 
     #[test]
     fn https_is_refused_instead_of_served_in_clear_text() {
-        let refused = in_runtime(|| open(&[url("https", "127.0.0.1", 0)], "listen-client-urls"));
+        let refused = in_runtime(|| open(&url("https", "127.0.0.1", 0), "listen-client-urls"));
         let text = refused.expect_err("no TLS yet").to_string();
         assert!(text.contains("does not serve https"), "{text}");
     }

@@ -3,6 +3,8 @@
 
 use std::fmt;
 use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use althing_conf::config::{Log, LogFormat};
 use serde_json::{Map, Value};
@@ -11,11 +13,12 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::format::{Format, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 /// Microseconds in UTC, as etcd writes them.
 const TIMESTAMP: &[BorrowedFormatItem<'_>] =
@@ -54,30 +57,89 @@ fn directives(level: &str) -> String {
     }
 }
 
-/// Sends the log of this process to standard error.
-pub fn start(log: &Log) -> Result<(), LogError> {
+/// Changes what is logged, and how, while the process runs.
+#[derive(Clone, Debug)]
+pub struct Control {
+    filter: reload::Handle<EnvFilter, Registry>,
+    is_json: Arc<AtomicBool>,
+}
+
+/// What is to be logged, and how; found to be in order.
+#[derive(Debug)]
+pub struct Lines {
+    filter: EnvFilter,
+    is_json: bool,
+}
+
+impl Control {
+    /// Reads the options. Error: a filter that cannot be read.
+    pub fn prepare(&self, log: &Log) -> Result<Lines, LogError> {
+        prepare(log)
+    }
+
+    /// Logs like this from now on.
+    pub fn take_over(&self, lines: Lines) {
+        self.is_json.store(lines.is_json, Ordering::Relaxed);
+        if let Err(error) = self.filter.reload(lines.filter) {
+            // Only without a subscriber, and it is the process's.
+            tracing::warn!(%error, "the log keeps its level");
+        }
+    }
+}
+
+fn prepare(log: &Log) -> Result<Lines, LogError> {
     let filter = EnvFilter::try_new(directives(&log.level));
     let filter = filter.map_err(|error| LogError::Filter {
         level: log.level.clone(),
         reason: error.to_string(),
     })?;
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let is_json = log.format == LogFormat::Json;
+    Ok(Lines { filter, is_json })
+}
+
+/// Sends the log of this process to standard error.
+pub fn start(log: &Log) -> Result<Control, LogError> {
+    let Lines { filter, is_json } = prepare(log)?;
+    let (filter, handle) = reload::Layer::new(filter);
+    let is_json = Arc::new(AtomicBool::new(is_json));
+    let lines = tracing_subscriber::fmt::layer()
+        .event_format(Line {
+            is_json: Arc::clone(&is_json),
+            text: tracing_subscriber::fmt::format().with_target(false),
+        })
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
-    let started = match log.format {
-        LogFormat::Json => {
-            let subscriber = lines.event_format(JsonLine).finish();
-            tracing::subscriber::set_global_default(subscriber)
+    let subscriber = tracing_subscriber::registry().with(filter).with(lines);
+    let started = tracing::subscriber::set_global_default(subscriber);
+    started.map_err(|_| LogError::Twice)?;
+    Ok(Control {
+        filter: handle,
+        is_json,
+    })
+}
+
+/// A line in the format of the moment.
+struct Line {
+    is_json: Arc<AtomicBool>,
+    text: Format,
+}
+
+impl<S, N> FormatEvent<S, N> for Line
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        match self.is_json.load(Ordering::Relaxed) {
+            true => JsonLine.format_event(context, writer, event),
+            false => self.text.format_event(context, writer, event),
         }
-        LogFormat::Text => {
-            let subscriber = lines
-                .with_ansi(std::io::stderr().is_terminal())
-                .with_target(false)
-                .finish();
-            tracing::subscriber::set_global_default(subscriber)
-        }
-    };
-    started.map_err(|_| LogError::Twice)
+    }
 }
 
 /// One JSON object per line: level, ts, caller, msg, then the fields in their order.
@@ -188,14 +250,14 @@ impl Visit for Fields {
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
+    struct Written(Arc<Mutex<Vec<u8>>>);
 
-    impl io::Write for Lines {
+    impl io::Write for Written {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().expect("no writer panics").extend(bytes);
             Ok(bytes.len())
@@ -208,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_line_has_the_keys_of_etcd_in_their_order() {
-        let lines = Lines::default();
+        let lines = Written::default();
         let writer = lines.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_writer(move || writer.clone())
@@ -254,7 +316,7 @@ mod tests {
     #[test]
     fn our_lines_pass_at_the_level_and_those_of_libraries_only_as_warnings() {
         let seen = |level: &str| {
-            let lines = Lines::default();
+            let lines = Written::default();
             let writer = lines.clone();
             let subscriber = tracing_subscriber::fmt()
                 .with_env_filter(EnvFilter::try_new(directives(level)).expect("a filter"))

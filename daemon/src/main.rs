@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use althing_actors::node::StartError;
 use althing_conf::Config;
 use althing_daemon::boot::BootError;
-use althing_daemon::shutdown::StopSignals;
+use althing_daemon::operator::{CommandLine, Operator};
+use althing_daemon::shutdown::Signals;
 use althing_daemon::{boot, log, shutdown};
 
 /// What the operator asked for is wrong: starting again will not help (sysexits' EX_CONFIG).
@@ -19,7 +20,12 @@ const EXIT_CONFIGURATION: u8 = 78;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let loaded = match Config::load(std::env::args_os(), std::env::vars_os()) {
+    let command_line = CommandLine {
+        args: std::env::args_os().collect(),
+        env: std::env::vars_os().collect(),
+    };
+    let CommandLine { args, env } = command_line.clone();
+    let loaded = match Config::load(args, env) {
         Ok(loaded) => loaded,
         Err(error) => {
             match error.is_answer() {
@@ -29,18 +35,22 @@ fn main() -> ExitCode {
             return ExitCode::from(error.exit_code());
         }
     };
-    if let Err(error) = log::start(&loaded.config.log) {
-        eprintln!("{error}");
-        return ExitCode::from(EXIT_CONFIGURATION);
-    }
+    let log = match log::start(&loaded.config.log) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(EXIT_CONFIGURATION);
+        }
+    };
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    actix_rt::System::new().block_on(run(&loaded.config))
+    let operator = Operator::new(command_line, loaded, log);
+    actix_rt::System::new().block_on(run(operator))
 }
 
-async fn run(config: &Config) -> ExitCode {
-    let mut signals = match StopSignals::new() {
+async fn run(operator: Operator) -> ExitCode {
+    let mut signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => {
             tracing::error!(%error, "signals cannot be received");
@@ -48,14 +58,14 @@ async fn run(config: &Config) -> ExitCode {
         }
     };
     let started = tokio::select! {
-        started = boot::start(config) => started,
-        _ = signals.next() => {
+        started = boot::start(operator.config()) => started,
+        _ = signals.stop.next() => {
             tracing::info!("received signal while starting");
             return ExitCode::SUCCESS;
         }
     };
     match started {
-        Ok(running) => shutdown::serve_until_end(running, signals).await,
+        Ok(running) => shutdown::serve_until_end(running, signals, operator).await,
         Err(error) => {
             tracing::error!(%error, "the member cannot start");
             match error {

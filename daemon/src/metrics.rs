@@ -198,8 +198,9 @@ fn range_durations(registry: &Registry) -> Result<[Histogram; 2]> {
     Ok(by_success(&durations, &[]))
 }
 
-/// Registers what describes this member and its process; `quota_bytes` is negative without a quota.
-pub fn register_member(registry: &Registry, handles: &Handles, quota_bytes: i64) -> Result<()> {
+/// Registers what describes this member and its process. Answers the gauge of its quota, which is
+/// negative without one.
+pub fn register_member(registry: &Registry, handles: &Handles) -> Result<IntGauge> {
     let constant = |name: &str, help: &str, label: &str, value: &str| -> Result<()> {
         let gauge = IntGaugeVec::new(Opts::new(name, help), &[label])?;
         gauge.with_label_values(&[value]).set(1);
@@ -215,10 +216,10 @@ pub fn register_member(registry: &Registry, handles: &Handles, quota_bytes: i64)
     let id = handles.status().member_id.to_string();
     constant("etcd_server_id", "The id of this member.", "server_id", &id)?;
     let quota = IntGauge::new("etcd_server_quota_backend_bytes", "Quota of the store.")?;
-    quota.set(quota_bytes);
-    registry.register(Box::new(quota))?;
+    registry.register(Box::new(quota.clone()))?;
     registry.register(Box::new(ClusterVersion::new(handles.store().clone())?))?;
-    process_metrics::register(registry)
+    process_metrics::register(registry)?;
+    Ok(quota)
 }
 
 /// The cluster version, which is decided through the log, read when somebody asks. It holds the

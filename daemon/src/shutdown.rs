@@ -8,12 +8,12 @@
 use std::io;
 use std::process::ExitCode;
 
-use actix_rt::task::JoinError;
 use althing_actors::node::HaltCause;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::boot::{Port, Running};
-use crate::systemd;
+use crate::boot::Running;
+use crate::operator::Operator;
+use crate::{service, systemd};
 
 /// The member halted: its disk or one of its core actors failed.
 pub const EXIT_HALTED: u8 = 70;
@@ -27,9 +27,28 @@ pub struct StopSignals {
     terminate: Signal,
 }
 
+/// The signals of the process.
+#[derive(Debug)]
+pub struct Signals {
+    /// Ask the process to end.
+    pub stop: StopSignals,
+    /// Asks it to read its configuration again.
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// Takes the signals over. Error: the system refuses.
+    pub fn new() -> io::Result<Signals> {
+        Ok(Signals {
+            stop: StopSignals::new()?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
 impl StopSignals {
     /// Takes the signals over. Error: the system refuses.
-    pub fn new() -> io::Result<StopSignals> {
+    fn new() -> io::Result<StopSignals> {
         Ok(StopSignals {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
@@ -53,31 +72,47 @@ enum End {
     PortClosed(io::Result<()>),
 }
 
-/// Serves until a signal or a halt, ends in order, and returns the process's exit code.
-pub async fn serve_until_end(mut running: Running, mut signals: StopSignals) -> ExitCode {
-    let ports = &mut running.ports;
-    let removed = running.node.removed();
-    let end = tokio::select! {
-        signal = signals.next() => End::Signalled(signal),
-        cause = running.node.halted() => End::Halted(cause),
-        () = removed => End::Removed,
-        closed = &mut ports.client.task => End::PortClosed(flat(closed)),
-        closed = &mut ports.peer.port.task => End::PortClosed(flat(closed)),
+/// Serves until a signal or a halt, doing what the operator asks meanwhile, ends in order, and
+/// returns the process's exit code.
+pub async fn serve_until_end(
+    mut running: Running,
+    mut signals: Signals,
+    mut operator: Operator,
+) -> ExitCode {
+    let report = service::report(running.handles().clone());
+    let end = loop {
+        let removed = running.node.removed();
+        let wish = tokio::select! {
+            signal = signals.stop.next() => break End::Signalled(signal),
+            cause = running.node.halted() => break End::Halted(cause),
+            () = removed => break End::Removed,
+            closed = running.ports.ended() => break End::PortClosed(closed),
+            _ = signals.hang_up.recv() => None,
+            question = running.admin.next() => Some(question),
+        };
+        match wish {
+            Some(question) => operator.answer(question, &mut running).await,
+            // What came of it is in the log.
+            None => drop(operator.reload(&mut running).await),
+        }
     };
+    if let Some(report) = report {
+        report.abort();
+    }
     match end {
         End::Signalled(signal) => {
             let signal = signal_name(signal);
             tracing::info!(signal, "received signal; shutting down");
             tokio::select! {
                 () = stop(running) => ExitCode::SUCCESS,
-                again = signals.next() => exit_now(again),
+                again = signals.stop.next() => exit_now(again),
             }
         }
         End::Removed => {
             tracing::warn!("data-dir used by this member must be removed");
             tokio::select! {
                 () = stop(running) => ExitCode::SUCCESS,
-                again = signals.next() => exit_now(again),
+                again = signals.stop.next() => exit_now(again),
             }
         }
         End::Halted(HaltCause(cause)) => {
@@ -99,28 +134,19 @@ pub async fn serve_until_end(mut running: Running, mut signals: StopSignals) -> 
 pub async fn stop(running: Running) {
     systemd::notify(systemd::STOPPING);
     let handles = running.handles().clone();
-    let Running { node, ports, .. } = running;
-    close(ports.client).await;
+    let patience = running.settings.get().port.shutdown_timeout;
+    let Running {
+        node,
+        mut ports,
+        rpc,
+        ..
+    } = running;
+    ports.close_clients(patience).await;
     handles.step_aside().await;
-    drop(handles);
-    // Nobody listens when it is gone already.
-    let _ = ports.peer.closing.send(true);
-    close(ports.peer.port).await;
+    ports.close_peers(patience).await;
+    drop((handles, rpc, ports));
     node.stop().await;
     tracing::info!("stopped");
-}
-
-/// Stops accepting, lets requests in flight finish within the time limit, and ends the server.
-async fn close(port: Port) {
-    port.handle.stop(true).await;
-    if let Err(error) = flat(port.task.await) {
-        tracing::warn!(%error, "a port did not close in order");
-    }
-}
-
-/// A server that panicked failed like one that returned an error.
-fn flat(ended: Result<io::Result<()>, JoinError>) -> io::Result<()> {
-    ended.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 fn exit_now(signal: SignalKind) -> ExitCode {

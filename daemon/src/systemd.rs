@@ -5,11 +5,35 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
 
 /// The member serves its clients.
 pub const READY: &str = "READY=1";
+/// The member reads its configuration again; `READY` follows.
+pub fn reloading() -> String {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let since_boot = now.tv_sec * 1_000_000 + now.tv_nsec / 1_000;
+    format!("RELOADING=1\nMONOTONIC_USEC={since_boot}")
+}
+
+/// The member is alive: the watchdog begins to count anew.
+pub const ALIVE: &str = "WATCHDOG=1";
 /// The member stops.
 pub const STOPPING: &str = "STOPPING=1";
+
+/// Whether a service manager listens.
+pub fn listens() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
+/// How long the service manager waits for [`ALIVE`] before it takes the process for hung; `None`
+/// where it does not wait at all.
+pub fn watchdog_timeout() -> Option<Duration> {
+    let number = |name| std::env::var(name).ok()?.parse::<u64>().ok();
+    let is_meant = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
+    let micros = number("WATCHDOG_USEC").filter(|micros| *micros > 0 && is_meant);
+    micros.map(Duration::from_micros)
+}
 
 /// Sends `state` if a service manager listens. A failure is only worth a warning.
 pub fn notify(state: &str) {

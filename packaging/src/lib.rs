@@ -1,9 +1,13 @@
 //! Renders what a package ships beside the binaries: man pages and shell completions, from the
-//! same command lines that the binaries parse, so that they cannot say something else.
+//! same command lines that the binaries parse, so that they cannot say something else; and packs
+//! all of it for Debian.
 //!
 //! Owns nothing; fails with the error of the file it could not write.
 
 #![forbid(unsafe_code)]
+
+pub mod deb;
+pub mod manual;
 
 use clap::Command;
 use clap_complete::Shell;

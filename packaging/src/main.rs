@@ -1,21 +1,38 @@
-//! `althing-packaging man DIR` and `althing-packaging completion DIR`.
+//! `althing-packaging man DIR`, `completion DIR`, and `deb DIR`: the Debian package.
 
-use clap::{Arg, Command, value_parser};
-use std::path::PathBuf;
+use althing_packaging::deb::Package;
+use clap::{Arg, ArgMatches, Command, value_parser};
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let dir = Arg::new("DIR")
         .required(true)
         .value_parser(value_parser!(PathBuf));
+    let binaries = Arg::new("binaries")
+        .long("binaries")
+        .value_name("DIR")
+        .value_parser(value_parser!(PathBuf))
+        .help("Where althingd and althingctl lie [default: a release build is made]");
+    let version = Arg::new("version")
+        .long("set-version")
+        .value_name("VERSION")
+        .default_value(env!("CARGO_PKG_VERSION"))
+        .help("Version of the package");
     let matches = Command::new("althing-packaging")
-        .about("Renders what a package ships beside the binaries")
+        .about("Renders what a package ships beside the binaries, and packs all of it")
         .subcommand_required(true)
         .subcommand(Command::new("man").about("Man pages").arg(dir.clone()))
         .subcommand(
             Command::new("completion")
                 .about("Shell completions")
-                .arg(dir),
+                .arg(dir.clone()),
+        )
+        .subcommand(
+            Command::new("deb")
+                .about("The Debian package")
+                .args([dir, binaries, version]),
         )
         .get_matches();
     let (what, matches) = matches.subcommand().expect("clap requires a sub-command");
@@ -24,7 +41,8 @@ fn main() -> ExitCode {
         .expect("clap requires the directory");
     let written = match what {
         "man" => althing_packaging::man(dir),
-        _ => althing_packaging::completion(dir),
+        "completion" => althing_packaging::completion(dir),
+        _ => deb(matches, dir).map(|package| vec![package]),
     };
     match written {
         Ok(files) => {
@@ -38,4 +56,48 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn deb(matches: &ArgMatches, dir: &Path) -> io::Result<PathBuf> {
+    let binaries = match matches.get_one::<PathBuf>("binaries") {
+        Some(binaries) => binaries.clone(),
+        None => release_build()?,
+    };
+    let version = matches.get_one::<String>("version");
+    let date = std::process::Command::new("date").arg("-R").output()?;
+    let package = Package {
+        binaries,
+        version: version.expect("it has a default").clone(),
+        maintainer: maintainer(),
+        date: String::from_utf8_lossy(&date.stdout).trim().to_owned(),
+    };
+    package.build(dir)
+}
+
+/// From the variables that Debian's own tools read.
+fn maintainer() -> String {
+    let variable = |name, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
+    let name = variable("DEBFULLNAME", "The Althing authors");
+    let address = variable("DEBEMAIL", "althing@localhost.localdomain");
+    format!("{name} <{address}>")
+}
+
+/// Builds both programs, and answers where they lie: beside this one, were it built for release.
+fn release_build() -> io::Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = std::process::Command::new(cargo);
+    build.args([
+        "build",
+        "--release",
+        "--bin",
+        "althingd",
+        "--bin",
+        "althingctl",
+    ]);
+    if !build.status()?.success() {
+        return Err(io::Error::other("the release build failed"));
+    }
+    let own = std::env::current_exe()?;
+    let target = own.ancestors().nth(2).unwrap_or(Path::new("target"));
+    Ok(target.join("release"))
 }

@@ -21,7 +21,10 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ("althing-actors", &["althing-api", "althing-storage"]),
     ("althing-api", &[]),
     ("althing-conf", &[]),
-    ("althing-ctl", &["althing-api", "althing-storage"]),
+    (
+        "althing-ctl",
+        &["althing-api", "althing-conf", "althing-storage"],
+    ),
     (
         "althing-daemon",
         &[

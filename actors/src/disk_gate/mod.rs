@@ -16,6 +16,7 @@
 
 mod decision;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use althing_api::commandpb::Command;
@@ -33,7 +34,7 @@ const ENTRY_OVERHEAD_BYTES: u64 = 256;
 /// The gate. Shared by the proposing side and the store's writer.
 #[derive(Debug)]
 pub struct DiskGate {
-    reserve_bytes: u64,
+    reserve_bytes: AtomicU64,
     log: OnceLock<LogSpace>,
     account: Mutex<Account>,
     /// Held by the first of those who wait for room, so that they go on in their order.
@@ -66,12 +67,17 @@ impl DiskGate {
     /// A gate that closes when fewer than `reserve_bytes` are free; open at first.
     pub fn new(reserve_bytes: u64) -> DiskGate {
         DiskGate {
-            reserve_bytes,
+            reserve_bytes: AtomicU64::new(reserve_bytes),
             log: OnceLock::new(),
             account: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             changed: Notify::new(),
         }
+    }
+
+    /// Another reserve, which counts from the next measurement on.
+    pub fn set_reserve(&self, reserve_bytes: u64) {
+        self.reserve_bytes.store(reserve_bytes, Ordering::Relaxed);
     }
 
     /// From now on admits only what finds room in this log. Called once.
@@ -89,7 +95,7 @@ impl DiskGate {
 
     /// Notes how many bytes the file system has free.
     pub fn free_bytes_measured(&self, free_bytes: u64) {
-        let reserve_bytes = self.reserve_bytes;
+        let reserve_bytes = self.reserve_bytes.load(Ordering::Relaxed);
         let low = free_bytes < reserve_bytes;
         let was_low = std::mem::replace(&mut self.account.lock().low, low);
         if low && !was_low {

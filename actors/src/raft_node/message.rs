@@ -53,6 +53,11 @@ pub(crate) struct MoveLeader {
     pub(crate) reply: oneshot::Sender<Result<(), Error>>,
 }
 
+/// Is the raft thread alive? Whoever asks waits for the answer.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Pulse;
+
 /// Change the membership, if this member leads.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]

@@ -61,7 +61,7 @@ pub use self::log_store::LogStore;
 pub(crate) use self::log_store::LogStoreSetup;
 use self::message::Proposal;
 use self::message::{BeginReadRound, CoreEnded, LeadConfirmed, RaftChanged};
-pub(crate) use self::message::{MoveLeader, Propose, ReadIndex, Step};
+pub(crate) use self::message::{MoveLeader, Propose, Pulse, ReadIndex, Step};
 pub(crate) use self::outbox::Outbox;
 pub(crate) use self::picture::{Picture, applied_members};
 pub(crate) use self::propose::Proposer;
@@ -359,6 +359,12 @@ impl Handler<MoveLeader> for RaftNode {
             let _ = reply.send(hand_over::hand_over(raft, progress, to, patience).await);
         });
     }
+}
+
+impl Handler<Pulse> for RaftNode {
+    type Result = ();
+
+    fn handle(&mut self, _: Pulse, _: &mut Context<Self>) {}
 }
 
 impl Handler<RaftChanged> for RaftNode {

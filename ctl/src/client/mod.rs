@@ -10,7 +10,7 @@
 
 mod connector;
 mod course;
-mod deadline;
+pub mod deadline;
 mod keep_alive;
 mod kv;
 mod lease;

@@ -4,6 +4,7 @@
 
 mod child;
 pub mod compaction;
+pub mod config;
 pub mod del;
 pub mod elect;
 pub mod endpoint;
@@ -46,7 +47,7 @@ pub struct Invocation<'a> {
 }
 
 /// Every command's grammar.
-pub fn commands() -> [Command; 13] {
+pub fn commands() -> [Command; 14] {
     [
         get::command(),
         put::command(),
@@ -59,6 +60,7 @@ pub fn commands() -> [Command; 13] {
         elect::command(),
         endpoint::command(),
         member::command(),
+        config::command(),
         move_leader::command(),
         version::command(),
     ]
@@ -82,6 +84,7 @@ pub async fn run(invocation: &Invocation<'_>, out: &mut dyn Write) -> Result<(),
         "lock" => lock::run(values, settings, out).await,
         "elect" => elect::run(values, settings, out).await,
         "endpoint" => endpoint::run(matches, settings, out).await,
+        "config" => config::run(matches, settings, out).await,
         "member" => member::run(matches, settings, out).await,
         "move-leader" => move_leader::run(values, settings, out).await,
         _ => version::run(out),

@@ -58,6 +58,12 @@ pub mod healthpb {
     include!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs"));
 }
 
+/// What the operator of a member asks it over its admin socket.
+#[allow(missing_docs, clippy::all, clippy::unwrap_used)]
+pub mod adminpb {
+    include!(concat!(env!("OUT_DIR"), "/adminpb.rs"));
+}
+
 /// What an entry of the raft log holds.
 #[allow(missing_docs, clippy::all, clippy::unwrap_used)]
 pub mod commandpb {

@@ -1,8 +1,6 @@
 //! What every HTTP request of the client port passes before it is routed: the check of its Host,
 //! the CORS headers, and the answer to a pre-flight request.
 
-use std::rc::Rc;
-
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{
@@ -14,55 +12,38 @@ use actix_web::middleware::Next;
 use actix_web::{Error, HttpResponse};
 
 use super::plain::plain_error;
+use crate::settings::Live;
 
 const ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("POST, GET, OPTIONS, PUT, DELETE");
 const ALLOWED_HEADERS: HeaderValue =
     HeaderValue::from_static("accept, content-type, authorization");
 
-/// Who may ask from a browser, and under which host names.
-#[derive(Debug)]
-pub(super) struct Access {
-    /// None: every origin.
-    origins: Option<Vec<String>>,
-    /// None: every host.
-    hosts: Option<Vec<String>>,
+/// Whether a list allows everything: it is empty, or has `*`.
+fn is_open(list: &[String]) -> bool {
+    list.is_empty() || list.iter().any(|entry| entry == "*")
 }
 
-impl Access {
-    /// An empty list, or one with `*`, allows everything.
-    pub(super) fn new(origins: &[String], hosts: &[String]) -> Access {
-        let listed = |list: &[String]| {
-            let is_open = list.is_empty() || list.iter().any(|entry| entry == "*");
-            (!is_open).then(|| list.to_vec())
-        };
-        Access {
-            origins: listed(origins),
-            hosts: listed(hosts),
-        }
+fn allows_host(hosts: &[String], headers: &HeaderMap) -> Result<(), String> {
+    if is_open(hosts) {
+        return Ok(());
     }
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let host = without_port(host.unwrap_or_default());
+    match hosts.iter().any(|allowed| allowed == host) {
+        true => Ok(()),
+        false => Err(host.to_string()),
+    }
+}
 
-    fn allows_host(&self, headers: &HeaderMap) -> Result<(), String> {
-        let Some(hosts) = &self.hosts else {
-            return Ok(());
-        };
-        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-        let host = without_port(host.unwrap_or_default());
-        match hosts.iter().any(|allowed| allowed == host) {
-            true => Ok(()),
-            false => Err(host.to_string()),
-        }
+fn allowed_origin(origins: &[String], headers: &HeaderMap) -> Option<HeaderValue> {
+    if is_open(origins) {
+        return Some(HeaderValue::from_static("*"));
     }
-
-    fn allowed_origin(&self, headers: &HeaderMap) -> Option<HeaderValue> {
-        let Some(origins) = &self.origins else {
-            return Some(HeaderValue::from_static("*"));
-        };
-        let origin = headers.get(ORIGIN)?;
-        let is_listed = origins
-            .iter()
-            .any(|allowed| allowed.as_bytes() == origin.as_bytes());
-        is_listed.then(|| origin.clone())
-    }
+    let origin = headers.get(ORIGIN)?;
+    let is_listed = origins
+        .iter()
+        .any(|allowed| allowed.as_bytes() == origin.as_bytes());
+    is_listed.then(|| origin.clone())
 }
 
 /// Strips `:port`; an IPv6 address keeps its colons and loses its brackets.
@@ -75,14 +56,18 @@ fn without_port(host: &str) -> &str {
 
 /// The middleware.
 pub(super) async fn check(
-    access: Rc<Access>,
+    settings: Live,
     request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    if let Err(host) = access.allows_host(request.headers()) {
+    let (host, origin) = {
+        let port = &settings.get().port;
+        let host = allows_host(&port.host_whitelist, request.headers());
+        (host, allowed_origin(&port.cors, request.headers()))
+    };
+    if let Err(host) = host {
         return Ok(request.into_response(misdirected(&host)));
     }
-    let origin = access.allowed_origin(request.headers());
     let mut response = match *request.method() {
         Method::OPTIONS => request.into_response(HttpResponse::Ok().finish()),
         _ => next.call(request).await?,

@@ -20,7 +20,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-use super::ClientSettings;
 use super::api::Api;
 use super::bridge::{self, Http2Body};
 use super::conn::{Conn, Protocol};
@@ -28,6 +27,7 @@ use super::exchanges::Exchanges;
 use super::grpc::Services;
 use super::lazy_io::LazyIo;
 use super::web::{Http1Service, WebService};
+use crate::settings::Live;
 
 /// A client that connects and says nothing is let go after this time.
 const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(30);
@@ -38,27 +38,23 @@ const TCP_PROBE_INTERVAL: Duration = Duration::from_secs(30);
 const RESET_STREAMS_MAX: usize = 10_000;
 
 /// Admits connections up to a number that all workers share.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Gate {
     open: AtomicUsize,
-    connections_max: usize,
 }
 
 /// The place of one open connection.
 pub(super) struct Place(Arc<Gate>);
 
 impl Gate {
-    pub(super) fn new(connections_max: usize) -> Arc<Gate> {
-        Arc::new(Gate {
-            open: AtomicUsize::new(0),
-            connections_max,
-        })
+    pub(super) fn new() -> Arc<Gate> {
+        Arc::default()
     }
 
-    /// None when every place is taken.
-    pub(super) fn enter(self: &Arc<Gate>) -> Option<Place> {
+    /// None when every one of `connections_max` places is taken.
+    pub(super) fn enter(self: &Arc<Gate>, connections_max: usize) -> Option<Place> {
         let place = Place(self.clone());
-        match self.open.fetch_add(1, Ordering::Relaxed) < self.connections_max {
+        match self.open.fetch_add(1, Ordering::Relaxed) < connections_max {
             true => Some(place),
             false => None,
         }
@@ -78,20 +74,22 @@ pub(super) struct Worker<A> {
     pub(super) http1: Http1Service,
     pub(super) stop: GracefulShutdownSignal,
     pub(super) gate: Arc<Gate>,
-    pub(super) settings: Arc<ClientSettings>,
+    pub(super) settings: Live,
 }
 
 /// Serves one accepted socket until it closes. Errors of a connection are its client's business
 /// and appear only in the debug log.
 pub(super) async fn serve<A: Api>(worker: Rc<Worker<A>>, io: TcpStream) {
-    let Some(_place) = worker.gate.enter() else {
+    let connections_max = worker.settings.get().port.connections_max;
+    let Some(_place) = worker.gate.enter(connections_max) else {
         tracing::debug!("connection refused: client.connections_max are open");
         return;
     };
     let (Ok(()), Ok(peer)) = (prepare(&io), io.peer_addr()) else {
         return;
     };
-    let streams_max = usize::try_from(worker.settings.streams_max).unwrap_or(usize::MAX);
+    let streams_max = worker.settings.get().port.streams_max;
+    let streams_max = usize::try_from(streams_max).unwrap_or(usize::MAX);
     let limits = SessionSettings {
         streams_max: streams_max.max(1),
     };
@@ -155,7 +153,7 @@ async fn serve_http2<A: Api>(
             async move { Ok::<_, Infallible>(answer(&worker, &session, request).await) }
         })
     };
-    let settings = &worker.settings;
+    let settings = worker.settings.get().port.clone();
     let mut exchanges = Exchanges::default();
     let connection = hyper::server::conn::http2::Builder::new(exchanges.begin())
         .timer(TokioTimer::new())
@@ -218,11 +216,12 @@ mod tests {
 
     #[test]
     fn a_closed_connection_frees_its_place() {
-        let gate = Gate::new(1);
-        let place = gate.enter();
+        let gate = Gate::new();
+        let place = gate.enter(1);
         assert!(place.is_some());
-        assert!(gate.enter().is_none());
+        assert!(gate.enter(1).is_none());
+        assert!(gate.enter(2).is_some(), "the bound of this moment counts");
         drop(place);
-        assert!(gate.enter().is_some());
+        assert!(gate.enter(1).is_some());
     }
 }

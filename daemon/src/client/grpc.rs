@@ -29,6 +29,7 @@ use super::grpc_watch::{WatchCodec, WatchMethod};
 use super::methods::{self, Call, Methods, Service};
 use super::status::{in_words_of_go, to_status};
 use crate::rpc::read_budget::ReadPermit;
+use crate::settings::Live;
 
 type Answer = BoxFuture<'static, Result<Response<tonic::body::Body>, std::convert::Infallible>>;
 
@@ -44,25 +45,24 @@ pub(super) struct Services<A> {
     election: ElectionServer<A>,
     health: HealthServer<GrpcHealth>,
     methods: Methods,
-    receive_bytes_max: usize,
+    settings: Live,
 }
 
 impl<A: Api> Services<A> {
-    pub(super) fn new(api: &Arc<A>, methods: Methods, receive_bytes_max: usize) -> Services<A> {
-        let max = receive_bytes_max;
+    pub(super) fn new(api: &Arc<A>, methods: Methods, settings: Live) -> Services<A> {
         let api = || api.clone();
         Services {
-            kv: KvServer::from_arc(api()).max_decoding_message_size(max),
+            kv: KvServer::from_arc(api()),
             watch: api(),
-            lease: LeaseServer::from_arc(api()).max_decoding_message_size(max),
-            cluster: ClusterServer::from_arc(api()).max_decoding_message_size(max),
-            maintenance: MaintenanceServer::from_arc(api()).max_decoding_message_size(max),
-            auth: AuthServer::from_arc(api()).max_decoding_message_size(max),
-            lock: LockServer::from_arc(api()).max_decoding_message_size(max),
-            election: ElectionServer::from_arc(api()).max_decoding_message_size(max),
-            health: HealthServer::new(GrpcHealth).max_decoding_message_size(max),
+            lease: LeaseServer::from_arc(api()),
+            cluster: ClusterServer::from_arc(api()),
+            maintenance: MaintenanceServer::from_arc(api()),
+            auth: AuthServer::from_arc(api()),
+            lock: LockServer::from_arc(api()),
+            election: ElectionServer::from_arc(api()),
+            health: HealthServer::new(GrpcHealth),
             methods,
-            receive_bytes_max,
+            settings,
         }
     }
 
@@ -110,28 +110,62 @@ impl<A: Api> Services<A> {
                 answer.map(|inner| ResponseBody::new(inner, call, limits, place, permit))
             }
             Some(status) => {
-                let rewritten = in_words_of_go(&status, method.is_stream, self.receive_bytes_max);
+                let rewritten = in_words_of_go(&status, method.is_stream, self.receive_bytes_max());
                 refused(call, rewritten.unwrap_or(status))
             }
         }
     }
 
+    /// What a request may weigh now.
+    fn receive_bytes_max(&self) -> usize {
+        self.settings.get().port.receive_bytes_max()
+    }
+
     fn route(&self, service: Service, request: Request<RequestBody>) -> Answer {
+        let max = self.receive_bytes_max();
         match service {
-            Service::Kv => self.kv.clone().call(request),
+            Service::Kv => self.kv.clone().max_decoding_message_size(max).call(request),
             Service::Watch => {
                 let method = WatchMethod(self.watch.clone());
                 let server = tonic::server::Grpc::new(WatchCodec);
-                let mut server = server.max_decoding_message_size(self.receive_bytes_max);
+                let mut server = server.max_decoding_message_size(max);
                 Box::pin(async move { Ok(server.streaming(method, request).await) })
             }
-            Service::Lease => self.lease.clone().call(request),
-            Service::Cluster => self.cluster.clone().call(request),
-            Service::Maintenance => self.maintenance.clone().call(request),
-            Service::Auth => self.auth.clone().call(request),
-            Service::Lock => self.lock.clone().call(request),
-            Service::Election => self.election.clone().call(request),
-            Service::Health => self.health.clone().call(request),
+            Service::Lease => self
+                .lease
+                .clone()
+                .max_decoding_message_size(max)
+                .call(request),
+            Service::Cluster => self
+                .cluster
+                .clone()
+                .max_decoding_message_size(max)
+                .call(request),
+            Service::Maintenance => self
+                .maintenance
+                .clone()
+                .max_decoding_message_size(max)
+                .call(request),
+            Service::Auth => self
+                .auth
+                .clone()
+                .max_decoding_message_size(max)
+                .call(request),
+            Service::Lock => self
+                .lock
+                .clone()
+                .max_decoding_message_size(max)
+                .call(request),
+            Service::Election => self
+                .election
+                .clone()
+                .max_decoding_message_size(max)
+                .call(request),
+            Service::Health => self
+                .health
+                .clone()
+                .max_decoding_message_size(max)
+                .call(request),
         }
     }
 }

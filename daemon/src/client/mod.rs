@@ -52,7 +52,6 @@ mod web;
 
 pub use api::{Api, Member};
 
-use access::Access;
 use connection::{Gate, Worker};
 use gateway::Gateway;
 use grpc::Services;
@@ -60,19 +59,23 @@ use health::{HealthMetrics, Probes};
 use methods::Methods;
 use web::{Front, Pages};
 
+use crate::settings::Live;
+
 /// What a request may be larger than the largest command: etcd's overhead for the message around
 /// it.
 const RECEIVE_OVERHEAD_BYTES: usize = 512 * 1024;
 
-/// How the client port behaves.
-#[derive(Debug)]
-pub struct ClientSettings {
-    /// Bound sockets that serve everything.
-    pub listeners: Vec<TcpListener>,
-    /// Bound sockets that serve only `/metrics`, `/health`, `/livez` and `/readyz`.
-    pub metrics_listeners: Vec<TcpListener>,
-    /// Worker threads; at least 1.
-    pub workers: usize,
+/// Workers of a listener that answers probes only.
+const PROBE_WORKERS: usize = 1;
+/// Connections of one worker; more than the gate ever admits, so that none waits unseen.
+const WORKER_CONNECTIONS_MAX: usize = 1 << 24;
+/// An orderly stop ends by itself after this time; whoever stops a listener waits no longer than
+/// the setting of that moment says.
+const STOP_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// How the client port behaves; a connection takes over what concerns it when it begins.
+#[derive(Clone, Debug)]
+pub struct PortSettings {
     /// Open connections of the whole process; one more is closed at once.
     pub connections_max: usize,
     /// Open streams of one HTTP/2 connection.
@@ -89,56 +92,83 @@ pub struct ClientSettings {
     pub cors: Vec<String>,
     /// Names under which the member may be asked; empty or `*`: every one.
     pub host_whitelist: Vec<String>,
-    /// How long an orderly stop waits for requests in flight; whole seconds count.
+    /// How long an orderly stop waits for requests in flight.
     pub shutdown_timeout: Duration,
 }
 
-/// Serves `api` on the listeners of `settings`. To be called inside an actix system.
-///
-/// The server is a future: it ends when the handle stopped it. It takes no signals of the process.
-/// Errors: a listener that can not be used; a metric that `registry` has already.
-pub fn serve<A: Api>(
-    api: A,
-    registry: &Registry,
-    mut settings: ClientSettings,
-) -> io::Result<(Server, ServerHandle)> {
-    let listeners = std::mem::take(&mut settings.listeners);
-    let metrics_listeners = std::mem::take(&mut settings.metrics_listeners);
-    let mut builder = Server::build()
-        .workers(settings.workers.max(1))
-        // The gate counts connections of the process; workers shall not make them wait unseen.
-        .max_concurrent_connections(settings.connections_max.saturating_add(1))
-        .shutdown_timeout(settings.shutdown_timeout.as_secs())
-        .disable_signals();
-    let shared = Shared {
-        api: Arc::new(api),
-        registry: registry.clone(),
-        methods: Methods::register(registry).map_err(io::Error::other)?,
-        health_metrics: HealthMetrics::register(registry).map_err(io::Error::other)?,
-        gate: Gate::new(settings.connections_max),
-        stop: builder.graceful_shutdown_signal(),
-        settings: Arc::new(settings),
-    };
-    for listener in listeners {
-        builder = listen(builder, "client", listener, &shared, true)?;
+impl PortSettings {
+    fn receive_bytes_max(&self) -> usize {
+        self.request_bytes_max
+            .saturating_add(RECEIVE_OVERHEAD_BYTES)
     }
-    for listener in metrics_listeners {
-        builder = listen(builder, "metrics", listener, &shared, false)?;
+}
+
+/// What a listener answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serves {
+    /// Everything.
+    Everything,
+    /// Only `/metrics`, `/health`, `/livez` and `/readyz`.
+    Probes,
+}
+
+/// What all listeners of clients share. Each is a server of its own, so that one can be closed
+/// while the connections of the others go on.
+#[derive(Debug)]
+pub struct ClientPort<A>(Shared<A>);
+
+impl<A: Api> ClientPort<A> {
+    /// Will serve `api`. Errors: a metric that `registry` has already.
+    pub fn new(
+        api: A,
+        registry: &Registry,
+        settings: Live,
+    ) -> Result<ClientPort<A>, prometheus::Error> {
+        Ok(ClientPort(Shared {
+            api: Arc::new(api),
+            registry: registry.clone(),
+            methods: Methods::register(registry)?,
+            health_metrics: HealthMetrics::register(registry)?,
+            gate: Gate::new(),
+            settings,
+        }))
     }
-    let server = builder.run();
-    let handle = server.handle();
-    Ok((server, handle))
+
+    /// Serves a bound socket on `workers` threads. To be called inside an actix system.
+    ///
+    /// The server is a future: it ends when the handle stopped it. It takes no signals of the
+    /// process. Errors: a listener that can not be used.
+    pub fn listen(
+        &self,
+        listener: TcpListener,
+        serves: Serves,
+        workers: usize,
+    ) -> io::Result<(Server, ServerHandle)> {
+        let workers = match serves {
+            Serves::Everything => workers.max(1),
+            Serves::Probes => PROBE_WORKERS,
+        };
+        let builder = Server::build()
+            .workers(workers)
+            .max_concurrent_connections(WORKER_CONNECTIONS_MAX)
+            .shutdown_timeout(STOP_MAX.as_secs())
+            .disable_signals();
+        let stop = builder.graceful_shutdown_signal();
+        let server = listen(builder, listener, &self.0, &stop, serves)?.run();
+        let handle = server.handle();
+        Ok((server, handle))
+    }
 }
 
 /// What workers build their part from.
+#[derive(Debug)]
 struct Shared<A> {
     api: Arc<A>,
     registry: Registry,
     methods: Methods,
     health_metrics: HealthMetrics,
     gate: Arc<Gate>,
-    stop: GracefulShutdownSignal,
-    settings: Arc<ClientSettings>,
+    settings: Live,
 }
 
 impl<A> Clone for Shared<A> {
@@ -149,7 +179,6 @@ impl<A> Clone for Shared<A> {
             methods: self.methods.clone(),
             health_metrics: self.health_metrics.clone(),
             gate: self.gate.clone(),
-            stop: self.stop.clone(),
             settings: self.settings.clone(),
         }
     }
@@ -157,18 +186,18 @@ impl<A> Clone for Shared<A> {
 
 fn listen<A: Api>(
     builder: ServerBuilder,
-    name: &str,
     listener: TcpListener,
     shared: &Shared<A>,
-    is_front: bool,
+    stop: &GracefulShutdownSignal,
+    serves: Serves,
 ) -> io::Result<ServerBuilder> {
-    let shared = shared.clone();
-    builder.listen(name, listener, move || {
-        let shared = shared.clone();
+    let (shared, stop) = (shared.clone(), stop.clone());
+    builder.listen("client", listener, move || {
+        let (shared, stop) = (shared.clone(), stop.clone());
         fn_factory(move || {
-            let shared = shared.clone();
+            let (shared, stop) = (shared.clone(), stop.clone());
             async move {
-                let worker = Rc::new(shared.worker(is_front).await?);
+                let worker = Rc::new(shared.worker(stop, serves).await?);
                 Ok::<_, ()>(fn_service(move |io: TcpStream| {
                     let worker = worker.clone();
                     async move {
@@ -182,19 +211,15 @@ fn listen<A: Api>(
 }
 
 impl<A: Api> Shared<A> {
-    async fn worker(self, is_front: bool) -> Result<Worker<A>, ()> {
-        let receive_bytes_max = self.settings.request_bytes_max + RECEIVE_OVERHEAD_BYTES;
+    async fn worker(self, stop: GracefulShutdownSignal, serves: Serves) -> Result<Worker<A>, ()> {
+        let is_front = serves == Serves::Everything;
         let services =
-            is_front.then(|| Services::new(&self.api, self.methods.clone(), receive_bytes_max));
+            is_front.then(|| Services::new(&self.api, self.methods.clone(), self.settings.clone()));
         let front = is_front.then(|| {
-            let access = Access::new(&self.settings.cors, &self.settings.host_whitelist);
-            let gateway = self.settings.gateway.then(|| {
-                let api = self.api.clone();
-                Rc::new(Gateway::new(api, &self.methods, receive_bytes_max))
-            });
+            let (api, settings) = (self.api.clone(), self.settings.clone());
             Front {
-                access: Rc::new(access),
-                gateway,
+                gateway: Rc::new(Gateway::new(api, &self.methods, settings.clone())),
+                settings,
             }
         });
         let pages = Pages {
@@ -204,12 +229,12 @@ impl<A: Api> Shared<A> {
             front,
         };
         let web = web::build(pages).await?;
-        let http1 = web::http1(&web, &self.stop).await?;
+        let http1 = web::http1(&web, &stop).await?;
         Ok(Worker {
             services,
             web,
             http1,
-            stop: self.stop,
+            stop,
             gate: self.gate,
             settings: self.settings,
         })

@@ -16,13 +16,14 @@ use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, Error, HttpMessage, HttpRequest, web};
 use althing_actors::client_session::Session;
 
-use super::access::{self, Access};
+use super::access;
 use super::api::Api;
 use super::conn::Conn;
 use super::gateway::Gateway;
 use super::health::{self, Probes};
 use super::info;
 use super::plain::not_found;
+use crate::settings::Live;
 
 /// The application, shared by the worker's connections of either version of HTTP.
 pub(super) type WebService = Rc<BoxService<actix_http::Request, ServiceResponse<BoxBody>, Error>>;
@@ -46,9 +47,8 @@ pub(super) struct Pages<A> {
 
 /// What only the client listeners serve.
 pub(super) struct Front<A> {
-    pub(super) access: Rc<Access>,
-    /// Unset when the gateway is switched off.
-    pub(super) gateway: Option<Rc<Gateway<A>>>,
+    pub(super) gateway: Rc<Gateway<A>>,
+    pub(super) settings: Live,
 }
 
 /// Builds the application once for a worker.
@@ -61,18 +61,16 @@ pub(super) async fn build<A: Api>(pages: Pages<A>) -> Result<WebService, ()> {
             Ok(Rc::new(boxed::service(factory.new_service(()).await?)))
         }
         Some(front) => {
-            let (access, gateway) = (front.access, front.gateway);
+            let (settings, gateway) = (front.settings, front.gateway);
             let check = move |request: ServiceRequest, next: Next<BoxBody>| {
-                access::check(access.clone(), request, next)
+                access::check(settings.clone(), request, next)
             };
             let rest = move |request: HttpRequest, payload: web::Payload| {
                 let gateway = gateway.clone();
                 async move {
-                    match gateway {
-                        Some(gateway) if gateway.is_its(request.path()) => {
-                            gateway.serve(request, payload).await
-                        }
-                        _ => not_found(),
+                    match gateway.is_its(request.path()) {
+                        true => gateway.serve(request, payload).await,
+                        false => not_found(),
                     }
                 }
             };

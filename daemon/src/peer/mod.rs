@@ -42,6 +42,10 @@ const WORKERS: usize = 1;
 /// Calls of a member that follows are rare; its connection is kept for the next one.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
+/// As for the client port: whoever stops the server waits no longer than the setting of that moment
+/// says.
+const STOP_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// The facts that the peer port tells. The port is generic over them, so that it is tested without
 /// a node.
 pub trait Membership: Clone + Send + 'static {
@@ -81,17 +85,16 @@ struct MemberJson {
     client_urls: Vec<String>,
 }
 
-/// Serves the peer port on `listeners`. To be called inside an actix system; the server is a future
+/// Serves the peer port on `listener`. To be called inside an actix system; the server is a future
 /// that ends when the handle stopped it. When `closing` turns true, the endless requests of other
 /// members end. Errors: a listener that can not be used.
 pub fn serve<M: Membership, W: WayIn>(
     membership: M,
     way_in: W,
-    listeners: Vec<TcpListener>,
+    listener: TcpListener,
     closing: watch::Receiver<bool>,
-    shutdown_timeout: Duration,
 ) -> io::Result<(Server, ServerHandle)> {
-    let mut server = HttpServer::new(move || {
+    let server = HttpServer::new(move || {
         let (versions, members) = (membership.clone(), membership.clone());
         App::new()
             .route(
@@ -119,12 +122,9 @@ pub fn serve<M: Membership, W: WayIn>(
     })
     .keep_alive(KEEP_ALIVE)
     .workers(WORKERS)
-    .shutdown_timeout(shutdown_timeout.as_secs())
+    .shutdown_timeout(STOP_MAX.as_secs())
     .disable_signals();
-    for listener in listeners {
-        server = server.listen(listener)?;
-    }
-    let server = server.run();
+    let server = server.listen(listener)?.run();
     let handle = server.handle();
     Ok((server, handle))
 }
@@ -238,8 +238,7 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let address = listener.local_addr().unwrap();
             let (_closing, closed) = watch::channel(false);
-            let second = Duration::from_secs(1);
-            let served = serve(Two, Nobody, vec![listener], closed, second);
+            let served = serve(Two, Nobody, listener, closed);
             let (server, handle) = served.unwrap();
             let server = actix_rt::spawn(server);
 

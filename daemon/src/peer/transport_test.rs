@@ -103,7 +103,7 @@ fn with_port<F: Future<Output = ()>>(test: impl FnOnce(HttpTransport, Peer) -> F
             ],
         };
         let (closing, closed) = watch::channel(false);
-        let served = serve(NoMembers, Echo, vec![listener], closed, DEADLINE);
+        let served = serve(NoMembers, Echo, listener, closed);
         let (server, handle) = served.unwrap();
         let server = actix_rt::spawn(server);
         let transport = HttpTransport::new(CLUSTER, MemberId(1));

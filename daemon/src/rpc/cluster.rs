@@ -103,7 +103,8 @@ impl Rpc {
     async fn change(&self, change: MemberChange) -> Result<Vec<Member>, Status> {
         let start = Instant::now();
         let changing = self.handles.change_members(change);
-        let changed = tokio::time::timeout(self.limits.request_timeout, changing).await;
+        let timeout = self.limits().request_timeout;
+        let changed = tokio::time::timeout(timeout, changing).await;
         let changed = changed.unwrap_or_else(|_| Err(self.handles.why_timed_out(start)));
         changed.map(in_order).map_err(status::of)
     }

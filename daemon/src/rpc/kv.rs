@@ -64,7 +64,7 @@ impl Kv for Rpc {
         let view = self.handles.store().read();
         let (term, revision) = (self.handles.term(), view.revision());
         let header = self.state.identity.header(term, revision);
-        let target_bytes = self.limits.request_bytes_max;
+        let target_bytes = self.limits().request_bytes_max;
         let chunks = range_stream::chunks(&view, &request, header, target_bytes)?;
         Ok(Response::new(chunks))
     }
@@ -108,7 +108,7 @@ impl Kv for Rpc {
         self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
         ttl::refuse(request.metadata())?;
         let request = request.into_inner();
-        check::txn(&request, self.limits.txn_ops_max).map_err(status::of)?;
+        check::txn(&request, self.limits().txn_ops_max).map_err(status::of)?;
         if check::is_read_only(&request) {
             let start = Instant::now();
             let outcome = self.serve_read_txn(request).await;

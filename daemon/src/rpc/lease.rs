@@ -172,7 +172,8 @@ impl Rpc {
         &self,
         answer: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Status> {
-        let answer = tokio::time::timeout(self.limits.request_timeout, answer);
+        let timeout = self.limits().request_timeout;
+        let answer = tokio::time::timeout(timeout, answer);
         answer
             .await
             .unwrap_or(Err(Error::Timeout))
@@ -181,7 +182,8 @@ impl Rpc {
 
     /// Resolves when there was no leader for a while.
     pub(super) async fn leader_lost(self) -> Status {
-        let mut looks = tokio::time::interval(self.limits.election_timeout);
+        let timeout = self.limits().election_timeout;
+        let mut looks = tokio::time::interval(timeout);
         let mut leaderless = 0;
         while leaderless < LEADERLESS_LOOKS_MAX {
             looks.tick().await;

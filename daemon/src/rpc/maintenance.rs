@@ -42,7 +42,7 @@ impl Maintenance for Rpc {
         self.admit(request.metadata(), Call::Unary, Learner::Answers)?;
         let store = self.handles.store();
         let mut answer = status_of(self.handles.status(), store.sizes());
-        answer.db_size_quota = self.limits.quota_bytes;
+        answer.db_size_quota = self.limits().quota_bytes;
         self.complete(&mut answer.header, store.revisions().current);
         Ok(Response::new(answer))
     }

@@ -23,6 +23,7 @@ use prost::Message;
 use tonic::Status;
 
 use crate::metrics::{RequestKind, RequestMetrics};
+use crate::settings::{CurrentLimits, Live};
 use header::Identity;
 use read_budget::ReadBudget;
 
@@ -60,8 +61,8 @@ const ENVELOPE_BYTES: usize = 14;
 pub struct Rpc {
     /// The node behind the services.
     pub handles: Handles,
-    /// Limits of requests.
-    pub limits: Arc<Limits>,
+    /// Its limits are those of now.
+    pub settings: Live,
     state: Arc<State>,
 }
 
@@ -95,7 +96,7 @@ pub struct Limits {
 impl Rpc {
     /// The services of `handles`. Registers their metrics in the node's registry; error: another
     /// `Rpc` of the same node did so before.
-    pub fn new(handles: Handles, limits: Limits) -> Result<Rpc, prometheus::Error> {
+    pub fn new(handles: Handles, settings: Live) -> Result<Rpc, prometheus::Error> {
         let status = handles.status();
         let state = State {
             identity: Identity {
@@ -103,13 +104,23 @@ impl Rpc {
                 member_id: status.member_id,
             },
             metrics: RequestMetrics::register(&handles.metrics())?,
-            budget: ReadBudget::new(limits.read_bytes_max),
+            budget: ReadBudget::new(settings.limits().read_bytes_max),
         };
         Ok(Rpc {
             handles,
-            limits: Arc::new(limits),
+            settings,
             state: Arc::new(state),
         })
+    }
+
+    /// The limits of now. Not to be held while one waits.
+    fn limits(&self) -> CurrentLimits {
+        self.settings.limits()
+    }
+
+    /// Takes over what it keeps a copy of, after the settings were replaced.
+    pub fn settings_replaced(&self) {
+        self.state.budget.set_max(self.limits().read_bytes_max);
     }
 
     /// Completes an answer's header; see `Identity::complete`.
@@ -127,7 +138,7 @@ impl Rpc {
         let command = Command {
             request: Some(request),
         };
-        if command.encoded_len() + ENVELOPE_BYTES > self.limits.request_bytes_max {
+        if command.encoded_len() + ENVELOPE_BYTES > self.limits().request_bytes_max {
             return Err(status::of(Error::RequestTooLarge));
         }
         if command.request.as_ref().is_some_and(check::adds) && self.is_above_quota() {
@@ -135,7 +146,8 @@ impl Rpc {
         }
         let start = Instant::now();
         let proposal = self.handles.propose(command);
-        let outcome = match tokio::time::timeout(self.limits.request_timeout, proposal).await {
+        let timeout = self.limits().request_timeout;
+        let outcome = match tokio::time::timeout(timeout, proposal).await {
             Ok(Ok(applied)) => applied.response.map(|answer| (answer, applied.revision)),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(self.handles.why_timed_out(start)),
@@ -147,7 +159,7 @@ impl Rpc {
     /// Whether only what makes room may be written. Proposals under way are not counted, so the
     /// store may pass the quota by as much as they hold.
     fn is_above_quota(&self) -> bool {
-        let quota = u64::try_from(self.limits.quota_bytes);
+        let quota = u64::try_from(self.limits().quota_bytes);
         quota.is_ok_and(|quota| self.handles.store().used_bytes() >= quota)
     }
 
@@ -155,7 +167,8 @@ impl Rpc {
     async fn read_index(&self) -> Result<(), Status> {
         let start = Instant::now();
         let read_index = self.handles.read_index();
-        let outcome = tokio::time::timeout(self.limits.request_timeout, read_index)
+        let timeout = self.limits().request_timeout;
+        let outcome = tokio::time::timeout(timeout, read_index)
             .await
             .unwrap_or(Err(Error::Timeout));
         self.state.metrics.observe_read_index(start.elapsed());

@@ -12,7 +12,7 @@ pub const UNCOUNTED_BYTES: usize = 64 * 1024;
 /// A number of bytes, shared by all large reads.
 #[derive(Clone, Debug)]
 pub struct ReadBudget {
-    max: usize,
+    max: Arc<AtomicUsize>,
     used: Arc<AtomicUsize>,
 }
 
@@ -28,9 +28,14 @@ impl ReadBudget {
     /// A budget of `max` bytes, all of them free.
     pub fn new(max: usize) -> ReadBudget {
         ReadBudget {
-            max,
+            max: Arc::new(AtomicUsize::new(max)),
             used: Arc::default(),
         }
+    }
+
+    /// Another size, for what is taken from now on.
+    pub fn set_max(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
     }
 
     /// Takes `bytes`. Error: `RESOURCE_EXHAUSTED`, with a text that says what to do.
@@ -53,7 +58,8 @@ impl ReadPermit {
     /// Takes `more` bytes. Error: as `ReadBudget::reserve`; the permit keeps what it has.
     pub fn grow(&mut self, more: usize) -> Result<(), Status> {
         let budget = &self.budget;
-        let fits = |used: usize| used.checked_add(more).filter(|sum| *sum <= budget.max);
+        let max = budget.max.load(Ordering::Relaxed);
+        let fits = |used: usize| used.checked_add(more).filter(|sum| *sum <= max);
         let taken = budget
             .used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
@@ -62,7 +68,7 @@ impl ReadPermit {
                 self.bytes += more;
                 Ok(())
             }
-            Err(_) => Err(refusal(self.bytes.saturating_add(more), budget.max)),
+            Err(_) => Err(refusal(self.bytes.saturating_add(more), max)),
         }
     }
 

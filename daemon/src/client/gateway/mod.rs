@@ -21,6 +21,7 @@ use super::deadline;
 use super::grpc_body::Limits;
 use super::methods::{Method as GrpcMethod, Methods};
 use super::web::session_of;
+use crate::settings::Live;
 
 mod json;
 mod metadata;
@@ -35,7 +36,7 @@ use refusal::refusal;
 pub(super) struct Gateway<A> {
     routes: HashMap<&'static str, Route<A>>,
     api: Arc<A>,
-    receive_bytes_max: usize,
+    settings: Live,
 }
 
 /// One path: its method and how to call it.
@@ -59,18 +60,20 @@ struct Exchange<A> {
 }
 
 impl<A: Api> Gateway<A> {
-    /// `receive_bytes_max` bounds the decoded request message, as for gRPC.
-    pub(super) fn new(api: Arc<A>, methods: &Methods, receive_bytes_max: usize) -> Gateway<A> {
+    /// `settings` bound the decoded request message, as for gRPC.
+    pub(super) fn new(api: Arc<A>, methods: &Methods, settings: Live) -> Gateway<A> {
         Gateway {
             routes: routes::table(methods),
             api,
-            receive_bytes_max,
+            settings,
         }
     }
 
-    /// Whether the gateway answers for `path`, be it to say that nothing is there.
+    /// Whether the gateway answers for `path`, be it to say that nothing is there. Switched off it
+    /// answers for none.
     pub(super) fn is_its(&self, path: &str) -> bool {
-        path.starts_with("/v3/") || path.starts_with("/v3beta/")
+        self.settings.get().port.gateway
+            && (path.starts_with("/v3/") || path.starts_with("/v3beta/"))
     }
 
     pub(super) async fn serve(&self, request: HttpRequest, payload: web::Payload) -> HttpResponse {
@@ -97,7 +100,7 @@ impl<A: Api> Gateway<A> {
                 deadline,
                 session: session_of(&request),
             },
-            receive_bytes_max: self.receive_bytes_max,
+            receive_bytes_max: self.settings.get().port.receive_bytes_max(),
             body_bytes: length_of(request.headers()),
             payload,
         };

@@ -94,7 +94,7 @@ fn any_origin_is_allowed_unless_origins_are_listed() {
         assert_eq!((answer.status, answer.body.as_str()), (200, ""));
         assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
     });
-    let listed = ClientSettings {
+    let listed = PortSettings {
         cors: vec!["http://a.example".to_string()],
         ..settings()
     };
@@ -116,7 +116,7 @@ fn any_origin_is_allowed_unless_origins_are_listed() {
 
 #[test]
 fn a_host_outside_the_whitelist_is_misdirected() {
-    let listed = ClientSettings {
+    let listed = PortSettings {
         host_whitelist: vec!["a".to_string()],
         ..settings()
     };
@@ -135,7 +135,7 @@ fn a_host_outside_the_whitelist_is_misdirected() {
 
 #[test]
 fn one_connection_too_many_is_closed_and_a_free_place_is_used_again() {
-    let few = ClientSettings {
+    let few = PortSettings {
         connections_max: 1,
         ..settings()
     };
@@ -180,7 +180,7 @@ fn a_metrics_listener_serves_probes_and_nothing_else() {
 
 #[test]
 fn the_gateway_can_be_switched_off() {
-    let off = ClientSettings {
+    let off = PortSettings {
         gateway: false,
         ..settings()
     };
@@ -212,4 +212,17 @@ proptest! {
             assert_eq!(port.get("/version").await.status, 200);
         });
     }
+}
+
+#[test]
+fn replaced_settings_count_for_the_next_request() {
+    with_port(settings(), |port| async move {
+        let body = r#"{"key":"aw=="}"#;
+        assert_eq!(port.post("/v3/kv/range", body).await.status, 200);
+        let mut changed = Settings::clone(&port.live.get());
+        changed.port.gateway = false;
+        port.live.replace(changed);
+        assert_eq!(port.post("/v3/kv/range", body).await.status, 404);
+        assert_eq!(port.get("/version").await.status, 200);
+    });
 }

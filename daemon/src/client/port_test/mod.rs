@@ -18,7 +18,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-use super::ClientSettings;
+use super::{PortSettings, Serves};
+use crate::rpc::Limits;
+use crate::settings::{Live, Settings};
 use fake_member::FakeMember;
 
 mod fake_member;
@@ -48,13 +50,27 @@ struct Port {
     metrics_address: SocketAddr,
     member: FakeMember,
     handle: ServerHandle,
+    metrics_handle: ServerHandle,
+    live: Live,
 }
 
-fn settings() -> ClientSettings {
-    ClientSettings {
-        listeners: Vec::new(),
-        metrics_listeners: Vec::new(),
-        workers: 2,
+/// Settings of a whole member, for the port of one that is not.
+fn live(port: PortSettings) -> Live {
+    let second = Duration::from_secs(1);
+    let limits = Limits {
+        request_bytes_max: port.request_bytes_max,
+        txn_ops_max: 128,
+        request_timeout: 7 * second,
+        election_timeout: second,
+        watch_progress_interval: 600 * second,
+        read_bytes_max: usize::MAX,
+        quota_bytes: 0,
+    };
+    Live::new(Settings { limits, port })
+}
+
+fn settings() -> PortSettings {
+    PortSettings {
         connections_max: 1000,
         streams_max: u32::MAX,
         request_bytes_max: 1_572_864,
@@ -68,32 +84,40 @@ fn settings() -> ClientSettings {
 }
 
 /// Runs `test` against a port with these settings and stops the port.
-fn with_port<F: Future<Output = ()>>(settings: ClientSettings, test: impl FnOnce(Rc<Port>) -> F) {
+fn with_port<F: Future<Output = ()>>(settings: PortSettings, test: impl FnOnce(Rc<Port>) -> F) {
     actix_rt::System::new().block_on(async {
         let port = Rc::new(Port::start(settings));
         let tested = tokio::time::timeout(PATIENCE, test(port.clone())).await;
         tested.expect("the test should have ended by now");
         port.handle.stop(false).await;
+        port.metrics_handle.stop(false).await;
     });
 }
 
 impl Port {
-    fn start(mut settings: ClientSettings) -> Port {
+    fn start(port: PortSettings) -> Port {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let metrics_listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let metrics_address = metrics_listener.local_addr().unwrap();
-        settings.listeners.push(listener);
-        settings.metrics_listeners.push(metrics_listener);
         let member = FakeMember::new();
         let registry = prometheus::Registry::new();
-        let (server, handle) = super::serve(member.clone(), &registry, settings).unwrap();
-        actix_rt::spawn(server);
+        let live = live(port);
+        let client = super::ClientPort::new(member.clone(), &registry, live.clone()).unwrap();
+        let serve = |listener, serves| {
+            let (server, handle) = client.listen(listener, serves, 2).unwrap();
+            actix_rt::spawn(server);
+            handle
+        };
+        let handle = serve(listener, Serves::Everything);
+        let metrics_handle = serve(metrics_listener, Serves::Probes);
         Port {
             address,
             metrics_address,
             member,
             handle,
+            metrics_handle,
+            live,
         }
     }
 

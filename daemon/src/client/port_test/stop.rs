@@ -6,7 +6,7 @@ use super::*;
 
 #[test]
 fn an_orderly_stop_ends_streams_and_lets_go_of_idle_connections() {
-    let slow = ClientSettings {
+    let slow = PortSettings {
         // A stop that waits for a client would wait for this, which is beyond patience.
         shutdown_timeout: PATIENCE * 2,
         ..settings()

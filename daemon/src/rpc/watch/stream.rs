@@ -193,7 +193,7 @@ impl WatchStream {
                     creation.options,
                 );
                 if self.timer.is_none() && self.watchers.want_progress() {
-                    self.timer = Some(timer(self.rpc.limits.watch_progress_interval));
+                    self.timer = Some(timer(self.rpc.limits().watch_progress_interval));
                 }
                 None
             }
@@ -298,7 +298,7 @@ impl WatchStream {
         let reply = WatchReply::new(self.head(watch_id, revision), events);
         let pieces = match fragment {
             true => {
-                let bytes_max = self.rpc.limits.request_bytes_max + FRAGMENT_OVERHEAD_BYTES;
+                let bytes_max = self.rpc.limits().request_bytes_max + FRAGMENT_OVERHEAD_BYTES;
                 reply.fragments(bytes_max)
             }
             false => vec![reply],

@@ -1,0 +1,237 @@
+//! `config`: the configuration of a member on this machine, shown, compared and reloaded over its
+//! admin socket; and the check of a file, for which no member is needed.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use althing_api::adminpb::admin_client::AdminClient;
+use althing_api::adminpb::{
+    Change, ChangesResponse, DiffRequest, File, ReloadRequest, Setting, ShowRequest,
+};
+use althing_conf::FileInstead;
+use clap::{ArgMatches, Command};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+use crate::args::{Values, manners, positional, switch, valued};
+use crate::client::deadline::Deadline;
+use crate::endpoint::cause;
+use crate::failure::{BAD_CONNECTION, ERROR, Failure};
+use crate::flags::Settings;
+
+/// Where a member's socket is: as packaged, and as started by hand in this directory.
+const SOCKETS: [&str; 2] = ["/run/althing/admin.sock", "default.althing/admin.sock"];
+
+/// How long a member on this machine may take to accept.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What takes effect when the file is read again; any other effect is named.
+const AT_RELOAD: &str = "reload";
+
+/// The grammar.
+pub fn command() -> Command {
+    let socket = || {
+        valued(
+            "socket",
+            "",
+            "Admin socket of the member, see --admin-socket",
+        )
+    };
+    let show = manners(Command::new("show"))
+        .about("Prints the running configuration")
+        .arg(switch("origin", "Say where each value comes from"))
+        .args([socket(), positional()]);
+    let check = manners(Command::new("check"))
+        .about("Judges a configuration file; no member is needed")
+        .override_usage("althingctl config check FILE")
+        .arg(positional());
+    let diff = manners(Command::new("diff"))
+        .about("Prints what a reload would change, with FILE in place of the member's own")
+        .override_usage("althingctl config diff [OPTIONS] [FILE]")
+        .args([socket(), positional()]);
+    let reload = manners(Command::new("reload"))
+        .about("Has the member read its configuration again")
+        .args([socket(), positional()]);
+    manners(Command::new("config"))
+        .about("Configuration related commands")
+        .subcommands([show, check, diff, reload])
+}
+
+/// Carries out one of them.
+///
+/// # Errors
+/// A file that is refused, a member that refuses or does not answer.
+pub async fn run(
+    matches: &ArgMatches,
+    settings: &Settings,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let Some((name, matches)) = matches.subcommand() else {
+        return Ok(());
+    };
+    let values = Values(matches);
+    match name {
+        "show" => show(values, settings, out).await,
+        "check" => check(values, out),
+        "diff" => diff(values, settings, out).await,
+        _ => reload(values, settings, out).await,
+    }
+}
+
+async fn show(values: Values<'_>, settings: &Settings, out: &mut dyn Write) -> Result<(), Failure> {
+    no_arguments(values, "config show")?;
+    let origin = values.switch("origin")?;
+    let mut member = connect(values).await?;
+    let answer = within(settings, member.show(ShowRequest {})).await?;
+    for Setting {
+        key,
+        value,
+        origin: place,
+        ..
+    } in answer.settings
+    {
+        match origin {
+            true => writeln!(out, "{key} = {value:?}  # {place}")?,
+            false => writeln!(out, "{key} = {value:?}")?,
+        }
+    }
+    Ok(())
+}
+
+fn check(values: Values<'_>, out: &mut dyn Write) -> Result<(), Failure> {
+    let arguments = values.arguments();
+    let [name] = arguments.as_slice() else {
+        return Err(Failure::arguments("config check command needs 1 argument"));
+    };
+    let file = read(&String::from_utf8_lossy(name))?;
+    let (name, text) = (file.name.as_str(), file.text.as_str());
+    let judged = althing_conf::check_file(FileInstead { name, text });
+    let loaded = judged.map_err(|error| Failure::new(ERROR, error.to_string()))?;
+    for warning in &loaded.warnings {
+        writeln!(out, "{name}: {warning}")?;
+    }
+    let set = loaded
+        .origins()
+        .iter()
+        .filter(|given| given.is_set())
+        .count();
+    Ok(writeln!(out, "{name} is in order; it sets {set} options")?)
+}
+
+async fn diff(values: Values<'_>, settings: &Settings, out: &mut dyn Write) -> Result<(), Failure> {
+    let arguments = values.arguments();
+    let file = match arguments.as_slice() {
+        [] => None,
+        [name] => Some(read(&String::from_utf8_lossy(name))?),
+        _ => {
+            return Err(Failure::arguments(
+                "config diff command takes 1 argument at most",
+            ));
+        }
+    };
+    let mut member = connect(values).await?;
+    let answer = within(settings, member.diff(DiffRequest { file })).await?;
+    write_changes(out, &answer)?;
+    if answer.changes.is_empty() {
+        writeln!(out, "a reload would change nothing")?;
+    }
+    Ok(())
+}
+
+async fn reload(
+    values: Values<'_>,
+    settings: &Settings,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    no_arguments(values, "config reload")?;
+    let mut member = connect(values).await?;
+    let answer = within(settings, member.reload(ReloadRequest {})).await?;
+    write_changes(out, &answer)?;
+    let effects = answer
+        .changes
+        .iter()
+        .filter_map(|change| change.to.as_ref());
+    let applied = effects.filter(|to| to.effect == AT_RELOAD).count();
+    let rest = answer.changes.len() - applied;
+    match rest {
+        0 => writeln!(out, "reloaded, {applied} changed")?,
+        _ => writeln!(out, "reloaded, {applied} changed, {rest} not by a reload")?,
+    }
+    Ok(())
+}
+
+fn write_changes(out: &mut dyn Write, answer: &ChangesResponse) -> Result<(), Failure> {
+    for warning in &answer.warnings {
+        writeln!(out, "{warning}")?;
+    }
+    for Change { from, to } in &answer.changes {
+        let (Some(from), Some(to)) = (from, to) else {
+            continue;
+        };
+        let (key, origin) = (&to.key, &to.origin);
+        let change = format!("{key}: {:?} -> {:?}, from {origin}", from.value, to.value);
+        match to.effect.as_str() {
+            AT_RELOAD => writeln!(out, "{change}")?,
+            effect => writeln!(out, "{change} (takes effect: {effect})")?,
+        }
+    }
+    Ok(())
+}
+
+fn no_arguments(values: Values<'_>, command: &str) -> Result<(), Failure> {
+    match values.arguments().is_empty() {
+        true => Ok(()),
+        false => Err(Failure::arguments(format!(
+            "{command} command takes no arguments"
+        ))),
+    }
+}
+
+fn read(name: &str) -> Result<File, Failure> {
+    let text = std::fs::read_to_string(name);
+    let text = text.map_err(|error| Failure::new(ERROR, format!("read {name}: {error}")))?;
+    let name = name.to_owned();
+    Ok(File { name, text })
+}
+
+/// Connects to the socket that was named, or to the first usual one that exists.
+async fn connect(values: Values<'_>) -> Result<AdminClient<Channel>, Failure> {
+    let socket = match values.text("socket") {
+        named if !named.is_empty() => named,
+        _ => {
+            let found = SOCKETS.into_iter().find(|path| Path::new(path).exists());
+            let none = || {
+                format!(
+                    "no member is at {}; name its --socket",
+                    SOCKETS.join(" or ")
+                )
+            };
+            found
+                .ok_or_else(|| Failure::new(BAD_CONNECTION, none()))?
+                .to_owned()
+        }
+    };
+    let refused = |error: tonic::transport::Error| {
+        let text = format!("the member does not answer at {socket}: {}", cause(&error));
+        Failure::new(BAD_CONNECTION, text)
+    };
+    let endpoint = Endpoint::from_shared(format!("unix://{socket}")).map_err(refused)?;
+    let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT);
+    Ok(AdminClient::new(endpoint.connect().await.map_err(refused)?))
+}
+
+async fn within<T>(
+    settings: &Settings,
+    call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Result<T, Failure> {
+    let deadline = Deadline::after(settings.command_timeout);
+    match deadline.bound(call).await {
+        None => Err(Failure::deadline(Vec::new())),
+        Some(Ok(answer)) => Ok(answer.into_inner()),
+        Some(Err(status)) if status.code() == Code::FailedPrecondition => {
+            Err(Failure::new(ERROR, status.message()))
+        }
+        Some(Err(status)) => Err(Failure::rpc(&status)),
+    }
+}

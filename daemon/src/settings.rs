@@ -1,0 +1,122 @@
+//! What a reload may change, in one value that is swapped as a whole: who serves a request reads it
+//! there, and so takes over a change with the next one.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use althing_conf::Config;
+use arc_swap::{ArcSwap, Guard};
+
+use crate::client::PortSettings;
+use crate::rpc::Limits;
+
+/// etcd's interval, and its shortest, between two notices of progress to a silent watcher.
+const WATCH_PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
+const WATCH_PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+/// What etcd adds to twice the election timeout before it gives up on a request.
+const REQUEST_GRACE: Duration = Duration::from_secs(5);
+
+/// What a reload may change.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Of requests.
+    pub limits: Limits,
+    /// Of the client port.
+    pub port: PortSettings,
+}
+
+/// The settings of now. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Live(Arc<ArcSwap<Settings>>);
+
+/// The limits as they were when somebody looked.
+#[derive(Debug)]
+pub struct CurrentLimits(Guard<Arc<Settings>>);
+
+impl Live {
+    /// Begins with `settings`.
+    pub fn new(settings: Settings) -> Live {
+        Live(Arc::new(ArcSwap::from_pointee(settings)))
+    }
+
+    /// The settings of now.
+    pub fn get(&self) -> Guard<Arc<Settings>> {
+        self.0.load()
+    }
+
+    /// The limits of now.
+    pub fn limits(&self) -> CurrentLimits {
+        CurrentLimits(self.0.load())
+    }
+
+    /// From now on these are the settings.
+    pub fn replace(&self, settings: Settings) {
+        self.0.store(Arc::new(settings));
+    }
+}
+
+impl Deref for CurrentLimits {
+    type Target = Limits;
+
+    fn deref(&self) -> &Limits {
+        &self.0.limits
+    }
+}
+
+impl Settings {
+    /// What the configuration says of them.
+    pub fn of(config: &Config) -> Settings {
+        Settings {
+            limits: limits(config),
+            port: port(config),
+        }
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        request_bytes_max: bytes(config.client.request_bytes_max),
+        txn_ops_max: config.client.txn_ops_max,
+        request_timeout: REQUEST_GRACE + 2 * config.raft.election_timeout,
+        watch_progress_interval: watch_progress_interval(config),
+        election_timeout: config.raft.election_timeout,
+        read_bytes_max: bytes(config.client.read_bytes_max),
+        quota_bytes: quota(config),
+    }
+}
+
+fn port(config: &Config) -> PortSettings {
+    let client = &config.client;
+    PortSettings {
+        connections_max: client.connections_max,
+        streams_max: client.streams_max,
+        request_bytes_max: bytes(client.request_bytes_max),
+        keepalive_interval: client.keepalive_interval,
+        keepalive_timeout: client.keepalive_timeout,
+        gateway: client.grpc_gateway,
+        cors: client.cors.clone(),
+        host_whitelist: client.host_whitelist.clone(),
+        shutdown_timeout: client.shutdown_timeout,
+    }
+}
+
+/// As etcd reads it: zero stands for the default, and what is too short for the least.
+fn watch_progress_interval(config: &Config) -> Duration {
+    match config.client.watch_progress_interval {
+        Duration::ZERO => WATCH_PROGRESS_INTERVAL,
+        interval => interval.max(WATCH_PROGRESS_INTERVAL_MIN),
+    }
+}
+
+/// The quota as etcd's clients read it: negative stands for none.
+fn quota(config: &Config) -> i64 {
+    let bytes = config.store.quota_bytes;
+    bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX))
+}
+
+/// A number of bytes as memory counts them; more than the address space holds means all of it.
+pub(crate) fn bytes(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
