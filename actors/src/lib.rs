@@ -17,6 +17,7 @@
 
 mod applier;
 mod arbiters;
+mod backup;
 pub mod client_session;
 mod disk_gate;
 mod halt;
