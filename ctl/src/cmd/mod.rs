@@ -2,16 +2,23 @@
 //! its arguments before it connects, writes what it has to say to `out`, and fails with the
 //! sentence and exit code that etcdctl fails with. Commands keep no state.
 
+pub mod check;
 mod child;
 pub mod compaction;
 pub mod del;
+pub mod diff;
 pub mod elect;
 pub mod endpoint;
+pub mod export;
 pub mod get;
+pub mod import;
 pub mod lease;
 pub mod lock;
+pub mod make_mirror;
 pub mod member;
+pub mod migrate;
 pub mod put;
+pub mod snapshot;
 pub mod txn;
 mod txn_text;
 pub mod version;
@@ -45,7 +52,7 @@ pub struct Invocation<'a> {
 }
 
 /// Every command's grammar.
-pub fn commands() -> [Command; 12] {
+pub fn commands() -> [Command; 19] {
     [
         get::command(),
         put::command(),
@@ -58,6 +65,13 @@ pub fn commands() -> [Command; 12] {
         elect::command(),
         endpoint::command(),
         member::command(),
+        check::command(),
+        snapshot::command(),
+        make_mirror::command(),
+        export::command(),
+        import::command(),
+        diff::command(),
+        migrate::command(),
         version::command(),
     ]
 }
@@ -80,6 +94,13 @@ pub async fn run(invocation: &Invocation<'_>, out: &mut dyn Write) -> Result<(),
         "lock" => lock::run(values, settings, out).await,
         "elect" => elect::run(values, settings, out).await,
         "endpoint" => endpoint::run(matches, settings, out).await,
+        "check" => check::run(matches, settings, out).await,
+        "export" => export::run(values, settings, out).await,
+        "import" => import::run(values, settings, out).await,
+        "diff" => diff::run(values, settings, out).await,
+        "make-mirror" => make_mirror::run(values, settings, out).await,
+        "migrate" => migrate::run(values, settings, out).await,
+        "snapshot" => snapshot::run(matches, settings, out).await,
         "member" => member::run(values, settings, out).await,
         _ => version::run(out),
     }
