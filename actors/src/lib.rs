@@ -19,6 +19,7 @@ mod applier;
 mod arbiters;
 mod backup;
 pub mod client_session;
+mod departure;
 mod disk_gate;
 mod halt;
 mod handles;

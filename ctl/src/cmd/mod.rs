@@ -17,6 +17,7 @@ pub mod lock;
 pub mod make_mirror;
 pub mod member;
 pub mod migrate;
+pub mod move_leader;
 pub mod put;
 pub mod snapshot;
 pub mod txn;
@@ -41,7 +42,7 @@ use crate::flags::{Environment, Settings};
 pub struct Invocation<'a> {
     /// The first command on the line.
     pub name: &'a str,
-    /// What clap found for it, or for the command below it.
+    /// What clap found for it.
     pub matches: &'a ArgMatches,
     /// The words of the line, behind the program's name.
     pub line: &'a [OsString],
@@ -52,7 +53,7 @@ pub struct Invocation<'a> {
 }
 
 /// Every command's grammar.
-pub fn commands() -> [Command; 19] {
+pub fn commands() -> [Command; 20] {
     [
         get::command(),
         put::command(),
@@ -72,6 +73,7 @@ pub fn commands() -> [Command; 19] {
         import::command(),
         diff::command(),
         migrate::command(),
+        move_leader::command(),
         version::command(),
     ]
 }
@@ -101,7 +103,8 @@ pub async fn run(invocation: &Invocation<'_>, out: &mut dyn Write) -> Result<(),
         "make-mirror" => make_mirror::run(values, settings, out).await,
         "migrate" => migrate::run(values, settings, out).await,
         "snapshot" => snapshot::run(matches, settings, out).await,
-        "member" => member::run(values, settings, out).await,
+        "member" => member::run(matches, settings, out).await,
+        "move-leader" => move_leader::run(values, settings, out).await,
         _ => version::run(out),
     }
 }

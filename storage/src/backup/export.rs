@@ -127,6 +127,7 @@ impl Backup {
         let membership = self.membership();
         self.write_members(&membership, writer)?;
         writer.end_bucket(MEMBERS)?;
+        self.write_removed(writer)?;
         writer.end_bucket(MEMBERS_REMOVED)?;
         self.write_meta(&membership, writer)?;
         writer.end_bucket(META)?;
@@ -192,6 +193,16 @@ impl Backup {
         rows.sort();
         for (id, json) in rows {
             writer.put(id.as_bytes(), Value::of(&json, writer))?;
+        }
+        Ok(())
+    }
+
+    fn write_removed<W: Write>(&self, writer: &mut Writer<W>) -> Result<(), BackupError> {
+        let ids = self.meta.removed.iter();
+        let mut ids: Vec<String> = ids.map(|id| format!("{id:x}")).collect();
+        ids.sort();
+        for id in ids {
+            writer.put(id.as_bytes(), Value::of(REMOVED_MARK, writer))?;
         }
         Ok(())
     }

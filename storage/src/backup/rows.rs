@@ -15,6 +15,8 @@ pub(super) const MEMBERS: &[u8] = b"members";
 pub(super) const MEMBERS_REMOVED: &[u8] = b"members_removed";
 pub(super) const META: &[u8] = b"meta";
 
+/// What bucket `members_removed` says of each.
+pub(super) const REMOVED_MARK: &[u8] = b"removed";
 /// Of bucket `auth`: one byte, not zero when users are asked who they are.
 pub(super) const AUTH_ENABLED: &[u8] = b"authEnabled";
 /// Of bucket `cluster`.
