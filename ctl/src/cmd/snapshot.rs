@@ -113,7 +113,7 @@ pub async fn run(
     let arguments = values.arguments();
     match name {
         "save" => {
-            let path = one(&arguments, "snapshot save expects one argument <filename>")?;
+            let path = one(&arguments, "snapshot save expects one argument")?;
             let is_limited =
                 matches.value_source("command-timeout") == Some(ValueSource::CommandLine);
             let saved = save(settings, &path);

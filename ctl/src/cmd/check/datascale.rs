@@ -30,7 +30,7 @@ pub(super) async fn run(site: &Site<'_>, size: Size, out: &mut dyn Write) -> Res
     let mut interrupt = Interrupt::catch()?;
     let clients = site.clients(count).await?;
     let mut first = clients[0].clone();
-    site.refuse_keys(&mut first).await?;
+    site.refuse_keys(&mut first, "").await?;
     let before = memory(site, "before", out).await?;
     let kv_bytes = KEY_BYTES + VALUE_BYTES;
     writeln!(

@@ -116,8 +116,8 @@ impl Site<'_> {
         Ok(clients)
     }
 
-    /// Keys of somebody else are not to be deleted.
-    async fn refuse_keys(&self, client: &mut Client) -> Result<(), Failure> {
+    /// Keys of somebody else are not to be deleted. `quote` is how etcdctl quotes the remedy.
+    async fn refuse_keys(&self, client: &mut Client, quote: &str) -> Result<(), Failure> {
         let (key, range_end) = range_of(&self.prefix);
         let request = RangeRequest {
             key,
@@ -129,9 +129,8 @@ impl Site<'_> {
             return Ok(());
         }
         let prefix = String::from_utf8_lossy(&self.prefix);
-        let text = format!(
-            "prefix {prefix:?} has keys. Delete with 'etcdctl del --prefix {prefix}' first"
-        );
+        let remedy = format!("etcdctl del --prefix {prefix}");
+        let text = format!("prefix {prefix:?} has keys. Delete with {quote}{remedy}{quote} first");
         Err(Failure::new(INVALID_INPUT, text))
     }
 
