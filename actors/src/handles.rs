@@ -12,6 +12,7 @@ use althing_storage::entry::LogId;
 use althing_storage::store::Store;
 use tokio::sync::watch;
 
+use crate::backup::{BackupStream, Backups};
 use crate::key_watch::KeyWatch;
 use crate::lessor::{LeaseKeeper, LeaseTime};
 use crate::raft_node::{
@@ -38,6 +39,7 @@ pub(crate) struct Shared {
     /// The revision below which everything is gone from disk.
     pub(crate) compacted: Arc<watch::Sender<i64>>,
     pub(crate) watch_hub: ActorRef<WatchHub>,
+    pub(crate) backups: Backups,
 }
 
 /// The outcome of a proposal that was committed and applied.
@@ -273,6 +275,13 @@ impl Handles {
             }
             () = stopped => Err(Error::Stopped),
         }
+    }
+
+    /// Begins a backup of at least all that is applied here, as one of etcd's snapshot files and
+    /// its hash. Errors: `TooManyRequests`, `Stopped`; `Timeout` and `NoSpace` when the store's
+    /// file cannot take what is applied, `Corrupt` when it cannot be read.
+    pub async fn backup(&self) -> Result<BackupStream, Error> {
+        self.0.backups.begin().await
     }
 
     /// Watches the keys of `range` from `start_revision` on; 0: from the next change on.

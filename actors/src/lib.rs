@@ -17,6 +17,7 @@
 
 mod applier;
 mod arbiters;
+mod backup;
 pub mod client_session;
 mod departure;
 mod disk_gate;

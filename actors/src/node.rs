@@ -24,6 +24,8 @@ use althing_storage::store::{MemberRecord, Store, StoreSettings};
 use althing_storage::wal::{Recovery, Wal, WalSettings};
 
 use crate::arbiters::Arbiters;
+pub use crate::backup::BackupStream;
+use crate::backup::Backups;
 pub use crate::halt::HaltCause;
 use crate::handles::Shared;
 pub use crate::handles::{Applied, Handles};
@@ -251,6 +253,12 @@ impl Node {
     fn handles(&self, settings: &NodeSettings, store: Store, links: Arc<Links>) -> Handles {
         let shared = &self.shared;
         let raft_node = self.raft.as_ref().expect("started").node.clone();
+        let writer = &self
+            .tree
+            .as_ref()
+            .expect("built before raft starts")
+            .store_writer;
+        let backups = Backups::new(store.clone(), writer.clone());
         let picture = Arc::clone(&shared.picture);
         let (watched, me) = (Arc::clone(&picture), shared.me);
         let collector = StateCollector {
@@ -301,6 +309,7 @@ impl Node {
             restored: Arc::clone(&shared.restored),
             compacted: Arc::clone(&shared.compacted),
             watch_hub: tree.watch_hub.clone(),
+            backups,
         })
     }
 

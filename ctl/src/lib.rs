@@ -4,8 +4,10 @@
 //!
 //! `flags` and `args` read the command line, `cmd` holds one file per command, `client` talks to
 //! the cluster, `session` holds locks and elections with it, `print` writes answers, `text` reads
-//! and writes Go's notations. Most commands are one request or a few; `watch`, `lock`, `elect` and
-//! `lease keep-alive` last until they are told to end. Nothing outlives the process.
+//! and writes Go's notations; `mirror` copies one cluster into another, `portable` is keys as JSON,
+//! `progress` the bars, and `offline` works on files without a server. Most commands are one
+//! request or a few; `watch`, `lock`, `elect`, `make-mirror` and `lease keep-alive` last until they
+//! are told to end. Nothing outlives the process.
 
 #![forbid(unsafe_code)]
 
@@ -15,8 +17,12 @@ pub mod cmd;
 pub mod endpoint;
 pub mod failure;
 pub mod flags;
+pub mod mirror;
+pub mod offline;
 mod password;
+pub mod portable;
 pub mod print;
+mod progress;
 pub mod session;
 pub mod text;
 mod trust;

@@ -14,7 +14,6 @@ use althing_conf::Config;
 use althing_conf::config::{Cluster, InitialState};
 use althing_storage::data_dir::{self, DataDir};
 use althing_storage::error::OpenError;
-use sha1::{Digest, Sha1};
 
 use crate::peer::join::{self, Admitted};
 use crate::peer::survey::{self, Known, KnownMember};
@@ -96,42 +95,17 @@ pub struct Settled {
     pub joins: bool,
 }
 
-/// The id of a member: the first eight bytes of the SHA-1 of its peer URLs, sorted, and the token.
-pub fn member_id(peer_urls: &[String], token: &str) -> MemberId {
-    let mut urls: Vec<&str> = peer_urls.iter().map(String::as_str).collect();
-    urls.sort_unstable();
-    let mut hash = Sha1::new();
-    urls.iter().for_each(|url| hash.update(url));
-    hash.update(token);
-    MemberId(first_eight(hash))
-}
-
 /// The id of a member that is added to a running cluster: instead of a token, the time makes it
 /// one that no member ever had.
 pub fn added_member_id(peer_urls: &[String], now: SystemTime) -> MemberId {
     let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    member_id(peer_urls, &since.as_secs().to_string())
-}
-
-/// The id of a cluster: the same of its first members' ids, sorted.
-pub fn cluster_id(members: &[MemberId]) -> ClusterId {
-    let mut ids = members.to_vec();
-    ids.sort_unstable();
-    let mut hash = Sha1::new();
-    ids.iter().for_each(|id| hash.update(id.0.to_be_bytes()));
-    ClusterId(first_eight(hash))
-}
-
-fn first_eight(hash: Sha1) -> u64 {
-    let mut bytes = [0; 8];
-    bytes.copy_from_slice(&hash.finalize()[..8]);
-    u64::from_be_bytes(bytes)
+    MemberId::derived(peer_urls, &since.as_secs().to_string())
 }
 
 /// The members of a new cluster, with their ids. Errors: `NotNamed`.
 fn found(cluster: &Cluster, name: &str) -> Result<(Ids, Vec<InitialMember>), IdentityError> {
     let founder = |(name, urls): &(String, Vec<String>)| InitialMember {
-        id: member_id(urls, &cluster.token),
+        id: MemberId::derived(urls, &cluster.token),
         name: name.clone(),
         peer_urls: urls.clone(),
     };
@@ -140,7 +114,7 @@ fn found(cluster: &Cluster, name: &str) -> Result<(Ids, Vec<InitialMember>), Ide
     let own = own.ok_or_else(|| IdentityError::NotNamed { name: name.into() })?;
     let all: Vec<MemberId> = founders.iter().map(|member| member.id).collect();
     let ids = Ids {
-        cluster_id: cluster_id(&all),
+        cluster_id: ClusterId::derived(&all),
         member_id: own.id,
     };
     Ok((ids, founders))

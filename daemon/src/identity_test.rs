@@ -53,7 +53,7 @@ fn an_added_member_has_the_id_of_its_urls_and_the_second() {
     let urls = ["http://b:1".to_owned(), "http://a:1".to_owned()];
     let at = |seconds| UNIX_EPOCH + std::time::Duration::from_secs(seconds);
     let id = added_member_id(&urls, at(1_700_000_000));
-    assert_eq!(id, member_id(&urls, "1700000000"));
+    assert_eq!(id, MemberId::derived(&urls, "1700000000"));
     assert_ne!(id, added_member_id(&urls, at(1_700_000_001)));
 }
 
@@ -82,10 +82,13 @@ fn ids_depend_on_neither_the_order_of_urls_nor_that_of_members() {
         urls(["http://a:1", "http://b:1"]),
         urls(["http://b:1", "http://a:1"]),
     );
-    assert_eq!(member_id(&ab, "t"), member_id(&ba, "t"));
-    assert_ne!(member_id(&ab, "t"), member_id(&ab, "u"));
+    assert_eq!(MemberId::derived(&ab, "t"), MemberId::derived(&ba, "t"));
+    assert_ne!(MemberId::derived(&ab, "t"), MemberId::derived(&ab, "u"));
     let (one, two) = (MemberId(1), MemberId(u64::MAX));
-    assert_eq!(cluster_id(&[one, two]), cluster_id(&[two, one]));
+    assert_eq!(
+        ClusterId::derived(&[one, two]),
+        ClusterId::derived(&[two, one])
+    );
 }
 
 #[test]

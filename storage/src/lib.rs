@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 pub mod apply;
+pub mod backup;
+pub mod bbolt;
 pub mod data_dir;
 pub mod entry;
 pub mod error;

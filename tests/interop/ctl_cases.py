@@ -311,5 +311,15 @@ def lock_cases():
         yield Case(line, grammar=True)
 
 
+def copy_cases():
+    for line in (["snapshot", "save"], ["snapshot", "save", "a", "b"], ["make-mirror"],
+                 ["make-mirror", "a", "b"], ["check", "perf", "--load", "tiny"],
+                 ["check", "datascale", "--load="]):
+        yield Case(line)
+    for line in (["snapshot", "save", "--bogus", "a"], ["make-mirror", "--rev", "x", "a"],
+                 ["check", "perf", "--auto-compact=maybe"]):
+        yield Case(line, grammar=True)
+
+
 ALL = (put_cases, get_cases, del_cases, txn_cases, other_cases, lease_cases, watch_cases,
-       lock_cases)
+       lock_cases, copy_cases)

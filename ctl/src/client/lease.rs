@@ -2,11 +2,15 @@
 
 use althing_api::etcdserverpb::lease_client::LeaseClient;
 use althing_api::etcdserverpb::{
-    LeaseGrantRequest, LeaseGrantResponse, LeaseLeasesRequest, LeaseLeasesResponse,
-    LeaseRevokeRequest, LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
+    LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseLeasesRequest,
+    LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse, LeaseTimeToLiveRequest,
+    LeaseTimeToLiveResponse,
 };
 
-use crate::client::{Client, Repeat};
+use futures_util::stream;
+use tonic::Status;
+
+use crate::client::{Client, Repeat, refusal};
 use crate::failure::Failure;
 
 impl Client {
@@ -15,11 +19,45 @@ impl Client {
     /// # Errors
     /// The server's refusal, or the deadline.
     pub async fn grant(&mut self, ttl: i64) -> Result<LeaseGrantResponse, Failure> {
-        let request = LeaseGrantRequest { ttl, id: 0 };
+        self.grant_as(0, ttl).await
+    }
+
+    /// Grants lease `id` of `ttl` seconds.
+    ///
+    /// # Errors
+    /// The server's refusal, or the deadline.
+    pub async fn grant_as(&mut self, id: i64, ttl: i64) -> Result<LeaseGrantResponse, Failure> {
+        let request = LeaseGrantRequest { ttl, id };
         self.call(Repeat::Never, request, |channel, request| async move {
             LeaseClient::new(channel).lease_grant(request).await
         })
         .await
+    }
+
+    /// Renews many leases at once; those that are gone are passed over.
+    ///
+    /// # Errors
+    /// The server's refusal, or the deadline.
+    pub async fn renew(&mut self, ids: &[i64]) -> Result<(), Failure> {
+        let deadline = self.request_deadline();
+        let channel = self.connector.connected(deadline).await?;
+        let requests: Vec<_> = ids
+            .iter()
+            .map(|id| LeaseKeepAliveRequest { id: *id })
+            .collect();
+        let request = self.signed(stream::iter(requests));
+        let renewed = async move {
+            let answers = LeaseClient::new(channel).lease_keep_alive(request).await?;
+            let mut answers = answers.into_inner();
+            while answers.message().await?.is_some() {}
+            Ok(())
+        };
+        let renewed = deadline.bound(renewed).await;
+        let renewed: Result<(), Status> = renewed.ok_or_else(|| Failure::deadline(Vec::new()))?;
+        renewed.map_err(|status| {
+            self.connector.lose();
+            refusal(&status)
+        })
     }
 
     /// Revokes lease `id` and deletes its keys.

@@ -15,6 +15,8 @@ mod keep_alive;
 mod kv;
 mod lease;
 mod members;
+pub mod metric;
+mod snapshot;
 mod watch;
 
 use std::error::Error as _;
@@ -33,6 +35,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status, TimeoutExpired};
 
 pub use keep_alive::KeepAlive;
+pub use snapshot::SnapshotPieces;
 pub use watch::{ProgressBell, Watched, Watcher};
 
 use crate::client::connector::Connector;

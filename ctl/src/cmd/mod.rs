@@ -2,18 +2,25 @@
 //! its arguments before it connects, writes what it has to say to `out`, and fails with the
 //! sentence and exit code that etcdctl fails with. Commands keep no state.
 
+pub mod check;
 mod child;
 pub mod compaction;
 pub mod config;
 pub mod del;
+pub mod diff;
 pub mod elect;
 pub mod endpoint;
+pub mod export;
 pub mod get;
+pub mod import;
 pub mod lease;
 pub mod lock;
+pub mod make_mirror;
 pub mod member;
+pub mod migrate;
 pub mod move_leader;
 pub mod put;
+pub mod snapshot;
 pub mod txn;
 mod txn_text;
 pub mod version;
@@ -47,7 +54,7 @@ pub struct Invocation<'a> {
 }
 
 /// Every command's grammar.
-pub fn commands() -> [Command; 14] {
+pub fn commands() -> [Command; 21] {
     [
         get::command(),
         put::command(),
@@ -61,6 +68,13 @@ pub fn commands() -> [Command; 14] {
         endpoint::command(),
         member::command(),
         config::command(),
+        check::command(),
+        snapshot::command(),
+        make_mirror::command(),
+        export::command(),
+        import::command(),
+        diff::command(),
+        migrate::command(),
         move_leader::command(),
         version::command(),
     ]
@@ -85,6 +99,13 @@ pub async fn run(invocation: &Invocation<'_>, out: &mut dyn Write) -> Result<(),
         "elect" => elect::run(values, settings, out).await,
         "endpoint" => endpoint::run(matches, settings, out).await,
         "config" => config::run(matches, settings, out).await,
+        "check" => check::run(matches, settings, out).await,
+        "export" => export::run(values, settings, out).await,
+        "import" => import::run(values, settings, out).await,
+        "diff" => diff::run(values, settings, out).await,
+        "make-mirror" => make_mirror::run(values, settings, out).await,
+        "migrate" => migrate::run(values, settings, out).await,
+        "snapshot" => snapshot::run(matches, settings, out).await,
         "member" => member::run(matches, settings, out).await,
         "move-leader" => move_leader::run(values, settings, out).await,
         _ => version::run(out),

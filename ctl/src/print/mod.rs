@@ -5,6 +5,7 @@
 //! Nothing is held back: each answer is written whole and flushed by the caller. A write error
 //! ends the command.
 
+mod backup;
 pub mod fields;
 pub mod json;
 pub mod simple;
@@ -288,7 +289,7 @@ impl Printer {
         }
     }
 
-    fn unsupported(&self) -> Failure {
+    pub(crate) fn unsupported(&self) -> Failure {
         let name = match self.format {
             Format::Protobuf => "protobuf",
             Format::Fields => "fields",

@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 
 use super::guard::{Call, Learner};
 use super::read::finished;
-use super::{Rpc, status, unsupported};
+use super::{Rpc, backup, status, unsupported};
 
 #[tonic::async_trait]
 impl Maintenance for Rpc {
@@ -85,9 +85,11 @@ impl Maintenance for Rpc {
     type SnapshotStream = BoxStream<'static, Result<SnapshotResponse, Status>>;
     async fn snapshot(
         &self,
-        _request: Request<SnapshotRequest>,
+        request: Request<SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        Err(unsupported("Maintenance.Snapshot"))
+        self.admit(request.metadata(), Call::Stream, Learner::Answers)?;
+        let backup = self.handles.backup().await.map_err(status::of)?;
+        Ok(Response::new(backup::messages(backup)))
     }
     async fn move_leader(
         &self,

@@ -28,6 +28,7 @@ use header::Identity;
 use read_budget::ReadBudget;
 
 mod auth;
+mod backup;
 pub mod check;
 mod cluster;
 mod election;

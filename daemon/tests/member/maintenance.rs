@@ -108,6 +108,38 @@ fn the_hash_of_a_revision_stays_and_that_of_the_whole_changes() {
 }
 
 #[test]
+fn a_snapshot_comes_in_small_pieces_and_ends_with_its_hash() {
+    with_member(&[], async |member| {
+        let mut kv = member.kv().await;
+        for number in 0..100 {
+            let value = "v".repeat(3_000);
+            kv.put(put(&format!("k{number}"), &value)).await.unwrap();
+        }
+        let mut maintenance = member.maintenance().await;
+        let pieces = maintenance.snapshot(SnapshotRequest {}).await.unwrap();
+        let mut pieces = pieces.into_inner();
+        let (mut bytes, mut left) = (Vec::new(), Vec::new());
+        let mut last = 0;
+        while let Some(piece) = pieces.message().await.unwrap() {
+            assert!(piece.blob.len() <= 32 * 1024 && piece.header.is_none());
+            assert_eq!(piece.version, "3.7.0");
+            bytes.extend_from_slice(&piece.blob);
+            left.push(piece.remaining_bytes + bytes.len() as u64);
+            last = piece.blob.len();
+        }
+        assert_eq!((last, bytes.len() % 512), (32, 32));
+        let file = bytes.len() as u64 - 32;
+        let (hash, pieces) = left.split_last().unwrap();
+        assert_eq!(*hash, file + 32);
+        assert!(pieces.iter().all(|total| *total == file), "{pieces:?}");
+        let (status, body) = member.json("/v3/maintenance/snapshot", "{}").await;
+        assert_eq!(status, 200);
+        assert!(body.contains(r#""result":{"remaining_bytes""#), "no pieces");
+        assert!(body.contains(r#""result":{"blob":"#), "no hash");
+    });
+}
+
+#[test]
 fn calls_that_ask_for_a_leader_are_served_and_later_ones_are_unimplemented() {
     with_member(&[], async |member| {
         let mut request = Request::new(get("a"));

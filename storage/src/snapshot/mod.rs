@@ -196,20 +196,20 @@ impl From<Lease> for LeaseRecord {
 }
 
 /// Hashes what passes.
-struct Hashed<T> {
+pub(crate) struct Hashed<T> {
     inner: T,
     sha256: Sha256,
 }
 
 impl<T> Hashed<T> {
-    fn new(inner: T) -> Hashed<T> {
+    pub(crate) fn new(inner: T) -> Hashed<T> {
         Hashed {
             inner,
             sha256: Sha256::new(),
         }
     }
 
-    fn digest(&self) -> [u8; SHA256_BYTES] {
+    pub(crate) fn digest(&self) -> [u8; SHA256_BYTES] {
         self.sha256.clone().finalize().into()
     }
 }

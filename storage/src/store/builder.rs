@@ -19,6 +19,8 @@ use crate::entry::LogId;
 
 /// Records per commit.
 const RECORDS_PER_COMMIT: usize = 10_000;
+/// Bytes of records per commit, about: what is collected is in memory.
+const BYTES_PER_COMMIT: usize = 32 << 20;
 /// Page cache while building, in bytes.
 const PAGE_CACHE_BYTES: usize = 16 << 20;
 
@@ -29,6 +31,7 @@ pub(crate) struct FileBuilder {
     building: PathBuf,
     dest: PathBuf,
     records: Vec<PendingRecord>,
+    record_bytes: usize,
     leases: LeaseChanges,
 }
 
@@ -51,6 +54,7 @@ impl FileBuilder {
             building,
             dest: dest.to_path_buf(),
             records: Vec::new(),
+            record_bytes: 0,
             leases: LeaseChanges::new(),
         })
     }
@@ -63,6 +67,7 @@ impl FileBuilder {
                 let path = self.disk.medium().path();
                 return Err(DiskError::damaged(path, "a received record is no KeyValue"));
             }
+            self.record_bytes += record.len();
             self.records.push(PendingRecord {
                 rev,
                 tombstone,
@@ -80,7 +85,9 @@ impl FileBuilder {
     }
 
     fn commit_if_full(&mut self) -> Result<(), DiskError> {
-        if self.records.len() + self.leases.len() >= RECORDS_PER_COMMIT {
+        let is_full = self.records.len() + self.leases.len() >= RECORDS_PER_COMMIT
+            || self.record_bytes >= BYTES_PER_COMMIT;
+        if is_full {
             self.commit(None, schema::EMPTY_REVISION, SideChanges::default())?;
         }
         Ok(())
@@ -123,6 +130,7 @@ impl FileBuilder {
     ) -> Result<(), DiskError> {
         side.leases.append(&mut self.leases);
         let records = std::mem::take(&mut self.records);
+        self.record_bytes = 0;
         let batch = Batch::of(applied, revision, records, side);
         self.disk.append(&batch).map(|_| ())
     }

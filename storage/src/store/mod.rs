@@ -52,6 +52,7 @@ use parking_lot::{Mutex, RwLock};
 
 pub(crate) use builder::FileBuilder;
 pub(crate) use disk_view::DiskView;
+pub(crate) use error::DiskError;
 pub use error::StoreOpenError;
 pub use events::{HistorySlice, SliceLimits};
 pub use lease::{LeaseFact, LeaseRecord};
@@ -66,7 +67,6 @@ pub use write::{Committed, WriteTxn};
 
 use compaction::Writer;
 use disk::Disk;
-use error::DiskError;
 use index::Index;
 use lease::Leases;
 use medium::FileMedium;

@@ -1,0 +1,151 @@
+//! A backup on its way to a client: the store's durable state as one of etcd's snapshot files,
+//! followed by its hash, while writes go on.
+//!
+//! A blocking thread writes; the channel to whoever reads is short. As long as it lasts, the
+//! store's file keeps what the backup still needs, so a reader that stands still is given up.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Addr;
+use althing_api::error::Error;
+use althing_storage::backup::{Backup, BackupError};
+use althing_storage::store::{CheckpointError, Store};
+use bytes::{Bytes, BytesMut};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::store_writer::{Checkpoint, StoreWriter};
+
+/// Backups under way at once; one more is refused with `TooManyRequests`.
+const BACKUPS_MAX: usize = 2;
+/// Bytes handed over at once.
+const CHUNK_BYTES: usize = 256 * 1024;
+/// Chunks on their way.
+const CHUNKS_MAX: usize = 4;
+/// How long a reader may take for one chunk.
+const STALL_MAX: Duration = Duration::from_secs(60);
+/// How long the store's file may take to hold what was applied.
+const CHECKPOINT_MAX: Duration = Duration::from_secs(10);
+/// Between two looks whether it does.
+const CHECKPOINT_PAUSE: Duration = Duration::from_millis(20);
+
+/// The bytes of a backup, and how many of them are the file; the hash follows.
+#[derive(Debug)]
+pub struct BackupStream {
+    /// Size of the file.
+    pub file_bytes: u64,
+    /// File and hash; an error ends it when the store's file cannot be read.
+    pub body: mpsc::Receiver<io::Result<Bytes>>,
+}
+
+/// What backups need.
+#[derive(Clone, Debug)]
+pub(crate) struct Backups {
+    store: Store,
+    store_writer: Addr<StoreWriter>,
+    places: Arc<Semaphore>,
+}
+
+impl Backups {
+    pub(crate) fn new(store: Store, store_writer: Addr<StoreWriter>) -> Backups {
+        Backups {
+            store,
+            store_writer,
+            places: Arc::new(Semaphore::new(BACKUPS_MAX)),
+        }
+    }
+
+    /// Begins a backup of at least all that is applied now.
+    pub(crate) async fn begin(&self) -> Result<BackupStream, Error> {
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        let place = place.map_err(|_| Error::TooManyRequests)?;
+        self.checkpoint().await?;
+        let store = self.store.clone();
+        let opened = tokio::task::spawn_blocking(move || Backup::open(&store)).await;
+        let backup = opened.map_err(|_| Error::Stopped)?.map_err(|error| {
+            tracing::warn!(%error, "a snapshot for a client was not begun");
+            match error {
+                BackupError::Store(CheckpointError::NoSpace) => Error::NoSpace,
+                _ => Error::Corrupt,
+            }
+        })?;
+        Ok(stream(backup, place))
+    }
+
+    /// Returns when the store's file holds all that is applied now. The log's own flush may be
+    /// behind what a quorum of other members made durable.
+    async fn checkpoint(&self) -> Result<(), Error> {
+        let wanted = self.store.applied().log_id;
+        let end = Instant::now() + CHECKPOINT_MAX;
+        loop {
+            let durable = self.store_writer.send(Checkpoint).await;
+            if durable.map_err(|_| Error::Stopped)? >= wanted {
+                return Ok(());
+            }
+            if Instant::now() >= end {
+                return Err(Error::Timeout);
+            }
+            sleep(CHECKPOINT_PAUSE).await;
+        }
+    }
+}
+
+fn stream(backup: Backup, place: OwnedSemaphorePermit) -> BackupStream {
+    let file_bytes = backup.bytes();
+    let (chunks, body) = mpsc::channel(CHUNKS_MAX);
+    let runtime = Handle::current();
+    tokio::task::spawn_blocking(move || {
+        let _place = place;
+        let began = std::time::Instant::now();
+        let mut outlet = Outlet {
+            chunks: chunks.clone(),
+            chunk: BytesMut::with_capacity(CHUNK_BYTES),
+            runtime,
+        };
+        match backup.stream(&mut outlet) {
+            Ok(()) => tracing::info!(
+                bytes = file_bytes,
+                took = ?began.elapsed(),
+                "sent a snapshot to a client"
+            ),
+            Err(error) => {
+                tracing::warn!(%error, "a snapshot for a client ended early");
+                // Nobody may read any more, which is why it failed.
+                let _ = chunks.try_send(Err(io::Error::other(error)));
+            }
+        }
+    });
+    BackupStream { file_bytes, body }
+}
+
+/// Where the backup is written.
+struct Outlet {
+    chunks: mpsc::Sender<io::Result<Bytes>>,
+    chunk: BytesMut,
+    runtime: Handle,
+}
+
+impl Write for Outlet {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = bytes.len().min(CHUNK_BYTES - self.chunk.len());
+        self.chunk.extend_from_slice(&bytes[..taken]);
+        if self.chunk.len() == CHUNK_BYTES {
+            self.flush()?;
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let next = BytesMut::with_capacity(CHUNK_BYTES);
+        let chunk = std::mem::replace(&mut self.chunk, next).freeze();
+        let sent = timeout(STALL_MAX, self.chunks.send(Ok(chunk)));
+        match self.runtime.block_on(async { sent.await }) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(io::ErrorKind::BrokenPipe.into()),
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+}

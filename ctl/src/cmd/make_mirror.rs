@@ -1,0 +1,201 @@
+//! `make-mirror`: copies the keys of one cluster into another, then every change, until it is told
+//! to end. Leases are not carried over, as etcdctl does not; `migrate` does.
+
+use std::io::Write;
+use std::time::Duration;
+
+use althing_api::error::Error as ApiError;
+use althing_api::etcdserverpb::RangeRequest;
+use bytes::Bytes;
+use clap::Command;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+use crate::args::{Values, manners, positional, valued};
+use crate::client::{Client, Watched};
+use crate::cmd::exclude;
+use crate::failure::{ERROR, Failure};
+use crate::flags::Settings;
+use crate::mirror::batch::{Batches, Change};
+use crate::mirror::writer::Writer;
+use crate::mirror::{Rename, destination, follow, range_of};
+
+/// Between two words about how many keys were mirrored.
+const REPORT_PAUSE: Duration = Duration::from_secs(30);
+/// Keys of one page of the copy.
+const PAGE_KEYS: i64 = 1000;
+
+/// The grammar.
+pub fn command() -> Command {
+    manners(Command::new("make-mirror"))
+        .about("Makes a mirror at the destination etcd cluster")
+        .override_usage("althingctl make-mirror [options] <destination>")
+        .arg(positional())
+        .args([
+            valued("prefix", "", "Key-value prefix to mirror"),
+            valued(
+                "rev",
+                "0",
+                "Revision to start to mirror at, without copying what is there (0: copy)",
+            ),
+            valued(
+                "max-txn-ops",
+                "128",
+                "Maximum number of operations in one transaction at the destination",
+            ),
+            valued(
+                "dest-prefix",
+                "",
+                "Prefix that keys get at the destination instead of --prefix",
+            ),
+            crate::args::switch("no-dest-prefix", "Mirror keys without their prefix"),
+        ])
+        .args(destination::arguments())
+}
+
+/// Carries it out; it ends only by a failure or a signal.
+///
+/// # Errors
+/// Wrong arguments, a cluster that refuses or stays away, a revision that is compacted.
+pub async fn run(
+    values: Values<'_>,
+    settings: &Settings,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let arguments = values.arguments();
+    let [target] = arguments.as_slice() else {
+        let text = "make-mirror takes one destination argument";
+        return Err(Failure::arguments(text));
+    };
+    let bytes = |name| Bytes::from(values.text(name));
+    let (prefix, mut dest_prefix) = (bytes("prefix"), bytes("dest-prefix"));
+    let no_dest_prefix = values.switch("no-dest-prefix")?;
+    exclude(
+        ("dest-prefix", !dest_prefix.is_empty()),
+        ("no-dest-prefix", no_dest_prefix),
+    )?;
+    if dest_prefix.is_empty() && !no_dest_prefix {
+        dest_prefix = prefix.clone();
+    }
+    let rename = Rename {
+        prefix,
+        dest_prefix,
+    };
+    let ops_max = usize::try_from(values.int("max-txn-ops")?).ok();
+    let ops_max = ops_max.filter(|ops| *ops > 0);
+    let ops_max = ops_max.ok_or_else(|| Failure::arguments("--max-txn-ops must be positive"))?;
+    let rev = values.int("rev")?;
+    let target = destination::settings(values, settings, target)?;
+    let writer = Writer::new(Client::open_lasting(&target).await?);
+    let source = Client::open_lasting(settings).await?;
+    let mut mirror = Mirror {
+        source,
+        writer,
+        rename,
+        ops_max,
+    };
+    let mut reports = interval_at(Instant::now() + REPORT_PAUSE, REPORT_PAUSE);
+    reports.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let next = match rev {
+        ..=1 => mirror.copy(&mut reports, out).await? + 1,
+        rev => rev,
+    };
+    mirror.follow(next, &mut reports, out).await
+}
+
+struct Mirror {
+    source: Client,
+    writer: Writer,
+    rename: Rename,
+    ops_max: usize,
+}
+
+impl Mirror {
+    /// Copies what is there; answers the revision at which it was.
+    async fn copy(
+        &mut self,
+        reports: &mut tokio::time::Interval,
+        out: &mut dyn Write,
+    ) -> Result<i64, Failure> {
+        let (mut from, end) = range_of(&self.rename.prefix);
+        let (revision, _) = follow::revision(&mut self.source, &self.rename.prefix).await?;
+        loop {
+            let page = self.source.range(RangeRequest {
+                key: from.clone(),
+                range_end: end.clone(),
+                limit: PAGE_KEYS,
+                revision,
+                ..RangeRequest::default()
+            });
+            let page = page.await?;
+            let last = page.kvs.last().map(|kv| kv.key.clone());
+            let mut batches = Batches::new(self.ops_max);
+            for kv in page.kvs {
+                batches.add(vec![Change::Put {
+                    key: self.rename.apply(&kv.key),
+                    value: kv.value,
+                    lease: 0,
+                }]);
+            }
+            for changes in batches.finish() {
+                self.write(changes, reports, out).await?;
+            }
+            match last.filter(|_| page.more) {
+                Some(last) => from = [last.as_ref(), b"\0"].concat().into(),
+                None => return Ok(revision),
+            }
+        }
+    }
+
+    /// Makes every change from the revision `next` on.
+    async fn follow(
+        &mut self,
+        next: i64,
+        reports: &mut tokio::time::Interval,
+        out: &mut dyn Write,
+    ) -> Result<(), Failure> {
+        let mut watcher = follow::watch(&self.source, &self.rename.prefix, next);
+        loop {
+            let watched = tokio::select! {
+                watched = watcher.next() => watched,
+                _ = reports.tick() => {
+                    report(self.writer.written, out)?;
+                    continue;
+                }
+            };
+            let answer = match watched {
+                Watched::Answer(answer) => answer,
+                Watched::Lost(_) => continue,
+                Watched::Canceled(answer, _) if answer.compact_revision > 0 => {
+                    return Err(Failure::new(ERROR, ApiError::Compacted.text()));
+                }
+                Watched::Canceled(_, reason) => return Err(Failure::new(ERROR, reason)),
+            };
+            for mut changes in follow::transactions(answer.events, &self.rename, self.ops_max) {
+                for change in &mut changes {
+                    if let Change::Put { lease, .. } = change {
+                        *lease = 0;
+                    }
+                }
+                self.write(changes, reports, out).await?;
+            }
+        }
+    }
+
+    async fn write(
+        &mut self,
+        changes: Vec<Change>,
+        reports: &mut tokio::time::Interval,
+        out: &mut dyn Write,
+    ) -> Result<(), Failure> {
+        self.writer.write(changes).await?;
+        if futures_util::FutureExt::now_or_never(reports.tick()).is_some() {
+            report(self.writer.written, out)?;
+        }
+        Ok(())
+    }
+}
+
+fn report(written: u64, out: &mut dyn Write) -> Result<(), Failure> {
+    writeln!(out, "{written}")?;
+    Ok(out.flush()?)
+}

@@ -1,0 +1,311 @@
+//! `migrate`: copies a running etcd into another cluster, leases included, follows it until it is
+//! told to cut over, and then compares both key by key.
+//!
+//! ```text
+//!  compare and copy -> follow, lag shown -> (signal, or --once) -> reach the source's last
+//!  revision -> compare every key and lease -> equal: done
+//! ```
+//! It may be interrupted at any point and started again with --overwrite: it compares first and
+//! writes what differs.
+
+mod cut_over;
+
+use std::io::Write;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::Command;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::args::{Values, manners, positional, switch, valued};
+use crate::client::{Client, Watched, Watcher};
+use crate::failure::{ERROR, Failure};
+use crate::flags::Settings;
+use crate::mirror::batch::Batches;
+use crate::mirror::compare::{Difference, Walk};
+use crate::mirror::leases::Leases;
+use crate::mirror::writer::Writer;
+use crate::mirror::{Rename, destination, follow};
+use crate::progress::Progress;
+use crate::session::Interrupt;
+
+/// Operations of one transaction; what servers take by default.
+const OPS_MAX: usize = 128;
+/// Between two looks how far the source is.
+const LOOK_PAUSE: Duration = Duration::from_millis(500);
+/// Between two lines about the lag.
+const REPORT_PAUSE: Duration = Duration::from_secs(10);
+
+/// The grammar.
+pub fn command() -> Command {
+    manners(Command::new("migrate"))
+        .about("Copies a running etcd (3.4 to 3.7) to the destination, and follows it to cut-over")
+        .after_help(
+            "The source is what --endpoints names. Keys, values and leases are carried over;\n\
+             revisions are not: for those, take `snapshot save` and `snapshot restore`.\n\
+             To cut over: stop the writers, then end this command with Ctrl-C or SIGTERM. It\n\
+             catches up, compares every key and lease, and ends with 0 if they are equal.",
+        )
+        .override_usage("althingctl migrate [options] <destination>")
+        .arg(positional())
+        .args([
+            valued("prefix", "", "Migrate only the keys with this prefix"),
+            switch(
+                "overwrite",
+                "Go on although the destination has keys: they are made equal to the source's",
+            ),
+            switch("once", "Cut over as soon as both are in sync"),
+            switch("dry-run", "Tell what would be written, and change nothing"),
+        ])
+        .args(destination::arguments())
+}
+
+/// Carries it out.
+///
+/// # Errors
+/// Wrong arguments, a cluster that refuses or stays away, keys that differ in the end.
+pub async fn run(
+    values: Values<'_>,
+    settings: &Settings,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let arguments = values.arguments();
+    let [target] = arguments.as_slice() else {
+        let text = "migrate takes one destination argument";
+        return Err(Failure::arguments(text));
+    };
+    let mut interrupt = Interrupt::catch()?;
+    let target = destination::settings(values, settings, target)?;
+    let source = Client::open_lasting(settings).await?;
+    let destination = Client::open_lasting(&target).await?;
+    let prefix = Bytes::from(values.text("prefix"));
+    let mut migration = Migration {
+        leases: Leases::new(source.clone(), destination.clone()),
+        source,
+        writer: Writer::new(destination),
+        rename: Rename::none(&prefix),
+        prefix,
+        applied: 0,
+        watcher: None,
+    };
+    let guard = (values.switch("overwrite")?, values.switch("dry-run")?);
+    let goes_on = tokio::select! {
+        goes_on = migration.begin(guard.0, guard.1, out) => goes_on?,
+        () = interrupt.arrived() => return Err(interrupted()),
+    };
+    if !goes_on {
+        return Ok(());
+    }
+    // Ends with the command: until then renewals go on beside everything else.
+    let all = migration.prefix.is_empty();
+    let keeper = tokio::spawn(migration.leases.clone().keep(all));
+    let migrated = migration
+        .migrate(values.switch("once")?, &mut interrupt, out)
+        .await;
+    let kept = keeper.is_finished();
+    if kept && let Ok(Err(failure)) = keeper.await {
+        let text = format!("leases could not be kept alive: {failure}");
+        return Err(Failure::new(ERROR, text));
+    }
+    migrated
+}
+
+fn interrupted() -> Failure {
+    let text = "interrupted before both were in sync; run it again with --overwrite to go on";
+    Failure::new(ERROR, text)
+}
+
+/// What the watch tells next. Dropped while it waits, it has taken nothing.
+async fn next(watcher: &mut Option<Watcher>) -> Watched {
+    let watcher = watcher.as_mut().expect("copying opened it");
+    watcher.next().await
+}
+
+/// A migration under way.
+pub(super) struct Migration {
+    source: Client,
+    writer: Writer,
+    leases: Leases,
+    prefix: Bytes,
+    rename: Rename,
+    /// The source's revision up to which everything is at the destination.
+    applied: i64,
+    watcher: Option<Watcher>,
+}
+
+impl Migration {
+    /// Introduces both sides, and refuses what would destroy something; `false` after a dry run.
+    async fn begin(
+        &mut self,
+        overwrite: bool,
+        dry_run: bool,
+        out: &mut dyn Write,
+    ) -> Result<bool, Failure> {
+        let ours = self.source.status().await?;
+        let theirs = self.writer.client().status().await?;
+        let id = |header: Option<_>| -> u64 {
+            header.map_or(0, |header: althing_api::etcdserverpb::ResponseHeader| {
+                header.cluster_id
+            })
+        };
+        let (from, to) = (id(ours.header), id(theirs.header));
+        if from == to {
+            let text = format!("source and destination are the same cluster, {from:x}");
+            return Err(Failure::arguments(text));
+        }
+        let (revision, keys) = follow::revision(&mut self.source, &self.prefix).await?;
+        let (_, present) = follow::revision(self.writer.client(), &self.prefix).await?;
+        writeln!(
+            out,
+            "source {from:x}, version {}: revision {revision}, {keys} keys",
+            ours.version
+        )?;
+        let version = &theirs.version;
+        writeln!(out, "destination {to:x}, version {version}: {present} keys")?;
+        out.flush()?;
+        if dry_run {
+            let found = self.compare(false).await?;
+            let Difference {
+                equal,
+                missing,
+                changed,
+                surplus,
+            } = found;
+            writeln!(
+                out,
+                "would add {missing} keys, change {changed}, delete {surplus}; {equal} are equal; \
+                 nothing was changed"
+            )?;
+            return Ok(false);
+        }
+        if present > 0 && !overwrite {
+            let text = format!(
+                "the destination has {present} keys already, which would become equal to the \
+                 source's or be deleted; look with --dry-run, go on with --overwrite"
+            );
+            return Err(Failure::new(ERROR, text));
+        }
+        Ok(true)
+    }
+
+    /// Copies, follows, and cuts over.
+    async fn migrate(
+        &mut self,
+        once: bool,
+        interrupt: &mut Interrupt,
+        out: &mut dyn Write,
+    ) -> Result<(), Failure> {
+        tokio::select! {
+            copied = self.copy(out) => copied?,
+            () = interrupt.arrived() => return Err(interrupted()),
+        }
+        self.follow(once, interrupt, out).await?;
+        self.cut_over(out).await
+    }
+
+    /// Makes the destination equal to the source as it is read now, and begins to watch from before
+    /// that: what changed meanwhile comes again.
+    async fn copy(&mut self, out: &mut dyn Write) -> Result<(), Failure> {
+        let (revision, _) = follow::revision(&mut self.source, &self.prefix).await?;
+        if self.prefix.is_empty() {
+            self.leases.carry_all().await?;
+        }
+        let before = self.writer.written;
+        let found = self.compare(true).await?;
+        let leases = self.leases.count();
+        let (keys, written) = (found.source_keys(), self.writer.written - before);
+        writeln!(
+            out,
+            "copied: {keys} keys compared, {written} written, {leases} leases"
+        )?;
+        out.flush()?;
+        self.applied = revision;
+        let next = revision + 1;
+        self.watcher = Some(follow::watch(&self.source, &self.prefix, next));
+        Ok(())
+    }
+
+    /// Compares all keys; with `write`, makes them equal.
+    async fn compare(&mut self, write: bool) -> Result<Difference, Failure> {
+        let (_, keys) = follow::revision(&mut self.source, &self.prefix).await?;
+        let progress = Progress::of(u64::try_from(keys).unwrap_or(0));
+        progress.say("keys compared".to_owned());
+        let mut walk = Walk::new(&self.prefix, 0);
+        while let Some(mut changes) = walk.next(&mut self.source, self.writer.client()).await? {
+            progress.at(walk.difference.source_keys());
+            if write {
+                self.leases.carry_for(&mut changes).await?;
+                let mut batches = Batches::new(OPS_MAX);
+                changes
+                    .into_iter()
+                    .for_each(|change| batches.add(vec![change]));
+                for changes in batches.finish() {
+                    self.writer.write(changes).await?;
+                }
+            }
+        }
+        Ok(walk.difference)
+    }
+
+    /// Follows the source until it is time to cut over.
+    async fn follow(
+        &mut self,
+        once: bool,
+        interrupt: &mut Interrupt,
+        out: &mut dyn Write,
+    ) -> Result<(), Failure> {
+        let mut looks = interval(LOOK_PAUSE);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let progress = Progress::counter();
+        let (mut in_sync, mut reported) = (false, Instant::now());
+        loop {
+            tokio::select! {
+                () = interrupt.arrived() => return Ok(()),
+                watched = next(&mut self.watcher) => self.take(watched).await?,
+                _ = looks.tick() => {
+                    let (revision, _) = follow::revision(&mut self.source, &self.prefix).await?;
+                    let lag = (revision - self.applied).max(0);
+                    progress.at(self.writer.written);
+                    progress.say(format!("written; revision {revision}, lag {lag}"));
+                    if lag > 0 {
+                        // Other keys move the revision too, which only a notification tells.
+                        self.watcher.iter().for_each(|watcher| watcher.bell().ring());
+                    }
+                    let told = reported.elapsed() >= REPORT_PAUSE;
+                    if (lag == 0 && !in_sync) || told {
+                        let state = if lag == 0 { "in sync" } else { "behind" };
+                        writeln!(out, "{state}: revision {revision}, lag {lag} revisions")?;
+                        out.flush()?;
+                        reported = Instant::now();
+                    }
+                    in_sync |= lag == 0;
+                    if in_sync && once {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes what the watch told to the destination.
+    async fn take(&mut self, watched: Watched) -> Result<(), Failure> {
+        let answer = match watched {
+            Watched::Answer(answer) => answer,
+            Watched::Lost(_) => return Ok(()),
+            Watched::Canceled(answer, _) if answer.compact_revision > 0 => {
+                // The source has compacted what was not read yet: compare all keys again.
+                return self.copy(&mut std::io::sink()).await;
+            }
+            Watched::Canceled(_, reason) => return Err(Failure::new(ERROR, reason)),
+        };
+        let last = answer.events.iter().filter_map(|event| event.kv.as_ref());
+        let last = last.map(|kv| kv.mod_revision).max();
+        let revision = answer.header.unwrap_or_default().revision;
+        for mut changes in follow::transactions(answer.events, &self.rename, OPS_MAX) {
+            self.leases.carry_for(&mut changes).await?;
+            self.writer.write(changes).await?;
+        }
+        self.applied = self.applied.max(last.unwrap_or(revision));
+        Ok(())
+    }
+}

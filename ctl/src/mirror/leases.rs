@@ -1,0 +1,184 @@
+//! Leases carried over. Clients renew them at the source; at the destination they are kept alive
+//! here until cut-over, and end when they end at the source.
+//!
+//! A lease has the same id on both sides. What is left of it begins anew at the destination: a
+//! lease may live longer than granted, never shorter.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::batch::Change;
+use super::writer::passes;
+use crate::client::Client;
+use crate::failure::Failure;
+
+/// How many renewals fit into a time to live.
+const RENEWALS_PER_TTL: u32 = 3;
+/// Between two looks which leases want a renewal.
+const TICK: Duration = Duration::from_millis(500);
+/// Between two looks which leases the source still has.
+const SURVEY: Duration = Duration::from_secs(2);
+
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    ttl: Duration,
+    renewed: Instant,
+}
+
+/// The leases at the destination. Clones share them.
+#[derive(Clone)]
+pub struct Leases {
+    source: Client,
+    destination: Client,
+    held: Arc<Mutex<BTreeMap<i64, Held>>>,
+}
+
+impl Leases {
+    /// Nothing is carried over yet.
+    pub fn new(source: Client, destination: Client) -> Leases {
+        Leases {
+            source,
+            destination,
+            held: Arc::default(),
+        }
+    }
+
+    fn with<R>(&self, act: impl FnOnce(&mut BTreeMap<i64, Held>) -> R) -> R {
+        act(&mut self.held.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How many were carried over and live.
+    pub fn count(&self) -> usize {
+        self.with(|held| held.len())
+    }
+
+    /// Carries over every lease that the source has; answers how many it has.
+    ///
+    /// # Errors
+    /// Those of asking and granting.
+    pub async fn carry_all(&mut self) -> Result<usize, Failure> {
+        let ids = self.source_ids().await?;
+        for id in &ids {
+            self.carry(*id).await?;
+        }
+        Ok(ids.len())
+    }
+
+    async fn source_ids(&mut self) -> Result<Vec<i64>, Failure> {
+        let answer = self.source.leases().await?;
+        Ok(answer.leases.iter().map(|lease| lease.id).collect())
+    }
+
+    /// Makes sure that the destination has lease `id`; `false`: the source has it no more.
+    ///
+    /// # Errors
+    /// Those of asking and granting.
+    pub async fn carry(&mut self, id: i64) -> Result<bool, Failure> {
+        if self.with(|held| held.contains_key(&id)) {
+            return Ok(true);
+        }
+        let life = self.source.time_to_live(id, false).await?;
+        if life.ttl < 0 || life.granted_ttl <= 0 {
+            return Ok(false);
+        }
+        let renewed = Instant::now();
+        let ttl = match self.destination.grant_as(id, life.granted_ttl).await {
+            Ok(answer) => answer.ttl,
+            // An earlier run granted it.
+            Err(failure) if failure.text == "etcdserver: lease already exists" => life.granted_ttl,
+            Err(failure) => return Err(failure),
+        };
+        let ttl = Duration::from_secs(u64::try_from(ttl).unwrap_or(1));
+        self.with(|held| held.insert(id, Held { ttl, renewed }));
+        Ok(true)
+    }
+
+    /// Carries over the leases that `changes` name; a change loses its lease if the source has
+    /// it no more: the key's end is on its way.
+    ///
+    /// # Errors
+    /// Those of asking and granting.
+    pub async fn carry_for(&mut self, changes: &mut [Change]) -> Result<(), Failure> {
+        for change in changes {
+            if let Change::Put { lease, .. } = change
+                && *lease != 0
+                && !self.carry(*lease).await?
+            {
+                *lease = 0;
+            }
+        }
+        Ok(())
+    }
+
+    /// Renews what has to be renewed, and ends what the source has ended, until dropped. `all`:
+    /// carries over new leases of the source as well, even without keys.
+    ///
+    /// # Errors
+    /// A refusal that does not pass.
+    pub async fn keep(mut self, all: bool) -> Result<(), Failure> {
+        let mut surveyed = Instant::now();
+        loop {
+            sleep(TICK).await;
+            let passing = |failure: Failure| match passes(&failure) {
+                true => Ok(()),
+                false => Err(failure),
+            };
+            self.renew(false).await.or_else(passing)?;
+            if surveyed.elapsed() >= SURVEY {
+                self.survey(all).await.or_else(passing)?;
+                surveyed = Instant::now();
+            }
+        }
+    }
+
+    /// Renews those whose time has come, or `all`.
+    ///
+    /// # Errors
+    /// The destination's refusal.
+    pub async fn renew(&mut self, all: bool) -> Result<(), Failure> {
+        let now = Instant::now();
+        let is_due = |held: &Held| all || now - held.renewed >= held.ttl / RENEWALS_PER_TTL;
+        let due: Vec<i64> = self.with(|held| {
+            let due = held.iter().filter(|(_, held)| is_due(held));
+            due.map(|(id, _)| *id).collect()
+        });
+        if due.is_empty() {
+            return Ok(());
+        }
+        self.destination.renew(&due).await?;
+        self.with(|held| {
+            for id in &due {
+                if let Some(held) = held.get_mut(id) {
+                    held.renewed = now;
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Ends what the source has ended.
+    async fn survey(&mut self, all: bool) -> Result<(), Failure> {
+        let ids = self.source_ids().await?;
+        let gone: Vec<i64> = self.with(|held| {
+            let gone = held.keys().filter(|id| !ids.contains(id));
+            gone.copied().collect()
+        });
+        for id in gone {
+            match self.destination.revoke(id).await {
+                Err(failure) if failure.text != "etcdserver: requested lease not found" => {
+                    return Err(failure);
+                }
+                _ => self.with(|held| held.remove(&id)),
+            };
+        }
+        if all {
+            for id in ids {
+                self.carry(id).await?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,177 @@
+//! Making a member's first data directory of a backup.
+//!
+//! The state becomes entry 1 of a new log, and the log before it counts as purged, so that a
+//! member that begins empty is sent the state and does not replay a log that lacks it. All first
+//! members of the new cluster restore the same file and so begin with the same entry.
+
+use std::path::{Path, PathBuf};
+
+use prost::Message;
+
+use super::import::Destiny;
+use super::rows::{self, MemberNode, MembershipRow, VoterSet};
+use super::{BackupError, BackupFile};
+use crate::data_dir::{DataDir, Identity};
+use crate::entry::{LogId, Vote};
+use crate::error::OpenError;
+use crate::wal::{Wal, WalSettings};
+
+/// Where the restored state stands in the log.
+const GENESIS: LogId = LogId { term: 1, index: 1 };
+
+/// A voter of the new cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Founder {
+    /// Its id.
+    pub id: u64,
+    /// Where the others reach it.
+    pub peer_urls: Vec<String>,
+}
+
+/// What a restore is told.
+#[derive(Clone, Debug)]
+pub struct Restoring {
+    /// The directory to make.
+    pub data_dir: PathBuf,
+    /// The log's directory, if it is apart.
+    pub wal_dir: Option<PathBuf>,
+    /// Whose directory it will be.
+    pub identity: Identity,
+    /// The new cluster.
+    pub founders: Vec<Founder>,
+    /// Added to the revision, which then counts as compacted; 0: nothing is.
+    pub bump: u64,
+    /// Restore keys that users and roles guarded.
+    pub without_auth: bool,
+}
+
+/// What was restored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// The store's revision.
+    pub revision: i64,
+    /// Changes in it.
+    pub records: u64,
+    /// Leases in it.
+    pub leases: u64,
+}
+
+/// Makes the directory; `report` is told how many changes were read. Blocks until it is durable.
+/// What was begun is removed when it fails.
+///
+/// # Errors
+/// The file's and the directory's; `NotEmpty`, `Auth`, `Revision`.
+pub fn restore(
+    file: &BackupFile,
+    restoring: &Restoring,
+    report: &mut dyn FnMut(u64),
+) -> Result<Restored, BackupError> {
+    check(file, restoring)?;
+    let made = make(file, restoring, report);
+    if made.is_err() {
+        // The first cause is what the operator must know.
+        let _ = std::fs::remove_dir_all(&restoring.data_dir);
+        let _ = restoring.wal_dir.as_ref().map(std::fs::remove_dir_all);
+    }
+    made
+}
+
+/// Whether a restore would be refused; changes nothing.
+///
+/// # Errors
+/// The file's; `NotEmpty`, `Auth`.
+pub fn check(file: &BackupFile, restoring: &Restoring) -> Result<(), BackupError> {
+    refuse_used(&restoring.data_dir)?;
+    if let Some(wal) = &restoring.wal_dir {
+        refuse_used(wal)?;
+    }
+    match restoring.without_auth {
+        true => Ok(()),
+        false => refuse_guarded(file),
+    }
+}
+
+fn make(
+    file: &BackupFile,
+    restoring: &Restoring,
+    report: &mut dyn FnMut(u64),
+) -> Result<Restored, BackupError> {
+    let dir = DataDir::open_with_wal(&restoring.data_dir, restoring.wal_dir.as_deref())?;
+    let destiny = Destiny {
+        at: GENESIS,
+        membership: membership(&restoring.founders).encode_to_vec().into(),
+        bump: restoring.bump,
+    };
+    let imported = file.import(&dir.store(), &destiny, report)?;
+    begin_log(&dir)?;
+    // Last: a directory without it is not taken for a member's.
+    dir.save_identity(&restoring.identity)?;
+    Ok(Restored {
+        revision: imported.revision,
+        records: imported.records,
+        leases: imported.leases,
+    })
+}
+
+/// An empty log behind the state, in a term in which nobody was voted for.
+fn begin_log(dir: &DataDir) -> Result<(), BackupError> {
+    let (mut wal, _) = Wal::open(&dir.wal(), WalSettings::default())?;
+    wal.save_vote(Vote {
+        term: GENESIS.term,
+        voted_for: None,
+        committed: false,
+    });
+    wal.purge(GENESIS);
+    wal.flush().map_err(|source| OpenError::Io {
+        path: dir.wal(),
+        source,
+    })?;
+    Ok(())
+}
+
+fn membership(founders: &[Founder]) -> MembershipRow {
+    let mut ids: Vec<u64> = founders.iter().map(|founder| founder.id).collect();
+    ids.sort_unstable();
+    let mut members: Vec<MemberNode> = founders
+        .iter()
+        .map(|founder| MemberNode {
+            id: founder.id,
+            peer_urls: founder.peer_urls.clone(),
+        })
+        .collect();
+    members.sort_unstable_by_key(|member| member.id);
+    MembershipRow {
+        voters: vec![VoterSet { ids }],
+        members,
+    }
+}
+
+/// Nothing is ever written over.
+fn refuse_used(dir: &Path) -> Result<(), BackupError> {
+    let is_free = match std::fs::read_dir(dir) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    };
+    match is_free {
+        true => Ok(()),
+        false => Err(BackupError::NotEmpty {
+            path: dir.to_path_buf(),
+        }),
+    }
+}
+
+/// Keys that nobody could read without a password must not lie open by accident.
+fn refuse_guarded(file: &BackupFile) -> Result<(), BackupError> {
+    let enabled = file.value(rows::AUTH, rows::AUTH_ENABLED)?;
+    if enabled.is_none_or(|flag| flag != [1]) {
+        return Ok(());
+    }
+    let count = |name| -> Result<usize, BackupError> {
+        let bucket = file.bucket(name)?;
+        Ok(file.entries(bucket.as_ref()).count())
+    };
+    Err(BackupError::Auth {
+        users: count(rows::AUTH_USERS)?,
+        roles: count(rows::AUTH_ROLES)?,
+    })
+}

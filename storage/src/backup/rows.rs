@@ -1,0 +1,158 @@
+//! etcd's buckets and their rows. Sources: etcd's `server/storage/schema`, `server/lease/leasepb`.
+
+use prost::Message;
+
+use crate::store::LeaseRecord;
+
+pub(super) const ALARM: &[u8] = b"alarm";
+pub(super) const AUTH: &[u8] = b"auth";
+pub(super) const AUTH_ROLES: &[u8] = b"authRoles";
+pub(super) const AUTH_USERS: &[u8] = b"authUsers";
+pub(super) const CLUSTER: &[u8] = b"cluster";
+pub(super) const KEY: &[u8] = b"key";
+pub(super) const LEASE: &[u8] = b"lease";
+pub(super) const MEMBERS: &[u8] = b"members";
+pub(super) const MEMBERS_REMOVED: &[u8] = b"members_removed";
+pub(super) const META: &[u8] = b"meta";
+
+/// What bucket `members_removed` says of each.
+pub(super) const REMOVED_MARK: &[u8] = b"removed";
+/// Of bucket `auth`: one byte, not zero when users are asked who they are.
+pub(super) const AUTH_ENABLED: &[u8] = b"authEnabled";
+/// Of bucket `cluster`.
+pub(super) const CLUSTER_VERSION: &[u8] = b"clusterVersion";
+/// Of bucket `meta`, in the order of their names.
+pub(super) const CONF_STATE: &[u8] = b"confState";
+pub(super) const CONSISTENT_INDEX: &[u8] = b"consistent_index";
+pub(super) const COMPACT_FINISHED: &[u8] = b"finishedCompactRev";
+pub(super) const COMPACT_SCHEDULED: &[u8] = b"scheduledCompactRev";
+pub(super) const TERM: &[u8] = b"term";
+
+const REVISION_BYTES: usize = 17;
+const TOMBSTONE: u8 = b't';
+
+/// A revision's key in bucket `key`: main, `_`, sub, and `t` for a deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RevisionKey {
+    bytes: [u8; REVISION_BYTES + 1],
+    len: usize,
+}
+
+impl RevisionKey {
+    pub fn new(main: i64, sub: u32, tombstone: bool) -> RevisionKey {
+        let mut bytes = [TOMBSTONE; REVISION_BYTES + 1];
+        bytes[..8].copy_from_slice(&main.to_be_bytes());
+        bytes[8] = b'_';
+        bytes[9..REVISION_BYTES].copy_from_slice(&u64::from(sub).to_be_bytes());
+        let len = REVISION_BYTES + usize::from(tombstone);
+        RevisionKey { bytes, len }
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// Reads a revision's key: main, sub, and whether it is a deletion's.
+pub(super) fn read_revision(key: &[u8]) -> Option<(i64, u32, bool)> {
+    let (main, rest) = key.split_first_chunk::<8>()?;
+    let (mark, rest) = rest.split_first()?;
+    let (sub, rest) = rest.split_first_chunk::<8>()?;
+    let tombstone = match rest {
+        [] => false,
+        [TOMBSTONE] => true,
+        _ => return None,
+    };
+    let main = i64::from_be_bytes(*main);
+    let sub = u32::try_from(u64::from_be_bytes(*sub)).ok()?;
+    (*mark == b'_' && main >= 0).then_some((main, sub, tombstone))
+}
+
+/// A lease as etcd keeps it. etcd skips the last field, which is ours.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct LeaseRow {
+    #[prost(int64, tag = "1")]
+    pub id: i64,
+    #[prost(int64, tag = "2")]
+    pub ttl: i64,
+    #[prost(int64, tag = "3")]
+    pub remaining: i64,
+    #[prost(bool, tag = "1001")]
+    pub bound: bool,
+}
+
+impl LeaseRow {
+    /// No log refers to an earlier generation, so that all begin with the same one, on every
+    /// member.
+    const GENERATION: u64 = 1;
+
+    pub fn record(self) -> LeaseRecord {
+        LeaseRecord {
+            id: self.id,
+            ttl: self.ttl,
+            remaining: self.remaining,
+            generation: LeaseRow::GENERATION,
+            bound: self.bound,
+        }
+    }
+}
+
+impl From<&LeaseRecord> for LeaseRow {
+    fn from(lease: &LeaseRecord) -> LeaseRow {
+        LeaseRow {
+            id: lease.id,
+            ttl: lease.ttl,
+            remaining: lease.remaining,
+            bound: lease.bound,
+        }
+    }
+}
+
+/// A raft membership as the log's entries carry it (`raft_node/membership.rs` in the actors).
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct MembershipRow {
+    #[prost(message, repeated, tag = "1")]
+    pub voters: Vec<VoterSet>,
+    #[prost(message, repeated, tag = "2")]
+    pub members: Vec<MemberNode>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct VoterSet {
+    #[prost(fixed64, repeated, tag = "1")]
+    pub ids: Vec<u64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct MemberNode {
+    #[prost(fixed64, tag = "1")]
+    pub id: u64,
+    #[prost(string, repeated, tag = "2")]
+    pub peer_urls: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_revisions_key_survives_encoding() {
+        for (main, sub, tombstone) in [(1, 0, false), (i64::MAX, 7, true), (2, u32::MAX, false)] {
+            let key = RevisionKey::new(main, sub, tombstone);
+            assert_eq!(read_revision(key.bytes()), Some((main, sub, tombstone)));
+        }
+        assert_eq!(read_revision(b"short"), None);
+        assert_eq!(read_revision(&[0xff; 17]), None);
+    }
+
+    #[test]
+    fn an_etcd_reads_our_lease_without_the_field_of_ours() {
+        let row = LeaseRow {
+            id: 7,
+            ttl: 60,
+            remaining: 0,
+            bound: true,
+        };
+        assert!(row.encode_to_vec().starts_with(b"\x08\x07\x10\x3c"));
+    }
+}
