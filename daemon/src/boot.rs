@@ -16,10 +16,12 @@ use std::time::Duration;
 
 use actix_rt::task::JoinHandle;
 use actix_server::{Server, ServerHandle};
-use althing_actors::node::{Clock, Handles, Node, NodeSettings, StartError};
+use althing_actors::node::{
+    AutoCompaction, Clock, Handles, Node, NodeSettings, StartError, UpkeepSettings,
+};
 use althing_api::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
 use althing_conf::Config;
-use althing_conf::config::Client;
+use althing_conf::config::{self, Client};
 use althing_storage::data_dir::DataDir;
 use althing_storage::error::OpenError;
 use althing_storage::store::StoreSettings;
@@ -157,7 +159,7 @@ fn serve(
     (clients, metrics_listeners): (Vec<TcpListener>, Vec<TcpListener>),
 ) -> Result<Running, BootError> {
     let registry = handles.metrics();
-    metrics::register_member(&registry, &handles, quota(config))?;
+    metrics::register_member(&registry, &handles)?;
     let rpc = Rpc::new(handles.clone(), limits(config))?;
     let client_addresses = addresses(&clients)?;
     let metrics_addresses = addresses(&metrics_listeners)?;
@@ -248,6 +250,7 @@ fn node_settings(config: &Config, settled: Settled) -> NodeSettings {
         snapshot_count: raft.snapshot_count,
         proposals_max: raft.proposals_max,
         disk_reserve_bytes: store.disk_reserve_bytes,
+        upkeep: upkeep(config),
         clock: Clock::default(),
         wal: WalSettings {
             segment_bytes: raft.wal_segment_bytes,
@@ -261,6 +264,19 @@ fn node_settings(config: &Config, settled: Settled) -> NodeSettings {
     }
 }
 
+fn upkeep(config: &Config) -> UpkeepSettings {
+    UpkeepSettings {
+        quota_bytes: config.store.quota_bytes,
+        auto_compaction: match config.store.auto_compaction {
+            config::AutoCompaction::Off => AutoCompaction::Off,
+            config::AutoCompaction::Period(period) => AutoCompaction::Period(period),
+            config::AutoCompaction::Revisions(kept) => AutoCompaction::Revisions(kept),
+        },
+        corrupt_check_interval: config.store.corrupt_check_interval,
+        initial_corrupt_check: config.store.initial_corrupt_check,
+    }
+}
+
 fn limits(config: &Config) -> Limits {
     Limits {
         request_bytes_max: bytes(config.client.request_bytes_max),
@@ -269,7 +285,6 @@ fn limits(config: &Config) -> Limits {
         watch_progress_interval: watch_progress_interval(config),
         election_timeout: config.raft.election_timeout,
         read_bytes_max: bytes(config.client.read_bytes_max),
-        quota_bytes: quota(config),
     }
 }
 
@@ -304,12 +319,6 @@ fn watch_progress_interval(config: &Config) -> Duration {
         Duration::ZERO => WATCH_PROGRESS_INTERVAL,
         interval => interval.max(WATCH_PROGRESS_INTERVAL_MIN),
     }
-}
-
-/// The quota as etcd's clients read it: negative stands for none.
-fn quota(config: &Config) -> i64 {
-    let bytes = config.store.quota_bytes;
-    bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX))
 }
 
 /// A number of bytes as memory counts them; more than the address space holds means all of it.

@@ -74,6 +74,11 @@ impl DiskGate {
         }
     }
 
+    /// Free bytes of the disk that nobody may use.
+    pub fn reserve_bytes(&self) -> u64 {
+        self.reserve_bytes
+    }
+
     /// From now on admits only what finds room in this log. Called once.
     pub fn watch_log(self: &Arc<Self>, log: LogSpace) {
         let gate = Arc::downgrade(self);

@@ -35,6 +35,8 @@ pub enum Call {
     KeepLease,
     /// How long does a lease live?
     LeaseTime,
+    /// Which hash do your records have?
+    Hash,
 }
 
 /// A connection whose requests are answered in their order, many under way at once.

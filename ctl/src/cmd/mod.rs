@@ -2,8 +2,10 @@
 //! its arguments before it connects, writes what it has to say to `out`, and fails with the
 //! sentence and exit code that etcdctl fails with. Commands keep no state.
 
+pub mod alarm;
 mod child;
 pub mod compaction;
+pub mod defrag;
 pub mod del;
 pub mod elect;
 pub mod endpoint;
@@ -45,7 +47,7 @@ pub struct Invocation<'a> {
 }
 
 /// Every command's grammar.
-pub fn commands() -> [Command; 12] {
+pub fn commands() -> [Command; 14] {
     [
         get::command(),
         put::command(),
@@ -57,6 +59,8 @@ pub fn commands() -> [Command; 12] {
         lock::command(),
         elect::command(),
         endpoint::command(),
+        alarm::command(),
+        defrag::command(),
         member::command(),
         version::command(),
     ]
@@ -80,6 +84,8 @@ pub async fn run(invocation: &Invocation<'_>, out: &mut dyn Write) -> Result<(),
         "lock" => lock::run(values, settings, out).await,
         "elect" => elect::run(values, settings, out).await,
         "endpoint" => endpoint::run(matches, settings, out).await,
+        "alarm" => alarm::run(matches, settings, out).await,
+        "defrag" => defrag::run(values, settings, out).await,
         "member" => member::run(values, settings, out).await,
         _ => version::run(out),
     }

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::MemberRecord;
+use super::alarm::AlarmChanges;
 use super::history::Rev;
 use super::lease::LeaseChanges;
 use crate::entry::LogId;
@@ -35,6 +36,10 @@ pub(crate) struct SideChanges {
     pub members: Vec<MemberRecord>,
     /// The cluster version that was set.
     pub cluster_version: Option<String>,
+    /// The level of a downgrade that began; empty: it was given up.
+    pub downgrade: Option<String>,
+    /// Alarms raised and ended.
+    pub alarms: AlarmChanges,
     /// Leases granted, checkpointed and ended.
     pub leases: LeaseChanges,
 }
@@ -45,6 +50,8 @@ impl SideChanges {
             && self.compact.is_none()
             && self.members.is_empty()
             && self.cluster_version.is_none()
+            && self.downgrade.is_none()
+            && self.alarms.is_empty()
             && self.leases.is_empty()
     }
 
@@ -56,6 +63,8 @@ impl SideChanges {
         self.cluster_version = later
             .cluster_version
             .or_else(|| self.cluster_version.take());
+        self.downgrade = later.downgrade.or_else(|| self.downgrade.take());
+        self.alarms.extend(later.alarms);
         self.leases.extend(later.leases);
     }
 }
