@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use althing_conf::config::LogFormat;
+use althing_conf::config::{AutoCompaction, LogFormat};
 use althing_conf::{Config, LoadError, Loaded, Mistake};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

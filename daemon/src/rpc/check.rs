@@ -136,7 +136,7 @@ pub fn ranges(request: &TxnRequest) -> impl Iterator<Item = Option<&RangeRequest
 
 #[cfg(test)]
 mod tests {
-    use althing_api::commandpb::Command;
+    use althing_api::commandpb::{Command, command};
     use althing_api::etcdserverpb::Compare;
     use prost::Message as _;
 

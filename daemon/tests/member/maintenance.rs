@@ -67,7 +67,7 @@ fn alarms_are_listed_raised_and_cleared_over_grpc_and_json() {
         let raise = r#"{"action":"ACTIVATE","alarm":"NOSPACE"}"#;
         let (status, body) = member.json("/v3/maintenance/alarm", raise).await;
         assert_eq!(status, 200, "{body}");
-        let raised = r#""alarms":[{"memberID":"0","alarm":"NOSPACE"}]"#;
+        let raised = r#""alarms":[{"alarm":"NOSPACE"}]"#;
         assert!(body.contains(raised), "{body}");
         let refused = member.kv().await.put(put("a", "1")).await;
         assert_refused(refused, Error::NoSpace);
