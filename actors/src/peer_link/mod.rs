@@ -14,6 +14,7 @@
 //! the [`Transport`].
 
 mod backoff;
+pub(crate) mod change;
 pub(crate) mod hash;
 mod health;
 mod lane;

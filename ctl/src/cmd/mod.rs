@@ -13,6 +13,7 @@ pub mod get;
 pub mod lease;
 pub mod lock;
 pub mod member;
+pub mod move_leader;
 pub mod put;
 pub mod txn;
 mod txn_text;
@@ -36,7 +37,7 @@ use crate::flags::{Environment, Settings};
 pub struct Invocation<'a> {
     /// The first command on the line.
     pub name: &'a str,
-    /// What clap found for it, or for the command below it.
+    /// What clap found for it.
     pub matches: &'a ArgMatches,
     /// The words of the line, behind the program's name.
     pub line: &'a [OsString],
@@ -47,7 +48,7 @@ pub struct Invocation<'a> {
 }
 
 /// Every command's grammar.
-pub fn commands() -> [Command; 14] {
+pub fn commands() -> [Command; 15] {
     [
         get::command(),
         put::command(),
@@ -62,6 +63,7 @@ pub fn commands() -> [Command; 14] {
         alarm::command(),
         defrag::command(),
         member::command(),
+        move_leader::command(),
         version::command(),
     ]
 }
@@ -86,7 +88,8 @@ pub async fn run(invocation: &Invocation<'_>, out: &mut dyn Write) -> Result<(),
         "endpoint" => endpoint::run(matches, settings, out).await,
         "alarm" => alarm::run(matches, settings, out).await,
         "defrag" => defrag::run(values, settings, out).await,
-        "member" => member::run(values, settings, out).await,
+        "member" => member::run(matches, settings, out).await,
+        "move-leader" => move_leader::run(values, settings, out).await,
         _ => version::run(out),
     }
 }

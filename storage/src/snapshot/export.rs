@@ -152,6 +152,7 @@ fn meta_of(meta: DiskMeta, cluster_id: u64) -> Meta {
         downgrade_target: meta.downgrade_target,
         alarms: meta.alarms.into_iter().map(alarm_out).collect(),
         members: meta.members.into_iter().map(published).collect(),
+        removed: meta.removed.into_iter().collect(),
     }
 }
 

@@ -102,9 +102,12 @@ struct Meta {
     cluster_version: Option<String>,
     #[prost(message, repeated, tag = "9")]
     members: Vec<althing_api::commandpb::PublishMember>,
-    #[prost(message, repeated, tag = "10")]
+    /// Ids of members that were removed.
+    #[prost(fixed64, repeated, tag = "10")]
+    removed: Vec<u64>,
+    #[prost(message, repeated, tag = "11")]
     alarms: Vec<Alarm>,
-    #[prost(string, optional, tag = "11")]
+    #[prost(string, optional, tag = "12")]
     downgrade_target: Option<String>,
 }
 

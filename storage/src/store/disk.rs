@@ -19,7 +19,7 @@ use super::history::Rev;
 use super::lease::LeaseChanges;
 use super::medium::{Boxed, Medium};
 use super::pending::{Batch, PendingRecord};
-use super::schema::{self, ALARM, LEASE, MEMBER, META, REVISION, RevKey, VALUE};
+use super::schema::{self, ALARM, LEASE, MEMBER, META, REMOVED, REVISION, RevKey, VALUE};
 
 /// How often a read opens the file again that failing commits close under it.
 const OPENINGS_MAX: usize = 8;
@@ -231,6 +231,7 @@ impl Disk {
             for member in &side.members {
                 put_member(&mut table, member)?;
             }
+            remove_members(txn, &mut table, &side.removed)?;
             change_alarms(txn, &side.alarms)?;
             change_leases(txn, &side.leases)
         })?;
@@ -299,6 +300,23 @@ fn change_alarms(txn: &WriteTransaction, alarms: &AlarmChanges) -> Result<(), re
             Some(clears) => table.insert(place, schema::alarm_row(*key, *clears).as_slice())?,
             None => table.remove(place)?,
         };
+    }
+    Ok(())
+}
+
+/// What they published goes; that they were members stays known.
+fn remove_members(
+    txn: &WriteTransaction,
+    published: &mut Table<'_, u64, &'static [u8]>,
+    removed: &[u64],
+) -> Result<(), redb::Error> {
+    if removed.is_empty() {
+        return Ok(());
+    }
+    let mut table = txn.open_table(REMOVED)?;
+    for id in removed {
+        published.remove(id)?;
+        table.insert(id, schema::seal(&id.to_le_bytes(), &[]).as_slice())?;
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ use super::disk_view::{DiskView, RawRow};
 use super::error::DiskError;
 use super::history::Rev;
 use super::replace::Arriving;
-use super::schema::{ALARM, LEASE, MEMBER, META, REVISION, RevKey, VALUE};
+use super::schema::{ALARM, LEASE, MEMBER, META, REMOVED, REVISION, RevKey, VALUE};
 use super::{CheckpointError, Shared, Store};
 
 /// How far a copy is.
@@ -178,6 +178,7 @@ fn remove(txn: &WriteTransaction, revs: &[Rev]) -> Result<(), redb::Error> {
 fn copy_side_tables(view: &DiskView, txn: &WriteTransaction) -> Result<(), redb::Error> {
     copy_table(view, txn, META)?;
     copy_table(view, txn, MEMBER)?;
+    copy_table(view, txn, REMOVED)?;
     copy_table(view, txn, LEASE)?;
     copy_table(view, txn, ALARM)
 }

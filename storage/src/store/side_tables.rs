@@ -1,6 +1,8 @@
 //! The small tables of the redb file beside the revisions: what the state says about itself, the
 //! members, the leases.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use redb::{ReadableTable, ReadableTableMetadata, TableError};
 
@@ -8,10 +10,10 @@ use super::alarm::AlarmRecord;
 use super::disk_view::DiskView;
 use super::error::DiskError;
 use super::lease::LeaseRecord;
-use super::schema::{self, ALARM, LEASE, MEMBER, META};
+use super::schema::{self, ALARM, LEASE, MEMBER, META, REMOVED};
 use super::{Applied, MemberRecord};
 
-/// The rows of table `meta` and `member`.
+/// The rows of the tables `meta`, `member` and `removed`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Meta {
     pub applied: Applied,
@@ -24,6 +26,7 @@ pub(crate) struct Meta {
     pub downgrade_target: Option<String>,
     pub alarms: Vec<AlarmRecord>,
     pub members: Vec<MemberRecord>,
+    pub removed: BTreeSet<u64>,
 }
 
 impl DiskView {
@@ -92,6 +95,7 @@ impl DiskView {
             downgrade_target: downgrade_target.filter(|target| !target.is_empty()),
             alarms: self.alarms()?,
             members: self.members()?,
+            removed: self.removed()?,
         })
     }
 
@@ -129,6 +133,23 @@ impl DiskView {
             alarms.push(alarm.ok_or_else(|| self.damaged_meta("of an alarm"))?);
         }
         Ok(alarms)
+    }
+
+    fn removed(&self) -> Result<BTreeSet<u64>, DiskError> {
+        let table = match self.txn.open_table(REMOVED) {
+            Ok(table) => table,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(BTreeSet::new()),
+            Err(error) => return Err(self.error(error)),
+        };
+        let rows = table.iter().map_err(|error| self.error(error))?;
+        let mut removed = BTreeSet::new();
+        for row in rows {
+            let (id, row) = row.map_err(|error| self.error(error))?;
+            let content = schema::unseal(&id.value().to_le_bytes(), row.value());
+            content.ok_or_else(|| self.damaged_meta("of a removed member"))?;
+            removed.insert(id.value());
+        }
+        Ok(removed)
     }
 
     fn members(&self) -> Result<Vec<MemberRecord>, DiskError> {

@@ -201,9 +201,11 @@ impl WriteTxn {
         self.side.downgrade = Some(target);
     }
 
-    /// Records what a member told about itself.
+    /// Records what a member told about itself, unless it was removed before.
     pub(crate) fn publish_member(&mut self, member: MemberRecord) {
-        self.side.members.push(member);
+        if !self.shared.published.read().removed.contains(&member.id) {
+            self.side.members.push(member);
+        }
     }
 
     /// Sets the cluster version.
@@ -283,6 +285,10 @@ impl Shared {
         published.alarms.commit(side.alarms);
         if let Some(target) = side.downgrade {
             published.downgrade_target = Some(target).filter(|target| !target.is_empty());
+        }
+        for id in side.removed {
+            published.members.retain(|member| member.id != id);
+            published.removed.insert(id);
         }
         if let Some(version) = side.cluster_version {
             published.cluster_version = Some(version);
