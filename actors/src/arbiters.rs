@@ -80,6 +80,21 @@ impl Arbiters {
     }
 }
 
+/// Runs `work` once, on a thread of its own at the priority of the store's.
+pub(crate) fn low_priority_thread(
+    name: &'static str,
+    work: impl FnOnce() + Send + 'static,
+) -> io::Result<()> {
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    let spawned = thread.spawn(move || {
+        if let Err(error) = lower_priority(STORE_NICENESS) {
+            tracing::warn!(thread = name, %error, "cannot lower the thread's priority");
+        }
+        work();
+    });
+    spawned.map(drop)
+}
+
 fn thread(name: &'static str, niceness: i32) -> io::Result<Arbiter> {
     Arbiter::try_with_tokio_rt(move || {
         name_thread(name);

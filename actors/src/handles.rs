@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use actix::Addr;
 use althing_api::commandpb::{Command, PublishMember, command};
 use althing_api::error::Error;
+use althing_api::etcdserverpb::AlarmType;
 use althing_api::id::{ClusterId, MemberId};
 use althing_api::range::KeyRange;
 use althing_storage::apply::Response;
 use althing_storage::entry::LogId;
-use althing_storage::store::Store;
-use tokio::sync::watch;
+use althing_storage::store::{AlarmRecord, Store};
+use tokio::sync::{oneshot, watch};
 
 use crate::backup::{BackupStream, Backups};
 use crate::key_watch::KeyWatch;
@@ -19,7 +21,9 @@ use crate::raft_node::{
     CORE_QUEUE, Inbound, MemberChange, Picture, Proposer, Pulse, applied_members,
 };
 use crate::status::{MemberStatus, NodeStatus};
+use crate::store_writer::{Defragment, StoreWriter};
 use crate::supervisor::ActorRef;
+use crate::upkeep::{self, SharedSettings};
 use crate::watch_hub::{WatchHub, Watches};
 
 /// What front ends may ask of the node. Cheap to clone, usable from every thread.
@@ -40,6 +44,10 @@ pub(crate) struct Shared {
     pub(crate) compacted: Arc<watch::Sender<i64>>,
     pub(crate) watch_hub: ActorRef<WatchHub>,
     pub(crate) backups: Backups,
+    pub(crate) store_writer: Addr<StoreWriter>,
+    pub(crate) upkeep: SharedSettings,
+    /// Held by the one who raises an alarm for all who met its cause.
+    pub(crate) raising: tokio::sync::Mutex<()>,
 }
 
 /// The outcome of a proposal that was committed and applied.
@@ -263,6 +271,46 @@ impl Handles {
     /// The least time to live of a lease, in seconds.
     pub fn lease_ttl_min(&self) -> i64 {
         self.0.leases.ttl_min
+    }
+
+    /// What the member does without being asked, to be read and changed.
+    pub fn upkeep(&self) -> &SharedSettings {
+        &self.0.upkeep
+    }
+
+    /// Whether the quota leaves no room for a command, by what it may add to the store.
+    pub fn is_above_quota(&self, request: &command::Request) -> bool {
+        let quota = self.0.upkeep.get().quota_bytes;
+        upkeep::exceeds(quota, self.store().used_bytes(), upkeep::cost(request))
+    }
+
+    /// Raises this member's alarm that the quota is used up, unless it is raised. Errors: those of
+    /// a proposal.
+    pub async fn raise_no_space(&self) -> Result<(), Error> {
+        let _turn = self.0.raising.lock().await;
+        let (alarm, me) = (AlarmType::Nospace, self.0.member_id.0);
+        let alarms = self.store().alarms();
+        let is_raised = |record: &AlarmRecord| record.alarm == alarm && record.member_id == me;
+        if alarms.iter().any(is_raised) {
+            return Ok(());
+        }
+        let used_bytes = self.store().used_bytes();
+        tracing::warn!(
+            used_bytes,
+            "the store is as large as its quota, so all members refuse what adds to it; delete \
+             keys and compact, and the alarm ends by itself"
+        );
+        let command = upkeep::set_alarm(me, alarm, true);
+        self.propose_own(command).await?.response.map(drop)
+    }
+
+    /// Copies the store's file into a smaller one, beside everything else. Returns when that is
+    /// done. Errors: why it was given up.
+    pub async fn defragment(&self) -> Result<(), String> {
+        let (reply, done) = oneshot::channel();
+        self.0.store_writer.do_send(Defragment { reply });
+        let stopped = || Err("this member stops".to_owned());
+        done.await.unwrap_or_else(|_| stopped())
     }
 
     /// Resolves when physical compaction of everything below `revision` is done. Errors: `Stopped`.

@@ -8,7 +8,7 @@
 //! | 0 | ClientSession and its tasks | HTTP workers |
 //! | 1 | RaftNode, and openraft's own tasks | raft |
 //! | 2 | WalWriter, Applier, StoreWriter | wal, apply, store |
-//! | 2 | Lessor, Snapshotter, WatchHub, PeerLink | lease, snap, watch, peer |
+//! | 2 | Lessor, Upkeep, Snapshotter, WatchHub, PeerLink | lease, snap, watch, peer |
 //!
 //! The Supervisor runs on the main thread and awaits nobody. Requests travel through actors;
 //! replies travel straight home ([`reply`]). [`node`] wires the tree.
@@ -38,5 +38,6 @@ pub mod supervisor;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod tree;
+mod upkeep;
 mod wal_writer;
 pub mod watch_hub;

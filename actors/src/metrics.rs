@@ -29,6 +29,8 @@ pub(crate) struct Metrics {
     wal_fsync: Histogram,
     wal_bytes: Gauge,
     backend_commit: Histogram,
+    defragment: Histogram,
+    defragmenting: IntGauge,
     proposals_failed: IntCounter,
     read_indexes_failed: IntCounter,
     puts: IntCounter,
@@ -50,14 +52,20 @@ impl Metrics {
             register(&registry, counter.clone());
             counter
         };
-        let disk = |name: &str, help: &str| {
+        let gauge = |name: &str, help: &str| {
+            let gauge = IntGauge::new(name, help).expect("a fixed name that is valid");
+            register(&registry, gauge.clone());
+            gauge
+        };
+        let histogram = |name: &str, help: &str, (start, count): (f64, usize)| {
             let buckets =
-                exponential_buckets(0.001, 2.0, 14).expect("fixed numbers that are valid");
+                exponential_buckets(start, 2.0, count).expect("fixed numbers that are valid");
             let options = HistogramOpts::new(name, help).buckets(buckets);
             let histogram = Histogram::with_opts(options).expect("a fixed name that is valid");
             register(&registry, histogram.clone());
             histogram
         };
+        let disk = |name: &str, help: &str| histogram(name, help, (0.001, 14));
         let wal_bytes = Gauge::new(
             "etcd_disk_wal_write_bytes_total",
             "Total number of bytes written to the WAL.",
@@ -79,6 +87,15 @@ impl Metrics {
             backend_commit: disk(
                 "etcd_disk_backend_commit_duration_seconds",
                 "Latency of a commit of the store's file.",
+            ),
+            defragment: histogram(
+                "etcd_disk_backend_defrag_duration_seconds",
+                "Time to copy the store's file into a smaller one.",
+                (0.1, 13),
+            ),
+            defragmenting: gauge(
+                "etcd_disk_defrag_inflight",
+                "Whether the store's file is being copied into a smaller one.",
             ),
             proposals_failed: counter(
                 "etcd_server_proposals_failed_total",
@@ -131,6 +148,14 @@ impl Metrics {
 
     pub(crate) fn checkpointed(&self, took: Duration) {
         self.backend_commit.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn defragmenting(&self, under_way: bool) {
+        self.defragmenting.set(under_way.into());
+    }
+
+    pub(crate) fn defragmented(&self, took: Duration) {
+        self.defragment.observe(took.as_secs_f64());
     }
 
     pub(crate) fn proposal_failed(&self) {

@@ -40,8 +40,10 @@ use crate::raft_node::{
 pub use crate::raft_node::{Inbound, MemberChange, Refusal};
 pub use crate::status::{MemberStatus, NodeStatus};
 use crate::store_writer::Checkpoint;
-use crate::supervisor::{RetireAll, Supervisor};
-use crate::tree::{NodeState, Opened, Tree, raft_node_setup, start_links};
+use crate::supervisor::{ActorRef, RetireAll, Supervisor};
+use crate::tree::{NodeState, Opened, Tree, raft_node_setup, start_links, start_upkeep};
+pub use crate::upkeep::{AutoCompaction, SharedSettings, UpkeepSettings};
+use crate::upkeep::{Hasher, Upkeep, UpkeepParts};
 use crate::wal_writer::Sync;
 
 /// What a node must be told.
@@ -67,6 +69,8 @@ pub struct NodeSettings {
     pub proposals_max: usize,
     /// Free disk bytes below which writes are refused.
     pub disk_reserve_bytes: u64,
+    /// What the member does without being asked; may be changed while it runs.
+    pub upkeep: UpkeepSettings,
     /// By which leases are counted.
     pub clock: Clock,
     pub wal: WalSettings,
@@ -106,6 +110,13 @@ pub enum StartError {
     /// The node halted before it had started.
     #[error("halted: {}", .0.0)]
     Halted(HaltCause),
+    /// Its records are not those of the others.
+    #[error(
+        "this member holds other records than the majority of its cluster; remove it from the \
+         cluster, empty its data directory and let it join again, or start it with \
+         --initial-corrupt-check=false to look at it"
+    )]
+    Differs,
     /// The cluster has removed this member.
     #[error(
         "the member has been permanently removed from the cluster; the data-dir used by this \
@@ -125,6 +136,8 @@ pub struct Node {
     arbiters: Option<Arbiters>,
     tree: Option<Tree>,
     raft: Option<StartedRaft>,
+    /// Kept at hand for an Upkeep that is started again.
+    upkeep: Option<(Arc<UpkeepParts>, ActorRef<Upkeep>)>,
     /// Last, so that the directory is locked until every file in it is closed.
     _dir: Arc<DataDir>,
 }
@@ -210,6 +223,7 @@ impl Node {
             arbiters: Some(arbiters),
             tree: Some(tree),
             raft: None,
+            upkeep: None,
             _dir: dir,
         })
     }
@@ -250,15 +264,9 @@ impl Node {
         Ok(links)
     }
 
-    fn handles(&self, settings: &NodeSettings, store: Store, links: Arc<Links>) -> Handles {
+    fn handles(&mut self, settings: &NodeSettings, store: Store, links: Arc<Links>) -> Handles {
         let shared = &self.shared;
         let raft_node = self.raft.as_ref().expect("started").node.clone();
-        let writer = &self
-            .tree
-            .as_ref()
-            .expect("built before raft starts")
-            .store_writer;
-        let backups = Backups::new(store.clone(), writer.clone());
         let picture = Arc::clone(&shared.picture);
         let (watched, me) = (Arc::clone(&picture), shared.me);
         let collector = StateCollector {
@@ -291,6 +299,7 @@ impl Node {
             proposer: proposer.clone(),
             ttl_min: ttl_min(settings.heartbeat_interval, settings.election_timeout),
         };
+        let hasher = Hasher::new(proposer.store.clone());
         let inbound = Inbound {
             member_id: settings.member_id,
             cluster_id: settings.cluster_id,
@@ -298,8 +307,21 @@ impl Node {
             proposer: proposer.clone(),
             leases: leases.clone(),
             snapshotter: tree.snapshotter.clone(),
+            hasher: hasher.clone(),
         };
-        Handles::new(Shared {
+        let store_writer = tree.store_writer.clone();
+        let backups = Backups::new(proposer.store.clone(), store_writer.clone());
+        let watch_hub = tree.watch_hub.clone();
+        let upkeep = SharedSettings::new(settings.upkeep);
+        let parts = Arc::new(UpkeepParts {
+            proposer: proposer.clone(),
+            settings: upkeep.clone(),
+            picture: Arc::clone(&picture),
+            hasher,
+        });
+        let threads = self.arbiters.as_ref().expect("running").threads();
+        let actor = start_upkeep(&parts, &threads, &self.supervisor);
+        let handles = Handles::new(Shared {
             member_id: settings.member_id,
             cluster_id: settings.cluster_id,
             proposer,
@@ -308,9 +330,14 @@ impl Node {
             picture,
             restored: Arc::clone(&shared.restored),
             compacted: Arc::clone(&shared.compacted),
-            watch_hub: tree.watch_hub.clone(),
+            watch_hub,
+            store_writer,
+            upkeep,
+            raising: tokio::sync::Mutex::default(),
             backups,
-        })
+        });
+        self.upkeep = Some((parts, actor));
+        handles
     }
 
     async fn get_ready(
@@ -326,8 +353,14 @@ impl Node {
                 Err(error) if error.code() == Code::Unavailable && error != Error::Stopped => {
                     tracing::info!(%error, "publishes this member again");
                 }
-                published => return published.map_err(StartError::Publish),
+                Err(error) => return Err(StartError::Publish(error)),
+                Ok(()) => break,
             }
+        }
+        let (parts, _) = self.upkeep.as_ref().expect("started with raft");
+        match parts.differs_from_the_others().await {
+            true => Err(StartError::Differs),
+            false => Ok(()),
         }
     }
 

@@ -16,7 +16,7 @@ mod loopback;
 pub use self::loopback::Loopback;
 use crate::arbiters::Arbiters;
 use crate::lessor::LeaseClock;
-use crate::node::{Clock, Handles, InitialMember, Node, NodeSettings, StartError};
+use crate::node::{Clock, Handles, InitialMember, Node, NodeSettings, StartError, UpkeepSettings};
 pub use crate::raft_node::types::Types;
 pub use crate::raft_node::{LogStore, StateMachine};
 use crate::supervisor::{RetireAll, Supervisor};
@@ -43,6 +43,7 @@ pub fn one_member() -> NodeSettings {
         learners_max: 1,
         proposals_max: 4_096,
         disk_reserve_bytes: 0,
+        upkeep: UpkeepSettings::default(),
         clock: Clock::default(),
         wal: WalSettings {
             segment_bytes: 1 << 20,

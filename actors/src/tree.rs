@@ -24,6 +24,7 @@ use crate::reply::Admission;
 use crate::snapshotter::{Snapshotter, SnapshotterSetup, Transfers};
 use crate::store_writer::{CheckpointPace, FlushedIndex, StoreWriter, StoreWriterSetup};
 use crate::supervisor::{ActorRef, DeathWatch, Policy, Supervise, Supervisor};
+use crate::upkeep::{Upkeep, UpkeepParts};
 use crate::wal_writer::{CommitMark, WalWriter, WalWriterSetup};
 use crate::watch_hub::{Attention, Feed, WatchHub};
 
@@ -34,6 +35,7 @@ const STORE_WRITER: &str = "StoreWriter";
 const LESSOR: &str = "Lessor";
 const SNAPSHOTTER: &str = "Snapshotter";
 const PEERS: &str = "Supervisor of peers";
+const UPKEEP: &str = "Upkeep";
 const WATCH_HUB: &str = "WatchHub";
 const RAFT_NODE: &str = "RaftNode";
 
@@ -343,6 +345,19 @@ fn start_lessor(
         Lessor::start_in_arbiter(&thread, |_| Lessor::new(parts, watch))
     };
     restartable(LESSOR, parts, supervisor, start)
+}
+
+/// Upkeep shares the thread of the leases: both look, and seldom act.
+pub(crate) fn start_upkeep(
+    parts: &Arc<UpkeepParts>,
+    threads: &Threads,
+    supervisor: &Addr<Supervisor>,
+) -> ActorRef<Upkeep> {
+    let thread = threads.lease.clone();
+    let start = move |parts: Arc<UpkeepParts>, watch| {
+        Upkeep::start_in_arbiter(&thread, |_| Upkeep::new(parts, watch))
+    };
+    restartable(UPKEEP, parts, supervisor, start)
 }
 
 fn start_snapshotter(

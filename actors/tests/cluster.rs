@@ -5,13 +5,15 @@
 
 use std::time::{Duration, Instant};
 
-use althing_actors::node::{Applied, Handles, Node, NodeSettings};
+use althing_actors::node::{Applied, Handles, Node, NodeSettings, StartError};
 use althing_actors::testing::{DEADLINE, Loopback, find, one_of, until};
 use althing_api::commandpb::{Command, command};
 use althing_api::error::Error;
-use althing_api::etcdserverpb::{PutRequest, RangeRequest};
+use althing_api::etcdserverpb::{AlarmType, PutRequest, RangeRequest};
 use althing_api::id::MemberId;
+use althing_storage::apply::apply;
 use althing_storage::data_dir::DataDir;
+use althing_storage::store::Store;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use tempfile::TempDir;
@@ -28,6 +30,12 @@ fn as_they_are(_: &mut NodeSettings) {}
 /// So few entries between snapshots that a member that was away needs one.
 fn with_a_short_log(settings: &mut NodeSettings) {
     settings.snapshot_count = 50;
+}
+
+/// Compared while they run, and not before they serve.
+fn compared_often(settings: &mut NodeSettings) {
+    settings.upkeep.corrupt_check_interval = Duration::from_millis(200);
+    settings.upkeep.initial_corrupt_check = false;
 }
 
 impl World {
@@ -350,4 +358,56 @@ async fn messages_of_another_cluster_or_for_another_member_are_refused() {
         assert!(inbound.call(call, nonsense).await.is_err());
     }
     put(&world.handles(2), "k", "v").await.unwrap();
+}
+
+/// Kills a member and writes a key into its store, behind raft's back.
+async fn kill_and_corrupt(world: &mut World, number: u64) {
+    let store = world.handles(number).store().clone();
+    until("a checkpoint", || store.durable().is_some()).await;
+    drop(store);
+    world.kill(number).await;
+    let dir = DataDir::open(world.dirs[number as usize - 1].path()).unwrap();
+    let store = Store::open(&dir.store(), world.settings(number).store).unwrap();
+    let place = store.applied().log_id.unwrap();
+    let put = PutRequest {
+        key: "alien".into(),
+        ..PutRequest::default()
+    };
+    let request = Some(command::Request::Put(put));
+    let mut txn = store.begin();
+    apply(&mut txn, Command { request }).unwrap();
+    txn.commit(place);
+    store.checkpoint(u64::MAX, usize::MAX).unwrap();
+}
+
+#[actix::test]
+async fn a_member_with_other_records_is_found_and_the_cluster_takes_no_more_writes() {
+    let mut world = World::start(compared_often).await;
+    let leader = world.leader_of(&[1, 2, 3]).await;
+    put(&world.handles(leader), "k", "v").await.unwrap();
+    let odd = world.others(leader)[0];
+    kill_and_corrupt(&mut world, odd).await;
+    world.launch(odd).await;
+    world.ready(odd).await;
+    let id = world.handles(odd).status().member_id.0;
+    for number in 1..=3 {
+        let handles = world.handles(number);
+        let alarm = find("the alarm", || handles.store().alarms().first().copied()).await;
+        assert_eq!((alarm.alarm, alarm.member_id), (AlarmType::Corrupt, id));
+    }
+    let refused = put(&world.handles(leader), "k", "w").await.unwrap();
+    assert_eq!(refused.response.unwrap_err(), Error::Corrupt);
+}
+
+#[actix::test]
+async fn a_member_with_other_records_does_not_come_to_serve() {
+    let mut world = World::start(as_they_are).await;
+    let leader = world.leader_of(&[1, 2, 3]).await;
+    put(&world.handles(leader), "k", "v").await.unwrap();
+    let odd = world.others(leader)[0];
+    kill_and_corrupt(&mut world, odd).await;
+    world.launch(odd).await;
+    let (node, handles) = world.members[odd as usize - 1].as_ref().unwrap();
+    let refused = node.ready(handles, &world.settings(odd)).await.unwrap_err();
+    assert!(matches!(refused, StartError::Differs), "{refused}");
 }

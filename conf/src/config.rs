@@ -138,6 +138,23 @@ pub struct Store {
     pub disk_reserve_bytes: u64,
     /// Data in the store above which puts are refused, in bytes; `None`: no quota.
     pub quota_bytes: Option<u64>,
+    /// Which history the leader keeps from compaction.
+    pub auto_compaction: AutoCompaction,
+    /// Time between two comparisons of the members' records; zero: never.
+    pub corrupt_check_interval: Duration,
+    /// Whether the records are compared before the member serves.
+    pub initial_corrupt_check: bool,
+}
+
+/// Which history the leader keeps from compaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AutoCompaction {
+    /// All of it.
+    Off,
+    /// That of the last time of this length.
+    Period(Duration),
+    /// So many revisions.
+    Revisions(i64),
 }
 
 /// The daemon's own log lines.

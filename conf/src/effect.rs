@@ -37,6 +37,9 @@ const RELOAD: &[&str] = &[
     "raft.proposals_max",
     "store.disk_reserve_bytes",
     "store.quota_bytes",
+    "store.auto_compaction_mode",
+    "store.auto_compaction_retention",
+    "store.corrupt_check_interval",
     "log.level",
     "log.format",
 ];

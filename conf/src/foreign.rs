@@ -2,7 +2,7 @@
 //!
 //! A unit file written for etcd should start us where it can. A flag that only tunes etcd's own
 //! insides is accepted with a warning; one that asks for something we would not do (encryption,
-//! authentication, compaction) is refused, because an operator must not believe to have it.
+//! authentication) is refused, because an operator must not believe to have it.
 
 /// What a flag of etcd is to us.
 #[derive(Debug)]
@@ -94,9 +94,7 @@ const fn on(flag: &'static str, why: &'static str) -> Foreign {
 
 const TLS: &str = "this version has no TLS";
 const DISCOVERY: &str = "this version has no discovery";
-const COMPACTION: &str = "this version does not compact by itself";
 const AUTH: &str = "this version has no authentication";
-const HASH_CHECK: &str = "this version does not compare hashes among members";
 const TRACING: &str = "this version exports no traces";
 const LOGS: &str = "log lines go to standard error; let the service manager keep them";
 
@@ -170,12 +168,6 @@ pub(crate) static FOREIGN: &[Foreign] = &[
     tuning_switch("discovery-insecure-transport"),
     tuning_switch("discovery-insecure-skip-tls-verify"),
     only("discovery-fallback", &["", "exit"], DISCOVERY),
-    only("auto-compaction-retention", &["", "0", "0s"], COMPACTION),
-    only(
-        "auto-compaction-mode",
-        &["", "periodic", "revision"],
-        COMPACTION,
-    ),
     only("auth-token", &["", "simple"], AUTH),
     on(
         "strict-reconfig-check",
@@ -191,8 +183,21 @@ pub(crate) static FOREIGN: &[Foreign] = &[
         "socket-reuse-port",
         "a second process on the port would take half of the requests",
     ),
-    only("corrupt-check-time", &["", "0", "0s"], HASH_CHECK),
-    never("feature-gates", "this version has no feature gates"),
+    tuning_switch("experimental-initial-corrupt-check"),
+    tuning("experimental-corrupt-check-time"),
+    tuning_switch("experimental-compact-hash-check-enabled"),
+    tuning("experimental-compact-hash-check-time"),
+    only(
+        "feature-gates",
+        &[
+            "",
+            "InitialCorruptCheck=true",
+            "CompactHashCheck=true",
+            "LeaseCheckpoint=true",
+            "LeaseCheckpointPersist=true",
+        ],
+        "this version has no feature gates",
+    ),
     never(
         "listen-client-http-urls",
         "gRPC and HTTP share the client port",
@@ -217,12 +222,6 @@ pub(crate) static FOREIGN: &[Foreign] = &[
     never(
         "experimental-enable-v2v3",
         "etcd's version 2 API is not served",
-    ),
-    off("experimental-initial-corrupt-check", HASH_CHECK),
-    only(
-        "experimental-corrupt-check-time",
-        &["", "0", "0s"],
-        HASH_CHECK,
     ),
     tuning("experimental-compaction-batch-limit"),
     tuning("experimental-watch-progress-notify-interval"),

@@ -1,7 +1,7 @@
 //! From arguments and environment to a configuration that can be started.
 
+use crate::config::{AutoCompaction, Store, Url};
 use crate::config::{Client, Cluster, Config, InitialState, Log, LogFormat, Member, Peer, Raft};
-use crate::config::{Store, Url};
 use crate::error::{LoadError, Mistake};
 use crate::flags::{self, CONFIG_FILE, Flags};
 use crate::layers::{self, DEFAULT, Layer, Remarks, Values};
@@ -12,11 +12,13 @@ use crate::{DEFAULT_TOML, check, reach, units, urls};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 const MILLISECOND: u64 = 1_000_000;
+const HOUR: u64 = 3_600 * 1_000 * MILLISECOND;
 
 /// The quota that etcd's 0 stands for, in bytes.
 const QUOTA_DEFAULT: u64 = 2 * GIB;
@@ -326,7 +328,30 @@ fn store(reader: &mut Reader<'_>) -> Store {
         pending_bytes_max: reader.bytes("store.pending_bytes_max", MIB, TIB),
         disk_reserve_bytes: reader.bytes("store.disk_reserve_bytes", 0, TIB),
         quota_bytes: reader.read("store.quota_bytes", quota),
+        auto_compaction: auto_compaction(reader),
+        corrupt_check_interval: reader.duration("store.corrupt_check_interval", None),
+        initial_corrupt_check: reader.bool("store.initial_corrupt_check"),
     }
+}
+
+/// As etcd reads it: a plain number of a period is hours.
+fn auto_compaction(reader: &mut Reader<'_>) -> AutoCompaction {
+    let modes = [("periodic", false), ("revision", true)];
+    let by_revision = reader.choice("store.auto_compaction_mode", &modes);
+    reader.read("store.auto_compaction_retention", |value| {
+        let text = reader::shown(value);
+        if by_revision {
+            let kept = i64::try_from(units::count(&text)?).unwrap_or(i64::MAX);
+            return Ok(match kept {
+                0 => AutoCompaction::Off,
+                kept => AutoCompaction::Revisions(kept),
+            });
+        }
+        Ok(match units::duration(&text, Some(HOUR))? {
+            Duration::ZERO => AutoCompaction::Off,
+            period => AutoCompaction::Period(period),
+        })
+    })
 }
 
 fn log(reader: &mut Reader<'_>) -> Log {

@@ -277,6 +277,30 @@ pub(crate) static OPTIONS: &[Setting] = &[
         "Quota; 0 = 2 GiB, negative = none",
     ),
     option(
+        "store.auto_compaction_mode",
+        "auto-compaction-mode",
+        "MODE",
+        "periodic or revision",
+    ),
+    option(
+        "store.auto_compaction_retention",
+        "auto-compaction-retention",
+        "KEPT",
+        "History kept: a time or revisions; 0 = all",
+    ),
+    option(
+        "store.corrupt_check_interval",
+        "corrupt-check-time",
+        "TIME",
+        "Between comparisons of members; 0 = never",
+    ),
+    option(
+        "store.initial_corrupt_check",
+        "initial-corrupt-check",
+        "",
+        "Compare with the others before serving",
+    ),
+    option(
         "log.level",
         "log-level",
         "LEVEL",

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use althing_conf::config::LogFormat;
+use althing_conf::config::{AutoCompaction, LogFormat};
 use althing_conf::{Config, LoadError, Loaded, Mistake};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -298,19 +298,14 @@ fn harmless_flags_of_etcd_warn_and_the_others_are_refused() {
     let args = [
         "--cert-file=a.pem",
         "--client-cert-auth",
-        "--auto-compaction-retention=1",
+        "--discovery=http://d",
     ];
     let found = mistakes(&args, &[("ETCD_AUTH_TOKEN", "jwt,sign-method=RS256")]);
     let names: Vec<&str> = found
         .iter()
         .map(|mistake| mistake.option.as_str())
         .collect();
-    let expected = [
-        "auth-token",
-        "cert-file",
-        "client-cert-auth",
-        "auto-compaction-retention",
-    ];
+    let expected = ["auth-token", "cert-file", "client-cert-auth", "discovery"];
     assert_eq!(names, expected);
 }
 
@@ -365,4 +360,30 @@ fn directories_that_cannot_be_used_are_refused_at_start() {
     let fresh = dir.path().join("fresh");
     assert!(load(&["--data-dir", fresh.to_str().unwrap()], &[]).is_ok());
     assert!(!fresh.exists(), "looking must not make the directory");
+}
+
+#[test]
+fn the_history_to_keep_is_a_time_or_a_number_of_revisions_as_the_mode_says() {
+    let kept = |mode: &str, retention: &str| {
+        let flags = [
+            format!("--auto-compaction-mode={mode}"),
+            format!("--auto-compaction-retention={retention}"),
+        ];
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        load(&flags, &[]).unwrap().config.store.auto_compaction
+    };
+    let hours = |hours: u64| AutoCompaction::Period(Duration::from_secs(hours * 3600));
+    assert_eq!(kept("periodic", "0"), AutoCompaction::Off);
+    assert_eq!(kept("periodic", "2"), hours(2));
+    assert_eq!(kept("periodic", "1h"), hours(1));
+    assert_eq!(kept("revision", "1000"), AutoCompaction::Revisions(1000));
+    assert_eq!(kept("revision", "0"), AutoCompaction::Off);
+    let flags = [
+        "--auto-compaction-mode=revision",
+        "--auto-compaction-retention=1h",
+    ];
+    assert_eq!(
+        mistakes(&flags, &[])[0].option,
+        "store.auto_compaction_retention"
+    );
 }

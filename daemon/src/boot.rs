@@ -20,7 +20,6 @@ use althing_storage::data_dir::DataDir;
 use althing_storage::error::OpenError;
 use althing_storage::store::StoreSettings;
 use althing_storage::wal::WalSettings;
-use prometheus::IntGauge;
 
 use crate::admin::AdminSocket;
 use crate::client::ClientPort;
@@ -31,7 +30,7 @@ use crate::peer::HttpTransport;
 use crate::ports::{self, Bound, Ports};
 use crate::rpc::Rpc;
 use crate::service::Starting;
-use crate::settings::{Live, Settings, bytes};
+use crate::settings::{self, Live, Settings, bytes};
 use crate::systemd;
 
 /// A member that serves its clients.
@@ -41,7 +40,6 @@ pub struct Running {
     pub(crate) ports: Ports,
     pub(crate) settings: Live,
     pub(crate) rpc: Rpc,
-    pub(crate) quota: IntGauge,
     pub(crate) admin: AdminSocket,
 }
 
@@ -92,8 +90,7 @@ pub async fn start(config: &Config) -> Result<Running, BootError> {
     drop(starting);
     let registry = handles.metrics();
     let settings = Live::new(Settings::of(config));
-    let quota = metrics::register_member(&registry, &handles)?;
-    quota.set(settings.limits().quota_bytes);
+    metrics::register_member(&registry, &handles)?;
     let rpc = Rpc::new(handles, settings.clone())?;
     ports.serve_clients(ClientPort::new(rpc.clone(), &registry, settings.clone())?);
     for listener in others {
@@ -105,7 +102,6 @@ pub async fn start(config: &Config) -> Result<Running, BootError> {
         ports,
         settings,
         rpc,
-        quota,
         admin,
     })
 }
@@ -177,6 +173,7 @@ fn node_settings(config: &Config, settled: Settled) -> NodeSettings {
         learners_max: config.cluster.learners_max,
         proposals_max: raft.proposals_max,
         disk_reserve_bytes: store.disk_reserve_bytes,
+        upkeep: settings::upkeep(config),
         clock: Clock::default(),
         wal: WalSettings {
             segment_bytes: raft.wal_segment_bytes,

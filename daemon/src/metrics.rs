@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use althing_actors::node::Handles;
+use althing_actors::node::{Handles, SharedSettings};
 use althing_api::ETCD_VERSION;
 use althing_api::etcdserverpb::TxnResponse;
 use althing_api::etcdserverpb::response_op::Response as Op;
@@ -36,10 +36,12 @@ pub enum RequestKind {
     Compaction,
     LeaseGrant,
     LeaseRevoke,
+    Alarm,
+    DowngradeInfoSet,
 }
 
 impl RequestKind {
-    const ALL: [RequestKind; 8] = [
+    const ALL: [RequestKind; 10] = [
         RequestKind::Range,
         RequestKind::Put,
         RequestKind::DeleteRange,
@@ -48,6 +50,8 @@ impl RequestKind {
         RequestKind::Compaction,
         RequestKind::LeaseGrant,
         RequestKind::LeaseRevoke,
+        RequestKind::Alarm,
+        RequestKind::DowngradeInfoSet,
     ];
 
     /// The name that etcd uses in labels and logs.
@@ -61,6 +65,8 @@ impl RequestKind {
             RequestKind::Compaction => "Compaction",
             RequestKind::LeaseGrant => "LeaseGrant",
             RequestKind::LeaseRevoke => "LeaseRevoke",
+            RequestKind::Alarm => "Alarm",
+            RequestKind::DowngradeInfoSet => "DowngradeInfoSet",
         }
     }
 }
@@ -198,9 +204,8 @@ fn range_durations(registry: &Registry) -> Result<[Histogram; 2]> {
     Ok(by_success(&durations, &[]))
 }
 
-/// Registers what describes this member and its process. Answers the gauge of its quota, which is
-/// negative without one.
-pub fn register_member(registry: &Registry, handles: &Handles) -> Result<IntGauge> {
+/// Registers what describes this member and its process.
+pub fn register_member(registry: &Registry, handles: &Handles) -> Result<()> {
     let constant = |name: &str, help: &str, label: &str, value: &str| -> Result<()> {
         let gauge = IntGaugeVec::new(Opts::new(name, help), &[label])?;
         gauge.with_label_values(&[value]).set(1);
@@ -215,11 +220,71 @@ pub fn register_member(registry: &Registry, handles: &Handles) -> Result<IntGaug
     )?;
     let id = handles.status().member_id.to_string();
     constant("etcd_server_id", "The id of this member.", "server_id", &id)?;
-    let quota = IntGauge::new("etcd_server_quota_backend_bytes", "Quota of the store.")?;
-    registry.register(Box::new(quota.clone()))?;
+    registry.register(Box::new(Quota::new(handles.upkeep().clone())?))?;
     registry.register(Box::new(ClusterVersion::new(handles.store().clone())?))?;
-    process_metrics::register(registry)?;
-    Ok(quota)
+    registry.register(Box::new(Alarms::new(handles.store().clone(), id)?))?;
+    process_metrics::register(registry)
+}
+
+/// The quota in force, which may change while the member runs.
+struct Quota {
+    settings: SharedSettings,
+    gauge: IntGauge,
+}
+
+impl Quota {
+    fn new(settings: SharedSettings) -> Result<Quota> {
+        let gauge = IntGauge::new("etcd_server_quota_backend_bytes", "Quota of the store.")?;
+        Ok(Quota { settings, gauge })
+    }
+}
+
+impl Collector for Quota {
+    fn desc(&self) -> Vec<&Desc> {
+        self.gauge.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.gauge
+            .set(quota_as_number(self.settings.get().quota_bytes));
+        self.gauge.collect()
+    }
+}
+
+/// The quota as etcd's clients read it: negative stands for none.
+pub fn quota_as_number(bytes: Option<u64>) -> i64 {
+    bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX))
+}
+
+/// Alarms, read when somebody asks.
+struct Alarms {
+    store: Store,
+    gauge: IntGaugeVec,
+    /// Of the member that is asked.
+    id: String,
+}
+
+impl Alarms {
+    fn new(store: Store, id: String) -> Result<Alarms> {
+        let options = Opts::new("etcd_debugging_server_alarms", "Active alarms.");
+        let gauge = IntGaugeVec::new(options, &["server_id", "alarm_type"])?;
+        Ok(Alarms { store, gauge, id })
+    }
+}
+
+impl Collector for Alarms {
+    fn desc(&self) -> Vec<&Desc> {
+        self.gauge.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.gauge.reset();
+        for record in self.store.alarms() {
+            let kind = record.alarm.as_str_name();
+            self.gauge.with_label_values(&[&self.id, kind]).set(1);
+        }
+        self.gauge.collect()
+    }
 }
 
 /// The cluster version, which is decided through the log, read when somebody asks. It holds the

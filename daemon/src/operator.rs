@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use crate::boot::Running;
 use crate::log;
-use crate::settings::Settings;
+use crate::settings::{self, Settings};
 use crate::systemd;
 
 /// A question over the admin socket, with the place for its answer.
@@ -121,11 +121,11 @@ impl Operator {
         let bound = bound.map_err(|error| error.to_string())?;
         // Nothing below is refused any more.
         self.log.take_over(lines);
-        member.quota.set(settings.limits.quota_bytes);
         let patience = settings.port.shutdown_timeout;
         member.settings.replace(settings);
         member.rpc.settings_replaced();
         let handles = member.handles();
+        handles.upkeep().set(settings::upkeep(config));
         handles.set_bounds(config.raft.proposals_max, config.store.disk_reserve_bytes);
         member.ports.close_surplus(config, patience);
         for listener in bound {

@@ -5,7 +5,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use althing_conf::Config;
+use althing_actors::node::{AutoCompaction, UpkeepSettings};
+use althing_conf::{Config, config};
 use arc_swap::{ArcSwap, Guard};
 
 use crate::client::PortSettings;
@@ -83,7 +84,6 @@ fn limits(config: &Config) -> Limits {
         watch_progress_interval: watch_progress_interval(config),
         election_timeout: config.raft.election_timeout,
         read_bytes_max: bytes(config.client.read_bytes_max),
-        quota_bytes: quota(config),
     }
 }
 
@@ -110,10 +110,18 @@ fn watch_progress_interval(config: &Config) -> Duration {
     }
 }
 
-/// The quota as etcd's clients read it: negative stands for none.
-fn quota(config: &Config) -> i64 {
-    let bytes = config.store.quota_bytes;
-    bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX))
+/// What a member does for itself.
+pub(crate) fn upkeep(config: &Config) -> UpkeepSettings {
+    UpkeepSettings {
+        quota_bytes: config.store.quota_bytes,
+        auto_compaction: match config.store.auto_compaction {
+            config::AutoCompaction::Off => AutoCompaction::Off,
+            config::AutoCompaction::Period(period) => AutoCompaction::Period(period),
+            config::AutoCompaction::Revisions(kept) => AutoCompaction::Revisions(kept),
+        },
+        corrupt_check_interval: config.store.corrupt_check_interval,
+        initial_corrupt_check: config.store.initial_corrupt_check,
+    }
 }
 
 /// A number of bytes as memory counts them; more than the address space holds means all of it.

@@ -210,6 +210,11 @@ impl DataDir {
         self.snap().join(format!("{ARRIVAL}{number}.redb"))
     }
 
+    /// Where the store's file is copied to before the copy takes its place.
+    pub fn rebuilding(&self) -> PathBuf {
+        self.snap().join(format!("{ARRIVAL}copy.redb"))
+    }
+
     fn replacing_path(&self) -> PathBuf {
         self.snap().join("replacing")
     }

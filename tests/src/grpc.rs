@@ -197,6 +197,8 @@ pub mod path {
     pub const LEASE_KEEP_ALIVE: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
     pub const LEASE_TIME_TO_LIVE: &str = "/etcdserverpb.Lease/LeaseTimeToLive";
     pub const LEASE_LEASES: &str = "/etcdserverpb.Lease/LeaseLeases";
+    pub const ALARM: &str = "/etcdserverpb.Maintenance/Alarm";
+    pub const DEFRAGMENT: &str = "/etcdserverpb.Maintenance/Defragment";
     pub const LOCK: &str = "/v3lockpb.Lock/Lock";
     pub const UNLOCK: &str = "/v3lockpb.Lock/Unlock";
     pub const CAMPAIGN: &str = "/v3electionpb.Election/Campaign";

@@ -75,6 +75,7 @@ pub(super) fn only_frees(command: &Command) -> bool {
             command::Request::DeleteRange(_)
             | command::Request::Compaction(_)
             | command::Request::LeaseRevoke(_)
+            | command::Request::SetAlarm(_)
             | command::Request::LeaseCheckpoint(_),
         ) => true,
         Some(command::Request::Txn(txn)) => txn_only_frees(txn, TXN_DEPTH_MAX),

@@ -80,6 +80,11 @@ impl DiskGate {
         self.reserve_bytes.store(reserve_bytes, Ordering::Relaxed);
     }
 
+    /// Free bytes of the disk that nobody may use.
+    pub fn reserve_bytes(&self) -> u64 {
+        self.reserve_bytes.load(Ordering::Relaxed)
+    }
+
     /// From now on admits only what finds room in this log. Called once.
     pub fn watch_log(self: &Arc<Self>, log: LogSpace) {
         let gate = Arc::downgrade(self);

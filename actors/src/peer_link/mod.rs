@@ -15,6 +15,7 @@
 
 mod backoff;
 pub(crate) mod change;
+pub(crate) mod hash;
 mod health;
 mod lane;
 pub(crate) mod lease;

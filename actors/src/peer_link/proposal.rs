@@ -56,6 +56,7 @@ fn applied_out(applied: Applied) -> peerpb::Applied {
         Ok(Response::Compaction(response)) => Out::Compaction(response),
         Ok(Response::LeaseGrant(response)) => Out::LeaseGrant(response),
         Ok(Response::LeaseRevoke(response)) => Out::LeaseRevoke(response),
+        Ok(Response::Alarm(response)) => Out::Alarm(response),
         Ok(Response::Done) => Out::Done(peerpb::Empty {}),
     };
     peerpb::Applied {
@@ -75,6 +76,7 @@ fn applied_in(applied: peerpb::Applied) -> Result<Applied, WireError> {
         In::Compaction(response) => Ok(Response::Compaction(response)),
         In::LeaseGrant(response) => Ok(Response::LeaseGrant(response)),
         In::LeaseRevoke(response) => Ok(Response::LeaseRevoke(response)),
+        In::Alarm(response) => Ok(Response::Alarm(response)),
         In::Done(_) => Ok(Response::Done),
     };
     let id = applied.id.as_ref().ok_or(WireError::Field("a place"))?;

@@ -37,6 +37,8 @@ pub enum Call {
     LeaseTime,
     /// Change the membership.
     ChangeMembers,
+    /// Which hash do your records have?
+    Hash,
 }
 
 /// A connection whose requests are answered in their order, many under way at once.

@@ -18,10 +18,11 @@ use crate::lessor::LeaseKeeper;
 use crate::peer_link::proposal::{self, Forwarded};
 use crate::peer_link::wire::{self, WireError};
 use crate::peer_link::{Call, Pipe, SnapshotBytes};
-use crate::peer_link::{change, lease};
+use crate::peer_link::{change, hash, lease};
 use crate::reply::Reply;
 use crate::snapshotter::{Receive, Snapshotter};
 use crate::supervisor::ActorRef;
+use crate::upkeep::Hasher;
 
 /// The way in. Cheap to clone, usable from every thread.
 #[derive(Clone, Debug)]
@@ -32,6 +33,7 @@ pub struct Inbound {
     pub(crate) proposer: Proposer,
     pub(crate) leases: LeaseKeeper,
     pub(crate) snapshotter: ActorRef<Snapshotter>,
+    pub(crate) hasher: Hasher,
 }
 
 /// Why a message of another member was not acted on.
@@ -111,6 +113,10 @@ impl Inbound {
             Call::LeaseTime => {
                 let id = lease::question_in(body)?;
                 return Ok(lease::answer_out(self.leases.time_here(id).await));
+            }
+            Call::Hash => {
+                let question = hash::question_in(body)?;
+                return Ok(hash::answer_out(self.hasher.ask(question)));
             }
         };
         self.step(message).await

@@ -4,6 +4,7 @@ use std::io;
 
 use actix::Message;
 use althing_storage::entry::LogId;
+use tokio::sync::oneshot;
 
 use crate::snapshotter::Received;
 
@@ -24,6 +25,19 @@ pub(crate) struct Checkpoint;
 pub(crate) struct Restore {
     pub(crate) received: Received,
 }
+
+/// Give unused space of the store's file back to the disk. Answered when that is done, or with why
+/// it was not; nobody else waits for it.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Defragment {
+    pub(crate) reply: oneshot::Sender<Result<(), String>>,
+}
+
+/// To itself: one window of the copy, once nothing else waits.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct StepRebuild;
 
 /// To itself: one window of physical compaction, once nothing else waits.
 #[derive(Clone, Copy, Debug, Message)]

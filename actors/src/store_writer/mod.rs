@@ -5,6 +5,7 @@
 //!  idle ---------------------------> committing -----------------> compacting --done--> idle
 //!   ^                                     |
 //!   '--- disk full (the gate closes), or the rest is not in the log on disk yet
+//!  idle --Defragment, or much of the file is unused--> copying, a window at a time --> idle
 //!  idle --Restore--> the file of another member's state is moved to its place --> idle
 //! ```
 //! Owns: the store's file, as its only writer, on a low-priority thread where it may block.
@@ -16,6 +17,8 @@
 
 mod checkpoint;
 mod message;
+mod rebuild;
+mod reclaim;
 
 use std::fmt;
 use std::io;
@@ -30,8 +33,9 @@ use tokio::sync::watch;
 
 pub use self::checkpoint::{CheckpointPace, Next, next};
 pub use self::message::Pending;
-use self::message::StepCompaction;
-pub(crate) use self::message::{Checkpoint, Restore};
+pub(crate) use self::message::{Checkpoint, Defragment, Restore};
+use self::message::{StepCompaction, StepRebuild};
+use self::rebuild::Copying;
 use crate::applier::Backlog;
 use crate::disk_gate::DiskGate;
 use crate::halt::Halt;
@@ -63,6 +67,7 @@ pub(crate) struct StoreWriter {
     compacting: bool,
     /// The store was replaced by this state, which the log on disk does not reach yet.
     replacing: Option<LogId>,
+    copying: Copying,
 }
 
 impl fmt::Debug for StoreWriter {
@@ -79,6 +84,7 @@ impl StoreWriter {
             replacing: setup.dir.replacing(),
             setup,
             compacting: false,
+            copying: Copying::default(),
         }
     }
 
@@ -188,6 +194,7 @@ impl StoreWriter {
                     *finished = revision.max(*finished);
                     advanced
                 });
+                self.reclaim(ctx);
             }
             Err(error) => self.failed(error, ctx),
         }
@@ -232,6 +239,22 @@ impl Handler<Restore> for StoreWriter {
 
     fn handle(&mut self, Restore { received }: Restore, _: &mut Context<Self>) -> io::Result<()> {
         self.restore(received.replacement)
+    }
+}
+
+impl Handler<Defragment> for StoreWriter {
+    type Result = ();
+
+    fn handle(&mut self, Defragment { reply }: Defragment, ctx: &mut Context<Self>) {
+        self.defragment(reply, ctx);
+    }
+}
+
+impl Handler<StepRebuild> for StoreWriter {
+    type Result = ();
+
+    fn handle(&mut self, _: StepRebuild, ctx: &mut Context<Self>) {
+        self.step_copy(ctx);
     }
 }
 

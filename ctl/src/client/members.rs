@@ -1,12 +1,14 @@
 //! Requests about members: who they are and how they fare.
 
+use althing_api::etcdserverpb::alarm_request::AlarmAction;
 use althing_api::etcdserverpb::cluster_client::ClusterClient;
 use althing_api::etcdserverpb::maintenance_client::MaintenanceClient;
 use althing_api::etcdserverpb::{
-    AlarmRequest, AlarmResponse, HashKvRequest, HashKvResponse, MemberAddRequest,
-    MemberAddResponse, MemberListRequest, MemberListResponse, MemberPromoteRequest,
-    MemberPromoteResponse, MemberRemoveRequest, MemberRemoveResponse, MemberUpdateRequest,
-    MemberUpdateResponse, MoveLeaderRequest, MoveLeaderResponse, StatusRequest, StatusResponse,
+    AlarmMember, AlarmRequest, AlarmResponse, DefragmentRequest, HashKvRequest, HashKvResponse,
+    MemberAddRequest, MemberAddResponse, MemberListRequest, MemberListResponse,
+    MemberPromoteRequest, MemberPromoteResponse, MemberRemoveRequest, MemberRemoveResponse,
+    MemberUpdateRequest, MemberUpdateResponse, MoveLeaderRequest, MoveLeaderResponse,
+    StatusRequest, StatusResponse,
 };
 
 use crate::client::{Client, Repeat};
@@ -132,5 +134,33 @@ impl Client {
             MaintenanceClient::new(channel).alarm(request).await
         })
         .await
+    }
+
+    /// Clears one alarm.
+    ///
+    /// # Errors
+    /// The server's refusal, or the deadline.
+    pub async fn disarm(&mut self, alarm: AlarmMember) -> Result<AlarmResponse, Failure> {
+        let request = AlarmRequest {
+            action: AlarmAction::Deactivate as i32,
+            member_id: alarm.member_id,
+            alarm: alarm.alarm,
+        };
+        self.call(Repeat::Never, request, |channel, request| async move {
+            MaintenanceClient::new(channel).alarm(request).await
+        })
+        .await
+    }
+
+    /// Has a member give unused space of its store back to the disk.
+    ///
+    /// # Errors
+    /// The server's refusal, or the deadline.
+    pub async fn defragment(&mut self) -> Result<(), Failure> {
+        let request = DefragmentRequest {};
+        let done = self.call(Repeat::Never, request, |channel, request| async move {
+            MaintenanceClient::new(channel).defragment(request).await
+        });
+        done.await.map(drop)
     }
 }

@@ -65,7 +65,7 @@ pub async fn run(
 }
 
 /// The client URLs of all members. Needs no login: listing members is open to everybody.
-async fn of_cluster(settings: &Settings) -> Result<Vec<String>, Failure> {
+pub(super) async fn of_cluster(settings: &Settings) -> Result<Vec<String>, Failure> {
     let anonymous = Settings {
         login: None,
         ..settings.clone()

@@ -2,10 +2,12 @@
 //! its arguments before it connects, writes what it has to say to `out`, and fails with the
 //! sentence and exit code that etcdctl fails with. Commands keep no state.
 
+pub mod alarm;
 pub mod check;
 mod child;
 pub mod compaction;
 pub mod config;
+pub mod defrag;
 pub mod del;
 pub mod diff;
 pub mod elect;
@@ -54,7 +56,7 @@ pub struct Invocation<'a> {
 }
 
 /// Every command's grammar.
-pub fn commands() -> [Command; 21] {
+pub fn commands() -> [Command; 23] {
     [
         get::command(),
         put::command(),
@@ -66,6 +68,8 @@ pub fn commands() -> [Command; 21] {
         lock::command(),
         elect::command(),
         endpoint::command(),
+        alarm::command(),
+        defrag::command(),
         member::command(),
         config::command(),
         check::command(),
@@ -98,6 +102,8 @@ pub async fn run(invocation: &Invocation<'_>, out: &mut dyn Write) -> Result<(),
         "lock" => lock::run(values, settings, out).await,
         "elect" => elect::run(values, settings, out).await,
         "endpoint" => endpoint::run(matches, settings, out).await,
+        "alarm" => alarm::run(matches, settings, out).await,
+        "defrag" => defrag::run(values, settings, out).await,
         "config" => config::run(matches, settings, out).await,
         "check" => check::run(matches, settings, out).await,
         "export" => export::run(values, settings, out).await,

@@ -5,8 +5,9 @@ use std::io::{self, Write};
 
 use althing_api::etcdserverpb::response_op::Response;
 use althing_api::etcdserverpb::{
-    DeleteRangeResponse, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseLeasesResponse,
-    MemberListResponse, PutResponse, RangeResponse, ResponseHeader, TxnResponse, WatchResponse,
+    AlarmResponse, DeleteRangeResponse, LeaseGrantResponse, LeaseKeepAliveResponse,
+    LeaseLeasesResponse, MemberListResponse, PutResponse, RangeResponse, ResponseHeader,
+    TxnResponse, WatchResponse,
 };
 use althing_api::mvccpb::KeyValue;
 
@@ -159,6 +160,17 @@ impl Fields for MemberListResponse {
             out.write_all(b"\n")?;
         }
         Ok(())
+    }
+}
+
+impl Fields for AlarmResponse {
+    fn fields(&self, out: &mut dyn Write) -> io::Result<()> {
+        header(out, self.header.as_ref())?;
+        self.alarms.iter().try_for_each(|alarm| {
+            field(out, "MemberID", alarm.member_id)?;
+            field(out, "AlarmType", alarm.alarm().as_str_name())?;
+            out.write_all(b"\n")
+        })
     }
 }
 

@@ -3,10 +3,10 @@
 
 use althing_api::etcdserverpb::response_op::Response;
 use althing_api::etcdserverpb::{
-    DeleteRangeResponse, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseLeasesResponse,
-    LeaseStatus, Member, MemberAddResponse, MemberListResponse, MemberPromoteResponse,
-    MemberRemoveResponse, MemberUpdateResponse, MoveLeaderResponse, PutResponse, RangeResponse,
-    ResponseHeader, ResponseOp, TxnResponse, WatchResponse,
+    AlarmMember, AlarmResponse, DeleteRangeResponse, LeaseGrantResponse, LeaseKeepAliveResponse,
+    LeaseLeasesResponse, LeaseStatus, Member, MemberAddResponse, MemberListResponse,
+    MemberPromoteResponse, MemberRemoveResponse, MemberUpdateResponse, MoveLeaderResponse,
+    PutResponse, RangeResponse, ResponseHeader, ResponseOp, TxnResponse, WatchResponse,
 };
 use althing_api::mvccpb::{Event, KeyValue};
 use base64::Engine as _;
@@ -367,6 +367,24 @@ impl Json for Member {
             object.some_list("peerURLs", &self.peer_ur_ls);
             object.some_list("clientURLs", &self.client_ur_ls);
             object.some_flag("isLearner", self.is_learner);
+        });
+    }
+}
+
+impl Json for AlarmResponse {
+    fn json(&self, text: &mut Raw) {
+        Object::write(text, |object| {
+            object.some_item("header", self.header.as_ref());
+            object.some_list("alarms", &self.alarms);
+        });
+    }
+}
+
+impl Json for AlarmMember {
+    fn json(&self, text: &mut Raw) {
+        Object::write(text, |object| {
+            object.some_number("memberID", self.member_id);
+            object.some_number("alarm", self.alarm);
         });
     }
 }

@@ -4,8 +4,9 @@ use std::io::{self, Write};
 
 use althing_api::etcdserverpb::response_op::Response;
 use althing_api::etcdserverpb::{
-    DeleteRangeResponse, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseLeasesResponse,
-    MemberListResponse, PutResponse, RangeResponse, TxnResponse, WatchResponse,
+    AlarmResponse, DeleteRangeResponse, LeaseGrantResponse, LeaseKeepAliveResponse,
+    LeaseLeasesResponse, MemberListResponse, PutResponse, RangeResponse, TxnResponse,
+    WatchResponse,
 };
 use althing_api::mvccpb::{Event, KeyValue};
 
@@ -157,6 +158,15 @@ impl Simple for LeaseLeasesResponse {
 impl Simple for MemberListResponse {
     fn simple(&self, _printer: &Printer, out: &mut dyn Write) -> io::Result<()> {
         joined(&self.members, out)
+    }
+}
+
+impl Simple for AlarmResponse {
+    fn simple(&self, _printer: &Printer, out: &mut dyn Write) -> io::Result<()> {
+        self.alarms.iter().try_for_each(|alarm| {
+            let kind = alarm.alarm().as_str_name();
+            writeln!(out, "memberID:{} alarm:{kind} ", alarm.member_id)
+        })
     }
 }
 

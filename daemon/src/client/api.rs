@@ -70,8 +70,8 @@ impl Member for Rpc {
         self.handles.store().cluster_version()
     }
 
-    /// This version raises no alarms.
     fn alarms(&self) -> Vec<AlarmType> {
-        Vec::new()
+        let alarms = self.handles.store().alarms().into_iter();
+        alarms.map(|record| record.alarm).collect()
     }
 }

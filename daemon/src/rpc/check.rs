@@ -1,7 +1,6 @@
 //! Validation of key-value requests: pure, and in etcd's order of checks, because a request with
 //! two mistakes must be refused with the same text by both.
 
-use althing_api::commandpb::command;
 use althing_api::error::Error;
 use althing_api::etcdserverpb::range_request::{SortOrder, SortTarget};
 use althing_api::etcdserverpb::request_op::Request as Op;
@@ -115,26 +114,6 @@ fn op(operation: &RequestOp, remaining: usize, depth: usize) -> Result<(), Error
     }
 }
 
-/// Whether a command may add to the store. A txn counts by what any of its branches might do.
-pub fn adds(request: &command::Request) -> bool {
-    match request {
-        command::Request::Put(_)
-        | command::Request::PutWithTtl(_)
-        | command::Request::LeaseGrant(_) => true,
-        command::Request::Txn(txn) => puts(txn),
-        _ => false,
-    }
-}
-
-fn puts(txn: &TxnRequest) -> bool {
-    let mut ops = txn.success.iter().chain(&txn.failure);
-    ops.any(|operation| match &operation.request {
-        Some(Op::RequestPut(_)) => true,
-        Some(Op::RequestTxn(nested)) => puts(nested),
-        _ => false,
-    })
-}
-
 /// Whether a txn has only ranges: it is then served like a read. A nested txn counts as a write
 /// even when it only reads, as in etcd.
 pub fn is_read_only(request: &TxnRequest) -> bool {
@@ -157,7 +136,7 @@ pub fn ranges(request: &TxnRequest) -> impl Iterator<Item = Option<&RangeRequest
 
 #[cfg(test)]
 mod tests {
-    use althing_api::commandpb::Command;
+    use althing_api::commandpb::{Command, command};
     use althing_api::etcdserverpb::Compare;
     use prost::Message as _;
 
@@ -295,26 +274,6 @@ mod tests {
         // What the wire lets through and the log would not give back is above the limit.
         let first_lost = (1..100).find(|depth| logged(nested(*depth)).is_err());
         assert!(first_lost.is_some_and(|depth| depth >= TXN_DEPTH_MAX));
-    }
-
-    #[test]
-    fn a_command_adds_when_any_branch_at_any_depth_puts() {
-        let txn = |op| {
-            let inner = TxnRequest {
-                failure: ops([op]),
-                ..Default::default()
-            };
-            let outer = TxnRequest {
-                success: ops([Op::RequestTxn(inner)]),
-                ..Default::default()
-            };
-            command::Request::Txn(outer)
-        };
-        assert!(adds(&command::Request::Put(put_of("a"))));
-        assert!(adds(&txn(Op::RequestPut(put_of("a")))));
-        assert!(!adds(&txn(Op::RequestDeleteRange(Default::default()))));
-        assert!(!adds(&command::Request::DeleteRange(Default::default())));
-        assert!(!adds(&command::Request::Compaction(Default::default())));
     }
 
     #[test]

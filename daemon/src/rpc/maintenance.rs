@@ -1,19 +1,22 @@
 //! gRPC service etcdserverpb.Maintenance: the state of this member, and hashes of its data.
 
 use althing_actors::node::NodeStatus;
+use althing_api::commandpb::{SetAlarm, command};
 use althing_api::error::Error;
 use althing_api::etcdserverpb::alarm_request::AlarmAction;
 use althing_api::etcdserverpb::maintenance_server::Maintenance;
 use althing_api::etcdserverpb::*;
 use althing_api::id::MemberId;
 use althing_api::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
-use althing_storage::store::Sizes;
+use althing_storage::apply;
+use althing_storage::store::{AlarmRecord, Sizes};
 use futures_util::stream::BoxStream;
 use tonic::{Request, Response, Status};
 
 use super::guard::{Call, Learner};
 use super::read::finished;
-use super::{Rpc, backup, status, unsupported};
+use super::{Rpc, backup, status};
+use crate::metrics::{RequestKind, quota_as_number};
 
 #[tonic::async_trait]
 impl Maintenance for Rpc {
@@ -22,16 +25,13 @@ impl Maintenance for Rpc {
         request: Request<AlarmRequest>,
     ) -> Result<Response<AlarmResponse>, Status> {
         self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
-        if request.get_ref().action != AlarmAction::Get as i32 {
-            return Err(unsupported(
-                "Maintenance.Alarm with another action than GET",
-            ));
-        }
-        // etcd sends even the list through its log, so that it proves a quorum. Nothing can raise
-        // an alarm yet: the list is empty.
-        self.read_index().await?;
-        let mut answer = AlarmResponse::default();
-        let revision = self.handles.store().revisions().current;
+        let request = request.into_inner();
+        let (mut answer, revision) = match AlarmAction::try_from(request.action) {
+            Ok(AlarmAction::Activate) => self.set_alarm(&request, true).await?,
+            Ok(AlarmAction::Deactivate) => self.set_alarm(&request, false).await?,
+            // What is no action is, as in etcd, no reason to do anything.
+            Ok(AlarmAction::Get) | Err(_) => self.alarms(&request).await?,
+        };
         self.complete(&mut answer.header, revision);
         Ok(Response::new(answer))
     }
@@ -42,15 +42,26 @@ impl Maintenance for Rpc {
         self.admit(request.metadata(), Call::Unary, Learner::Answers)?;
         let store = self.handles.store();
         let mut answer = status_of(self.handles.status(), store.sizes());
-        answer.db_size_quota = self.limits().quota_bytes;
+        answer
+            .errors
+            .extend(store.alarms().into_iter().map(alarm_text));
+        answer.db_size_quota = quota_as_number(self.handles.upkeep().get().quota_bytes);
+        let target = store.downgrade_target();
+        answer.downgrade_info = Some(DowngradeInfo {
+            enabled: target.is_some(),
+            target_version: target.unwrap_or_default(),
+        });
         self.complete(&mut answer.header, store.revisions().current);
         Ok(Response::new(answer))
     }
     async fn defragment(
         &self,
-        _request: Request<DefragmentRequest>,
+        request: Request<DefragmentRequest>,
     ) -> Result<Response<DefragmentResponse>, Status> {
-        Err(unsupported("Maintenance.Defragment"))
+        self.admit(request.metadata(), Call::Unary, Learner::Answers)?;
+        let done = self.handles.defragment().await;
+        done.map_err(status::unmapped)?;
+        Ok(Response::new(DefragmentResponse::default()))
     }
     async fn hash(&self, request: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
         self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
@@ -105,10 +116,61 @@ impl Maintenance for Rpc {
     }
     async fn downgrade(
         &self,
-        _request: Request<DowngradeRequest>,
+        request: Request<DowngradeRequest>,
     ) -> Result<Response<DowngradeResponse>, Status> {
-        Err(unsupported("Maintenance.Downgrade"))
+        self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
+        let mut answer = self.serve_downgrade(request.into_inner()).await?;
+        let revision = self.handles.store().revisions().current;
+        self.complete(&mut answer.header, revision);
+        Ok(Response::new(answer))
     }
+}
+
+impl Rpc {
+    /// etcd sends even the list through its log, so that it proves a quorum; a read index does so
+    /// too. The member of the request does not choose, only the kind does.
+    async fn alarms(&self, request: &AlarmRequest) -> Result<(AlarmResponse, i64), Status> {
+        self.read_index().await?;
+        let store = self.handles.store();
+        let alarms = store.alarms().into_iter();
+        let all = request.alarm == AlarmType::None as i32;
+        let chosen = alarms.filter(|record| all || record.alarm as i32 == request.alarm);
+        let answer = AlarmResponse {
+            header: None,
+            alarms: chosen.map(AlarmMember::from).collect(),
+        };
+        Ok((answer, store.revisions().current))
+    }
+
+    async fn set_alarm(
+        &self,
+        request: &AlarmRequest,
+        raised: bool,
+    ) -> Result<(AlarmResponse, i64), Status> {
+        if AlarmType::try_from(request.alarm).is_err() {
+            let text = format!(
+                "{} is no kind of alarm; use NOSPACE or CORRUPT",
+                request.alarm
+            );
+            return Err(Status::invalid_argument(text));
+        }
+        let request = command::Request::SetAlarm(SetAlarm {
+            member_id: request.member_id,
+            alarm: request.alarm,
+            raised,
+            clears_itself: false,
+        });
+        match self.propose(RequestKind::Alarm, request).await? {
+            (apply::Response::Alarm(answer), revision) => Ok((answer, revision)),
+            _ => unreachable!("the state machine answers an alarm with an alarm's answer"),
+        }
+    }
+}
+
+/// An alarm as etcd writes it among the errors of a member.
+fn alarm_text(record: AlarmRecord) -> String {
+    let (id, kind) = (record.member_id, record.alarm.as_str_name());
+    format!("memberID:{id} alarm:{kind} ")
 }
 
 /// The state of a member, without its header and its quota.

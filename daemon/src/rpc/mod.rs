@@ -31,6 +31,7 @@ mod auth;
 mod backup;
 pub mod check;
 mod cluster;
+mod downgrade;
 mod election;
 mod guard;
 mod header;
@@ -90,8 +91,6 @@ pub struct Limits {
     pub watch_progress_interval: Duration,
     /// Bytes that all running range reads may hold together; more is refused.
     pub read_bytes_max: usize,
-    /// Bytes in the store above which puts are refused; Status reports it. Negative: no limit.
-    pub quota_bytes: i64,
 }
 
 impl Rpc {
@@ -142,10 +141,10 @@ impl Rpc {
         if command.encoded_len() + ENVELOPE_BYTES > self.limits().request_bytes_max {
             return Err(status::of(Error::RequestTooLarge));
         }
-        if command.request.as_ref().is_some_and(check::adds) && self.is_above_quota() {
-            return Err(status::of(Error::NoSpace));
-        }
         let start = Instant::now();
+        if let Some(request) = &command.request {
+            self.refuse_under_alarm(request).await.map_err(status::of)?;
+        }
         let proposal = self.handles.propose(command);
         let timeout = self.limits().request_timeout;
         let outcome = match tokio::time::timeout(timeout, proposal).await {
@@ -157,11 +156,23 @@ impl Rpc {
         outcome.map_err(status::of)
     }
 
-    /// Whether only what makes room may be written. Proposals under way are not counted, so the
-    /// store may pass the quota by as much as they hold.
-    fn is_above_quota(&self) -> bool {
-        let quota = u64::try_from(self.limits().quota_bytes);
-        quota.is_ok_and(|quota| self.handles.store().used_bytes() >= quota)
+    /// Refuses, before it takes anybody's time, what the state machine would refuse, and what the
+    /// quota has no room for; then the alarm is raised first, as in etcd. Proposals under way are
+    /// not counted, so the store may pass the quota by as much as they hold.
+    async fn refuse_under_alarm(&self, request: &command::Request) -> Result<(), Error> {
+        let store = self.handles.store();
+        if let Some(refusal) = apply::refusal(store, request) {
+            return Err(refusal);
+        }
+        if !apply::adds(request) || !self.handles.is_above_quota(request) {
+            return Ok(());
+        }
+        let raising = self.handles.raise_no_space();
+        let raised = tokio::time::timeout(self.limits().request_timeout, raising).await;
+        if let Err(error) = raised.unwrap_or(Err(Error::Timeout)) {
+            tracing::warn!(%error, "the alarm of the quota was not raised");
+        }
+        Err(Error::NoSpace)
     }
 
     /// Waits until the local store has everything that was committed before this call.

@@ -35,7 +35,7 @@ fn the_status_of_a_sole_member_shows_that_it_leads_at_etcds_level() {
 }
 
 #[test]
-fn no_alarm_is_listed_and_none_can_be_raised_or_cleared() {
+fn alarms_are_listed_raised_and_cleared_over_grpc_and_json() {
     with_member(&[], async |member| {
         let mut maintenance = member.maintenance().await;
         let ask = |action: AlarmAction| AlarmRequest {
@@ -48,9 +48,15 @@ fn no_alarm_is_listed_and_none_can_be_raised_or_cleared() {
         assert_eq!((header.member_id, header.revision), (MEMBER_ID, 1));
         assert!(list.alarms.is_empty() && header.cluster_id != 0 && header.raft_term > 0);
         for action in [AlarmAction::Activate, AlarmAction::Deactivate] {
-            let refusal = maintenance.alarm(ask(action)).await.unwrap_err();
-            assert_eq!(refusal.code(), Code::Unimplemented);
+            let nothing = maintenance.alarm(ask(action)).await.unwrap().into_inner();
+            assert!(nothing.alarms.is_empty(), "no kind is nothing to do");
         }
+        let unheard_of = AlarmRequest {
+            alarm: 7,
+            ..ask(AlarmAction::Activate)
+        };
+        let refusal = maintenance.alarm(unheard_of).await.unwrap_err();
+        assert_eq!(refusal.code(), Code::InvalidArgument);
         let (status, body) = member.json("/v3/maintenance/alarm", "{}").await;
         assert_eq!(status, 200);
         let revision = r#""revision":"1","raft_term":""#;
@@ -60,7 +66,50 @@ fn no_alarm_is_listed_and_none_can_be_raised_or_cleared() {
         );
         let raise = r#"{"action":"ACTIVATE","alarm":"NOSPACE"}"#;
         let (status, body) = member.json("/v3/maintenance/alarm", raise).await;
-        assert_eq!(status, 501, "{body}");
+        assert_eq!(status, 200, "{body}");
+        let raised = r#""alarms":[{"alarm":"NOSPACE"}]"#;
+        assert!(body.contains(raised), "{body}");
+        let refused = member.kv().await.put(put("a", "1")).await;
+        assert_refused(refused, Error::NoSpace);
+        member.kv().await.range(get("a")).await.unwrap();
+        let clear = AlarmRequest {
+            alarm: AlarmType::Nospace as i32,
+            ..ask(AlarmAction::Deactivate)
+        };
+        let cleared = maintenance.alarm(clear).await.unwrap().into_inner();
+        assert_eq!(cleared.alarms.len(), 1);
+        member.kv().await.put(put("a", "1")).await.unwrap();
+    });
+}
+
+#[test]
+fn a_downgrade_is_validated_begun_shown_and_given_up_as_in_etcd() {
+    use downgrade_request::DowngradeAction::{Cancel, Enable, Validate};
+    with_member(&[], async |member| {
+        let mut maintenance = member.maintenance().await;
+        let mut ask = async |action: downgrade_request::DowngradeAction, version: &str| {
+            let request = DowngradeRequest {
+                action: action as i32,
+                version: version.to_owned(),
+            };
+            let answer = maintenance.downgrade(request).await;
+            answer.map(|answer| answer.into_inner().version)
+        };
+        assert_eq!(ask(Validate, "3.6").await.unwrap(), "3.7");
+        assert_refused(ask(Validate, "3.5").await, Error::InvalidDowngradeTarget);
+        let wrong = ask(Enable, "three").await;
+        assert_refused(wrong, Error::WrongDowngradeVersionFormat);
+        assert_refused(ask(Cancel, "").await, Error::NoInflightDowngrade);
+        assert_eq!(ask(Enable, "3.6.0").await.unwrap(), "3.7");
+        assert_refused(ask(Validate, "3.6").await, Error::DowngradeInProgress);
+        let status = member.maintenance().await.status(StatusRequest {}).await;
+        let expected = DowngradeInfo {
+            enabled: true,
+            target_version: "3.6.0".to_owned(),
+        };
+        assert_eq!(status.unwrap().into_inner().downgrade_info, Some(expected));
+        assert_eq!(ask(Cancel, "").await.unwrap(), "3.7");
+        assert_refused(ask(Cancel, "").await, Error::NoInflightDowngrade);
     });
 }
 
@@ -162,11 +211,10 @@ fn calls_that_ask_for_a_leader_are_served_and_later_ones_are_unimplemented() {
         ] {
             assert!(find(name).is_some(), "{name}");
         }
-        let defragmented = member
-            .maintenance()
-            .await
-            .defragment(DefragmentRequest {})
-            .await;
-        assert_eq!(defragmented.unwrap_err().code(), Code::Unimplemented);
+        let mut maintenance = member.maintenance().await;
+        let defragmented = maintenance.defragment(DefragmentRequest {}).await;
+        assert_eq!(defragmented.unwrap().into_inner().header, None);
+        let backup = maintenance.snapshot(SnapshotRequest {}).await;
+        assert_eq!(backup.unwrap_err().code(), Code::Unimplemented);
     });
 }

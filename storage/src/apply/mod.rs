@@ -5,6 +5,7 @@
 //! checks of a command run before its first change, so a refusal changes nothing. Damage on the
 //! disk is no refusal: members would disagree. Then this panics, and the node halts.
 
+mod alarm;
 mod delete;
 mod lease;
 mod put;
@@ -14,10 +15,11 @@ use althing_api::commandpb::Command;
 use althing_api::commandpb::command::Request;
 use althing_api::error::Error;
 use althing_api::etcdserverpb::{
-    CompactionRequest, CompactionResponse, DeleteRangeResponse, LeaseGrantResponse,
+    AlarmResponse, CompactionRequest, CompactionResponse, DeleteRangeResponse, LeaseGrantResponse,
     LeaseRevokeResponse, PutResponse, ResponseHeader, TxnRequest, TxnResponse,
 };
 
+pub use self::alarm::{adds, refusal};
 pub use self::lease::TTL_MAX;
 use crate::store::{Keyspace, MemberRecord, ReadView, WriteTxn};
 
@@ -31,6 +33,7 @@ pub enum Response {
     Compaction(CompactionResponse),
     LeaseGrant(LeaseGrantResponse),
     LeaseRevoke(LeaseRevokeResponse),
+    Alarm(AlarmResponse),
     /// A command without an answer of its own.
     Done,
 }
@@ -41,6 +44,9 @@ pub fn apply(txn: &mut WriteTxn, command: Command) -> Result<Response, Error> {
     let Some(request) = command.request else {
         return Ok(Response::Done);
     };
+    if let Some(refusal) = alarm::check(txn, &request) {
+        return Err(refusal);
+    }
     match request {
         Request::Put(request) => {
             put::check(txn, &request)?;
@@ -63,6 +69,11 @@ pub fn apply(txn: &mut WriteTxn, command: Command) -> Result<Response, Error> {
         Request::LeaseRevoke(request) => lease::revoke(txn, &request).map(Response::LeaseRevoke),
         Request::LeaseCheckpoint(request) => {
             lease::checkpoint(txn, &request);
+            Ok(Response::Done)
+        }
+        Request::SetAlarm(request) => Ok(Response::Alarm(alarm::set(txn, &request))),
+        Request::SetDowngrade(request) => {
+            txn.set_downgrade(request.target);
             Ok(Response::Done)
         }
         Request::PutWithTtl(request) => lease::put_with_ttl(txn, request).map(Response::Put),

@@ -7,11 +7,11 @@ use althing_api::commandpb::PublishMember;
 use prost::Message;
 
 use super::{
-    FORMAT, FRAME_BYTES, Hashed, KIND_END, KIND_LEASES, KIND_META, KIND_RECORDS, Lease, MAGIC,
-    Meta, Record, SnapshotError, SnapshotMark,
+    Alarm, FORMAT, FRAME_BYTES, Hashed, KIND_END, KIND_LEASES, KIND_META, KIND_RECORDS, Lease,
+    MAGIC, Meta, Record, SnapshotError, SnapshotMark,
 };
 use crate::store::{
-    Applied, CheckpointError, DiskMeta, DiskView, LeaseRecord, MemberRecord, Store,
+    AlarmRecord, Applied, CheckpointError, DiskMeta, DiskView, LeaseRecord, MemberRecord, Store,
 };
 
 /// A lease takes about 30 bytes.
@@ -149,8 +149,18 @@ fn meta_of(meta: DiskMeta, cluster_id: u64) -> Meta {
         revision: meta.revision,
         compacted: (meta.compact_scheduled >= 0).then_some(meta.compact_scheduled),
         cluster_version: meta.cluster_version,
+        downgrade_target: meta.downgrade_target,
+        alarms: meta.alarms.into_iter().map(alarm_out).collect(),
         members: meta.members.into_iter().map(published).collect(),
         removed: meta.removed.into_iter().collect(),
+    }
+}
+
+fn alarm_out(record: AlarmRecord) -> Alarm {
+    Alarm {
+        alarm: record.alarm as i32,
+        member_id: record.member_id,
+        clears_itself: record.clears_itself,
     }
 }
 

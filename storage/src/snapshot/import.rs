@@ -7,10 +7,10 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    FORMAT, Hashed, KIND_END, KIND_LEASES, KIND_META, KIND_RECORDS, Lease, MAGIC, Meta, Record,
-    SHA256_BYTES, SnapshotError, SnapshotMark,
+    Alarm, FORMAT, Hashed, KIND_END, KIND_LEASES, KIND_META, KIND_RECORDS, Lease, MAGIC, Meta,
+    Record, SHA256_BYTES, SnapshotError, SnapshotMark,
 };
-use crate::store::{CheckpointError, FileBuilder, LeaseRecord, SideChanges};
+use crate::store::{AlarmChanges, CheckpointError, FileBuilder, LeaseRecord, SideChanges};
 
 /// Reads a snapshot of `cluster_id` from `stream` and makes it the store file `dest`, replacing
 /// what is there. Blocks until the file is durable. Errors leave `dest` as it was: the stream's or
@@ -38,6 +38,8 @@ pub fn import(
         members: meta.members(),
         removed: meta.removed.clone(),
         cluster_version: meta.cluster_version.clone(),
+        downgrade: meta.downgrade_target.clone(),
+        alarms: alarms(&meta),
         ..SideChanges::default()
     };
     builder
@@ -49,6 +51,11 @@ pub fn import(
         records,
         sha256,
     })
+}
+
+fn alarms(meta: &Meta) -> AlarmChanges {
+    let one = |alarm: &Alarm| ((alarm.alarm(), alarm.member_id), Some(alarm.clears_itself));
+    meta.alarms.iter().map(one).collect()
 }
 
 fn read_head(stream: &mut impl Read, cluster_id: u64) -> Result<Meta, SnapshotError> {

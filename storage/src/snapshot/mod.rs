@@ -18,6 +18,8 @@ mod import;
 
 use std::io;
 
+use althing_api::etcdserverpb::AlarmType;
+
 use sha2::{Digest, Sha256};
 
 pub use export::{Source, export};
@@ -103,6 +105,21 @@ struct Meta {
     /// Ids of members that were removed.
     #[prost(fixed64, repeated, tag = "10")]
     removed: Vec<u64>,
+    #[prost(message, repeated, tag = "11")]
+    alarms: Vec<Alarm>,
+    #[prost(string, optional, tag = "12")]
+    downgrade_target: Option<String>,
+}
+
+/// An active alarm.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+struct Alarm {
+    #[prost(enumeration = "AlarmType", tag = "1")]
+    alarm: i32,
+    #[prost(fixed64, tag = "2")]
+    member_id: u64,
+    #[prost(bool, tag = "3")]
+    clears_itself: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]

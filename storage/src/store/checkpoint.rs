@@ -19,7 +19,7 @@ impl Store {
         shared.refuse_after_fault()?;
         let batch = shared.pending.read().front(flushed, max_records);
         if let Some(batch) = batch {
-            let used = shared.disk.append(&batch)?;
+            let used = shared.disk().append(&batch)?;
             shared.used_bytes.fetch_add(used, Ordering::Relaxed);
             if let Some(revision) = batch.side.compact {
                 writer.schedule(revision);

@@ -15,6 +15,7 @@ use std::sync::{Arc, Weak};
 
 use super::history::Rev;
 use super::index::Resume;
+use super::rebuild::Rebuild;
 use super::{CheckpointError, CompactStep, Store};
 
 /// Windows of keys looked at per step.
@@ -30,6 +31,8 @@ pub(super) struct Writer {
     job: Option<Job>,
     /// Pins of views that were opened before a compaction.
     older_views: Vec<Weak<()>>,
+    /// A copy of the file under way.
+    pub(super) rebuild: Option<Rebuild>,
 }
 
 #[derive(Debug)]
@@ -49,6 +52,7 @@ impl Writer {
             finished,
             job: None,
             older_views: Vec::new(),
+            rebuild: None,
         }
     }
 
@@ -97,11 +101,14 @@ impl Store {
         let rest = job.dead.split_off(window);
         let finished = (job.all_trimmed && rest.is_empty()).then_some(job.target);
         if !job.dead.is_empty() || finished.is_some() {
-            let freed = shared.disk.delete(&job.dead, finished);
+            let freed = shared.disk().delete(&job.dead, finished);
             if freed.is_err() {
                 job.dead.extend(rest);
             } else {
-                job.dead = rest;
+                let gone = std::mem::replace(&mut job.dead, rest);
+                if let Some(rebuild) = &mut writer.rebuild {
+                    rebuild.deleted(gone);
+                }
             }
             shared.used_bytes.fetch_sub(freed?, Ordering::Relaxed);
         }

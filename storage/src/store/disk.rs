@@ -12,13 +12,14 @@ use parking_lot::RwLock;
 use redb::{Database, Durability, ReadableDatabase, Table, TableError, WriteTransaction};
 
 use super::MemberRecord;
+use super::alarm::AlarmChanges;
 use super::disk_view::DiskView;
 use super::error::DiskError;
 use super::history::Rev;
 use super::lease::LeaseChanges;
 use super::medium::{Boxed, Medium};
 use super::pending::{Batch, PendingRecord};
-use super::schema::{self, LEASE, MEMBER, META, REMOVED, REVISION, RevKey, VALUE};
+use super::schema::{self, ALARM, LEASE, MEMBER, META, REMOVED, REVISION, RevKey, VALUE};
 
 /// How often a read opens the file again that failing commits close under it.
 const OPENINGS_MAX: usize = 8;
@@ -47,6 +48,10 @@ impl Disk {
             db: RwLock::new(None),
             openings: AtomicU64::new(0),
         }
+    }
+
+    pub fn page_cache_bytes(&self) -> usize {
+        self.page_cache_bytes
     }
 
     pub fn medium(&self) -> &dyn Medium {
@@ -219,11 +224,15 @@ impl Disk {
             if let Some(version) = &side.cluster_version {
                 put_meta(&mut meta, schema::META_CLUSTER_VERSION, version.as_bytes())?;
             }
+            if let Some(target) = &side.downgrade {
+                put_meta(&mut meta, schema::META_DOWNGRADE, target.as_bytes())?;
+            }
             let mut table = txn.open_table(MEMBER)?;
             for member in &side.members {
                 put_member(&mut table, member)?;
             }
             remove_members(txn, &mut table, &side.removed)?;
+            change_alarms(txn, &side.alarms)?;
             change_leases(txn, &side.leases)
         })?;
         Ok(used)
@@ -277,6 +286,21 @@ fn put_member(
 ) -> Result<(), redb::Error> {
     let row = schema::seal(&member.id.to_le_bytes(), &schema::encode_member(member));
     table.insert(member.id, row.as_slice())?;
+    Ok(())
+}
+
+fn change_alarms(txn: &WriteTransaction, alarms: &AlarmChanges) -> Result<(), redb::Error> {
+    if alarms.is_empty() {
+        return Ok(());
+    }
+    let mut table = txn.open_table(ALARM)?;
+    for (key, change) in alarms {
+        let place = (key.0 as i32, key.1);
+        match change {
+            Some(clears) => table.insert(place, schema::alarm_row(*key, *clears).as_slice())?,
+            None => table.remove(place)?,
+        };
+    }
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! Reading the redb file: single records and scans.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use althing_api::mvccpb::KeyValue;
@@ -35,6 +36,21 @@ pub(crate) struct StoredRecord {
     pub record: Bytes,
     /// About what its rows take in the file.
     pub used_bytes: u64,
+}
+
+/// A revision's rows as they are in the file.
+pub(super) struct RawRow {
+    pub rev: Rev,
+    pub revision: AccessGuard<'static, &'static [u8]>,
+    pub value: Option<AccessGuard<'static, &'static [u8]>>,
+}
+
+impl RawRow {
+    /// What they take, about.
+    pub fn bytes(&self) -> usize {
+        let value = self.value.as_ref();
+        self.revision.value().len() + value.map_or(0, |row| row.value().len())
+    }
 }
 
 /// A row of table `revision` as redb hands it out.
@@ -165,6 +181,42 @@ impl DiskView {
     /// Every row of table `revision`, in order, without large values.
     pub fn revisions(&self) -> Result<StoredRecords<'_>, DiskError> {
         self.revisions_between(0, i64::MAX)
+    }
+
+    /// The rows behind those of `after`, as they are in the file: each checked, with the row of
+    /// its large value.
+    pub(super) fn raw_rows(
+        &self,
+        after: Option<Rev>,
+    ) -> Result<impl Iterator<Item = Result<RawRow, DiskError>> + '_, DiskError> {
+        let from = after.map_or(Bound::Unbounded, |rev| Bound::Excluded(rev.key()));
+        let rows = self.revision.range((from, Bound::Unbounded));
+        let rows = rows.map_err(|error| self.error(error))?;
+        Ok(rows.map(|row| self.raw_row(row)))
+    }
+
+    fn raw_row(&self, row: Result<Row, redb::StorageError>) -> Result<RawRow, DiskError> {
+        let (key, row) = row.map_err(|error| self.error(error))?;
+        let bad_key = || DiskError::damaged(self.medium.path(), "a revision's key");
+        let rev = Rev::from_key(key.value()).ok_or_else(bad_key)?;
+        let read = schema::read_revision(rev, row.value());
+        let read = read.ok_or_else(|| self.damaged("the record", rev))?;
+        let value = match read.value_apart {
+            None => None,
+            Some(_) => {
+                let row = self.value.get(rev.key());
+                let row = row.map_err(|error| self.error(error))?;
+                let row = row.ok_or_else(|| self.damaged("the missing value", rev))?;
+                schema::read_value(rev, row.value())
+                    .ok_or_else(|| self.damaged("the value", rev))?;
+                Some(row)
+            }
+        };
+        Ok(RawRow {
+            rev,
+            revision: row,
+            value,
+        })
     }
 
     /// The rows of the revisions from `from` to `until`, in order, without large values.

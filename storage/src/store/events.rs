@@ -68,7 +68,10 @@ impl ReadView {
             .between(from, until, limits.changes_max);
         if on_disk {
             let upto = pending.first().map_or(until, |first| first.rev.main - 1);
-            let view = shared.disk.view().map_err(|error| shared.remember(error))?;
+            let view = shared
+                .disk()
+                .view()
+                .map_err(|error| shared.remember(error))?;
             if let Some(next) = slice.read_disk(&view, from, upto)? {
                 return Ok(slice.end(next));
             }

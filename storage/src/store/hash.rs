@@ -64,7 +64,7 @@ impl Shared {
             // A checkpoint drops records from pending only after its commit, so a view opened
             // while pending cannot change misses nothing; it may show some records twice.
             let pending = self.pending.read();
-            (self.disk.view()?, pending.up_to(revision).into())
+            (self.disk().view()?, pending.up_to(revision).into())
         };
         for stored in view.revisions()? {
             let StoredRecord {
@@ -159,6 +159,11 @@ impl Store {
         }
         for lease in self.leases() {
             hash = crc32c::crc32c_append(hash, &schema::lease_row(&lease));
+        }
+        for alarm in self.alarms() {
+            let key = (alarm.alarm, alarm.member_id);
+            let row = schema::alarm_row(key, alarm.clears_itself);
+            hash = crc32c::crc32c_append(hash, &row);
         }
         let version = self.cluster_version().unwrap_or_default();
         hash = crc32c::crc32c_append(hash, version.as_bytes());

@@ -19,6 +19,7 @@
 //! checkpoint fails with the damage's text, which halts the node. The Applier panics on damage,
 //! because it cannot refuse a committed entry.
 
+mod alarm;
 mod builder;
 mod checkpoint;
 mod compaction;
@@ -35,6 +36,7 @@ mod open;
 mod ordered;
 mod pending;
 mod read;
+mod rebuild;
 mod record;
 mod replace;
 mod scan;
@@ -50,6 +52,8 @@ use std::sync::{Arc, OnceLock, Weak};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
+pub(crate) use alarm::AlarmChanges;
+pub use alarm::AlarmRecord;
 pub(crate) use builder::FileBuilder;
 pub(crate) use disk_view::DiskView;
 pub(crate) use error::DiskError;
@@ -60,11 +64,13 @@ pub use medium::Medium;
 pub(crate) use pending::SideChanges;
 pub use read::ReadView;
 pub(crate) use read::{Keyspace, range, read_range};
+pub use rebuild::RebuildStep;
 pub use replace::Replacement;
 pub use scan::RangeScan;
 pub(crate) use side_tables::Meta as DiskMeta;
 pub use write::{Committed, WriteTxn};
 
+use alarm::Alarms;
 use compaction::Writer;
 use disk::Disk;
 use index::Index;
@@ -105,7 +111,8 @@ pub(crate) struct Shared {
     /// Changed by the Applier alone, before an entry becomes visible.
     leases: RwLock<Leases>,
     published: RwLock<Published>,
-    disk: Disk,
+    /// Replaced as a whole when the file was copied into a smaller one.
+    disk: RwLock<Arc<Disk>>,
     /// Held by the one call that writes redb.
     writer: Mutex<Writer>,
     /// What redb durably holds.
@@ -127,6 +134,8 @@ struct Published {
     members: Vec<MemberRecord>,
     removed: BTreeSet<u64>,
     cluster_version: Option<String>,
+    downgrade_target: Option<String>,
+    alarms: Alarms,
     /// Held by the views opened since the last compaction.
     pin: Arc<()>,
     /// Of views opened before; the writer takes them over.
@@ -245,12 +254,19 @@ impl Store {
 
     /// Current and compacted revision.
     pub fn revisions(&self) -> Revisions {
+        self.position().0
+    }
+
+    /// How far the store is, and the index of the last applied entry, of one moment.
+    pub fn position(&self) -> (Revisions, u64) {
         let shared = self.shared();
         let published = shared.published.read();
-        Revisions {
+        let revisions = Revisions {
             current: published.current,
             compacted: published.compacted.max(0),
-        }
+        };
+        let index = published.applied.log_id.map_or(0, |id| id.index);
+        (revisions, index)
     }
 
     /// Applied log id and membership.
@@ -271,7 +287,7 @@ impl Store {
     /// A consistent view of what redb durably holds.
     pub(crate) fn disk_view(&self) -> Result<DiskView, CheckpointError> {
         self.shared().refuse_after_fault()?;
-        Ok(self.shared().disk.view()?)
+        Ok(self.shared().disk().view()?)
     }
 
     /// Members that published themselves, by id.
@@ -339,7 +355,7 @@ impl Store {
     /// File sizes. `in_use` is the file's header page and what live rows take, without redb's
     /// other pages.
     pub fn sizes(&self) -> Sizes {
-        let allocated = self.shared().disk.medium().allocated_bytes().unwrap_or(0);
+        let allocated = self.shared().disk().medium().allocated_bytes().unwrap_or(0);
         let leases = self.lease_count() as u64 * lease::LEASE_BYTES;
         let in_use = HEADER_PAGE_BYTES + leases + self.shared().used_bytes.load(Ordering::Relaxed);
         Sizes {

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::alarm::Alarms;
 use super::builder::FileBuilder;
 use super::compaction::Writer;
 use super::disk::Disk;
@@ -86,10 +87,12 @@ fn rebuild(medium: Arc<dyn Medium>, settings: &StoreSettings) -> Result<Shared, 
             members: meta.members,
             removed: meta.removed,
             cluster_version: meta.cluster_version,
+            downgrade_target: meta.downgrade_target,
+            alarms: Alarms::load(meta.alarms),
             pin: Arc::new(()),
             older_views: Vec::new(),
         }),
-        disk,
+        disk: RwLock::new(Arc::new(disk)),
         durable: RwLock::new(durable),
         pending_bytes_max: settings.pending_bytes_max,
         used_bytes: AtomicU64::new(used_bytes),

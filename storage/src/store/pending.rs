@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::MemberRecord;
+use super::alarm::AlarmChanges;
 use super::history::Rev;
 use super::lease::LeaseChanges;
 use crate::entry::LogId;
@@ -37,6 +38,10 @@ pub(crate) struct SideChanges {
     pub removed: Vec<u64>,
     /// The cluster version that was set.
     pub cluster_version: Option<String>,
+    /// The level of a downgrade that began; empty: it was given up.
+    pub downgrade: Option<String>,
+    /// Alarms raised and ended.
+    pub alarms: AlarmChanges,
     /// Leases granted, checkpointed and ended.
     pub leases: LeaseChanges,
 }
@@ -48,6 +53,8 @@ impl SideChanges {
             && self.members.is_empty()
             && self.removed.is_empty()
             && self.cluster_version.is_none()
+            && self.downgrade.is_none()
+            && self.alarms.is_empty()
             && self.leases.is_empty()
     }
 
@@ -60,6 +67,8 @@ impl SideChanges {
         self.cluster_version = later
             .cluster_version
             .or_else(|| self.cluster_version.take());
+        self.downgrade = later.downgrade.or_else(|| self.downgrade.take());
+        self.alarms.extend(later.alarms);
         self.leases.extend(later.leases);
     }
 }

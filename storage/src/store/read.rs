@@ -131,7 +131,7 @@ impl Fetcher {
         {
             return Ok(record);
         }
-        let found = shared.disk.read(|view| {
+        let found = shared.disk().read(|view| {
             let record = view.record(rev)?;
             record.ok_or_else(|| view.damaged("the missing record", rev))
         });
@@ -144,7 +144,8 @@ impl Fetcher {
     pub fn key_value<K: Keyspace>(&mut self, space: &K, rev: Rev) -> Result<KeyValue, Error> {
         let record = self.record(space, rev)?;
         record::decode(&record).map_err(|_| {
-            let path = space.shared().disk.medium().path();
+            let path = space.shared().disk();
+            let path = path.medium().path();
             let detail = format!(
                 "the record of revision {}.{} is no KeyValue",
                 rev.main, rev.sub

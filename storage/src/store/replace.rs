@@ -6,7 +6,7 @@
 //! until they are dropped.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -25,13 +25,36 @@ pub struct Replacement {
 
 /// A file that is opened where it arrived, and later moves to its place.
 #[derive(Debug)]
-struct Arriving {
+pub(super) struct Arriving {
     arrived: FileMedium,
     place: FileMedium,
     has_moved: AtomicBool,
 }
 
 impl Arriving {
+    /// A file at `arrived` whose place will be `place`.
+    pub fn new(arrived: &Path, place: &Path) -> Arriving {
+        Arriving {
+            arrived: FileMedium(arrived.to_path_buf()),
+            place: FileMedium(place.to_path_buf()),
+            has_moved: AtomicBool::new(false),
+        }
+    }
+
+    /// Moves the file to its place, durably.
+    pub fn settle(&self) -> io::Result<()> {
+        std::fs::rename(&self.arrived.0, &self.place.0)?;
+        sync_parent(&self.place.0)?;
+        self.has_moved.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Removes a file that will not be needed. What cannot be removed now is removed by the next
+    /// start.
+    pub fn discard(&self) {
+        let _ = std::fs::remove_file(&self.arrived.0);
+    }
+
     fn file(&self) -> &FileMedium {
         match self.has_moved.load(Ordering::Acquire) {
             true => &self.place,
@@ -62,11 +85,7 @@ impl Replacement {
         place: &Path,
         settings: &StoreSettings,
     ) -> Result<Replacement, OpenError> {
-        let medium = Arc::new(Arriving {
-            arrived: FileMedium(arrived.to_path_buf()),
-            place: FileMedium(place.to_path_buf()),
-            has_moved: AtomicBool::new(false),
-        });
+        let medium = Arc::new(Arriving::new(arrived, place));
         let shared = open::open(Arc::clone(&medium) as Arc<dyn Medium>, settings)?;
         Ok(Replacement {
             shared: Some(Arc::new(shared)),
@@ -79,17 +98,12 @@ impl Replacement {
         let shared = self.shared.as_ref().expect("taken only by `replace`");
         shared.durable.read().clone()
     }
-
-    fn arrived(&self) -> &PathBuf {
-        &self.medium.arrived.0
-    }
 }
 
 impl Drop for Replacement {
     fn drop(&mut self) {
         if self.shared.take().is_some() {
-            // What cannot be removed now is removed by the next start.
-            let _ = std::fs::remove_file(self.arrived());
+            self.medium.discard();
         }
     }
 }
@@ -98,10 +112,9 @@ impl Store {
     /// Makes `replacement` the state of this store and of all its clones. Nothing may be applied
     /// meanwhile. Errors: the rename's, or that of making it durable; the process must then end.
     pub fn replace(&self, mut replacement: Replacement) -> io::Result<()> {
-        let place = replacement.medium.place.path();
-        std::fs::rename(replacement.arrived(), place)?;
-        sync_parent(place)?;
-        replacement.medium.has_moved.store(true, Ordering::Release);
+        // A copy under way is of a state that is no more, and in the way of the next one.
+        self.shared().writer.lock().rebuild = None;
+        replacement.medium.settle()?;
         let shared = replacement.shared.take().expect("taken only here");
         *self.current.write() = shared;
         Ok(())

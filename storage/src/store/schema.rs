@@ -6,17 +6,20 @@
 //! | `value` | (main, sub) | CRC, a large value |
 //! | `meta` | name | bytes, CRC |
 //! | `member` | member id | PublishMember bytes, CRC |
+//! | `alarm` | kind, member id | CRC, whether it clears itself |
 //! | `removed` | id of a removed member | CRC |
 //! | `lease` | lease id | CRC, seconds, seconds left, generation, whether it is bound |
 //!
 //! redb returns flipped bits as data, so each row carries a CRC-32C over its place and content.
 
 use althing_api::commandpb::PublishMember;
+use althing_api::etcdserverpb::AlarmType;
 use bytes::Bytes;
 use prost::Message;
 use redb::TableDefinition;
 
 use super::MemberRecord;
+use super::alarm::{AlarmKey, AlarmRecord};
 use super::history::Rev;
 use super::lease::LeaseRecord;
 use super::pending::PendingRecord;
@@ -37,6 +40,9 @@ pub(super) const REMOVED: TableDefinition<u64, &[u8]> = TableDefinition::new("re
 /// Made by the first lease, so a file without it has none.
 pub(super) const LEASE: TableDefinition<i64, &[u8]> = TableDefinition::new("lease");
 
+/// Made by the first alarm.
+pub(super) const ALARM: TableDefinition<(i32, u64), &[u8]> = TableDefinition::new("alarm");
+
 pub(super) const META_FORMAT: &str = "format";
 pub(super) const META_APPLIED: &str = "applied";
 pub(super) const META_MEMBERSHIP: &str = "membership";
@@ -44,6 +50,7 @@ pub(super) const META_REVISION: &str = "revision";
 pub(super) const META_COMPACT_SCHEDULED: &str = "compact_scheduled";
 pub(super) const META_COMPACT_FINISHED: &str = "compact_finished";
 pub(super) const META_CLUSTER_VERSION: &str = "cluster_version";
+pub(super) const META_DOWNGRADE: &str = "downgrade";
 
 /// The layout described above.
 pub(super) const FORMAT: u32 = 1;
@@ -256,6 +263,31 @@ pub(super) fn read_lease(id: i64, row: &[u8]) -> Option<LeaseRecord> {
         generation: u64::from_le_bytes(*generation),
         bound,
     })
+}
+
+fn alarm_place((alarm, member_id): AlarmKey) -> [u8; 12] {
+    let mut place = [0; 12];
+    place[..4].copy_from_slice(&(alarm as i32).to_le_bytes());
+    place[4..].copy_from_slice(&member_id.to_le_bytes());
+    place
+}
+
+/// The row of an alarm.
+pub(super) fn alarm_row(key: AlarmKey, clears_itself: bool) -> Vec<u8> {
+    seal(&alarm_place(key), &[u8::from(clears_itself)])
+}
+
+/// Reads the row of an alarm; `None` when its CRC does not fit.
+pub(super) fn read_alarm((kind, member_id): (i32, u64), row: &[u8]) -> Option<AlarmRecord> {
+    let alarm = AlarmType::try_from(kind).ok()?;
+    match unseal(&alarm_place((alarm, member_id)), row)? {
+        [flag @ (0 | 1)] => Some(AlarmRecord {
+            alarm,
+            member_id,
+            clears_itself: *flag == 1,
+        }),
+        _ => None,
+    }
 }
 
 /// Encodes a member as it was published.

@@ -6,10 +6,11 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use redb::{ReadableTable, ReadableTableMetadata, TableError};
 
+use super::alarm::AlarmRecord;
 use super::disk_view::DiskView;
 use super::error::DiskError;
 use super::lease::LeaseRecord;
-use super::schema::{self, LEASE, MEMBER, META, REMOVED};
+use super::schema::{self, ALARM, LEASE, MEMBER, META, REMOVED};
 use super::{Applied, MemberRecord};
 
 /// The rows of the tables `meta`, `member` and `removed`.
@@ -22,6 +23,8 @@ pub(crate) struct Meta {
     /// -1: never.
     pub compact_finished: i64,
     pub cluster_version: Option<String>,
+    pub downgrade_target: Option<String>,
+    pub alarms: Vec<AlarmRecord>,
     pub members: Vec<MemberRecord>,
     pub removed: BTreeSet<u64>,
 }
@@ -57,6 +60,14 @@ impl DiskView {
         Ok(i64::from_le_bytes(bytes))
     }
 
+    fn meta_text(&self, name: &'static str) -> Result<Option<String>, DiskError> {
+        let Some(row) = self.meta_row(name)? else {
+            return Ok(None);
+        };
+        let text = String::from_utf8(row.into());
+        text.map(Some).map_err(|_| self.damaged_meta(name))
+    }
+
     /// The side tables.
     pub fn meta(&self) -> Result<Meta, DiskError> {
         let log_id = match self.meta_row(schema::META_APPLIED)? {
@@ -73,19 +84,16 @@ impl DiskView {
                 Some(membership.ok_or_else(|| self.damaged_meta(schema::META_MEMBERSHIP))?)
             }
         };
-        let cluster_version = match self.meta_row(schema::META_CLUSTER_VERSION)? {
-            None => None,
-            Some(row) => {
-                let text = String::from_utf8(row.into());
-                Some(text.map_err(|_| self.damaged_meta(schema::META_CLUSTER_VERSION))?)
-            }
-        };
+        let cluster_version = self.meta_text(schema::META_CLUSTER_VERSION)?;
+        let downgrade_target = self.meta_text(schema::META_DOWNGRADE)?;
         Ok(Meta {
             applied: Applied { log_id, membership },
             revision: self.meta_i64(schema::META_REVISION, schema::EMPTY_REVISION)?,
             compact_scheduled: self.meta_i64(schema::META_COMPACT_SCHEDULED, -1)?,
             compact_finished: self.meta_i64(schema::META_COMPACT_FINISHED, -1)?,
             cluster_version,
+            downgrade_target: downgrade_target.filter(|target| !target.is_empty()),
+            alarms: self.alarms()?,
             members: self.members()?,
             removed: self.removed()?,
         })
@@ -109,6 +117,22 @@ impl DiskView {
             return Err(self.damaged_table("lease"));
         }
         Ok(leases)
+    }
+
+    fn alarms(&self) -> Result<Vec<AlarmRecord>, DiskError> {
+        let table = match self.txn.open_table(ALARM) {
+            Ok(table) => table,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(self.error(error)),
+        };
+        let rows = table.iter().map_err(|error| self.error(error))?;
+        let mut alarms = Vec::new();
+        for row in rows {
+            let (key, row) = row.map_err(|error| self.error(error))?;
+            let alarm = schema::read_alarm(key.value(), row.value());
+            alarms.push(alarm.ok_or_else(|| self.damaged_meta("of an alarm"))?);
+        }
+        Ok(alarms)
     }
 
     fn removed(&self) -> Result<BTreeSet<u64>, DiskError> {

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use althing_api::error::Error;
+use althing_api::etcdserverpb::AlarmType;
 use althing_api::mvccpb::{Event, KeyValue};
 use althing_api::range::KeyRange;
 use bytes::Bytes;
 
+use super::alarm::AlarmRecord;
 use super::events::event;
 use super::history::{Rev, Stamp};
 use super::lease::{LeaseFact, LeaseRecord, Touch};
@@ -173,6 +175,32 @@ impl WriteTxn {
         self.side.leases.insert(id, None);
     }
 
+    /// Whether any member has raised an alarm of this kind before this entry.
+    pub(crate) fn has_alarm(&self, alarm: AlarmType) -> bool {
+        self.shared.published.read().alarms.has(alarm)
+    }
+
+    /// An alarm as it was before this entry.
+    pub(crate) fn alarm(&self, alarm: AlarmType, member_id: u64) -> Option<AlarmRecord> {
+        self.shared.published.read().alarms.get((alarm, member_id))
+    }
+
+    /// Raises an alarm that is not active.
+    pub(crate) fn raise_alarm(&mut self, record: AlarmRecord) {
+        let key = (record.alarm, record.member_id);
+        self.side.alarms.insert(key, Some(record.clears_itself));
+    }
+
+    /// Ends an alarm.
+    pub(crate) fn end_alarm(&mut self, alarm: AlarmType, member_id: u64) {
+        self.side.alarms.insert((alarm, member_id), None);
+    }
+
+    /// Notes the level that the cluster is being taken down to; empty: it no longer is.
+    pub(crate) fn set_downgrade(&mut self, target: String) {
+        self.side.downgrade = Some(target);
+    }
+
     /// Records what a member told about itself, unless it was removed before.
     pub(crate) fn publish_member(&mut self, member: MemberRecord) {
         if !self.shared.published.read().removed.contains(&member.id) {
@@ -253,6 +281,10 @@ impl Shared {
                 Ok(position) => members[position] = member,
                 Err(position) => members.insert(position, member),
             }
+        }
+        published.alarms.commit(side.alarms);
+        if let Some(target) = side.downgrade {
+            published.downgrade_target = Some(target).filter(|target| !target.is_empty());
         }
         for id in side.removed {
             published.members.retain(|member| member.id != id);

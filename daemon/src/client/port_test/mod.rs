@@ -64,7 +64,6 @@ fn live(port: PortSettings) -> Live {
         election_timeout: second,
         watch_progress_interval: 600 * second,
         read_bytes_max: usize::MAX,
-        quota_bytes: 0,
     };
     Live::new(Settings { limits, port })
 }

@@ -1,0 +1,153 @@
+//! The copy of the store's file, window by window between everything else that StoreWriter does.
+
+use std::time::{Duration, Instant};
+
+use actix::{AsyncContext, Context};
+use althing_storage::store::{CheckpointError, RebuildStep};
+use tokio::sync::oneshot;
+
+use super::reclaim::{Reclaim, Sizes};
+use super::{StepRebuild, StoreWriter};
+
+/// Bytes of one window: the time that a commit of the store waits for it.
+const WINDOW_BYTES: usize = 4 << 20;
+
+/// The longest pause between two windows.
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+
+/// The answer to who asked for the copy.
+type Asked = oneshot::Sender<Result<(), String>>;
+
+/// The copy under way, if one is, and what is known of earlier ones.
+#[derive(Debug, Default)]
+pub(super) struct Copying {
+    began: Option<Instant>,
+    /// Bytes of the next window.
+    window_bytes: usize,
+    /// Bytes in use when the last window ended.
+    used_before: u64,
+    /// Those who asked for it.
+    asked: Vec<Asked>,
+    reclaim: Reclaim,
+}
+
+impl StoreWriter {
+    fn file_sizes(&self) -> Sizes {
+        let sizes = self.setup.store.sizes();
+        Sizes {
+            allocated: sizes.allocated,
+            used: sizes.in_use,
+        }
+    }
+
+    /// Copies the file if much of it is unused.
+    pub(super) fn reclaim(&mut self, ctx: &mut Context<Self>) {
+        let free = self.setup.dir.free_bytes().unwrap_or(0);
+        let reserve = self.setup.gate.reserve_bytes();
+        let (now, sizes) = (Instant::now(), self.file_sizes());
+        if self.copying.began.is_none() && self.copying.reclaim.is_due(now, sizes, free, reserve) {
+            self.begin_copy(ctx);
+        }
+    }
+
+    /// Copies the file because somebody wishes so.
+    pub(super) fn defragment(&mut self, reply: Asked, ctx: &mut Context<Self>) {
+        let free = self.setup.dir.free_bytes().unwrap_or(u64::MAX);
+        let needed = self
+            .file_sizes()
+            .used
+            .saturating_add(self.setup.gate.reserve_bytes());
+        if self.copying.began.is_none() && free < needed {
+            let text = format!(
+                "the disk has {free} bytes free, and a copy of the store's file needs {needed}"
+            );
+            // Who no longer waits needs no answer.
+            let _ = reply.send(Err(text));
+            return;
+        }
+        self.copying.asked.push(reply);
+        if self.copying.began.is_none() {
+            self.begin_copy(ctx);
+        }
+    }
+
+    fn begin_copy(&mut self, ctx: &mut Context<Self>) {
+        let now = Instant::now();
+        self.copying.reclaim.begins(now);
+        self.copying.began = Some(now);
+        self.copying.window_bytes = WINDOW_BYTES;
+        self.setup.metrics.defragmenting(true);
+        let sizes = self.file_sizes();
+        self.copying.used_before = sizes.used;
+        tracing::info!(
+            current_db_size_bytes = sizes.allocated,
+            current_db_size_in_use_bytes = sizes.used,
+            "defragmenting"
+        );
+        let (arrived, place) = (self.setup.dir.rebuilding(), self.setup.dir.store());
+        match self.setup.store.begin_rebuild(&arrived, &place) {
+            Ok(()) => ctx.notify(StepRebuild),
+            Err(error) => self.copy_ended(Err(error.to_string())),
+        }
+    }
+
+    /// One window. The next one waits about as long as this one took, so that the disk has time for
+    /// the log.
+    pub(super) fn step_copy(&mut self, ctx: &mut Context<Self>) {
+        if self.copying.began.is_none() {
+            return;
+        }
+        let start = Instant::now();
+        match self.setup.store.step_rebuild(self.copying.window_bytes) {
+            Ok(RebuildStep::More) => {
+                // Twice of what was appended meanwhile, so that the copy gets to the end.
+                let used = self.file_sizes().used;
+                let appended = used.saturating_sub(self.copying.used_before);
+                let wanted = usize::try_from(appended.saturating_mul(2)).unwrap_or(usize::MAX);
+                self.copying.window_bytes = wanted.max(WINDOW_BYTES);
+                self.copying.used_before = used;
+                ctx.notify_later(StepRebuild, start.elapsed().min(PAUSE_MAX));
+            }
+            Ok(RebuildStep::Finished) => self.copy_ended(Ok(())),
+            Ok(RebuildStep::Gone) => {
+                let text = "the state of another member took the place of the store";
+                self.copy_ended(Err(text.to_owned()));
+            }
+            Err(error) => {
+                let text = error.to_string();
+                self.copy_ended(Err(text));
+                // A full disk only ends the copy; that it is full shows at the next commit, if so.
+                if let error @ CheckpointError::Failed(_) = error {
+                    self.failed(error, ctx);
+                }
+            }
+        }
+    }
+
+    fn copy_ended(&mut self, outcome: Result<(), String>) {
+        let began = self.copying.began.take();
+        let took = began.map(|began| began.elapsed()).unwrap_or_default();
+        let sizes = self.file_sizes();
+        self.setup.metrics.defragmenting(false);
+        match &outcome {
+            Ok(()) => {
+                self.setup.metrics.defragmented(took);
+                let now = Instant::now();
+                self.copying
+                    .reclaim
+                    .finished(now, sizes.allocated, sizes.used);
+                tracing::info!(
+                    ?took,
+                    current_db_size_bytes = sizes.allocated,
+                    current_db_size_in_use_bytes = sizes.used,
+                    "finished defragmenting"
+                );
+            }
+            Err(error) => tracing::warn!(error, ?took, "defragmenting was given up"),
+        }
+        for reply in self.copying.asked.drain(..) {
+            // Who no longer waits needs no answer.
+            let _ = reply.send(outcome.clone());
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! When the store's file is worth copying into a smaller one. Pure.
+
+use std::time::{Duration, Instant};
+
+/// A file that is larger than what it holds by less than this is left alone.
+const WASTE_BYTES_MIN: u64 = 32 << 20;
+
+/// How much larger than expected a file may be, in percent.
+const SIZE_PERCENT_MAX: u64 = 130;
+
+/// After an attempt, successful or not, the next one waits.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// What earlier copies showed.
+#[derive(Debug, Default)]
+pub(super) struct Reclaim {
+    /// What a fresh copy took for so many used bytes: allocated, used.
+    fresh: Option<(u64, u64)>,
+    last_attempt: Option<Instant>,
+}
+
+impl Reclaim {
+    /// A copy begins.
+    pub(super) fn begins(&mut self, now: Instant) {
+        self.last_attempt = Some(now);
+    }
+
+    /// A copy took the file's place, which takes `allocated` bytes for `used` ones.
+    pub(super) fn finished(&mut self, now: Instant, allocated: u64, used: u64) {
+        self.fresh = Some((allocated, used));
+        self.last_attempt = Some(now);
+    }
+
+    /// Whether a file of `allocated` bytes, `used` of them, should be copied. The disk must have
+    /// room for both until the copy is whole: `free` bytes, of which `reserve` are not to be used.
+    pub(super) fn is_due(&self, now: Instant, sizes: Sizes, free: u64, reserve: u64) -> bool {
+        let Sizes { allocated, used } = sizes;
+        let rests = self.last_attempt.is_some_and(|last| now < last + PAUSE);
+        // Small rows take more than their bytes, by how much only a copy shows.
+        let expected = match self.fresh {
+            Some((size, of)) if of > 0 && size > of => scaled(used, size, of),
+            _ => used,
+        };
+        let is_wasteful = allocated > scaled(expected, SIZE_PERCENT_MAX, 100)
+            && allocated - expected.min(allocated) > WASTE_BYTES_MIN;
+        is_wasteful && !rests && free > scaled(expected, SIZE_PERCENT_MAX, 100) + reserve
+    }
+}
+
+/// Bytes of the store's file, and those of them in use.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    pub(super) allocated: u64,
+    pub(super) used: u64,
+}
+
+/// `value * numerator / denominator`, as far as it can be told.
+fn scaled(value: u64, numerator: u64, denominator: u64) -> u64 {
+    let product = u128::from(value) * u128::from(numerator) / u128::from(denominator);
+    u64::try_from(product).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn sizes(allocated: u64, used: u64) -> Sizes {
+        Sizes {
+            allocated: allocated * MIB,
+            used: used * MIB,
+        }
+    }
+
+    #[test]
+    fn a_file_is_copied_when_much_of_it_is_unused_and_the_disk_has_room_for_the_copy() {
+        let (reclaim, now) = (Reclaim::default(), Instant::now());
+        let due = |allocated, used, free| {
+            reclaim.is_due(now, sizes(allocated, used), free * MIB, 64 * MIB)
+        };
+        assert!(due(2000, 1000, 2000));
+        assert!(!due(1250, 1000, 2000), "little is unused");
+        assert!(!due(40, 10, 2000), "it is small");
+        assert!(!due(2000, 1000, 1100), "the copy would fill the disk");
+    }
+
+    #[test]
+    fn what_a_fresh_copy_takes_is_not_waste_and_attempts_are_rare() {
+        let (mut reclaim, now) = (Reclaim::default(), Instant::now());
+        reclaim.begins(now);
+        assert!(!reclaim.is_due(now, sizes(2000, 1000), u64::MAX, 0));
+        reclaim.finished(now, 1500 * MIB, 1000 * MIB);
+        let later = now + PAUSE;
+        assert!(!reclaim.is_due(later, sizes(1800, 1000), u64::MAX, 0));
+        assert!(reclaim.is_due(later, sizes(2000, 1000), u64::MAX, 0));
+    }
+}

@@ -1,0 +1,203 @@
+//! Giving space back to the disk: the file's rows are copied into a new file beside it, which then
+//! takes its place. redb's own file never shrinks by itself, whatever is deleted from it.
+//!
+//! ```text
+//!  begin -> window, window, ... -> the last one reaches the end: side tables, rename, swap
+//! ```
+//! Windows run between the commits of the one writer, so the copy is never far behind: what a
+//! checkpoint appends lies behind the last copied row and is met later, and what compaction deletes
+//! before it is deleted from the copy too. Memory, and views opened before, are not touched.
+//!
+//! The copy is durable before it is renamed; a crash before that leaves the old file, and the
+//! unfinished one is removed by the next start. Every failure ends the copy and changes nothing.
+
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::Arc;
+
+use redb::{Key, ReadableTable, TableDefinition, TableError, Value, WriteTransaction};
+
+use super::disk::Disk;
+use super::disk_view::{DiskView, RawRow};
+use super::error::DiskError;
+use super::history::Rev;
+use super::replace::Arriving;
+use super::schema::{ALARM, LEASE, MEMBER, META, REMOVED, REVISION, RevKey, VALUE};
+use super::{CheckpointError, Shared, Store};
+
+/// How far a copy is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RebuildStep {
+    /// More windows follow.
+    More,
+    /// The new file is in its place.
+    Finished,
+    /// No copy is under way: another member's state took the place of the store meanwhile.
+    Gone,
+}
+
+/// A copy under way. Dropped unfinished, its file is removed.
+#[derive(Debug)]
+pub(super) struct Rebuild {
+    disk: Arc<Disk>,
+    medium: Arc<Arriving>,
+    /// The last row copied.
+    cursor: Option<Rev>,
+    /// Deleted by compaction from what is copied already.
+    gone: Vec<Rev>,
+    settled: bool,
+}
+
+impl Rebuild {
+    /// Compaction deleted these from the old file.
+    pub fn deleted(&mut self, revs: Vec<Rev>) {
+        let copied = |rev: &Rev| self.cursor.is_some_and(|cursor| *rev <= cursor);
+        self.gone.extend(revs.into_iter().filter(copied));
+    }
+
+    /// Copies about `bytes_max` more; whether the end was reached, with which the copy is whole.
+    fn copy(&mut self, view: &DiskView, bytes_max: usize) -> Result<bool, DiskError> {
+        let (mut bytes, mut at_end) = (0, true);
+        let mut rows = Vec::new();
+        for row in view.raw_rows(self.cursor)? {
+            let row = row?;
+            bytes += row.bytes();
+            rows.push(row);
+            if bytes >= bytes_max {
+                at_end = false;
+                break;
+            }
+        }
+        self.disk.commit(|txn| {
+            append(txn, &rows)?;
+            remove(txn, &self.gone)?;
+            if at_end {
+                copy_side_tables(view, txn)?;
+            }
+            Ok(())
+        })?;
+        self.gone.clear();
+        self.cursor = rows.last().map(|row| row.rev).or(self.cursor);
+        Ok(at_end)
+    }
+}
+
+impl Drop for Rebuild {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.medium.discard();
+        }
+    }
+}
+
+impl Shared {
+    /// The file in use.
+    pub(super) fn disk(&self) -> Arc<Disk> {
+        Arc::clone(&self.disk.read())
+    }
+}
+
+impl Store {
+    /// Begins to copy the store's file, at `place`, into a new one at `arrived`, of the same file
+    /// system. Only the StoreWriter calls it. Errors: the new file cannot be made.
+    pub fn begin_rebuild(&self, arrived: &Path, place: &Path) -> Result<(), CheckpointError> {
+        let medium = Arc::new(Arriving::new(arrived, place));
+        // Of an attempt that the process did not live to end.
+        medium.discard();
+        let page_cache_bytes = self.shared().disk().page_cache_bytes();
+        let disk = Disk::new(Arc::clone(&medium) as _, page_cache_bytes);
+        let rebuild = Rebuild {
+            disk: Arc::new(disk),
+            medium,
+            cursor: None,
+            gone: Vec::new(),
+            settled: false,
+        };
+        rebuild.disk.prepare()?;
+        self.shared().writer.lock().rebuild = Some(rebuild);
+        Ok(())
+    }
+
+    /// Copies a window of about `bytes_max`. The last one moves the copy to its place. Only the
+    /// StoreWriter calls it. Errors end the copy: `NoSpace`, damage of the file in use, which halts
+    /// the node at its next checkpoint, and `Failed` where the new file is not certainly in place.
+    pub fn step_rebuild(&self, bytes_max: usize) -> Result<RebuildStep, CheckpointError> {
+        let shared = self.shared();
+        let mut writer = shared.writer.lock();
+        shared.refuse_after_fault()?;
+        let Some(mut rebuild) = writer.rebuild.take() else {
+            return Ok(RebuildStep::Gone);
+        };
+        let disk = shared.disk();
+        let view = disk.view()?;
+        let copied = rebuild.copy(&view, bytes_max);
+        let at_end = copied.inspect_err(|error| {
+            if matches!(error, DiskError::Damaged(_)) {
+                let _ = shared.fault.set(error.to_string());
+            }
+        })?;
+        if !at_end {
+            writer.rebuild = Some(rebuild);
+            return Ok(RebuildStep::More);
+        }
+        drop(view);
+        let settled = rebuild.medium.settle();
+        settled.map_err(|error| CheckpointError::Failed(error.to_string()))?;
+        rebuild.settled = true;
+        *shared.disk.write() = Arc::clone(&rebuild.disk);
+        Ok(RebuildStep::Finished)
+    }
+}
+
+fn append(txn: &WriteTransaction, rows: &[RawRow]) -> Result<(), redb::Error> {
+    let mut revisions = txn.open_table(REVISION)?;
+    let mut values = txn.open_table(VALUE)?;
+    let mut revisions = revisions.upper_bound_mut(Bound::<RevKey>::Unbounded)?;
+    let mut values = values.upper_bound_mut(Bound::<RevKey>::Unbounded)?;
+    for row in rows {
+        revisions.insert_before(row.rev.key(), row.revision.value())?;
+        if let Some(value) = &row.value {
+            values.insert_before(row.rev.key(), value.value())?;
+        }
+    }
+    revisions.close()?;
+    values.close()?;
+    Ok(())
+}
+
+fn remove(txn: &WriteTransaction, revs: &[Rev]) -> Result<(), redb::Error> {
+    let mut revisions = txn.open_table(REVISION)?;
+    let mut values = txn.open_table(VALUE)?;
+    for rev in revs {
+        revisions.remove(rev.key())?;
+        values.remove(rev.key())?;
+    }
+    Ok(())
+}
+
+fn copy_side_tables(view: &DiskView, txn: &WriteTransaction) -> Result<(), redb::Error> {
+    copy_table(view, txn, META)?;
+    copy_table(view, txn, MEMBER)?;
+    copy_table(view, txn, REMOVED)?;
+    copy_table(view, txn, LEASE)?;
+    copy_table(view, txn, ALARM)
+}
+
+/// Copies a whole table, if there is one.
+fn copy_table<K: Key + 'static, V: Value + 'static>(
+    view: &DiskView,
+    txn: &WriteTransaction,
+    name: TableDefinition<'_, K, V>,
+) -> Result<(), redb::Error> {
+    let from = match view.txn.open_table(name) {
+        Ok(table) => table,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut to = txn.open_table(name)?;
+    for row in from.iter()? {
+        let (key, value) = row?;
+        to.insert(key.value(), value.value())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,202 @@
+//! The store's file copied into a smaller one while the store is used.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod store_support;
+
+use std::path::PathBuf;
+
+use althing_api::commandpb::Command;
+use althing_api::commandpb::command::Request;
+use althing_api::etcdserverpb::*;
+use althing_storage::apply::apply;
+use althing_storage::entry::LogId;
+use althing_storage::store::{CompactStep, RebuildStep, Store, StoreSettings};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use store_support::{Model, TINY, gen_command};
+
+const MIB: u64 = 1 << 20;
+
+struct World {
+    store: Store,
+    place: PathBuf,
+    arrived: PathBuf,
+    index: u64,
+}
+
+impl World {
+    fn new(dir: &tempfile::TempDir, settings: StoreSettings) -> World {
+        let place = dir.path().join("store.redb");
+        World {
+            store: Store::open(&place, settings).unwrap(),
+            place,
+            arrived: dir.path().join("copy.redb"),
+            index: 0,
+        }
+    }
+
+    fn apply(&mut self, command: Command) {
+        self.index += 1;
+        let mut txn = self.store.begin();
+        // Whether it is refused is the model's business.
+        let _ = apply(&mut txn, command);
+        let (term, index) = (1, self.index);
+        txn.commit(LogId { term, index });
+    }
+
+    fn checkpoint(&self) {
+        while self.store.checkpoint(u64::MAX, 500).unwrap().remaining > 0 {}
+    }
+
+    fn compact_all(&self) {
+        while self.store.compact_step(2_000).unwrap() == CompactStep::More {}
+    }
+}
+
+fn put(key: u64, value: &[u8]) -> Command {
+    let request = Request::Put(PutRequest {
+        key: format!("key-{key:06}").into(),
+        value: value.to_vec().into(),
+        ..Default::default()
+    });
+    Command {
+        request: Some(request),
+    }
+}
+
+fn compaction(revision: i64) -> Command {
+    let request = Request::Compaction(CompactionRequest {
+        revision,
+        physical: false,
+    });
+    Command {
+        request: Some(request),
+    }
+}
+
+#[test]
+fn a_copy_made_under_random_commands_and_compaction_is_the_same_store() {
+    for seed in 0..8 {
+        println!("seed {seed}");
+        let dir = tempfile::tempdir().unwrap();
+        let mut world = World::new(&dir, TINY);
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut model = Model::default();
+        let mut finished = 0;
+        world
+            .store
+            .begin_rebuild(&world.arrived, &world.place)
+            .unwrap();
+        for _ in 0..400 {
+            let command = gen_command::command(&mut rng, model.current());
+            world.apply(command.clone());
+            let _ = model.apply(&command);
+            match rng.random_range(0..8) {
+                0 => drop(world.store.checkpoint(u64::MAX, 20).unwrap()),
+                1 => drop(world.store.compact_step(5).unwrap()),
+                2 => {
+                    let window = rng.random_range(1..3_000);
+                    if world.store.step_rebuild(window).unwrap() != RebuildStep::More {
+                        finished += 1;
+                        world
+                            .store
+                            .begin_rebuild(&world.arrived, &world.place)
+                            .unwrap();
+                    }
+                }
+                _ => {}
+            }
+        }
+        world.checkpoint();
+        while world.store.step_rebuild(2_000).unwrap() == RebuildStep::More {}
+        assert!(finished > 0, "some copies were made on the way");
+        world.compact_all();
+        let (hash, kept) = (world.store.hash().unwrap(), world.store.hash_kv(0).unwrap());
+        let World { store, place, .. } = world;
+        drop(store);
+        assert!(!dir.path().join("copy.redb").exists());
+        let again = Store::open(&place, TINY).unwrap();
+        assert_eq!(again.hash().unwrap(), hash);
+        assert_eq!(again.hash_kv(0).unwrap(), kept);
+        assert_eq!(again.revisions().current, model.current());
+        assert_eq!(again.leases().len(), model.leases.len());
+    }
+}
+
+#[test]
+fn the_copy_takes_about_what_the_rows_take_and_views_opened_before_still_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = StoreSettings {
+        record_cache_bytes: 0,
+        page_cache_bytes: 4 << 20,
+        pending_bytes_max: 64 << 20,
+    };
+    let mut world = World::new(&dir, settings);
+    let value = vec![7; 2_000];
+    for round in 0..6 {
+        for key in 0..2_000 {
+            world.apply(put(key, &value));
+        }
+        world.checkpoint();
+        println!("round {round}: {:?}", world.store.sizes());
+    }
+    world.apply(compaction(world.store.revisions().current));
+    world.checkpoint();
+    world.compact_all();
+    let before = world.store.sizes();
+    let view = world.store.read();
+    world
+        .store
+        .begin_rebuild(&world.arrived, &world.place)
+        .unwrap();
+    let mut windows = 1;
+    while world.store.step_rebuild(1 << 20).unwrap() == RebuildStep::More {
+        windows += 1;
+        world.apply(put(windows, &value));
+        world.checkpoint();
+    }
+    let after = world.store.sizes();
+    println!("before {before:?}, after {after:?}, {windows} windows");
+    assert!(windows > 3);
+    assert!(before.allocated > 20 * MIB);
+    assert!(after.allocated < after.in_use * 3 / 2, "{after:?}");
+    let all = RangeRequest {
+        key: "a".into(),
+        range_end: "z".into(),
+        ..Default::default()
+    };
+    let read = view.range(&all).unwrap();
+    assert_eq!(read.kvs.len(), 2_000);
+    assert!(read.kvs.iter().all(|kv| kv.value == value));
+}
+
+#[test]
+fn a_copy_that_is_given_up_leaves_the_store_and_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = World::new(&dir, TINY);
+    for key in 0..100 {
+        world.apply(put(key, b"value"));
+    }
+    world.checkpoint();
+    let hash = world.store.hash().unwrap();
+    // Of an attempt that was not lived to end.
+    std::fs::write(&world.arrived, b"half a file").unwrap();
+    world
+        .store
+        .begin_rebuild(&world.arrived, &world.place)
+        .unwrap();
+    assert_eq!(world.store.step_rebuild(100).unwrap(), RebuildStep::More);
+    assert!(world.arrived.exists());
+    let World {
+        store,
+        place,
+        arrived,
+        ..
+    } = world;
+    drop(store);
+    assert!(!arrived.exists());
+    let store = Store::open(&place, TINY).unwrap();
+    assert_eq!(store.hash().unwrap(), hash);
+    assert_eq!(store.step_rebuild(100).unwrap(), RebuildStep::Gone);
+}

@@ -1,0 +1,213 @@
+//! A member looks after its space: the quota's alarm comes and goes, files shrink while clients
+//! write, and history is compacted without being asked.
+
+// All of this file is tests.
+#![allow(clippy::unwrap_used)]
+
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
+
+use althing_api::etcdserverpb as pb;
+use althing_api::etcdserverpb::alarm_request::AlarmAction;
+use althing_tests::binaries::althingd;
+use althing_tests::cluster::Cluster;
+use althing_tests::grpc::{Grpc, path};
+use althing_tests::member::Member;
+use althing_tests::wait::until;
+use bytes::Bytes;
+use tonic::{Code, Status};
+
+const NO_SPACE: &str = "etcdserver: mvcc: database space exceeded";
+
+/// The slowest put that somebody who waits for it should see, whatever the member does beside.
+const PUT_MAX: Duration = Duration::from_millis(200);
+
+async fn put(grpc: &mut Grpc, key: &str, bytes: usize) -> Result<pb::PutResponse, Status> {
+    let request = pb::PutRequest {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: vec![b'v'; bytes].into(),
+        ..Default::default()
+    };
+    grpc.unary(path::PUT, &request).await
+}
+
+async fn delete_all(grpc: &mut Grpc) -> pb::DeleteRangeResponse {
+    let request = pb::DeleteRangeRequest {
+        key: "\0".into(),
+        range_end: "\0".into(),
+        ..Default::default()
+    };
+    grpc.unary(path::DELETE_RANGE, &request).await.unwrap()
+}
+
+async fn compact(grpc: &mut Grpc, revision: i64) {
+    let request = pb::CompactionRequest {
+        revision,
+        physical: true,
+    };
+    let done: Result<pb::CompactionResponse, _> = grpc.unary(path::COMPACT, &request).await;
+    done.unwrap();
+}
+
+async fn alarms(grpc: &mut Grpc, action: AlarmAction) -> Vec<pb::AlarmMember> {
+    let request = pb::AlarmRequest {
+        action: action as i32,
+        ..Default::default()
+    };
+    let answer: pb::AlarmResponse = grpc.unary(path::ALARM, &request).await.unwrap();
+    answer.alarms
+}
+
+/// Puts until the quota refuses one.
+async fn fill(grpc: &mut Grpc) -> Status {
+    for n in 0..100 {
+        if let Err(status) = put(grpc, &format!("fill{n}"), 200_000).await {
+            return status;
+        }
+    }
+    panic!("the quota refuses nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_quota_is_told_to_all_members_and_its_alarm_ends_when_space_is_back() {
+    let cluster = Cluster::start(&althingd(), 3, &["--quota-backend-bytes=2MiB"]);
+    let mut grpc = cluster.grpc(1).await;
+    let status = fill(&mut grpc).await;
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::ResourceExhausted, NO_SPACE)
+    );
+    let full = cluster.status(1).await;
+    let id = full.header.unwrap().member_id;
+    let expected = pb::AlarmMember {
+        member_id: id,
+        alarm: pb::AlarmType::Nospace as i32,
+    };
+    assert_eq!(alarms(&mut grpc, AlarmAction::Get).await, [expected]);
+    assert_eq!(full.errors, [format!("memberID:{id} alarm:NOSPACE ")]);
+    // Even what is small, everywhere.
+    let mut other = cluster.grpc(2).await;
+    assert_eq!(
+        put(&mut other, "k", 1).await.unwrap_err().message(),
+        NO_SPACE
+    );
+    // What makes room is taken.
+    let deleted = delete_all(&mut other).await;
+    assert!(deleted.deleted > 5);
+    compact(&mut other, deleted.header.unwrap().revision).await;
+    let cleared = async || alarms(&mut grpc, AlarmAction::Get).await.is_empty();
+    until(cleared, "the end of the alarm").await;
+    put(&mut other, "k", 1).await.unwrap();
+    assert!(cluster.status(1).await.errors.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_alarm_raised_by_hand_stays_until_it_is_cleared_by_hand() {
+    let member = Member::start(&althingd(), &[]);
+    let mut grpc = member.grpc().await;
+    let raised = pb::AlarmRequest {
+        action: AlarmAction::Activate as i32,
+        member_id: 0x77,
+        alarm: pb::AlarmType::Corrupt as i32,
+    };
+    let answer: pb::AlarmResponse = grpc.unary(path::ALARM, &raised).await.unwrap();
+    assert_eq!(answer.alarms.len(), 1);
+    let refused = put(&mut grpc, "k", 1).await.unwrap_err();
+    let expected = (Code::DataLoss, "etcdserver: corrupt cluster");
+    assert_eq!((refused.code(), refused.message()), expected);
+    let health = member.json().get("/health").await.unwrap();
+    let body = String::from_utf8_lossy(&health.body);
+    let expected = (503, r#"{"health":"false","reason":"ALARM CORRUPT"}"#);
+    assert_eq!((health.status.as_u16(), body.trim()), expected);
+    let cleared = pb::AlarmRequest {
+        action: AlarmAction::Deactivate as i32,
+        ..raised
+    };
+    let answer: pb::AlarmResponse = grpc.unary(path::ALARM, &cleared).await.unwrap();
+    assert_eq!(answer.alarms.len(), 1);
+    put(&mut grpc, "k", 1).await.unwrap();
+}
+
+fn disk_bytes(member: &Member) -> u64 {
+    let file = member.data_dir().join("member/store.redb");
+    std::fs::metadata(file).unwrap().blocks() * 512
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_defragmented_file_is_smaller_and_nobody_who_writes_meanwhile_waits_for_it() {
+    let member = Member::start(&althingd(), &[]);
+    let mut grpc = member.grpc().await;
+    for n in 0..160 {
+        put(&mut grpc, &format!("k{}", n % 40), 500_000)
+            .await
+            .unwrap();
+    }
+    let deleted = put(&mut grpc, "last", 1).await.unwrap();
+    // Less than what makes a member shrink its file without being asked.
+    compact(&mut grpc, deleted.header.unwrap().revision).await;
+    let before = disk_bytes(&member);
+    let mut other = member.grpc().await;
+    let defragment = tokio::spawn(async move {
+        let request = pb::DefragmentRequest::default();
+        let done: Result<pb::DefragmentResponse, _> = other.unary(path::DEFRAGMENT, &request).await;
+        done.unwrap();
+    });
+    let mut slowest = Duration::ZERO;
+    let mut puts = 0;
+    while !defragment.is_finished() || puts < 20 {
+        let start = Instant::now();
+        put(&mut grpc, &format!("k{}", puts % 40), 1_000)
+            .await
+            .unwrap();
+        slowest = slowest.max(start.elapsed());
+        puts += 1;
+    }
+    defragment.await.unwrap();
+    let after = disk_bytes(&member);
+    println!("{before} bytes before, {after} after; {puts} puts, the slowest took {slowest:?}");
+    assert!(after < before * 3 / 4, "{before} {after}");
+    // A machine that is busy with other tests makes everything wait.
+    assert!(slowest < 10 * PUT_MAX, "{slowest:?}");
+    let status: pb::StatusResponse = grpc
+        .unary(path::STATUS, &pb::StatusRequest::default())
+        .await
+        .unwrap();
+    assert!(status.errors.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn history_older_than_the_retention_is_compacted_and_newer_is_kept() {
+    let flags = [
+        "--auto-compaction-mode=periodic",
+        "--auto-compaction-retention=1s",
+    ];
+    let cluster = Cluster::start(&althingd(), 3, &flags);
+    let mut grpc = cluster.grpc(0).await;
+    for n in 0..5 {
+        put(&mut grpc, "k", n).await.unwrap();
+    }
+    let at_first = pb::RangeRequest {
+        key: "k".into(),
+        revision: 2,
+        ..Default::default()
+    };
+    for position in 0..3 {
+        let mut grpc = cluster.grpc(position).await;
+        let compacted = async || {
+            let answer: Result<pb::RangeResponse, _> = grpc.unary(path::RANGE, &at_first).await;
+            answer.is_err_and(|status| status.code() == Code::OutOfRange)
+        };
+        until(compacted, "compaction on every member").await;
+    }
+    let now: pb::RangeResponse = grpc
+        .unary(
+            path::RANGE,
+            &pb::RangeRequest {
+                key: "k".into(),
+                ..Default::default()
+            },
+        )
+        .await
+        .unwrap();
+    assert_eq!(now.kvs[0].version, 5);
+}
