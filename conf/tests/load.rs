@@ -250,6 +250,24 @@ fn rules_across_options_hold() {
 }
 
 #[test]
+fn who_joins_names_members_to_ask_and_no_list_of_its_own() {
+    let loaded = load(&["--join", "http://a:2379,http://b:2379"], &[]).unwrap();
+    assert_eq!(
+        loaded.config.cluster.join,
+        ["http://a:2379", "http://b:2379"]
+    );
+    assert_eq!(loaded.config.cluster.learners_max, 1);
+    let list = "default=http://localhost:2380";
+    let both = ["--join", "http://a:2379", "--initial-cluster", list];
+    let refused = mistakes(&both, &[]);
+    assert_eq!(refused[0].option, "cluster.join");
+    assert!(refused[0].problem.contains("--initial-cluster"));
+    for wrong in ["a:2379", "https://a:2379", "http://a"] {
+        assert_eq!(mistakes(&["--join", wrong], &[])[0].option, "cluster.join");
+    }
+}
+
+#[test]
 fn a_quota_may_be_etcds_default_a_size_or_none() {
     let quota = |text: &str| {
         load(&["--quota-backend-bytes", text], &[])

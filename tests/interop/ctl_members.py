@@ -56,6 +56,8 @@ def played(player, program, form):
         case = Case(in_format(["member"] + list(line), form), ids=True)
         stdout, stderr, code = normalised(player.run(program, PREFIXES[program], case, {}), case,
                                           None)
+        # An id with fewer digits has blanks in front.
+        stdout = re.sub(rb"(Member|cluster) +", rb"\1 ", stdout)
         for number, url in enumerate(urls):
             stdout = re.sub(url.encode() + rb"(?!\d)", b"URL%d" % number, stdout)
         results.append((in_order(stdout), stderr, code))
