@@ -1,5 +1,6 @@
 //! Several members of one cluster on this host.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use althing_api::etcdserverpb as pb;
@@ -61,9 +62,9 @@ impl Cluster {
         &mut self.members[position]
     }
 
-    /// The client port of one member.
-    pub fn client_port(&self, position: usize) -> u16 {
-        self.members[position].client_port()
+    /// Where clients reach one member.
+    pub fn client_address(&self, position: usize) -> SocketAddr {
+        self.members[position].client_address()
     }
 
     /// The operating system's id of a member's process.

@@ -2,6 +2,8 @@
 //! bytes it means (unknown enum numbers, broken messages, unknown methods) and sees exactly the
 //! bytes that came back. `unary` is the typed call on top of it.
 
+use std::net::{Ipv4Addr, SocketAddr};
+
 use bytes::{Buf, BufMut, Bytes};
 use futures_util::{Stream, stream};
 use http::uri::PathAndQuery;
@@ -61,7 +63,15 @@ impl Grpc {
     /// # Errors
     /// When nobody listens on `port`.
     pub async fn connect(port: u16) -> Result<Grpc, tonic::transport::Error> {
-        let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}"))?;
+        Grpc::connect_to((Ipv4Addr::LOCALHOST, port).into()).await
+    }
+
+    /// Connects to a member anywhere.
+    ///
+    /// # Errors
+    /// When nobody listens there.
+    pub async fn connect_to(address: SocketAddr) -> Result<Grpc, tonic::transport::Error> {
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
         let channel = endpoint.tcp_nodelay(true).connect().await?;
         let client = tonic::client::Grpc::new(channel).max_decoding_message_size(usize::MAX);
         Ok(Grpc { client })

@@ -2,7 +2,7 @@
 //! killed, stopped, and started again on the same ports with the same data.
 
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
@@ -22,6 +22,9 @@ pub struct Member {
     program: PathBuf,
     directory: TempDir,
     data_dir: PathBuf,
+    host: Ipv4Addr,
+    /// The network namespace in which it runs, if not that of this process.
+    namespace: Option<String>,
     client_port: u16,
     peer_port: u16,
     /// The peer port that the other members are told.
@@ -56,6 +59,8 @@ impl Member {
             program: program.to_owned(),
             directory,
             data_dir,
+            host: Ipv4Addr::LOCALHOST,
+            namespace: None,
             client_port: free_port(),
             peer_port,
             advertised_peer_port: peer_port,
@@ -83,6 +88,12 @@ impl Member {
         self.advertised_peer_port = port;
     }
 
+    /// Runs it in a network namespace, in which it has this address.
+    pub fn live_in(&mut self, namespace: &str, host: Ipv4Addr) {
+        self.namespace = Some(namespace.to_owned());
+        self.host = host;
+    }
+
     /// Its entry in `--initial-cluster`.
     pub fn entry(&self) -> String {
         format!("{}={}", self.name, self.peer_url())
@@ -101,6 +112,7 @@ impl Member {
     /// Listens for members on another port from the next start on.
     pub fn move_peer_port(&mut self) {
         self.peer_port = free_port();
+        self.advertised_peer_port = self.peer_port;
     }
 
     /// Adds flags behind those that it has.
@@ -116,9 +128,19 @@ impl Member {
     /// Starts the process, without waiting for it to serve.
     pub fn launch(&mut self) -> &mut Process {
         let client = self.client_url();
-        let listens = format!("http://127.0.0.1:{}", self.peer_port);
+        let listens = format!("http://{}:{}", self.host, self.peer_port);
         let peer = self.peer_url();
-        let mut command = Command::new(&self.program);
+        let mut command = match &self.namespace {
+            // It becomes the program.
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command
+                    .args(["netns", "exec", namespace])
+                    .arg(&self.program);
+                command
+            }
+            None => Command::new(&self.program),
+        };
         for name in std::env::vars_os().map(|(name, _)| name) {
             // The caller's own configuration must not reach the member.
             let text = name.to_string_lossy();
@@ -209,7 +231,7 @@ impl Member {
     /// # Panics
     /// When the member does not accept it.
     pub async fn grpc(&self) -> Grpc {
-        let connected = Grpc::connect(self.client_port).await;
+        let connected = Grpc::connect_to(self.client_address()).await;
         connected.expect("a serving member accepts connections")
     }
 
@@ -223,9 +245,14 @@ impl Member {
         self.client_port
     }
 
+    /// Where clients reach it.
+    pub fn client_address(&self) -> SocketAddr {
+        (self.host, self.client_port).into()
+    }
+
     /// The only client URL.
     pub fn client_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.client_port)
+        format!("http://{}", self.client_address())
     }
 
     /// The port on which it listens for other members.
@@ -235,7 +262,7 @@ impl Member {
 
     /// The only peer URL that the others are told.
     pub fn peer_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.advertised_peer_port)
+        format!("http://{}:{}", self.host, self.advertised_peer_port)
     }
 
     /// The temporary directory in which it runs.

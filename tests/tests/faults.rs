@@ -5,8 +5,8 @@
 //! The judge is judged too: with clients that deceive themselves it must find fault.
 //!
 //! Environment: SEED replays a plan, STEPS sets its length, MEMBERS the size of the cluster, FAULTS
-//! the families (processes,network,disks,clocks; the last two need rights and programs that not
-//! every machine has, and are left out there), KILLS how often the leader is killed under load,
+//! the families (processes,network,members,disks,clocks; the last two need rights and programs that
+//! not every machine has, and are left out there), KILLS how often the leader is killed under load,
 //! MEMBER names another program (a real etcd must pass).
 
 use std::path::PathBuf;
@@ -63,6 +63,11 @@ async fn judged(run: Run<'_>) -> Report {
     report
 }
 
+/// `tests/interop/faults` has prepared a network that members may be given parts of.
+fn namespaces() -> bool {
+    std::env::var_os("NAMESPACES").is_some()
+}
+
 fn program() -> PathBuf {
     std::env::var_os("MEMBER").map_or_else(althingd, PathBuf::from)
 }
@@ -83,6 +88,7 @@ async fn whatever_is_done_to_members_and_links_no_answer_is_wrong() {
         size,
         flags: &flags,
         kinds: &kinds,
+        namespaces: namespaces(),
         seed,
         behaviour: HONEST,
         plan: plan(seed, size, steps, &kinds),
@@ -114,6 +120,7 @@ async fn deceived(flaw: Flaw, patience: Duration, fault: Fault, requests: u64) -
         size: 3,
         flags: &FLAGS,
         kinds: &[Kind::Network],
+        namespaces: namespaces(),
         seed,
         behaviour,
         plan: vec![step],
@@ -168,14 +175,17 @@ async fn a_leader_that_is_killed_under_load_is_replaced_and_the_pause_is_told() 
 
 /// The families that are asked for, without those that cannot be had here.
 fn kinds() -> Vec<Kind> {
-    let Ok(names) = std::env::var("FAULTS") else {
-        return vec![Kind::Processes, Kind::Network];
+    // A real etcd knows no `--join`.
+    let others = match std::env::var_os("MEMBER") {
+        Some(_) => "processes,network",
+        None => "processes,network,members",
     };
+    let names = std::env::var("FAULTS").unwrap_or_else(|_| others.to_owned());
     let named = |name| Kind::named(name).unwrap_or_else(|| panic!("no family is called {name:?}"));
     let mut kinds: Vec<Kind> = names.split(',').map(named).collect();
     kinds.retain(|kind| {
         let possible = match kind {
-            Kind::Processes | Kind::Network => true,
+            Kind::Processes | Kind::Network | Kind::Members => true,
             Kind::Disks => Flushes::can_be_changed() && SmallDisk::mount(1 << 20).is_some(),
             Kind::Clocks => Clock::library().is_some(),
         };

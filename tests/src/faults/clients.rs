@@ -1,5 +1,6 @@
 //! Clients that put, read, replace and delete, and record what they asked for and what came of it.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -57,8 +58,8 @@ pub enum Flaw {
 /// What all clients of one run share.
 #[derive(Debug)]
 pub struct Board {
-    /// Client ports of the members.
-    ports: Vec<u16>,
+    /// Where clients reach the members.
+    addresses: Vec<SocketAddr>,
     began: Instant,
     values: AtomicU64,
     /// Whether the run is over.
@@ -68,10 +69,10 @@ pub struct Board {
 }
 
 impl Board {
-    /// The board of members with these client ports.
-    pub fn new(ports: Vec<u16>) -> Board {
+    /// The board of members at these addresses.
+    pub fn new(addresses: Vec<SocketAddr>) -> Board {
         Board {
-            ports,
+            addresses,
             began: Instant::now(),
             values: AtomicU64::new(0),
             over: watch::Sender::new(false),
@@ -117,7 +118,7 @@ impl<'a> Client<'a> {
             board,
             behaviour,
             random: StdRng::seed_from_u64(seed ^ (number as u64) << 32),
-            member: number % board.ports.len(),
+            member: number % board.addresses.len(),
             connection: None,
             known: None,
             cached: None,
@@ -226,13 +227,13 @@ impl<'a> Client<'a> {
     /// Connects to the next member that accepts.
     pub async fn connect(&mut self) -> bool {
         if !self.history.is_empty() {
-            self.member = (self.member + 1) % self.board.ports.len();
+            self.member = (self.member + 1) % self.board.addresses.len();
         }
-        let connecting = Grpc::connect(self.board.ports[self.member]);
+        let connecting = Grpc::connect_to(self.board.addresses[self.member]);
         let connected = tokio::time::timeout(CONNECT_MAX, connecting).await;
         self.connection = connected.ok().and_then(Result::ok);
         if self.connection.is_none() {
-            self.member = (self.member + 1) % self.board.ports.len();
+            self.member = (self.member + 1) % self.board.addresses.len();
         }
         self.connection.is_some()
     }

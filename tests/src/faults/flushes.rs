@@ -49,10 +49,8 @@ impl Flushes {
 
 impl Drop for Flushes {
     fn drop(&mut self) {
-        // It ends by itself with the process that it traces.
-        if self.0.is_running() {
-            self.0.terminate();
-            let _ = self.0.wait();
-        }
+        // The kernel lets go of the traced; asked to end in order, strace may wait for a thread of
+        // theirs that does not come.
+        self.0.kill();
     }
 }

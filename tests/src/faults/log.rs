@@ -1,5 +1,7 @@
 //! What a member has: every change since the first, as a watcher is told.
 
+use std::net::SocketAddr;
+
 use althing_api::etcdserverpb as pb;
 use althing_api::mvccpb::event::EventType;
 use bytes::Bytes;
@@ -16,15 +18,15 @@ use super::clients::read_record;
 ///
 /// # Panics
 /// When the member does not tell it in time.
-pub async fn read(port: u16, last: i64) -> Vec<Event> {
-    let reading = tokio::time::timeout(DEADLINE, watch(port, last));
+pub async fn read(address: SocketAddr, last: i64) -> Vec<Event> {
+    let reading = tokio::time::timeout(DEADLINE, watch(address, last));
     let read = reading.await;
-    let read = read.unwrap_or_else(|_| panic!("revision {last} does not come to port {port}"));
-    read.unwrap_or_else(|what| panic!("the log of the member on port {port}: {what}"))
+    let read = read.unwrap_or_else(|_| panic!("revision {last} does not come to {address}"));
+    read.unwrap_or_else(|what| panic!("the log of the member at {address}: {what}"))
 }
 
-async fn watch(port: u16, last: i64) -> Result<Vec<Event>, String> {
-    let connected = Grpc::connect(port).await;
+async fn watch(address: SocketAddr, last: i64) -> Result<Vec<Event>, String> {
+    let connected = Grpc::connect_to(address).await;
     let mut grpc = connected.map_err(|error| error.to_string())?;
     let (requests, queue) = mpsc::unbounded_channel();
     let create = pb::WatchCreateRequest {
@@ -69,6 +71,20 @@ async fn watch(port: u16, last: i64) -> Result<Vec<Event>, String> {
         }
     }
     Err("the stream ended".to_owned())
+}
+
+/// The hash of all that a member has at revision `last`, history included.
+///
+/// # Panics
+/// When the member does not tell it.
+pub async fn hash(address: SocketAddr, last: i64) -> u32 {
+    let connected = Grpc::connect_to(address).await;
+    let mut grpc = connected.unwrap_or_else(|error| panic!("{address}: {error}"));
+    let request = pb::HashKvRequest { revision: last };
+    let told = grpc.unary::<pb::HashKvResponse>(path::HASH_KV, &request);
+    let told = told.await;
+    told.unwrap_or_else(|status| panic!("{address}: {status}"))
+        .hash
 }
 
 /// Where members do not have the same.

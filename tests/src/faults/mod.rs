@@ -15,6 +15,7 @@ pub mod clients;
 pub mod clock;
 pub mod flushes;
 pub mod log;
+pub mod namespaces;
 pub mod nemesis;
 pub mod network;
 pub mod pauses;

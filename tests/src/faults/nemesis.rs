@@ -1,5 +1,7 @@
 //! Carries out a plan: does each disturbance to the cluster, waits, and undoes it.
 
+use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
@@ -7,10 +9,13 @@ use rustix::process::Signal;
 
 use crate::cluster::Cluster;
 use crate::grpc::{Grpc, path};
+use crate::wait::until;
+use althing_api::error::Error;
 use althing_api::etcdserverpb as pb;
 
 use super::clock::Clock;
 use super::flushes::Flushes;
+use super::namespaces::Namespaces;
 use super::network::{Link, Network};
 use super::plan::{Direction, Fault, Manner, Step, Target};
 use crate::small_disk::SmallDisk;
@@ -18,13 +23,38 @@ use crate::small_disk::SmallDisk;
 /// How long a member may take to tell who leads.
 const STATUS_MAX: Duration = Duration::from_millis(500);
 
+/// What lies between the members.
+#[derive(Debug)]
+pub enum Between {
+    /// Relays of this process.
+    Relays(Network),
+    /// Kernels.
+    Wires(Namespaces),
+}
+
+impl Between {
+    fn set(&self, from: usize, to: usize, link: Link) {
+        match self {
+            Between::Relays(network) => network.set(from, to, link),
+            Between::Wires(namespaces) => namespaces.set(from, to, link),
+        }
+    }
+
+    fn heal(&self) {
+        match self {
+            Between::Relays(network) => network.heal(),
+            Between::Wires(namespaces) => namespaces.heal(),
+        }
+    }
+}
+
 /// Who disturbs.
 #[derive(Debug)]
 pub struct Nemesis {
     /// The members.
     pub cluster: Cluster,
     /// What lies between them.
-    pub network: Network,
+    pub between: Between,
     /// The members' ids.
     pub ids: Vec<u64>,
     /// Their disks, if those are disturbed.
@@ -69,8 +99,8 @@ impl Nemesis {
                 tokio::time::sleep(step.lasts).await;
             }
             Fault::Bridge(manner) => {
-                self.network.set(0, 1, link(manner));
-                self.network.set(1, 0, link(manner));
+                self.between.set(0, 1, link(manner));
+                self.between.set(1, 0, link(manner));
                 tokio::time::sleep(step.lasts).await;
             }
             Fault::Slow(target, late_ms) => {
@@ -80,6 +110,10 @@ impl Nemesis {
                 tokio::time::sleep(step.lasts).await;
             }
             Fault::HandOver => self.hand_over().await,
+            Fault::Replace(target) => {
+                let position = self.position(target).await;
+                self.replace(position, step.lasts).await;
+            }
             Fault::SlowDisk(target, late_ms) => {
                 let process_id = self.process_id(target).await;
                 let late = Duration::from_millis(late_ms);
@@ -104,7 +138,7 @@ impl Nemesis {
                 self.clocks[position].set(0);
             }
         }
-        self.network.heal();
+        self.between.heal();
         tokio::time::sleep(step.calm).await;
         self.look_for_deaths(step);
     }
@@ -122,6 +156,25 @@ impl Nemesis {
         println!("member {position}: {ended}");
         drop(failing);
         tokio::task::block_in_place(|| self.cluster.restart(&[position]));
+    }
+
+    /// What takes the place of a dead member has its name and its ports, and nothing else of it.
+    async fn replace(&mut self, position: usize, lasts: Duration) {
+        let other = self.cluster.positions_without(&[position])[0];
+        let address = self.cluster.client_address(other);
+        tokio::task::block_in_place(|| self.cluster.member(position).kill());
+        tokio::time::sleep(lasts).await;
+        let removed = async || remove(address, self.ids[position]).await;
+        until(removed, "the dead member is removed").await;
+        let member = self.cluster.member(position);
+        fs::remove_dir_all(member.data_dir()).expect("its data can be removed");
+        member.join_at(&format!("http://{address}"));
+        tokio::task::block_in_place(|| self.cluster.restart(&[position]));
+        let status = self.cluster.status(position).await;
+        self.ids[position] = status.header.unwrap_or_default().member_id;
+        if let Between::Relays(network) = &self.between {
+            network.identify(&self.ids);
+        }
     }
 
     /// A member that ended by itself is started again, and told of.
@@ -162,10 +215,10 @@ impl Nemesis {
     fn isolate(&self, position: usize, direction: Direction, link: Link) {
         for other in self.cluster.positions_without(&[position]) {
             if direction != Direction::In {
-                self.network.set(position, other, link);
+                self.between.set(position, other, link);
             }
             if direction != Direction::Out {
-                self.network.set(other, position, link);
+                self.between.set(other, position, link);
             }
         }
     }
@@ -181,7 +234,7 @@ impl Nemesis {
     async fn leader(&self) -> Option<usize> {
         let mut found = None;
         for position in self.cluster.positions_without(&[]) {
-            let asked = status(self.cluster.client_port(position));
+            let asked = status(self.cluster.client_address(position));
             let answered = tokio::time::timeout(STATUS_MAX, asked).await;
             let Ok(Some(status)) = answered else { continue };
             let own = status.header.unwrap_or_default().member_id;
@@ -201,7 +254,7 @@ impl Nemesis {
         let request = pb::MoveLeaderRequest {
             target_id: self.ids[next],
         };
-        let Ok(mut grpc) = Grpc::connect(self.cluster.client_port(leader)).await else {
+        let Ok(mut grpc) = Grpc::connect_to(self.cluster.client_address(leader)).await else {
             return;
         };
         let asked = grpc.unary::<pb::MoveLeaderResponse>(path::MOVE_LEADER, &request);
@@ -219,8 +272,22 @@ fn link(manner: Manner) -> Link {
     }
 }
 
-async fn status(port: u16) -> Option<pb::StatusResponse> {
-    let mut grpc = Grpc::connect(port).await.ok()?;
+/// Whether a member is gone. Until the others are in step with each other it may not go.
+async fn remove(address: SocketAddr, id: u64) -> bool {
+    let Ok(mut grpc) = Grpc::connect_to(address).await else {
+        return false;
+    };
+    let request = pb::MemberRemoveRequest { id };
+    let asked = grpc.unary::<pb::MemberRemoveResponse>(path::MEMBER_REMOVE, &request);
+    match asked.await {
+        Ok(_) => true,
+        // An attempt before, whose answer was lost.
+        Err(status) => status.message() == Error::MemberNotFound.text(),
+    }
+}
+
+async fn status(address: SocketAddr) -> Option<pb::StatusResponse> {
+    let mut grpc = Grpc::connect_to(address).await.ok()?;
     let request = pb::StatusRequest::default();
     grpc.unary(path::STATUS, &request).await.ok()
 }

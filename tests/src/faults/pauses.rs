@@ -1,6 +1,7 @@
 //! How long a cluster stands still when its leader is killed under load: from the SIGKILL to the
 //! first answer to a write that began after it, on whichever member that is left.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use althing_api::etcdserverpb as pb;
@@ -41,19 +42,24 @@ pub async fn of_leader_kills(cluster: &mut Cluster, kills: usize, writers: usize
     // They end with this value.
     let mut load = JoinSet::new();
     for writer in 0..writers {
-        load.spawn(write(cluster.client_port(all[writer % all.len()]), writer));
+        load.spawn(write(
+            cluster.client_address(all[writer % all.len()]),
+            writer,
+        ));
     }
     for kill in 0..kills {
         let leader = cluster.leader_of(&all).await;
         let rest = cluster.positions_without(&[leader]);
-        let ports: Vec<u16> = rest.iter().map(|at| cluster.client_port(*at)).collect();
-        for port in &ports {
-            acknowledged(*port, format!("before-{kill}")).await;
+        let addresses: Vec<SocketAddr> =
+            rest.iter().map(|at| cluster.client_address(*at)).collect();
+        for address in &addresses {
+            acknowledged(*address, format!("before-{kill}")).await;
         }
         tokio::task::block_in_place(|| cluster.member(leader).kill());
         let killed = Instant::now();
-        let probes = ports.iter();
-        let probes = probes.map(|port| Box::pin(acknowledged(*port, format!("after-{kill}"))));
+        let probes = addresses.iter();
+        let probes =
+            probes.map(|address| Box::pin(acknowledged(*address, format!("after-{kill}"))));
         select_all(probes).await;
         let pause = u64::try_from(killed.elapsed().as_micros()).unwrap_or(PAUSE_MAX);
         pauses.saturating_record(pause);
@@ -63,14 +69,14 @@ pub async fn of_leader_kills(cluster: &mut Cluster, kills: usize, writers: usize
 }
 
 /// Writes to one member for ever.
-async fn write(port: u16, writer: usize) {
+async fn write(address: SocketAddr, writer: usize) {
     for number in 0_u64.. {
-        acknowledged(port, format!("load-{writer}-{}", number % 1_000)).await;
+        acknowledged(address, format!("load-{writer}-{}", number % 1_000)).await;
     }
 }
 
 /// Writes to one member until that is acknowledged.
-async fn acknowledged(port: u16, key: String) {
+async fn acknowledged(address: SocketAddr, key: String) {
     let request = pb::PutRequest {
         key: key.into(),
         value: Bytes::from_static(b"v"),
@@ -78,7 +84,7 @@ async fn acknowledged(port: u16, key: String) {
     };
     loop {
         // A connection of its own, as a client has that lost the former one.
-        if let Ok(mut grpc) = Grpc::connect(port).await {
+        if let Ok(mut grpc) = Grpc::connect_to(address).await {
             let asked = grpc.unary::<pb::PutResponse>(path::PUT, &request);
             if let Ok(Ok(_)) = tokio::time::timeout(PATIENCE, asked).await {
                 return;

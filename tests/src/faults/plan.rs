@@ -28,6 +28,8 @@ pub enum Fault {
     Slow(Target, u64),
     /// The leader is asked to make another one lead.
     HandOver,
+    /// SIGKILL, and its data is gone: it is removed, and another one joins in its place.
+    Replace(Target),
     /// Every flush of a member's disk takes this many milliseconds.
     SlowDisk(Target, u64),
     /// The next flush of a member's disk fails: it halts, and is started again.
@@ -85,6 +87,8 @@ pub enum Kind {
     Processes,
     /// Links between members.
     Network,
+    /// Members that are replaced, or lead no longer.
+    Members,
     /// Slow, failing and full disks.
     Disks,
     /// Wall clocks that jump.
@@ -97,6 +101,7 @@ impl Kind {
         match name {
             "processes" => Some(Kind::Processes),
             "network" => Some(Kind::Network),
+            "members" => Some(Kind::Members),
             "disks" => Some(Kind::Disks),
             "clocks" => Some(Kind::Clocks),
             _ => None,
@@ -151,6 +156,10 @@ fn choose(random: &mut StdRng, kind: Kind, size: usize) -> Fault {
                 _ => Fault::Slow(target, random.random_range(5..400)),
             }
         }
+        Kind::Members => match random.random_range(0..3) {
+            0 => Fault::HandOver,
+            _ => Fault::Replace(target),
+        },
         Kind::Disks => match random.random_range(0..5) {
             0..3 => Fault::SlowDisk(target, random.random_range(10..2_000)),
             3 => Fault::FailDisk(target),

@@ -15,7 +15,8 @@ use crate::small_disk::SmallDisk;
 use super::clients::{Behaviour, Board, Client};
 use super::clock::Clock;
 use super::log;
-use super::nemesis::Nemesis;
+use super::namespaces::{self, Namespaces};
+use super::nemesis::{Between, Nemesis};
 use super::network::Network;
 use super::plan::{Kind, Step};
 
@@ -37,6 +38,8 @@ pub struct Run<'a> {
     pub flags: &'a [&'a str],
     /// What is disturbed.
     pub kinds: &'a [Kind],
+    /// Whether each member has a network namespace instead of a relay.
+    pub namespaces: bool,
     /// From which the choices of the clients follow.
     pub seed: u64,
     /// How the clients behave.
@@ -81,8 +84,8 @@ impl Run<'_> {
     pub async fn run(&self) -> Report {
         let mut nemesis = self.start().await;
         let size = self.size;
-        let ports = (0..size).map(|position| nemesis.cluster.client_port(position));
-        let board = Board::new(ports.collect());
+        let addresses = (0..size).map(|position| nemesis.cluster.client_address(position));
+        let board = Board::new(addresses.collect());
         let clients = (0..self.behaviour.clients).map(|number| {
             let client = Client::new(number, self.seed, &board, &self.behaviour);
             client.run()
@@ -103,12 +106,17 @@ impl Run<'_> {
         let all = nemesis.cluster.positions_without(&[]);
         nemesis.cluster.leader_of(&all).await;
         let last = self.last_write(&board, &mut history).await;
-        let mut logs = Vec::new();
+        let (mut logs, mut hashes) = (Vec::new(), Vec::new());
         for position in all {
-            logs.push(log::read(nemesis.cluster.client_port(position), last).await);
+            let address = nemesis.cluster.client_address(position);
+            logs.push(log::read(address, last).await);
+            hashes.push(log::hash(address, last).await);
         }
         let mut faults = std::mem::take(&mut nemesis.deaths);
         faults.extend(log::differences(&logs));
+        if hashes.iter().any(|hash| *hash != hashes[0]) {
+            faults.push(format!("members hash to {hashes:?} at revision {last}"));
+        }
         let log = logs.swap_remove(0);
         faults.extend(linear::check(&history, &log).err().unwrap_or_default());
         Report {
@@ -119,7 +127,10 @@ impl Run<'_> {
     }
 
     async fn start(&self) -> Nemesis {
-        let mut network = Network::default();
+        let mut between = match self.namespaces {
+            true => Between::Wires(Namespaces::make(self.size)),
+            false => Between::Relays(Network::default()),
+        };
         let (mut members, mut disks, mut clocks) = (Vec::new(), Vec::new(), Vec::new());
         for position in 0..self.size {
             let mut member = Member::prepare(self.program, self.flags);
@@ -132,16 +143,26 @@ impl Run<'_> {
                 let library = Clock::library().expect("libfaketime is installed");
                 clocks.push(Clock::of(&mut member, library));
             }
-            let relayed = network.relay(position, member.peer_port()).await;
-            member.stand_behind(relayed.expect("a port for the relay"));
+            match &mut between {
+                Between::Wires(_) => {
+                    let host = namespaces::address(position);
+                    member.live_in(&namespaces::name(position), host);
+                }
+                Between::Relays(network) => {
+                    let relayed = network.relay(position, member.peer_port()).await;
+                    member.stand_behind(relayed.expect("a port for the relay"));
+                }
+            }
             members.push(member);
         }
         let cluster = tokio::task::block_in_place(|| Cluster::assemble(members));
         let ids = cluster.ids().await;
-        network.identify(&ids);
+        if let Between::Relays(network) = &between {
+            network.identify(&ids);
+        }
         Nemesis {
             cluster,
-            network,
+            between,
             ids,
             disks,
             clocks,
