@@ -144,14 +144,12 @@ async fn a_write_that_is_taken_for_failed_since_no_answer_came_is_found() {
     let patience = Duration::from_millis(150);
     let found = deceived(Flaw::UnknownIsFailed, patience, fault, 100).await;
     assert!(found.contains("-> failed"), "{found}");
-    assert!(found.contains("no order explains"), "{found}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_that_is_answered_with_what_was_read_before_is_found() {
     let fault = Fault::Slow(Target::Leader, 5);
     let found = deceived(Flaw::CachedReads, HONEST.patience, fault, 100).await;
-    assert!(found.contains("no order explains"), "{found}");
     assert!(found.contains("although before it"), "{found}");
 }
 

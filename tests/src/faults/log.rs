@@ -80,10 +80,7 @@ async fn watch(address: SocketAddr, last: i64) -> Result<Vec<Event>, String> {
 pub async fn hash(address: SocketAddr, last: i64) -> u32 {
     let connected = Grpc::connect_to(address).await;
     let mut grpc = connected.unwrap_or_else(|error| panic!("{address}: {error}"));
-    let request = pb::HashKvRequest {
-        revision: last,
-        ..Default::default()
-    };
+    let request = pb::HashKvRequest { revision: last };
     let told = grpc.unary::<pb::HashKvResponse>(path::HASH_KV, &request);
     let told = told.await;
     told.unwrap_or_else(|status| panic!("{address}: {status}"))
