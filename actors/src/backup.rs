@@ -142,7 +142,7 @@ impl Write for Outlet {
         let next = BytesMut::with_capacity(CHUNK_BYTES);
         let chunk = std::mem::replace(&mut self.chunk, next).freeze();
         let sent = timeout(STALL_MAX, self.chunks.send(Ok(chunk)));
-        match self.runtime.block_on(async { sent.await }) {
+        match self.runtime.block_on(sent) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(io::ErrorKind::BrokenPipe.into()),
             Err(_) => Err(io::ErrorKind::TimedOut.into()),

@@ -1,5 +1,5 @@
-//! `check perf` and `check datascale`: puts on a cluster's prefix, and a verdict in etcdctl's words.
-//! The keys are deleted in the end, also when the operator interrupts.
+//! `check perf` and `check datascale`: puts below a prefix, and a verdict in etcdctl's words. The
+//! keys are deleted in the end, also when the operator interrupts.
 
 mod datascale;
 mod load;

@@ -55,8 +55,10 @@ mod tests {
     fn a_tally_knows_its_rate_its_slowest_and_its_deviation() {
         let mut tally = Tally::default();
         let mut other = Tally::default();
-        [2, 4].map(|seconds| tally.add(Ok(Duration::from_secs(seconds))));
-        [4, 6].map(|seconds| other.add(Ok(Duration::from_secs(seconds))));
+        for (one, two) in [(2, 4), (4, 6)] {
+            tally.add(Ok(Duration::from_secs(one)));
+            other.add(Ok(Duration::from_secs(two)));
+        }
         other.add(Err("lost".into()));
         tally.absorb(other);
         assert_eq!(tally.per_second(Duration::from_secs(2)), 2.0);
