@@ -32,6 +32,7 @@ mod progress;
 mod raft_node;
 pub mod reply;
 mod snapshotter;
+mod start_error;
 mod status;
 mod store_writer;
 pub mod supervisor;

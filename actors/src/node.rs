@@ -8,7 +8,6 @@
 //! is applied again.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +18,6 @@ use althing_api::error::{Code, Error};
 use althing_api::id::{ClusterId, MemberId};
 use althing_storage::data_dir::DataDir;
 use althing_storage::entry::LogId;
-use althing_storage::error::OpenError;
 use althing_storage::store::{MemberRecord, Store, StoreSettings};
 use althing_storage::wal::{Recovery, Wal, WalSettings};
 
@@ -38,6 +36,7 @@ use crate::raft_node::{
     CORE_QUEUE, Outbox, Proposer, RaftSettings, RaftSetup, StartedRaft, start as start_raft,
 };
 pub use crate::raft_node::{Inbound, MemberChange, Refusal};
+pub use crate::start_error::StartError;
 pub use crate::status::{MemberStatus, NodeStatus};
 use crate::store_writer::Checkpoint;
 use crate::supervisor::{ActorRef, RetireAll, Supervisor};
@@ -84,48 +83,6 @@ pub struct InitialMember {
     pub id: MemberId,
     pub name: String,
     pub peer_urls: Vec<String>,
-}
-
-/// Why a node could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The data directory cannot be used.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// Log and store are not of one history: a file is missing or comes from elsewhere.
-    #[error("the log and the store do not fit: {0}")]
-    Mismatch(String),
-    /// Threads could not be started.
-    #[error("cannot start a thread: {0}")]
-    Thread(#[source] io::Error),
-    /// There is neither a log nor a first configuration.
-    #[error(
-        "the first start of this member ended before its cluster was formed; start it with the \
-         options of the first start, or name an empty --data-dir"
-    )]
-    NotFormed,
-    /// Raft refused to start.
-    #[error("raft: {0}")]
-    Raft(String),
-    /// The node halted before it had started.
-    #[error("halted: {}", .0.0)]
-    Halted(HaltCause),
-    /// Its records are not those of the others.
-    #[error(
-        "this member holds other records than the majority of its cluster; remove it from the \
-         cluster, empty its data directory and let it join again, or start it with \
-         --initial-corrupt-check=false to look at it"
-    )]
-    Differs,
-    /// The cluster has removed this member.
-    #[error(
-        "the member has been permanently removed from the cluster; the data-dir used by this \
-         member must be removed"
-    )]
-    Removed,
-    /// The member could not publish itself.
-    #[error("cannot publish this member: {0}")]
-    Publish(#[source] Error),
 }
 
 /// A running node: owns the supervisor tree and its threads. Dropping it stops everything at once,
@@ -316,7 +273,6 @@ impl Node {
         let parts = Arc::new(UpkeepParts {
             proposer: proposer.clone(),
             settings: upkeep.clone(),
-            picture: Arc::clone(&picture),
             hasher,
         });
         let threads = self.arbiters.as_ref().expect("running").threads();

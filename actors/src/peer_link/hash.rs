@@ -21,7 +21,7 @@ pub(crate) struct Question {
 pub(crate) enum Held {
     /// Records with this hash.
     Hash(HashKv),
-    /// It has applied as much as the others, and has not come to the revision.
+    /// It has applied as much as who asks, and is at another revision.
     Behind,
 }
 

@@ -36,6 +36,10 @@ impl Hasher {
     pub(crate) fn ask(&self, question: Question) -> Known {
         let Question { revision, index } = question;
         let (now, applied) = self.store.position();
+        if applied == index && revision != now.current {
+            // The same entries made another number of revisions here.
+            return Some(Ok(Held::Behind));
+        }
         if revision > now.current {
             return (applied >= index).then_some(Ok(Held::Behind));
         }

@@ -31,7 +31,7 @@ pub(crate) use self::hasher::Hasher;
 use self::quota::Warning;
 pub use self::quota::{cost, exceeds};
 pub use self::settings::{AutoCompaction, SharedSettings, UpkeepSettings};
-use crate::raft_node::{Picture, Proposer};
+use crate::raft_node::{Proposer, applied_members};
 use crate::supervisor::DeathWatch;
 
 /// Between two looks.
@@ -46,7 +46,6 @@ const INITIAL_COMPARISON_MAX: Duration = Duration::from_secs(10);
 pub(crate) struct UpkeepParts {
     pub(crate) proposer: Proposer,
     pub(crate) settings: SharedSettings,
-    pub(crate) picture: Arc<Picture>,
     pub(crate) hasher: Hasher,
 }
 
@@ -185,7 +184,7 @@ impl Upkeep {
 
 impl UpkeepParts {
     fn members(&self) -> Vec<u64> {
-        let members = self.picture.members(Vec::new()).into_iter();
+        let members = applied_members(&self.proposer.store).into_iter();
         members.map(|member| member.id.0).collect()
     }
 
