@@ -145,10 +145,7 @@ impl Fetcher {
         let record = self.record(space, rev)?;
         record::decode(&record).map_err(|_| {
             let path = space.shared().disk.medium().path();
-            let detail = format!(
-                "the record of revision {}.{} is no KeyValue",
-                rev.main, rev.sub
-            );
+            let detail = format!("the record of revision {rev} is no KeyValue");
             space.shared().remember(DiskError::damaged(path, &detail))
         })
     }
