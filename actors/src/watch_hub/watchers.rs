@@ -2,13 +2,15 @@
 //! form a group; a key finds its groups by its hash and by a tree of ranges, never by a walk over
 //! all, and what a group is told is put together once for all its watchers.
 
-use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use althing_api::mvccpb::Event;
 use althing_api::mvccpb::event::EventType;
 use althing_api::range::KeyRange;
+use hashbrown::HashTable;
 use slab::Slab;
+use smallvec::SmallVec;
 
 use super::range_tree::{RangeEnd, RangeTree};
 
@@ -52,18 +54,34 @@ pub(super) struct Watcher {
     pub(super) next: i64,
 }
 
+/// What a group watches. Its bytes are its own: a key of a request shares the whole request's
+/// buffer. Most watch one key, so that the rest lies apart.
 #[derive(Debug)]
-enum End {
-    One,
-    Until(RangeEnd),
+enum Watched {
+    One(Box<[u8]>),
+    Range(Box<(Arc<[u8]>, RangeEnd)>),
+}
+
+impl Watched {
+    fn new(range: &KeyRange) -> Watched {
+        let span = |start: &[u8], end| Watched::Range(Box::new((Arc::from(start), end)));
+        match range {
+            KeyRange::One(key) => Watched::One(Box::from(key.as_ref())),
+            KeyRange::Span { start, end } => span(start, Some(Arc::from(end.as_ref()))),
+            KeyRange::From(start) => span(start, None),
+        }
+    }
+
+    fn is_one(&self, key: &[u8]) -> bool {
+        matches!(self, Watched::One(one) if **one == *key)
+    }
 }
 
 #[derive(Debug)]
 struct Group {
-    start: Arc<[u8]>,
-    end: End,
+    watched: Watched,
     options: WatchOptions,
-    synced: Vec<u32>,
+    synced: SmallVec<[u32; 2]>,
     members: u32,
     /// Another group of the same range.
     next: u32,
@@ -74,23 +92,15 @@ struct Group {
 pub(super) struct Watchers {
     watchers: Slab<Watcher>,
     groups: Slab<Group>,
-    /// The first group of a single key.
-    keys: HashMap<Arc<[u8]>, u32>,
+    /// The first group of each single key, by the key's hash; the key is in the group.
+    keys: HashTable<u32>,
+    hasher: RandomState,
     /// The first group of any other range.
     ranges: RangeTree,
 }
 
 fn number(position: usize) -> u32 {
     u32::try_from(position).expect("watchers are limited far below 4 G")
-}
-
-/// The bytes of their own: a key of a request shares the request's whole buffer.
-fn split(range: &KeyRange) -> (&[u8], Option<RangeEnd>) {
-    match range {
-        KeyRange::One(key) => (key, None),
-        KeyRange::Span { start, end } => (start, Some(Some(Arc::from(end.as_ref())))),
-        KeyRange::From(start) => (start, Some(None)),
-    }
 }
 
 impl Watchers {
@@ -178,23 +188,30 @@ impl Watchers {
                 group = self.groups[group as usize].next;
             }
         };
-        if let Some(first) = self.keys.get(key) {
-            visit_chain(*first);
+        if let Some(first) = self.first_of_key(key) {
+            visit_chain(first);
         }
         self.ranges.containing(key, &mut visit_chain);
     }
 
-    fn first_group(&self, start: &[u8], end: Option<&RangeEnd>) -> Option<u32> {
-        match end {
-            None => self.keys.get(start).copied(),
-            Some(end) => self.ranges.get(start, end.as_deref()),
+    fn first_of_key(&self, key: &[u8]) -> Option<u32> {
+        let is_of_key = |group: &u32| self.groups[*group as usize].watched.is_one(key);
+        self.keys
+            .find(self.hasher.hash_one(key), is_of_key)
+            .copied()
+    }
+
+    fn first_group(&self, watched: &Watched) -> Option<u32> {
+        match watched {
+            Watched::One(key) => self.first_of_key(key),
+            Watched::Range(range) => self.ranges.get(&range.0, range.1.as_deref()),
         }
     }
 
     fn group(&mut self, range: &KeyRange, options: WatchOptions) -> u32 {
-        let (start, end) = split(range);
-        let first = self.first_group(start, end.as_ref());
-        let mut at = first.unwrap_or(NONE);
+        let watched = Watched::new(range);
+        let first = self.first_group(&watched).unwrap_or(NONE);
+        let mut at = first;
         while at != NONE {
             let group = &self.groups[at as usize];
             if group.options == options {
@@ -202,47 +219,58 @@ impl Watchers {
             }
             at = group.next;
         }
-        let start = match first {
-            Some(first) => Arc::clone(&self.groups[first as usize].start),
-            None => Arc::from(start),
-        };
         let added = number(self.groups.insert(Group {
-            start: Arc::clone(&start),
-            end: end.clone().map_or(End::One, End::Until),
+            watched,
             options,
-            synced: Vec::new(),
+            synced: SmallVec::new(),
             members: 0,
-            next: first.unwrap_or(NONE),
+            next: first,
         }));
-        self.set_first(start, end, added);
+        self.set_first(added, added);
         added
     }
 
-    fn set_first(&mut self, start: Arc<[u8]>, end: Option<RangeEnd>, group: u32) {
-        match (end, group) {
-            (None, NONE) => drop(self.keys.remove(&start)),
-            (None, group) => drop(self.keys.insert(start, group)),
-            (Some(end), NONE) => self.ranges.remove(&start, end.as_deref()),
-            (Some(end), group) => self.ranges.insert(start, end, group),
+    /// Makes `first` the first group of what the group `of` watches; or none.
+    fn set_first(&mut self, of: u32, first: u32) {
+        let (groups, hasher) = (&self.groups, &self.hasher);
+        let watched = |group: u32| &groups[group as usize].watched;
+        let key = match watched(of) {
+            Watched::One(key) => key,
+            Watched::Range(range) if first == NONE => {
+                return self.ranges.remove(&range.0, range.1.as_deref());
+            }
+            Watched::Range(range) => {
+                let (start, end) = (**range).clone();
+                return self.ranges.insert(start, end, first);
+            }
+        };
+        let hash_of = |group: &u32| match watched(*group) {
+            Watched::One(key) => hasher.hash_one(&**key),
+            Watched::Range(_) => unreachable!("single keys only are found by their hash"),
+        };
+        let hash = hasher.hash_one(&**key);
+        let is_of_key = |group: &u32| watched(*group).is_one(key);
+        match self.keys.find_entry(hash, is_of_key) {
+            Ok(found) if first == NONE => drop(found.remove()),
+            Ok(mut found) => *found.get_mut() = first,
+            Err(_) => drop(self.keys.insert_unique(hash, first, hash_of)),
         }
     }
 
     fn remove_group(&mut self, removed: u32) {
-        let group = self.groups.remove(removed as usize);
-        let end = match group.end {
-            End::One => None,
-            End::Until(end) => Some(end),
-        };
-        let first = self.first_group(&group.start, end.as_ref());
+        let group = &self.groups[removed as usize];
+        let next = group.next;
+        let first = self.first_group(&group.watched);
         let mut at = first.expect("a group is reached by its range");
         if at == removed {
-            self.set_first(group.start, end, group.next);
-            return;
+            self.set_first(removed, next);
+        } else {
+            while self.groups[at as usize].next != removed {
+                at = self.groups[at as usize].next;
+            }
+            self.groups[at as usize].next = next;
         }
-        while self.groups[at as usize].next != removed {
-            at = self.groups[at as usize].next;
-        }
-        self.groups[at as usize].next = group.next;
+        self.groups.remove(removed as usize);
     }
 }
 

@@ -128,10 +128,7 @@ impl DiskView {
     }
 
     pub fn damaged(&self, what: &str, rev: Rev) -> DiskError {
-        let detail = format!(
-            "{what} of revision {}.{} fails its check",
-            rev.main, rev.sub
-        );
+        let detail = format!("{what} of revision {rev} fails its check");
         DiskError::damaged(self.medium.path(), &detail)
     }
 

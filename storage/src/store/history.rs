@@ -1,17 +1,27 @@
 //! One key's life: its revisions in order, the newest of them at hand, older ones in a list that
 //! exists only for keys written more than once.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
-/// The place of one change: the revision, and its order inside the revision.
+/// The place of one change: the revision, and its order inside the revision. Packed, as the index
+/// keeps one for every revision of every key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(C, packed(4))]
 pub(crate) struct Rev {
     /// The store's revision, at least 2.
     pub main: i64,
     /// Position among the changes of the same revision.
     pub sub: u32,
+}
+
+impl fmt::Display for Rev {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Rev { main, sub } = *self;
+        write!(f, "{main}.{sub}")
+    }
 }
 
 /// What one revision did to a key.

@@ -146,10 +146,7 @@ impl Fetcher {
         record::decode(&record).map_err(|_| {
             let path = space.shared().disk();
             let path = path.medium().path();
-            let detail = format!(
-                "the record of revision {}.{} is no KeyValue",
-                rev.main, rev.sub
-            );
+            let detail = format!("the record of revision {rev} is no KeyValue");
             space.shared().remember(DiskError::damaged(path, &detail))
         })
     }

@@ -31,8 +31,9 @@ use crate::grpc::path;
 const WATCH: &str = "/etcdserverpb.Watch/Watch";
 /// Creations on a stream that may wait for their answers; the stream's window takes them.
 const CREATING_MAX: usize = 100;
-/// Bytes of a value that hold the time.
-const STAMP_BYTES: usize = 8;
+/// Stands where a value is to begin with the time.
+const STAMP: [u8; 8] = [0xa5; 8];
+const STAMP_BYTES: usize = STAMP.len();
 /// For the first events to come, and for the last.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
@@ -47,8 +48,11 @@ pub struct Fan {
     pub watchers: usize,
     /// Whether all watch one key, or each a key of its own.
     pub is_one_key: bool,
-    /// Puts on their way.
-    pub puts: u64,
+    /// Requests on their way.
+    pub requests: u64,
+    /// Keys that one request changes: more than one, in a transaction, where each watcher has a key
+    /// of its own.
+    pub keys_of_request: usize,
 }
 
 impl Fan {
@@ -61,6 +65,30 @@ impl Fan {
         match self.is_one_key {
             true => "watched".to_owned(),
             false => format!("watched-{number:06}"),
+        }
+    }
+
+    /// The requests that the writer chooses from. The keys of one are far apart, so that their
+    /// watchers share no stream.
+    fn changes(&self) -> Vec<Framed> {
+        let keys = if self.is_one_key { 1 } else { self.all() };
+        let count = keys / self.keys_of_request;
+        let change = |first| {
+            let numbers = (first..keys).step_by(count).take(self.keys_of_request);
+            let mut puts: Vec<_> = numbers.map(|number| put(&self.key(number))).collect();
+            match puts.len() {
+                1 => frame(path::PUT, &puts.remove(0).encode_to_vec()),
+                _ => frame(path::TXN, &txn(puts).encode_to_vec()),
+            }
+        };
+        (0..count).map(change).collect()
+    }
+
+    /// Events that one request makes.
+    fn events_of_request(&self) -> u64 {
+        match self.is_one_key {
+            true => self.all() as u64,
+            false => self.keys_of_request as u64,
         }
     }
 }
@@ -321,24 +349,25 @@ fn fields(
 
 /// Keeps puts on their way until the phase ends and all are delivered; how many were refused.
 async fn write(port: u16, fan: Fan, board: Arc<Board>) -> io::Result<u64> {
-    let keys = if fan.is_one_key { 1 } else { fan.all() };
-    let mut puts: Vec<_> = (0..keys).map(|number| put(&fan.key(number))).collect();
-    let events_of_put = if fan.is_one_key { fan.all() as u64 } else { 1 };
+    let mut changes = fan.changes();
+    let stamps = stamps_of(&changes[0].bytes);
     let mut random = SmallRng::seed_from_u64(3);
     let mut link = Link::connect(port).await?;
     let (mut sent, mut answered, mut messages) = (0, 0, 0_u64);
     loop {
-        let delivered = board.delivered.load(Ordering::Relaxed) / events_of_put;
+        let delivered = board.delivered.load(Ordering::Relaxed) / fan.events_of_request();
         if board.phase.is_ending() && delivered >= sent && answered >= sent {
             // An answer without a message is a refusal.
             return Ok(answered - messages.min(answered));
         }
-        while !board.phase.is_ending() && sent < delivered + fan.puts {
-            let put = &mut puts[random.random_range(0..keys)];
-            let stamp_at = put.bytes.len() - VALUE_BYTES;
+        while !board.phase.is_ending() && sent < delivered + fan.requests {
+            let chosen = random.random_range(0..changes.len());
+            let change = &mut changes[chosen];
             let now = u64::try_from(board.epoch.elapsed().as_nanos()).map_err(io::Error::other)?;
-            put.bytes[stamp_at..stamp_at + STAMP_BYTES].copy_from_slice(&now.to_be_bytes());
-            if link.request(put).is_none() {
+            for stamp in &stamps {
+                change.bytes[*stamp..*stamp + STAMP_BYTES].copy_from_slice(&now.to_be_bytes());
+            }
+            if link.request(change).is_none() {
                 break;
             }
             sent += 1;
@@ -356,20 +385,64 @@ async fn write(port: u16, fan: Fan, board: Arc<Board>) -> io::Result<u64> {
     }
 }
 
-/// A put whose value, at the end, is yet to begin with the time.
-fn put(key: &str) -> Framed {
-    let request = pb::PutRequest {
+/// A put whose value is yet to begin with the time.
+fn put(key: &str) -> pb::PutRequest {
+    let mut value = vec![b'v'; VALUE_BYTES];
+    value[..STAMP_BYTES].copy_from_slice(&STAMP);
+    pb::PutRequest {
         key: key.to_owned().into(),
-        value: vec![b'v'; VALUE_BYTES].into(),
+        value: value.into(),
         ..pb::PutRequest::default()
+    }
+}
+
+fn txn(puts: Vec<pb::PutRequest>) -> pb::TxnRequest {
+    let op = |put| pb::RequestOp {
+        request: Some(pb::request_op::Request::RequestPut(put)),
     };
-    frame(path::PUT, &request.encode_to_vec())
+    pb::TxnRequest {
+        success: puts.into_iter().map(op).collect(),
+        ..pb::TxnRequest::default()
+    }
+}
+
+/// Where the time is to stand in a request; the same in all of one kind, as keys have one length.
+fn stamps_of(request: &[u8]) -> Vec<usize> {
+    let windows = request.windows(STAMP_BYTES).enumerate();
+    windows
+        .filter(|(_, window)| **window == STAMP)
+        .map(|(at, _)| at)
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use althing_api::mvccpb;
+
+    #[test]
+    fn the_requests_change_every_key_once_and_have_a_time_for_each() {
+        let fan = Fan {
+            connections: 2,
+            streams: 3,
+            watchers: 10,
+            is_one_key: false,
+            requests: 1,
+            keys_of_request: 4,
+        };
+        let changes = fan.changes();
+        assert_eq!(changes.len(), 60 / 4);
+        for change in &changes {
+            let stamps = stamps_of(&change.bytes);
+            assert_eq!(stamps, stamps_of(&changes[0].bytes));
+            assert_eq!(stamps.len(), 4);
+        }
+        let key = |number: usize| fan.key(number).into_bytes();
+        for number in 0..60 {
+            let of = |change: &&Framed| change.bytes.windows(14).any(|part| part == key(number));
+            assert_eq!(changes.iter().filter(of).count(), 1, "{number}");
+        }
+    }
 
     #[test]
     fn a_response_is_read_as_far_as_it_is_looked_at() {

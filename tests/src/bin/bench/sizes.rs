@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use althing_tests::load::proc_stat::{ProcStat, bytes_on_disk};
 use althing_tests::member::Member;
+use tokio::time::timeout;
 
 use crate::scenario::Bound;
 use crate::table::{Table, Target};
-use crate::{Effort, label, load, median};
+use crate::{Effort, Failure, Outcome, label, load, median};
 
 /// For a member to write behind what it holds back, and to give back memory.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -29,58 +30,61 @@ struct Size {
 }
 
 /// Measures both programs at every size.
-pub async fn compare(
-    programs: &[PathBuf; 2],
-    effort: Effort,
-    table: &mut Table,
-) -> Result<(), Box<dyn std::error::Error>> {
+///
+/// # Errors
+/// When the report cannot be written.
+pub async fn compare(programs: &[PathBuf; 2], effort: Effort, table: &mut Table) -> Outcome {
     for keys in effort.sizes.iter().copied() {
-        let ours = measure(&programs[0], keys, effort.rounds).await?;
-        let theirs = measure(&programs[1], keys, effort.rounds).await?;
-        let target = (keys == TARGET_KEYS).then_some(HALF);
-        let rows = [
-            (
-                "memory after loading, MiB",
-                ours.rss_loaded,
-                theirs.rss_loaded,
-                target,
-            ),
-            (
-                "memory after restart, MiB",
-                ours.rss_restarted,
-                theirs.rss_restarted,
-                target,
-            ),
-            (
-                "the same without mapped files",
-                ours.anonymous_restarted,
-                theirs.anonymous_restarted,
-                None,
-            ),
-            ("on disk, MiB", ours.disk, theirs.disk, None),
-            (
-                "start after a stop, ms",
-                ours.start_clean_ms,
-                theirs.start_clean_ms,
-                target,
-            ),
-            (
-                "start after a kill, ms",
-                ours.start_killed_ms,
-                theirs.start_killed_ms,
-                target,
-            ),
-        ];
-        table.figures(&format!("{keys} keys"), &rows)?;
+        let time = table.time_for_a_row();
+        let row = of_size(programs, keys, effort.rounds, table);
+        let outcome = timeout(time, row).await;
+        table.settle(&format!("{keys} keys"), outcome)?;
     }
     Ok(())
 }
 
-async fn measure(
-    program: &Path,
-    keys: u64,
-    rounds: usize,
-) -> Result<Size, Box<dyn std::error::Error>> {
+async fn of_size(programs: &[PathBuf; 2], keys: u64, rounds: usize, table: &mut Table) -> Outcome {
+    let ours = measure(&programs[0], keys, rounds).await?;
+    let theirs = measure(&programs[1], keys, rounds).await?;
+    let target = (keys == TARGET_KEYS).then_some(HALF);
+    let rows = [
+        (
+            "memory after loading, MiB",
+            ours.rss_loaded,
+            theirs.rss_loaded,
+            target,
+        ),
+        (
+            "memory after restart, MiB",
+            ours.rss_restarted,
+            theirs.rss_restarted,
+            target,
+        ),
+        (
+            "the same without mapped files",
+            ours.anonymous_restarted,
+            theirs.anonymous_restarted,
+            None,
+        ),
+        ("on disk, MiB", ours.disk, theirs.disk, None),
+        (
+            "start after a stop, ms",
+            ours.start_clean_ms,
+            theirs.start_clean_ms,
+            target,
+        ),
+        (
+            "start after a kill, ms",
+            ours.start_killed_ms,
+            theirs.start_killed_ms,
+            target,
+        ),
+    ];
+    table.figures(&format!("{keys} keys"), &rows)?;
+    Ok(())
+}
+
+async fn measure(program: &Path, keys: u64, rounds: usize) -> Result<Size, Failure> {
     let mut member = Member::start(program, &[]);
     load(&member, keys).await?;
     tokio::time::sleep(SETTLE).await;

@@ -1,14 +1,17 @@
 //! The report: a table for people, a line of JSON for each row for programs.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use althing_tests::load::Sample;
 use serde_json::json;
+use tokio::time::error::Elapsed;
 
-use crate::median;
 use crate::scenario::{Bound, Figure};
+use crate::{Effort, Outcome, median};
 
 /// What a single figure is to reach.
 #[derive(Clone, Copy, Debug)]
@@ -19,11 +22,24 @@ pub enum Target {
     Ours(Bound),
 }
 
-/// Prints rows and remembers how many targets were missed.
+/// Prints rows and counts targets that were met and missed, and what could not be measured.
 #[derive(Debug)]
 pub struct Table {
     lines: File,
+    began: Instant,
+    effort: Effort,
+    met: usize,
     missed: usize,
+    failed: usize,
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (met, missed, failed) = (self.met, self.missed, self.failed);
+        let took = self.began.elapsed().as_secs();
+        write!(f, "targets: {met} met, {missed} missed; ")?;
+        write!(f, "{failed} rows not measured; {took} s")
+    }
 }
 
 /// The medians of one program.
@@ -68,16 +84,42 @@ impl Table {
     ///
     /// # Errors
     /// When the file cannot be created.
-    pub fn create(path: &Path) -> io::Result<Table> {
+    pub fn create(path: &Path, effort: Effort) -> io::Result<Table> {
         Ok(Table {
             lines: File::create(path)?,
+            began: Instant::now(),
+            effort,
+            met: 0,
             missed: 0,
+            failed: 0,
         })
     }
 
-    /// Targets missed so far.
-    pub fn missed(&self) -> usize {
-        self.missed
+    /// What the next row may take.
+    pub fn time_for_a_row(&self) -> Duration {
+        let left = self.effort.all_max.saturating_sub(self.began.elapsed());
+        left.min(self.effort.row_max)
+    }
+
+    /// Rows that were not measured.
+    pub fn failed(&self) -> usize {
+        self.failed
+    }
+
+    /// Reports a row that was not measured, if it was not.
+    ///
+    /// # Errors
+    /// When the line cannot be written.
+    pub fn settle(&mut self, name: &str, outcome: Result<Outcome, Elapsed>) -> io::Result<()> {
+        let why = match outcome {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it took too long".to_owned(),
+        };
+        self.failed += 1;
+        println!("{name:<26} NOT MEASURED: {why}");
+        let line = json!({ "scenario": name, "failed": why });
+        writeln!(self.lines, "{line}")
     }
 
     /// The head of the table of scenarios.
@@ -156,7 +198,10 @@ impl Table {
 
     fn judge(&mut self, figure: &str, ratio: f64, bound: Bound) -> String {
         let held = bound.holds(ratio);
-        self.missed += usize::from(!held);
+        match held {
+            true => self.met += 1,
+            false => self.missed += 1,
+        }
         let (sign, limit) = match bound {
             Bound::AtLeast(limit) => (">=", limit),
             Bound::AtMost(limit) => ("<=", limit),
