@@ -56,6 +56,11 @@ impl Cluster {
         &mut self.members[position]
     }
 
+    /// All members, by position.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
     /// Where the members are, without those at `left_out`.
     pub fn positions_without(&self, left_out: &[usize]) -> Vec<usize> {
         let all = 0..self.members.len();

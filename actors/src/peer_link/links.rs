@@ -14,8 +14,8 @@ use parking_lot::RwLock;
 use tokio::sync::oneshot;
 
 use super::{
-    Call, Deliver, Health, LinkError, MemberUpdated, Peer, PeerLink, Pipe, Send, SendSnapshot,
-    SnapshotBytes, Transport,
+    Call, Deliver, Health, Knock, LinkError, MemberUpdated, Peer, PeerLink, Pipe, Send,
+    SendSnapshot, SnapshotBytes, Transport, message,
 };
 use crate::metrics::Metrics;
 use crate::supervisor::{ActorRef, DeathWatch, Policy, Retire, Supervise, Supervisor};
@@ -157,6 +157,13 @@ impl Link {
         let (reply, answer) = oneshot::channel();
         self.actor.addr().do_send(Deliver { call, body, reply });
         answer.await.unwrap_or_else(|_| Err(died()))
+    }
+
+    /// Whether anybody listens where the member should.
+    pub(crate) async fn knock(&self) -> Knock {
+        let (reply, answer) = oneshot::channel();
+        self.actor.addr().do_send(message::Knock { reply });
+        answer.await.unwrap_or(Knock::Silent)
     }
 
     /// Sends `body` at once, behind what was sent on `pipe` before; the future is its answer.

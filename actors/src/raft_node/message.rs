@@ -51,6 +51,13 @@ pub(crate) struct MoveLeader {
     pub(crate) reply: oneshot::Sender<Result<(), Error>>,
 }
 
+/// The pipe through which another member sent entries ended at its end.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct PipeEnded {
+    pub(super) from: u64,
+}
+
 /// To itself: the mailbox is drained, begin a round for the reads that wait.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]

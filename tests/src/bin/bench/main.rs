@@ -6,6 +6,7 @@
 //! priority keeps each core awake, since on an idle virtual machine an fsync takes a timer tick
 //! and a bench compares ticks. Each figure is the median of several rounds.
 
+mod cluster;
 mod scenario;
 mod sizes;
 mod table;
@@ -39,6 +40,10 @@ struct Effort {
     sizes: &'static [u64],
     /// How long leases are kept alive.
     leased: Duration,
+    /// How often a leader's lead is ended in each way.
+    ends: usize,
+    /// Keys that a member catches up with.
+    caught_up: u64,
 }
 
 const QUICK: Effort = Effort {
@@ -46,12 +51,16 @@ const QUICK: Effort = Effort {
     measured: Duration::from_millis(1_500),
     sizes: &[0, 200_000],
     leased: Duration::from_secs(12),
+    ends: 10,
+    caught_up: 400_000,
 };
 const FULL: Effort = Effort {
     rounds: 5,
     measured: Duration::from_secs(4),
     sizes: &[0, 500_000, 1_000_000],
     leased: Duration::from_secs(40),
+    ends: 50,
+    caught_up: 4_194_304,
 };
 
 struct Options {
@@ -128,6 +137,7 @@ async fn run(options: &Options) -> Result<usize, Box<dyn std::error::Error>> {
         }
     }
     watching::compare(&options.programs, &options.only, options.effort, &mut table).await?;
+    cluster::compare(&options.programs, &options.only, options.effort, &mut table).await?;
     if "sizes".contains(&options.only) {
         sizes::compare(&options.programs, options.effort, &mut table).await?;
     }
