@@ -120,8 +120,8 @@ impl Inbound {
         }
     }
 
-    /// A pipe of member `from` ended at its end. A leader keeps its pipe of entries open for as long
-    /// as it lives.
+    /// A pipe of member `from` ended at its end. A leader keeps its pipe of entries open for as
+    /// long as it lives.
     pub fn pipe_ended(&self, pipe: Pipe, from: MemberId) {
         if pipe == Pipe::Append {
             self.raft_node.do_send(PipeEnded { from: from.0 });

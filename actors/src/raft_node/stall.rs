@@ -14,9 +14,9 @@ pub(super) struct Stall {
 }
 
 impl Stall {
-    /// Whether to hand over now. `busy_for` is how long the flush under way has taken. As long as it
-    /// hangs and this member leads, it tries again after two election timeouts, which is how long
-    /// a hand-over may take.
+    /// Whether to hand over now. `busy_for` is how long the flush under way has taken. As long as
+    /// it hangs and this member leads, it tries again after two election timeouts, which is how
+    /// long a hand-over may take.
     #[must_use]
     pub(super) fn hands_over(
         &mut self,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub(crate) struct FlushClock {
     start: Instant,
-    /// Microseconds after `start` at which the flush under way began, plus one; zero: there is none.
+    /// Microseconds after `start` at which the flush under way began, plus one; zero: none is.
     began: AtomicU64,
 }
 

@@ -30,7 +30,7 @@ use parking_lot::Mutex;
 pub use self::batch::{Batch, BatchLimits};
 pub(crate) use self::flush_clock::FlushClock;
 use self::message::Flush;
-pub(crate) use self::message::{Append, Purge, SaveVote, Sync, Truncate};
+pub(crate) use self::message::{Append, NoteElected, Purge, SaveVote, Sync, Truncate};
 use crate::halt::Halt;
 use crate::metrics::Metrics;
 use crate::raft_node::types::Flushed;
@@ -184,6 +184,15 @@ impl Handler<SaveVote> for WalWriter {
     fn handle(&mut self, SaveVote(vote): SaveVote, ctx: &mut Context<Self>) -> io::Result<()> {
         self.wal.save_vote(vote);
         self.flush(ctx)
+    }
+}
+
+impl Handler<NoteElected> for WalWriter {
+    type Result = ();
+
+    fn handle(&mut self, NoteElected(vote): NoteElected, ctx: &mut Context<Self>) {
+        self.wal.save_vote(vote);
+        self.flush_after_the_mailbox(ctx);
     }
 }
 
