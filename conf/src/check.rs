@@ -19,6 +19,7 @@ pub(crate) fn check(config: &Config, reader: &mut Reader<'_>) {
     timing(config, reader);
     advertised(reader);
     initial_cluster(config, reader);
+    discovery(config, reader);
     listeners(config, reader);
     sizes(config, reader);
 }
@@ -146,6 +147,31 @@ fn initial_cluster(config: &Config, reader: &mut Reader<'_>) {
         }
     };
     rule(reader, &keys, broken);
+}
+
+/// The first members come from one place.
+fn discovery(config: &Config, reader: &mut Reader<'_>) {
+    let broken =
+        (config.cluster.discovery.is_some() && reader.is_set("cluster.initial")).then(|| {
+            Fault::new(
+                "multiple discovery or bootstrap flags are set",
+                "choose one of --initial-cluster and --discovery-srv",
+            )
+        });
+    rule(
+        reader,
+        &["cluster.discovery_srv", "cluster.initial"],
+        broken,
+    );
+    let is_idle = |key: &str| config.cluster.discovery.is_none() && reader.is_set(key);
+    for key in [
+        "cluster.discovery_srv_name",
+        "cluster.discovery_srv_servers",
+    ] {
+        let broken = is_idle(key)
+            .then(|| Fault::new("has no effect without --discovery-srv", "name a domain too"));
+        rule(reader, &[key, "cluster.discovery_srv"], broken);
+    }
 }
 
 /// Two listeners on one address cannot both be opened.

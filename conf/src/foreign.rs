@@ -93,7 +93,7 @@ const fn on(flag: &'static str, why: &'static str) -> Foreign {
 }
 
 const TLS: &str = "this version has no TLS";
-const DISCOVERY: &str = "this version has no discovery";
+const DISCOVERY: &str = "this version discovers members by --discovery-srv only";
 const COMPACTION: &str = "this version does not compact by itself";
 const AUTH: &str = "this version has no authentication";
 const HASH_CHECK: &str = "this version does not compare hashes among members";
@@ -157,8 +157,6 @@ pub(crate) static FOREIGN: &[Foreign] = &[
     never("discovery-proxy", DISCOVERY),
     never("discovery-token", DISCOVERY),
     never("discovery-endpoints", DISCOVERY),
-    never("discovery-srv", DISCOVERY),
-    never("discovery-srv-name", DISCOVERY),
     never("discovery-cert", DISCOVERY),
     never("discovery-key", DISCOVERY),
     never("discovery-cacert", DISCOVERY),

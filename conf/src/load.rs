@@ -1,6 +1,7 @@
 //! From arguments and environment to a configuration that can be started.
 
-use crate::config::{Client, Cluster, Config, InitialState, Log, LogFormat, Member, Peer, Raft};
+use crate::config::{Client, Cluster, Config, Discovery, InitialState, Log, LogFormat};
+use crate::config::{Member, Peer, Raft};
 use crate::config::{Store, Url};
 use crate::error::{LoadError, Mistake};
 use crate::flags::{self, CONFIG_FILE, Flags};
@@ -207,7 +208,17 @@ fn cluster(reader: &mut Reader<'_>, member: &Member, peer: &Peer) -> Cluster {
         initial,
         initial_state: reader.choice("cluster.initial_state", &states),
         token: reader.text("cluster.token"),
+        discovery: discovery(reader),
     }
+}
+
+fn discovery(reader: &mut Reader<'_>) -> Option<Discovery> {
+    let discovery = Discovery {
+        domain: reader.text("cluster.discovery_srv"),
+        name: reader.text("cluster.discovery_srv_name"),
+        servers: reader.list("cluster.discovery_srv_servers", urls::addresses),
+    };
+    (!discovery.domain.is_empty()).then_some(discovery)
 }
 
 fn client(reader: &mut Reader<'_>) -> Client {

@@ -15,6 +15,7 @@ use althing_storage::data_dir::{self, DataDir};
 use althing_storage::error::OpenError;
 use sha1::{Digest, Sha1};
 
+use crate::discovery::{self, DiscoveryError};
 use crate::peer::survey::{self, Known, KnownMember};
 
 /// Why it is not known who this member is.
@@ -38,6 +39,9 @@ pub enum IdentityError {
         /// The data directory.
         path: PathBuf,
     },
+    /// DNS does not tell who the members are.
+    #[error(transparent)]
+    Discovery(#[from] DiscoveryError),
     /// The initial cluster does not have this member.
     #[error("--initial-cluster does not name this member, {name:?}; add it or change --name")]
     NotNamed {
@@ -204,6 +208,7 @@ pub async fn settle(config: &Config, dir: &DataDir) -> Result<Settled, IdentityE
     if holds_data(dir) {
         return Err(IdentityError::Missing { path: path() });
     }
+    let cluster = &first_members(config).await?;
     let known = survey::ask(others(cluster, name)).await;
     let settled = if joins {
         let known = known.map_err(IdentityError::NobodyAnswers)?;
@@ -227,6 +232,22 @@ pub async fn settle(config: &Config, dir: &DataDir) -> Result<Settled, IdentityE
     };
     save(dir, settled.ids, name)?;
     Ok(settled)
+}
+
+/// The cluster that a first start begins with, discovered if need be.
+async fn first_members(config: &Config) -> Result<Cluster, IdentityError> {
+    let cluster = &config.cluster;
+    let initial = match &cluster.discovery {
+        Some(discovery) => {
+            let own = &config.peer.advertise_urls;
+            discovery::discover(discovery, &config.member.name, own).await?
+        }
+        None => cluster.initial.clone(),
+    };
+    Ok(Cluster {
+        initial,
+        ..cluster.clone()
+    })
 }
 
 fn others(cluster: &Cluster, name: &str) -> Vec<String> {

@@ -7,6 +7,7 @@
 
 pub mod boot;
 pub mod client;
+pub mod discovery;
 pub mod identity;
 pub mod listen;
 pub mod log;

@@ -14,6 +14,7 @@ pub mod json;
 pub mod ledger;
 pub mod load;
 pub mod member;
+pub mod name_server;
 pub mod process;
 pub mod wait;
 pub mod watch_check;

@@ -27,6 +27,8 @@ pub struct Member {
     name: String,
     /// The members that it begins with; empty: itself.
     initial_cluster: String,
+    /// It is told the members by other flags.
+    is_discovered: bool,
     flags: Vec<OsString>,
     process: Option<Process>,
 }
@@ -54,6 +56,7 @@ impl Member {
             peer_port: free_port(),
             name: "default".to_owned(),
             initial_cluster: String::new(),
+            is_discovered: false,
             flags: flags.iter().map(OsString::from).collect(),
             process: None,
         }
@@ -72,6 +75,12 @@ impl Member {
     /// Begins in a cluster of these entries.
     pub fn begin_with(&mut self, entries: &[String]) {
         self.initial_cluster = entries.join(",");
+    }
+
+    /// Begins with the members that these flags discover.
+    pub fn discover_by(&mut self, flags: &[&str]) {
+        self.is_discovered = true;
+        self.flags.extend(flags.iter().map(OsString::from));
     }
 
     /// Puts the data somewhere else than the member's own temporary directory.
@@ -111,7 +120,9 @@ impl Member {
             "" => self.entry(),
             entries => entries.to_owned(),
         };
-        command.args(["--initial-cluster", &initial_cluster]);
+        if !self.is_discovered {
+            command.args(["--initial-cluster", &initial_cluster]);
+        }
         command.args(&self.flags);
         self.process.insert(Process::start(command))
     }
@@ -187,6 +198,11 @@ impl Member {
     /// The only client URL.
     pub fn client_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.client_port)
+    }
+
+    /// The port of the peer URL.
+    pub fn peer_port(&self) -> u16 {
+        self.peer_port
     }
 
     /// The only peer URL.
