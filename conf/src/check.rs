@@ -163,12 +163,12 @@ fn discovery(config: &Config, reader: &mut Reader<'_>) {
         &["cluster.discovery_srv", "cluster.initial"],
         broken,
     );
-    let is_idle = |key: &str| config.cluster.discovery.is_none() && reader.is_set(key);
     for key in [
         "cluster.discovery_srv_name",
         "cluster.discovery_srv_servers",
     ] {
-        let broken = is_idle(key)
+        let is_idle = config.cluster.discovery.is_none() && reader.is_set(key);
+        let broken = is_idle
             .then(|| Fault::new("has no effect without --discovery-srv", "name a domain too"));
         rule(reader, &[key, "cluster.discovery_srv"], broken);
     }

@@ -32,18 +32,41 @@ const FOLLOWER_GET: Kind = Kind::Get {
 const SHORT_LOG: [&str; 2] = ["--snapshot-count", "1000"];
 const MIB: f64 = 1_048_576.0;
 
-/// The rows of load: name, what clients do, connections and requests on each, whether they use one
-/// follower only, and the targets.
-const ROWS: [(&str, Kind, (usize, usize), bool, &[(Figure, Bound)]); 3] = [
-    ("cluster put 64", Kind::Put, (64, 1), false, PUTS),
-    ("cluster put 256", Kind::Put, (64, 4), false, PUTS),
-    (
-        "cluster follower-get 64",
-        FOLLOWER_GET,
-        (64, 1),
-        true,
-        FOLLOWER_GETS,
-    ),
+/// One row of load.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    name: &'static str,
+    kind: Kind,
+    connections: usize,
+    /// Requests in flight on each.
+    streams: usize,
+    /// Whether clients use one follower only, or all members.
+    on_a_follower: bool,
+    targets: &'static [(Figure, Bound)],
+}
+
+const PUT: Row = Row {
+    name: "cluster put 64",
+    kind: Kind::Put,
+    connections: 64,
+    streams: 1,
+    on_a_follower: false,
+    targets: PUTS,
+};
+const ROWS: [Row; 3] = [
+    PUT,
+    Row {
+        name: "cluster put 256",
+        streams: 4,
+        ..PUT
+    },
+    Row {
+        name: "cluster follower-get 64",
+        kind: FOLLOWER_GET,
+        on_a_follower: true,
+        targets: FOLLOWER_GETS,
+        ..PUT
+    },
 ];
 
 /// Measures what `only` names.
@@ -56,7 +79,7 @@ pub async fn compare(
     effort: Effort,
     table: &mut Table,
 ) -> Outcome {
-    let rows: Vec<_> = (ROWS.iter().filter(|row| row.0.contains(only))).collect();
+    let rows: Vec<_> = (ROWS.iter().filter(|row| row.name.contains(only))).collect();
     if !rows.is_empty() {
         println!();
         table.head();
@@ -88,17 +111,14 @@ pub async fn compare(
     Ok(())
 }
 
-async fn loaded(
-    clusters: &[Cluster; 2],
-    row: (&str, Kind, (usize, usize), bool, &[(Figure, Bound)]),
-    effort: Effort,
-    table: &mut Table,
-) -> Outcome {
-    let (name, kind, (connections, streams), on_a_follower, targets) = row;
-    let workload = Arc::new(Workload::new(kind));
+async fn loaded(clusters: &[Cluster; 2], row: Row, effort: Effort, table: &mut Table) -> Outcome {
+    let name = row.name;
+    let workload = Arc::new(Workload::new(row.kind));
     let shape = Shape {
-        protocol: Protocol::Grpc { streams },
-        connections,
+        protocol: Protocol::Grpc {
+            streams: row.streams,
+        },
+        connections: row.connections,
         warm_up: effort.measured / 5,
         measured: effort.measured,
     };
@@ -106,13 +126,13 @@ async fn loaded(
     for _ in 0..effort.rounds {
         for (cluster, samples) in clusters.iter().zip(&mut samples) {
             let mut servers: Vec<Server> = cluster.members().iter().map(Server::of).collect();
-            if on_a_follower {
+            if row.on_a_follower {
                 let leader = cluster.leader_of(&[0, 1, 2]).await;
                 let follower = cluster.positions_without(&[leader])[0];
                 // The others' processor time is a part of the price.
                 servers.swap(0, follower);
             }
-            let used = if on_a_follower { 1 } else { SIZE };
+            let used = if row.on_a_follower { 1 } else { SIZE };
             let sample = measure_all(&servers, used, &workload, shape).await?;
             if sample.refused > 0 {
                 return Err(format!("{name}: {} refusals", sample.refused).into());
@@ -120,7 +140,7 @@ async fn loaded(
             samples.push(sample);
         }
     }
-    table.row(name, connections * streams, targets, &samples)?;
+    table.row(name, row.connections * row.streams, row.targets, &samples)?;
     Ok(())
 }
 
