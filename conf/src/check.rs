@@ -20,6 +20,7 @@ pub(crate) fn check(config: &Config, reader: &mut Reader<'_>) {
     advertised(reader);
     initial_cluster(config, reader);
     discovery(config, reader);
+    joining(config, reader);
     listeners(config, reader);
     sizes(config, reader);
 }
@@ -151,18 +152,15 @@ fn initial_cluster(config: &Config, reader: &mut Reader<'_>) {
 
 /// The first members come from one place.
 fn discovery(config: &Config, reader: &mut Reader<'_>) {
-    let broken =
-        (config.cluster.discovery.is_some() && reader.is_set("cluster.initial")).then(|| {
-            Fault::new(
-                "multiple discovery or bootstrap flags are set",
-                "choose one of --initial-cluster and --discovery-srv",
-            )
-        });
-    rule(
-        reader,
-        &["cluster.discovery_srv", "cluster.initial"],
-        broken,
-    );
+    let others = reader.is_set("cluster.initial") || reader.is_set("cluster.join");
+    let broken = (config.cluster.discovery.is_some() && others).then(|| {
+        Fault::new(
+            "multiple discovery or bootstrap flags are set",
+            "choose one of --initial-cluster, --discovery-srv and --join",
+        )
+    });
+    let keys = ["cluster.discovery_srv", "cluster.initial", "cluster.join"];
+    rule(reader, &keys, broken);
     for key in [
         "cluster.discovery_srv_name",
         "cluster.discovery_srv_servers",
@@ -172,6 +170,20 @@ fn discovery(config: &Config, reader: &mut Reader<'_>) {
             .then(|| Fault::new("has no effect without --discovery-srv", "name a domain too"));
         rule(reader, &[key, "cluster.discovery_srv"], broken);
     }
+}
+
+/// Who joins learns the members from the cluster; a list of them might contradict it.
+fn joining(config: &Config, reader: &mut Reader<'_>) {
+    let contradicts = !config.cluster.join.is_empty()
+        && reader.is_set("cluster.initial")
+        && reach::is_first_start(config);
+    let broken = contradicts.then(|| {
+        Fault::new(
+            "is given together with --initial-cluster",
+            "give one of them: --join asks the cluster for its members",
+        )
+    });
+    rule(reader, &["cluster.join", "cluster.initial"], broken);
 }
 
 /// Two listeners on one address cannot both be opened.

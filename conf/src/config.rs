@@ -46,6 +46,10 @@ pub struct Cluster {
     pub token: String,
     /// Where the first members are found instead, if anywhere.
     pub discovery: Option<Discovery>,
+    /// Client URLs of members whose cluster takes this one in; none: it is not asked for.
+    pub join: Vec<String>,
+    /// Most members without a vote.
+    pub learners_max: usize,
 }
 
 /// DNS records that name the first members.

@@ -209,6 +209,8 @@ fn cluster(reader: &mut Reader<'_>, member: &Member, peer: &Peer) -> Cluster {
         initial_state: reader.choice("cluster.initial_state", &states),
         token: reader.text("cluster.token"),
         discovery: discovery(reader),
+        join: reader.list("cluster.join", urls::client_urls),
+        learners_max: reader.size("cluster.learners_max", 0, 64),
     }
 }
 

@@ -97,6 +97,18 @@ pub(crate) static OPTIONS: &[Setting] = &[
         "Name servers to ask [default: those of the host]",
     ),
     option(
+        "cluster.join",
+        "join",
+        "URL,...",
+        "Client URLs of members whose cluster this new member joins",
+    ),
+    option(
+        "cluster.learners_max",
+        "max-learners",
+        "COUNT",
+        "Most members without a vote",
+    ),
+    option(
         "client.listen_urls",
         "listen-client-urls",
         "URLS",

@@ -9,13 +9,16 @@
 pub mod binaries;
 pub mod cluster;
 pub mod differential;
+pub mod faults;
 pub mod grpc;
 pub mod json;
 pub mod ledger;
+pub mod linear;
 pub mod load;
 pub mod member;
 pub mod name_server;
 pub mod process;
+pub mod small_disk;
 pub mod wait;
 pub mod watch_check;
 pub mod writers;

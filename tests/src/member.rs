@@ -24,12 +24,17 @@ pub struct Member {
     data_dir: PathBuf,
     client_port: u16,
     peer_port: u16,
+    /// The peer port that the other members are told.
+    advertised_peer_port: u16,
     name: String,
     /// The members that it begins with; empty: itself.
     initial_cluster: String,
     /// It is told the members by other flags.
     is_discovered: bool,
+    /// A client URL of the cluster that shall take it in, instead.
+    joins: Option<String>,
     flags: Vec<OsString>,
+    environment: Vec<(String, OsString)>,
     process: Option<Process>,
 }
 
@@ -48,23 +53,37 @@ impl Member {
     pub fn prepare(program: &Path, flags: &[&str]) -> Member {
         let directory = TempDir::with_prefix("althing-").expect("a temporary directory");
         let data_dir = directory.path().join("data");
+        let peer_port = free_port();
         Member {
             program: program.to_owned(),
             directory,
             data_dir,
             client_port: free_port(),
-            peer_port: free_port(),
+            peer_port,
+            advertised_peer_port: peer_port,
             name: "default".to_owned(),
             initial_cluster: String::new(),
             is_discovered: false,
+            joins: None,
             flags: flags.iter().map(OsString::from).collect(),
+            environment: Vec::new(),
             process: None,
         }
+    }
+
+    /// Sets a variable of its environment.
+    pub fn set(&mut self, name: &str, value: impl Into<OsString>) {
+        self.environment.push((name.to_owned(), value.into()));
     }
 
     /// Gives it another name than etcd's default.
     pub fn call_it(&mut self, name: &str) {
         self.name = name.to_owned();
+    }
+
+    /// Lets the other members reach it through `port`, whoever listens there for it.
+    pub fn stand_behind(&mut self, port: u16) {
+        self.advertised_peer_port = port;
     }
 
     /// Its entry in `--initial-cluster`.
@@ -83,6 +102,21 @@ impl Member {
         self.flags.extend(flags.iter().map(OsString::from));
     }
 
+    /// Begins in the cluster of the member at this client URL.
+    pub fn join_at(&mut self, client_url: &str) {
+        self.joins = Some(client_url.to_owned());
+    }
+
+    /// Listens for members on another port from the next start on.
+    pub fn move_peer_port(&mut self) {
+        self.peer_port = free_port();
+    }
+
+    /// Adds flags behind those that it has.
+    pub fn add_flags(&mut self, flags: &[&str]) {
+        self.flags.extend(flags.iter().map(OsString::from));
+    }
+
     /// Puts the data somewhere else than the member's own temporary directory.
     pub fn keep_data_in(&mut self, data_dir: &Path) {
         self.data_dir = data_dir.to_owned();
@@ -91,6 +125,7 @@ impl Member {
     /// Starts the process, without waiting for it to serve.
     pub fn launch(&mut self) -> &mut Process {
         let client = self.client_url();
+        let listens = format!("http://127.0.0.1:{}", self.peer_port);
         let peer = self.peer_url();
         let mut command = Command::new(&self.program);
         for name in std::env::vars_os().map(|(name, _)| name) {
@@ -112,7 +147,7 @@ impl Member {
         ]);
         command.args([
             "--listen-peer-urls",
-            &peer,
+            &listens,
             "--initial-advertise-peer-urls",
             &peer,
         ]);
@@ -120,10 +155,13 @@ impl Member {
             "" => self.entry(),
             entries => entries.to_owned(),
         };
-        if !self.is_discovered {
-            command.args(["--initial-cluster", &initial_cluster]);
-        }
+        match &self.joins {
+            Some(url) => command.args(["--join", url]),
+            None if self.is_discovered => &mut command,
+            None => command.args(["--initial-cluster", &initial_cluster]),
+        };
         command.args(&self.flags);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.process.insert(Process::start(command))
     }
 
@@ -200,14 +238,19 @@ impl Member {
         format!("http://127.0.0.1:{}", self.client_port)
     }
 
-    /// The port of the peer URL.
+    /// The port on which it listens for other members.
     pub fn peer_port(&self) -> u16 {
         self.peer_port
     }
 
-    /// The only peer URL.
+    /// The only peer URL that the others are told.
     pub fn peer_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.peer_port)
+        format!("http://127.0.0.1:{}", self.advertised_peer_port)
+    }
+
+    /// The temporary directory in which it runs.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Where the data lies.

@@ -17,6 +17,8 @@
 //!
 //! openraft's names appear in this folder and in `peer_link/wire.rs` only.
 
+mod ask_change;
+mod change;
 mod config;
 mod dead_leader;
 mod entry;
@@ -25,13 +27,14 @@ mod heard;
 mod inbound;
 mod leader_view;
 mod log_store;
-mod membership;
+pub(crate) mod membership;
 mod message;
 mod network;
 mod outbox;
 mod picture;
 mod propose;
 mod read_index;
+mod reconfigure;
 mod sole_voter;
 mod stall;
 mod start;
@@ -45,10 +48,13 @@ use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use althing_api::error::Error;
+use althing_storage::store::Store;
+use bytes::Bytes;
 use futures_util::FutureExt;
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Instant as _, ServerState};
 
+pub use self::change::MemberChange;
 pub(crate) use self::config::{CORE_QUEUE, RaftSettings};
 use self::dead_leader::Inquiry;
 pub(crate) use self::entry::Entry;
@@ -61,9 +67,11 @@ use self::message::Proposal;
 use self::message::{BeginReadRound, CoreEnded, LeadConfirmed, PipeEnded, RaftChanged};
 pub(crate) use self::message::{MoveLeader, Propose, ReadIndex, Step};
 pub(crate) use self::outbox::Outbox;
-pub(crate) use self::picture::Picture;
+pub(crate) use self::picture::{Picture, applied_members};
 pub(crate) use self::propose::Proposer;
 use self::read_index::ReadRounds;
+pub(crate) use self::reconfigure::Change;
+use self::reconfigure::Changes;
 pub(crate) use self::sole_voter::SoleVoter;
 use self::stall::Stall;
 pub(crate) use self::start::{RaftSetup, StartedRaft, start};
@@ -72,7 +80,7 @@ use self::types::{Encoded, RaftHandle, ServerMetrics, StoredMembership};
 use crate::halt::Halt;
 use crate::lessor::Lead;
 use crate::metrics::Metrics;
-use crate::peer_link::Links;
+use crate::peer_link::{Call, Links};
 use crate::progress::Progress;
 use crate::supervisor::DeathWatch;
 use crate::wal_writer::FlushClock;
@@ -84,6 +92,9 @@ pub(crate) struct RaftNodeSetup {
     pub(crate) picture: Arc<Picture>,
     pub(crate) sole_voter: Arc<SoleVoter>,
     pub(crate) links: Arc<Links>,
+    pub(crate) store: Store,
+    /// Members without a vote at once; one more is refused.
+    pub(crate) learners_max: usize,
     pub(crate) heartbeat_interval: Duration,
     pub(crate) election_timeout: Duration,
     /// Told who leads.
@@ -108,6 +119,9 @@ pub(crate) struct RaftNode {
     /// The leader after whom is asked.
     suspected: Option<u64>,
     stall: Stall,
+    changes: Changes,
+    /// Since when no leader is known, as far as it was not asked about since.
+    leaderless: Option<Instant>,
 }
 
 impl RaftNode {
@@ -122,6 +136,8 @@ impl RaftNode {
             membership: Arc::default(),
             suspected: None,
             stall: Stall::default(),
+            changes: Changes::default(),
+            leaderless: None,
         }
     }
 
@@ -199,22 +215,44 @@ impl RaftNode {
         }
     }
 
-    /// Looks whether the leader is still heard, and whether the disk lets this one lead. A sole
-    /// voter hears nobody and has nobody to hand over to.
-    fn look(&mut self, _: &mut Context<Self>) {
+    /// Looks whether the leader is still heard, and, as leader, whether the disk lets this member
+    /// lead and something is left to do. A sole voter hears nobody and can hand over to nobody.
+    fn look(&mut self, ctx: &mut Context<Self>) {
         let metrics = self.raft.server_metrics().borrow_watched().clone();
-        if self.leads_alone(&metrics) {
+        if !self.leads_alone(&metrics) {
+            self.tell_leader(&metrics);
+            self.ask_around(&metrics);
+            self.look_at_the_disk();
+        }
+        self.change_next(ctx);
+    }
+
+    /// A member that hears no leader may have been removed. A voter finds out when it asks for
+    /// votes; another one has to ask on purpose. Whoever turns it away tells why.
+    fn ask_around(&mut self, metrics: &ServerMetrics) {
+        let mut voters = metrics.membership_config.membership().voter_ids();
+        let is_voter = voters.any(|id| id == self.setup.me);
+        if is_voter || self.setup.progress.leader() != 0 {
+            self.leaderless = None;
             return;
         }
-        self.tell_leader(&metrics);
-        let (busy_for, timeout) = (
-            self.setup.flush_clock.busy_for(),
-            self.setup.election_timeout,
-        );
-        if self
-            .stall
-            .hands_over(self.leads.is_some(), busy_for, timeout)
-        {
+        let since = *self.leaderless.get_or_insert_with(Instant::now);
+        if since.elapsed() >= 2 * self.setup.election_timeout {
+            self.leaderless = None;
+            for link in self.setup.links.all() {
+                actix_rt::spawn(async move {
+                    // What it answers is of no use to a member without a leader.
+                    let _ = link.call(Call::ReadIndex, Bytes::new()).await;
+                });
+            }
+        }
+    }
+
+    /// A leader whose disk hangs hands over.
+    fn look_at_the_disk(&mut self) {
+        let busy_for = self.setup.flush_clock.busy_for();
+        let (leads, timeout) = (self.leads.is_some(), self.setup.election_timeout);
+        if self.stall.hands_over(leads, busy_for, timeout) {
             self.leave_stalled(busy_for.unwrap_or_default());
         }
     }

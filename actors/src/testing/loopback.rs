@@ -101,7 +101,10 @@ impl Sender {
         }
         let members = self.net.members.read();
         let member = members.get(&peer.id.0).cloned();
-        member.ok_or_else(|| LinkError::NotSent("down".into()))
+        let member = member.ok_or_else(|| LinkError::NotSent("down".into()))?;
+        let admitted = member.admit(member.cluster_id, MemberId(self.me), peer.id);
+        admitted.map_err(refused)?;
+        Ok(member)
     }
 
     /// Resolves when the way to `peer` is cut.
@@ -187,7 +190,10 @@ impl Transport for Sender {
 }
 
 fn refused(refusal: Refusal) -> LinkError {
-    LinkError::Refused(refusal.to_string())
+    match refusal {
+        Refusal::Removed => LinkError::Removed,
+        refusal => LinkError::Refused(refusal.to_string()),
+    }
 }
 
 /// Requests in, answers out, both in order.
