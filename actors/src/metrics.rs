@@ -33,6 +33,8 @@ pub(crate) struct Metrics {
     defragmenting: IntGauge,
     proposals_failed: IntCounter,
     read_indexes_failed: IntCounter,
+    leader_deaths: IntCounter,
+    stall_hand_overs: IntCounter,
     puts: IntCounter,
     deletes: IntCounter,
     txns: IntCounter,
@@ -105,6 +107,14 @@ impl Metrics {
                 "etcd_server_read_indexes_failed_total",
                 "Number of linearizable reads whose round failed.",
             ),
+            leader_deaths: counter(
+                "althing_leader_deaths_seen_total",
+                "Times that the leader's process was found dead before the election timeout.",
+            ),
+            stall_hand_overs: counter(
+                "althing_disk_stall_hand_overs_total",
+                "Times that this member handed the lead over because its disk hung.",
+            ),
             puts: counter("etcd_mvcc_put_total", "Number of keys put by this member."),
             deletes: counter(
                 "etcd_mvcc_delete_total",
@@ -174,6 +184,14 @@ impl Metrics {
 
     pub(crate) fn read_index_failed(&self) {
         self.read_indexes_failed.inc();
+    }
+
+    pub(crate) fn leader_death_seen(&self) {
+        self.leader_deaths.inc();
+    }
+
+    pub(crate) fn stall_hand_over(&self) {
+        self.stall_hand_overs.inc();
     }
 
     pub(crate) fn applied(&self, puts: u64, deletes: u64, txns: u64) {

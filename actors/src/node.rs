@@ -120,7 +120,8 @@ impl Node {
             (settings.proposals_max as u64) < CORE_QUEUE / 2,
             "admitted proposals must fit the queue of raft's core"
         );
-        let opened = open(dir, settings)?;
+        let (wal, recovery) = Wal::open(&dir.wal(), settings.wal.clone())?;
+        let opened = open(dir, wal, recovery, settings)?;
         Node::launch_opened(opened, settings, transport).await
     }
 
@@ -368,8 +369,13 @@ impl Drop for Node {
     }
 }
 
-fn open(dir: DataDir, settings: &NodeSettings) -> Result<Opened, StartError> {
-    let (wal, recovery) = Wal::open(&dir.wal(), settings.wal.clone())?;
+/// Opens the store beside a log that is open.
+pub(crate) fn open(
+    dir: DataDir,
+    wal: Wal,
+    recovery: Recovery,
+    settings: &NodeSettings,
+) -> Result<Opened, StartError> {
     if let Some(torn) = &recovery.repaired {
         tracing::warn!(
             file = %torn.file.display(),

@@ -9,14 +9,19 @@ use actix::{Actor, Addr};
 use althing_api::id::{ClusterId, MemberId};
 use althing_storage::data_dir::DataDir;
 use althing_storage::store::{Store, StoreSettings};
-use althing_storage::wal::{Wal, WalSettings};
+use althing_storage::wal::{Background, Disk, Wal, WalSettings};
 
+mod hanging_disk;
 mod loopback;
 
+pub use self::hanging_disk::HangingDisk;
 pub use self::loopback::Loopback;
 use crate::arbiters::Arbiters;
 use crate::lessor::LeaseClock;
-use crate::node::{Clock, Handles, InitialMember, Node, NodeSettings, StartError, UpkeepSettings};
+use crate::node::{
+    self, Clock, Handles, InitialMember, Node, NodeSettings, StartError, UpkeepSettings,
+};
+use crate::peer_link::Transport;
 pub use crate::raft_node::types::Types;
 pub use crate::raft_node::{LogStore, StateMachine};
 use crate::supervisor::{RetireAll, Supervisor};
@@ -83,6 +88,19 @@ pub async fn start_alone(
     let (node, handles) = Node::launch(dir, &settings, transport).await?;
     node.ready(&handles, &settings).await?;
     Ok((node, handles))
+}
+
+/// As [`Node::launch`], with the log on a disk of the test's own.
+pub async fn launch_on(
+    disk: Arc<dyn Disk>,
+    dir: DataDir,
+    settings: &NodeSettings,
+    transport: Arc<dyn Transport>,
+) -> Result<(Node, Handles), StartError> {
+    let background = Background::Thread;
+    let (wal, recovery) = Wal::open_on(disk, &dir.wal(), settings.wal.clone(), background)?;
+    let opened = node::open(dir, wal, recovery, settings)?;
+    Node::launch_opened(opened, settings, transport).await
 }
 
 /// Between two looks of [`until`].

@@ -25,7 +25,7 @@ use crate::snapshotter::{Snapshotter, SnapshotterSetup, Transfers};
 use crate::store_writer::{CheckpointPace, FlushedIndex, StoreWriter, StoreWriterSetup};
 use crate::supervisor::{ActorRef, DeathWatch, Policy, Supervise, Supervisor};
 use crate::upkeep::{Upkeep, UpkeepParts};
-use crate::wal_writer::{CommitMark, WalWriter, WalWriterSetup};
+use crate::wal_writer::{CommitMark, FlushClock, WalWriter, WalWriterSetup};
 use crate::watch_hub::{Attention, Feed, WatchHub};
 
 /// Names of the children, as deaths are reported.
@@ -59,6 +59,7 @@ pub(crate) struct NodeState {
     /// from the store has to derive it again when this changes.
     pub(crate) restored: Arc<watch::Sender<u64>>,
     commit_mark: CommitMark,
+    flush_clock: Arc<FlushClock>,
 }
 
 impl NodeState {
@@ -84,6 +85,7 @@ impl NodeState {
             metrics: Metrics::new(),
             restored: Arc::new(watch::Sender::new(0)),
             commit_mark: CommitMark::default(),
+            flush_clock: Arc::default(),
         }
     }
 
@@ -277,6 +279,8 @@ pub(crate) fn raft_node_setup(
             clock: Arc::clone(&shared.lease_clock),
             lessor: tree.lessor.clone(),
         },
+        flush_clock: Arc::clone(&shared.flush_clock),
+        metrics: shared.metrics.clone(),
         halt: shared.halt.clone(),
         _watch: core_child(supervisor, RAFT_NODE),
     }
@@ -305,6 +309,7 @@ fn start_wal_writer(
     let setup = WalWriterSetup {
         wal,
         commit_mark: shared.commit_mark.clone(),
+        flush_clock: Arc::clone(&shared.flush_clock),
         metrics: shared.metrics.clone(),
         halt: shared.halt.clone(),
         watch: core_child(supervisor, WAL_WRITER),

@@ -3,10 +3,11 @@
 // All of this file is tests.
 #![allow(clippy::unwrap_used)]
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use althing_actors::node::{Applied, Handles, Node, NodeSettings, StartError};
-use althing_actors::testing::{DEADLINE, Loopback, find, one_of, until};
+use althing_actors::testing::{DEADLINE, HangingDisk, Loopback, find, launch_on, one_of, until};
 use althing_api::commandpb::{Command, command};
 use althing_api::error::Error;
 use althing_api::etcdserverpb::{AlarmType, PutRequest, RangeRequest};
@@ -21,8 +22,15 @@ use tempfile::TempDir;
 struct World {
     network: Loopback,
     dirs: Vec<TempDir>,
+    disks: Vec<HangingDisk>,
     members: Vec<Option<(Node, Handles)>>,
     adjust: fn(&mut NodeSettings),
+}
+
+/// So long an election timeout that a leader found before it was not found by it.
+fn with_a_slow_timer(settings: &mut NodeSettings) {
+    settings.heartbeat_interval = Duration::from_millis(100);
+    settings.election_timeout = Duration::from_secs(5);
 }
 
 fn as_they_are(_: &mut NodeSettings) {}
@@ -43,6 +51,7 @@ impl World {
         let mut world = World {
             network: Loopback::default(),
             dirs: (0..3).map(|_| tempfile::tempdir().unwrap()).collect(),
+            disks: (0..3).map(|_| HangingDisk::default()).collect(),
             members: (0..3).map(|_| None).collect(),
             adjust,
         };
@@ -66,7 +75,9 @@ impl World {
         let dir = DataDir::open(self.dirs[position].path()).unwrap();
         let settings = self.settings(number);
         let transport = self.network.transport(number);
-        let (node, handles) = Node::launch(dir, &settings, transport).await.unwrap();
+        let disk = Arc::new(self.disks[position].clone());
+        let launched = launch_on(disk, dir, &settings, transport).await;
+        let (node, handles) = launched.unwrap();
         self.network.join(number, handles.inbound().clone());
         self.members[position] = Some((node, handles));
     }
@@ -410,4 +421,75 @@ async fn a_member_with_other_records_does_not_come_to_serve() {
     let (node, handles) = world.members[odd as usize - 1].as_ref().unwrap();
     let refused = node.ready(handles, &world.settings(odd)).await.unwrap_err();
     assert!(matches!(refused, StartError::Differs), "{refused}");
+}
+
+/// What a counter of the member's metrics says.
+fn counted(handles: &Handles, name: &str) -> f64 {
+    let families = handles.metrics().gather();
+    let family = families.iter().find(|family| family.name() == name);
+    family.unwrap().get_metric()[0].get_counter().get_value()
+}
+
+#[actix::test]
+async fn a_leader_that_dies_is_replaced_long_before_the_election_timeout() {
+    let mut world = World::start(with_a_slow_timer).await;
+    let leader = world.leader_of(&[1, 2, 3]).await;
+    put(&world.handles(leader), "k", "v").await.unwrap();
+    let rest = world.others(leader);
+    let start = Instant::now();
+    world.kill(leader).await;
+    put(&world.handles(rest[0]), "k", "w").await.unwrap();
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_ne!(world.leader_of(&rest).await, leader);
+    let seen = |number: &u64| {
+        let handles = world.handles(*number);
+        counted(&handles, "althing_leader_deaths_seen_total")
+    };
+    assert_eq!(rest.iter().map(seen).sum::<f64>(), 2.0, "both looked");
+}
+
+#[actix::test]
+async fn a_leader_whose_connections_break_but_who_lives_goes_on_leading() {
+    let world = World::start(with_a_slow_timer).await;
+    let leader = world.leader_of(&[1, 2, 3]).await;
+    put(&world.handles(leader), "k", "v").await.unwrap();
+    let term = world.handles(leader).term();
+    world.network.isolate(leader);
+    until("both followers knock in vain", || {
+        world.network.knocks() >= 2
+    })
+    .await;
+    world.network.heal(leader);
+    until("they knock until they give up", || {
+        world.network.knocks() >= 12
+    })
+    .await;
+    put(&world.handles(leader), "k", "w").await.unwrap();
+    assert_eq!(world.leader_of(&[1, 2, 3]).await, leader);
+    assert_eq!(world.handles(leader).term(), term);
+}
+
+#[actix::test]
+async fn a_leader_whose_disk_hangs_hands_over_and_comes_back_as_a_follower() {
+    let world = World::start(as_they_are).await;
+    let leader = world.leader_of(&[1, 2, 3]).await;
+    put(&world.handles(leader), "before", "v").await.unwrap();
+    let disk = &world.disks[leader as usize - 1];
+    disk.hang();
+    // Something must be on its way to the disk for it to show that it hangs.
+    let hung = world.handles(leader);
+    let late = tokio::spawn(async move { put(&hung, "late", "v").await });
+    let rest = world.others(leader);
+    assert_ne!(world.leader_of(&rest).await, leader);
+    put(&world.handles(rest[0]), "meanwhile", "v")
+        .await
+        .unwrap();
+    let name = "althing_disk_stall_hand_overs_total";
+    assert_eq!(counted(&world.handles(leader), name), 1.0);
+    disk.release();
+    // It was committed by the others, or its outcome is unknown.
+    let _ = late.await.unwrap();
+    let value = get(&world.handles(leader), "meanwhile").await;
+    assert_eq!(value.unwrap(), "v");
 }

@@ -19,6 +19,7 @@ pub(crate) fn check(config: &Config, reader: &mut Reader<'_>) {
     timing(config, reader);
     advertised(reader);
     initial_cluster(config, reader);
+    discovery(config, reader);
     joining(config, reader);
     listeners(config, reader);
     sizes(config, reader);
@@ -147,6 +148,28 @@ fn initial_cluster(config: &Config, reader: &mut Reader<'_>) {
         }
     };
     rule(reader, &keys, broken);
+}
+
+/// The first members come from one place.
+fn discovery(config: &Config, reader: &mut Reader<'_>) {
+    let others = reader.is_set("cluster.initial") || reader.is_set("cluster.join");
+    let broken = (config.cluster.discovery.is_some() && others).then(|| {
+        Fault::new(
+            "multiple discovery or bootstrap flags are set",
+            "choose one of --initial-cluster, --discovery-srv and --join",
+        )
+    });
+    let keys = ["cluster.discovery_srv", "cluster.initial", "cluster.join"];
+    rule(reader, &keys, broken);
+    for key in [
+        "cluster.discovery_srv_name",
+        "cluster.discovery_srv_servers",
+    ] {
+        let is_idle = config.cluster.discovery.is_none() && reader.is_set(key);
+        let broken = is_idle
+            .then(|| Fault::new("has no effect without --discovery-srv", "name a domain too"));
+        rule(reader, &[key, "cluster.discovery_srv"], broken);
+    }
 }
 
 /// Who joins learns the members from the cluster; a list of them might contradict it.

@@ -1,6 +1,7 @@
 //! The tree of options. `default.toml` documents each one.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -45,10 +46,23 @@ pub struct Cluster {
     pub initial_state: InitialState,
     /// Goes into member and cluster ids.
     pub token: String,
+    /// Where the first members are found instead, if anywhere.
+    pub discovery: Option<Discovery>,
     /// Client URLs of members whose cluster takes this one in; none: it is not asked for.
     pub join: Vec<String>,
     /// Most members without a vote.
     pub learners_max: usize,
+}
+
+/// DNS records that name the first members.
+#[derive(Clone, Debug)]
+pub struct Discovery {
+    /// The domain that has them.
+    pub domain: String,
+    /// A suffix of the service in their names; may be empty.
+    pub name: String,
+    /// The name servers to ask; empty: those of the host.
+    pub servers: Vec<SocketAddr>,
 }
 
 /// Whether a first start forms a cluster or joins one.

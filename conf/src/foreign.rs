@@ -93,7 +93,7 @@ const fn on(flag: &'static str, why: &'static str) -> Foreign {
 }
 
 const TLS: &str = "this version has no TLS";
-const DISCOVERY: &str = "this version has no discovery";
+const DISCOVERY: &str = "this version discovers members by --discovery-srv only";
 const AUTH: &str = "this version has no authentication";
 const TRACING: &str = "this version exports no traces";
 const LOGS: &str = "log lines go to standard error; let the service manager keep them";
@@ -154,8 +154,6 @@ pub(crate) static FOREIGN: &[Foreign] = &[
     never("discovery-proxy", DISCOVERY),
     never("discovery-token", DISCOVERY),
     never("discovery-endpoints", DISCOVERY),
-    never("discovery-srv", DISCOVERY),
-    never("discovery-srv-name", DISCOVERY),
     never("discovery-cert", DISCOVERY),
     never("discovery-key", DISCOVERY),
     never("discovery-cacert", DISCOVERY),

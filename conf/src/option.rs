@@ -85,6 +85,24 @@ pub(crate) static OPTIONS: &[Setting] = &[
         "Makes member and cluster ids unique",
     ),
     option(
+        "cluster.discovery_srv",
+        "discovery-srv",
+        "DOMAIN",
+        "Domain whose SRV records name the members of the first cluster",
+    ),
+    option(
+        "cluster.discovery_srv_name",
+        "discovery-srv-name",
+        "NAME",
+        "Suffix of the service in the names of the SRV records",
+    ),
+    option(
+        "cluster.discovery_srv_servers",
+        "discovery-srv-servers",
+        "ADDRESSES",
+        "Name servers to ask [default: those of the host]",
+    ),
+    option(
         "cluster.join",
         "join",
         "URL,...",

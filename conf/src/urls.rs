@@ -5,7 +5,7 @@
 
 use crate::config::Url;
 use crate::error::Fault;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// URLs to listen on. Errors: an empty list, a scheme other than http, a host that is a name, a
 /// path, a missing port, a URL given twice.
@@ -106,6 +106,17 @@ pub(crate) fn members(items: &[String]) -> Result<Vec<(String, Vec<String>)>, Fa
         }
     }
     Ok(members)
+}
+
+/// Addresses with ports. Errors: what is none.
+pub(crate) fn addresses(items: &[String]) -> Result<Vec<SocketAddr>, Fault> {
+    let address = |item: &String| {
+        item.parse().map_err(|_| {
+            let problem = format!("{item:?} is no address with a port");
+            Fault::new(problem, "write it as 10.0.0.53:53 or [fd00::53]:53")
+        })
+    };
+    items.iter().map(address).collect()
 }
 
 fn none() -> Fault {

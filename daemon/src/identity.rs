@@ -15,6 +15,7 @@ use althing_conf::config::{Cluster, InitialState};
 use althing_storage::data_dir::{self, DataDir};
 use althing_storage::error::OpenError;
 
+use crate::discovery::{self, DiscoveryError};
 use crate::peer::join::{self, Admitted};
 use crate::peer::survey::{self, Known, KnownMember};
 
@@ -39,6 +40,9 @@ pub enum IdentityError {
         /// The data directory.
         path: PathBuf,
     },
+    /// DNS does not tell who the members are.
+    #[error(transparent)]
+    Discovery(#[from] DiscoveryError),
     /// The initial cluster does not have this member.
     #[error("--initial-cluster does not name this member, {name:?}; add it or change --name")]
     NotNamed {
@@ -209,6 +213,7 @@ pub async fn settle(config: &Config, dir: &DataDir) -> Result<Settled, IdentityE
             joins,
         });
     }
+    let cluster = &first_members(config).await?;
     let known = survey::ask(others(cluster, name)).await;
     let settled = if joins {
         let known = known.map_err(IdentityError::NobodyAnswers)?;
@@ -232,6 +237,22 @@ pub async fn settle(config: &Config, dir: &DataDir) -> Result<Settled, IdentityE
     };
     save(dir, settled.ids, name)?;
     Ok(settled)
+}
+
+/// The cluster that a first start begins with, discovered if need be.
+async fn first_members(config: &Config) -> Result<Cluster, IdentityError> {
+    let cluster = &config.cluster;
+    let initial = match &cluster.discovery {
+        Some(discovery) => {
+            let own = &config.peer.advertise_urls;
+            discovery::discover(discovery, &config.member.name, own).await?
+        }
+        None => cluster.initial.clone(),
+    };
+    Ok(Cluster {
+        initial,
+        ..cluster.clone()
+    })
 }
 
 fn others(cluster: &Cluster, name: &str) -> Vec<String> {

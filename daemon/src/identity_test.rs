@@ -8,6 +8,7 @@ fn cluster(members: &[(&str, &str)], token: &str) -> Cluster {
         initial: members.iter().map(member).collect(),
         initial_state: InitialState::New,
         token: token.to_owned(),
+        discovery: None,
         join: Vec::new(),
         learners_max: 1,
     }

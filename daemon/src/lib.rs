@@ -8,6 +8,7 @@
 pub mod admin;
 pub mod boot;
 pub mod client;
+pub mod discovery;
 pub mod identity;
 pub mod listen;
 pub mod log;

@@ -67,6 +67,16 @@ impl Cluster {
         self.members[position].client_address()
     }
 
+    /// All members, by position.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// The client port of one member.
+    pub fn client_port(&self, position: usize) -> u16 {
+        self.members[position].client_port()
+    }
+
     /// The operating system's id of a member's process.
     ///
     /// # Panics

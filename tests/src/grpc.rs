@@ -207,8 +207,8 @@ pub mod path {
     pub const OBSERVE: &str = "/v3electionpb.Election/Observe";
     pub const RESIGN: &str = "/v3electionpb.Election/Resign";
     pub const STATUS: &str = "/etcdserverpb.Maintenance/Status";
-    pub const HASH_KV: &str = "/etcdserverpb.Maintenance/HashKV";
     pub const MOVE_LEADER: &str = "/etcdserverpb.Maintenance/MoveLeader";
+    pub const HASH_KV: &str = "/etcdserverpb.Maintenance/HashKV";
     pub const MEMBER_LIST: &str = "/etcdserverpb.Cluster/MemberList";
     pub const MEMBER_ADD: &str = "/etcdserverpb.Cluster/MemberAdd";
     pub const MEMBER_REMOVE: &str = "/etcdserverpb.Cluster/MemberRemove";

@@ -16,6 +16,7 @@ pub mod ledger;
 pub mod linear;
 pub mod load;
 pub mod member;
+pub mod name_server;
 pub mod process;
 pub mod small_disk;
 pub mod wait;

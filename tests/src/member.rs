@@ -32,6 +32,8 @@ pub struct Member {
     name: String,
     /// The members that it begins with; empty: itself.
     initial_cluster: String,
+    /// It is told the members by other flags.
+    is_discovered: bool,
     /// A client URL of the cluster that shall take it in, instead.
     joins: Option<String>,
     flags: Vec<OsString>,
@@ -66,6 +68,7 @@ impl Member {
             advertised_peer_port: peer_port,
             name: "default".to_owned(),
             initial_cluster: String::new(),
+            is_discovered: false,
             joins: None,
             flags: flags.iter().map(OsString::from).collect(),
             environment: Vec::new(),
@@ -102,6 +105,12 @@ impl Member {
     /// Begins in a cluster of these entries.
     pub fn begin_with(&mut self, entries: &[String]) {
         self.initial_cluster = entries.join(",");
+    }
+
+    /// Begins with the members that these flags discover.
+    pub fn discover_by(&mut self, flags: &[&str]) {
+        self.is_discovered = true;
+        self.flags.extend(flags.iter().map(OsString::from));
     }
 
     /// Begins in the cluster of the member at this client URL.
@@ -170,6 +179,7 @@ impl Member {
         };
         match &self.joins {
             Some(url) => command.args(["--join", url]),
+            None if self.is_discovered => &mut command,
             None => command.args(["--initial-cluster", &initial_cluster]),
         };
         command.args(&self.flags);

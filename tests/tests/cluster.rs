@@ -4,6 +4,8 @@
 // All of this file is tests.
 #![allow(clippy::unwrap_used)]
 
+use std::time::{Duration, Instant};
+
 use althing_api::etcdserverpb as pb;
 use althing_tests::binaries::althingd;
 use althing_tests::cluster::Cluster;
@@ -106,6 +108,43 @@ async fn nothing_acknowledged_is_lost_when_the_leader_is_killed_and_when_all_res
             );
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_killed_is_replaced_long_before_the_election_timeout() {
+    let mut cluster = Cluster::start(&althingd(), 3, &["--election-timeout", "8000"]);
+    let leader = cluster.leader_of(&[0, 1, 2]).await;
+    let rest = cluster.positions_without(&[leader]);
+    let start = Instant::now();
+    cluster.member(leader).kill();
+    put_at_last(&cluster, rest[0], "k").await;
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    let noticed = cluster.member(rest[0]).process();
+    let line = noticed.wait_for_line("nobody listens at its address");
+    line.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_members_go_on_while_three_are_there_and_agree_afterwards() {
+    let mut cluster = Cluster::start(&althingd(), 5, &[]);
+    put_at_last(&cluster, 0, "all").await;
+    let leader = cluster.leader_of(&[0, 1, 2, 3, 4]).await;
+    let follower = cluster.positions_without(&[leader])[0];
+    cluster.member(leader).kill();
+    cluster.member(follower).kill();
+    let rest = cluster.positions_without(&[leader, follower]);
+    put_at_last(&cluster, rest[0], "three").await;
+    cluster.leader_of(&rest).await;
+    cluster.restart(&[leader, follower]);
+    for position in 0..5 {
+        let mut grpc = cluster.grpc(position).await;
+        for key in ["all", "three"] {
+            let value = get(&mut grpc, key).await;
+            assert_eq!(value.unwrap(), "v", "{key} on {position}");
+        }
+    }
+    cluster.leader_of(&[0, 1, 2, 3, 4]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

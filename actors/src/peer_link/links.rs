@@ -14,8 +14,8 @@ use parking_lot::RwLock;
 use tokio::sync::oneshot;
 
 use super::{
-    Call, Deliver, Health, LinkError, MemberUpdated, Peer, PeerLink, Pipe, Send, SendSnapshot,
-    SnapshotBytes, Transport,
+    Call, Deliver, Health, Knock, LinkError, MemberUpdated, Peer, PeerLink, Pipe, Send,
+    SendSnapshot, SnapshotBytes, Transport, message,
 };
 use crate::departure::Departure;
 use crate::metrics::Metrics;
@@ -166,6 +166,13 @@ impl Link {
         let (reply, answer) = oneshot::channel();
         self.actor.addr().do_send(Deliver { call, body, reply });
         answer.await.unwrap_or_else(|_| Err(died()))
+    }
+
+    /// Whether anybody listens where the member should.
+    pub(crate) async fn knock(&self) -> Knock {
+        let (reply, answer) = oneshot::channel();
+        self.actor.addr().do_send(message::Knock { reply });
+        answer.await.unwrap_or(Knock::Silent)
     }
 
     /// Sends `body` at once, behind what was sent on `pipe` before; the future is its answer.

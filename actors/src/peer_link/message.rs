@@ -4,7 +4,7 @@ use actix::Message;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::transport::{Call, LinkError, Pipe, SnapshotBytes};
+use super::transport::{self, Call, LinkError, Pipe, SnapshotBytes};
 
 /// Where the answer to one message for another member goes. Dropped unanswered: the link died.
 pub(crate) type PeerReply = oneshot::Sender<Result<Bytes, LinkError>>;
@@ -34,6 +34,13 @@ pub(crate) struct SendSnapshot {
     pub(crate) head: Bytes,
     pub(crate) body: SnapshotBytes,
     pub(crate) reply: PeerReply,
+}
+
+/// Find out whether anybody listens where the member should.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Knock {
+    pub(crate) reply: oneshot::Sender<transport::Knock>,
 }
 
 /// The member listens elsewhere now.

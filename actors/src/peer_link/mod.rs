@@ -36,7 +36,7 @@ use self::health::Health;
 use self::lane::{Lane, Way};
 pub(crate) use self::links::{Link, Links, LinksSetup};
 use self::message::{Deliver, MemberUpdated, Send, SendSnapshot};
-pub use self::transport::{Call, LinkError, OpenPipe, Peer, Pipe, SnapshotBytes, Transport};
+pub use self::transport::{Call, Knock, LinkError, OpenPipe, Peer, Pipe, SnapshotBytes, Transport};
 use crate::supervisor::DeathWatch;
 
 /// Calls under way to one member; a member that does not answer must not pile them up.
@@ -202,6 +202,18 @@ impl Handler<SendSnapshot> for PeerLink {
                 Err(error) => way.health.failed(error),
             }
             let _ = reply.send(answer);
+        });
+    }
+}
+
+impl Handler<message::Knock> for PeerLink {
+    type Result = ();
+
+    fn handle(&mut self, message::Knock { reply }: message::Knock, _: &mut Context<Self>) {
+        let knocking = self.way.transport.knock(&self.way.peer);
+        actix_rt::spawn(async move {
+            // Who no longer waits needs no answer.
+            let _ = reply.send(knocking.await);
         });
     }
 }

@@ -89,6 +89,17 @@ pub struct OpenPipe {
     pub answers: mpsc::Receiver<Result<Bytes, LinkError>>,
 }
 
+/// What a knock at a member's door tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Knock {
+    /// Somebody listens at one of its addresses.
+    Open,
+    /// Its host answers and refuses, at every address: nobody listens.
+    Refused,
+    /// Nothing is known: no answer in time, or no such host.
+    Silent,
+}
+
 /// The bytes of a snapshot on their way out; an error gives the transfer up.
 pub type SnapshotBytes = mpsc::Receiver<io::Result<Bytes>>;
 
@@ -101,6 +112,9 @@ pub trait Transport: Debug + Send + Sync + 'static {
         call: Call,
         body: Bytes,
     ) -> BoxFuture<'static, Result<Bytes, LinkError>>;
+
+    /// Finds out whether anybody listens where `peer` should.
+    fn knock(&self, peer: &Peer) -> BoxFuture<'static, Knock>;
 
     /// Opens a pipe to `peer`.
     fn open(&self, peer: &Peer, pipe: Pipe) -> BoxFuture<'static, Result<OpenPipe, LinkError>>;

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use prost::Message as _;
 use tokio::sync::oneshot;
 
-use super::message::Step;
+use super::message::{PipeEnded, Step};
 use super::propose::{Attempt, Proposer};
 use super::step::FromPeer;
 use super::{RaftNode, ReadIndex};
@@ -134,6 +134,14 @@ impl Inbound {
                 let proposer = self.proposer.clone();
                 propose(proposer, body).boxed()
             }
+        }
+    }
+
+    /// A pipe of member `from` ended at its end. A leader keeps its pipe of entries open for as
+    /// long as it lives.
+    pub fn pipe_ended(&self, pipe: Pipe, from: MemberId) {
+        if pipe == Pipe::Append {
+            self.raft_node.do_send(PipeEnded { from: from.0 });
         }
     }
 

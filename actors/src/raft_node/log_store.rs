@@ -23,7 +23,7 @@ use super::types::{
     to_raft_vote,
 };
 use crate::progress::Progress;
-use crate::wal_writer::{Append, CommitMark, Purge, SaveVote, Truncate, WalWriter};
+use crate::wal_writer::{Append, CommitMark, NoteElected, Purge, SaveVote, Truncate, WalWriter};
 
 /// Bytes of payload that one read for replication returns, about.
 const READ_MAX_BYTES: usize = 1024 * 1024;
@@ -54,6 +54,18 @@ pub(crate) struct LogStoreSetup {
     pub(crate) commit_mark: CommitMark,
     pub(crate) progress: Arc<Progress>,
     pub(crate) sole_voter: Arc<SoleVoter>,
+}
+
+/// Whether `vote` adds to `kept` only that its candidate won. That need not be durable before
+/// anything else: the promise, to vote for nobody else in the term, is in `kept`, and nothing was
+/// appended since, because no entry is taken from a leader before its election is known. The
+/// entries that follow are flushed behind it. It saves an election two of its flushes.
+fn is_same_but_for_the_election(kept: Vote, vote: Vote) -> bool {
+    let elected = Vote {
+        committed: true,
+        ..kept
+    };
+    vote == elected
 }
 
 impl LogStore {
@@ -210,10 +222,13 @@ impl RaftLogStorage<Types> for LogStore {
         if vote.voted_for != Some(self.me) {
             self.sole_voter.follow();
         }
-        self.wal
-            .send(SaveVote(vote))
-            .await
-            .map_err(|_| wal_is_gone())??;
+        let kept = self.marks.lock().vote;
+        if kept.is_some_and(|kept| is_same_but_for_the_election(kept, vote)) {
+            self.wal.do_send(NoteElected(vote));
+        } else {
+            let saved = self.wal.send(SaveVote(vote)).await;
+            saved.map_err(|_| wal_is_gone())??;
+        }
         self.marks.lock().vote = Some(vote);
         Ok(())
     }
@@ -278,4 +293,29 @@ impl RaftLogStorage<Types> for LogStore {
 
 fn wal_is_gone() -> io::Error {
     io::Error::other("the WAL's writer is gone")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_news_of_an_election_need_not_be_waited_for() {
+        let vote = |term, candidate, committed| Vote {
+            term,
+            voted_for: Some(candidate),
+            committed,
+        };
+        let kept = vote(5, 1, false);
+        assert!(is_same_but_for_the_election(kept, vote(5, 1, true)));
+        let others = [
+            vote(5, 2, true),
+            vote(6, 1, true),
+            vote(6, 1, false),
+            vote(5, 1, false),
+        ];
+        for other in others {
+            assert!(!is_same_but_for_the_election(kept, other), "{other:?}");
+        }
+    }
 }

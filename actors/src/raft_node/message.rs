@@ -58,6 +58,13 @@ pub(crate) struct MoveLeader {
 #[rtype(result = "()")]
 pub(crate) struct Pulse;
 
+/// The pipe through which another member sent entries ended at its end.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct PipeEnded {
+    pub(super) from: u64,
+}
+
 /// Change the membership, if this member leads.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]

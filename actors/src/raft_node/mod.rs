@@ -20,6 +20,7 @@
 mod ask_change;
 mod change;
 mod config;
+mod dead_leader;
 mod entry;
 mod hand_over;
 mod heard;
@@ -35,9 +36,11 @@ mod propose;
 mod read_index;
 mod reconfigure;
 mod sole_voter;
+mod stall;
 mod start;
 mod state_machine;
 mod step;
+mod suspicion;
 pub(crate) mod types;
 
 use std::sync::Arc;
@@ -53,6 +56,7 @@ use openraft::{Instant as _, ServerState};
 
 pub use self::change::MemberChange;
 pub(crate) use self::config::{CORE_QUEUE, RaftSettings};
+use self::dead_leader::Inquiry;
 pub(crate) use self::entry::Entry;
 use self::heard::Heard;
 pub use self::inbound::{Inbound, Refusal};
@@ -60,7 +64,7 @@ use self::leader_view::Part;
 pub use self::log_store::LogStore;
 pub(crate) use self::log_store::LogStoreSetup;
 use self::message::Proposal;
-use self::message::{BeginReadRound, CoreEnded, LeadConfirmed, RaftChanged};
+use self::message::{BeginReadRound, CoreEnded, LeadConfirmed, PipeEnded, RaftChanged};
 pub(crate) use self::message::{MoveLeader, Propose, Pulse, ReadIndex, Step};
 pub(crate) use self::outbox::Outbox;
 pub(crate) use self::picture::{Picture, applied_members};
@@ -69,14 +73,17 @@ use self::read_index::ReadRounds;
 pub(crate) use self::reconfigure::Change;
 use self::reconfigure::Changes;
 pub(crate) use self::sole_voter::SoleVoter;
+use self::stall::Stall;
 pub(crate) use self::start::{RaftSetup, StartedRaft, start};
 pub use self::state_machine::StateMachine;
 use self::types::{Encoded, RaftHandle, ServerMetrics, StoredMembership};
 use crate::halt::Halt;
 use crate::lessor::Lead;
+use crate::metrics::Metrics;
 use crate::peer_link::{Call, Links};
 use crate::progress::Progress;
 use crate::supervisor::DeathWatch;
+use crate::wal_writer::FlushClock;
 
 /// What RaftNode shares with the rest of the node.
 pub(crate) struct RaftNodeSetup {
@@ -92,6 +99,8 @@ pub(crate) struct RaftNodeSetup {
     pub(crate) election_timeout: Duration,
     /// Told who leads.
     pub(crate) lead: Lead,
+    pub(crate) flush_clock: Arc<FlushClock>,
+    pub(crate) metrics: Metrics,
     pub(crate) halt: Halt,
     pub(crate) _watch: DeathWatch,
 }
@@ -107,6 +116,9 @@ pub(crate) struct RaftNode {
     /// The term in which a proof of leading alone is under way or done.
     proven_term: Option<u64>,
     membership: Arc<StoredMembership>,
+    /// The leader after whom is asked.
+    suspected: Option<u64>,
+    stall: Stall,
     changes: Changes,
     /// Since when no leader is known, as far as it was not asked about since.
     leaderless: Option<Instant>,
@@ -122,6 +134,8 @@ impl RaftNode {
             leads: None,
             proven_term: None,
             membership: Arc::default(),
+            suspected: None,
+            stall: Stall::default(),
             changes: Changes::default(),
             leaderless: None,
         }
@@ -201,13 +215,14 @@ impl RaftNode {
         }
     }
 
-    /// Looks whether the leader is still heard, and whether something is left to do as one. A sole
-    /// voter hears nobody.
+    /// Looks whether the leader is still heard, and, as leader, whether the disk lets this member
+    /// lead and something is left to do. A sole voter hears nobody and can hand over to nobody.
     fn look(&mut self, ctx: &mut Context<Self>) {
         let metrics = self.raft.server_metrics().borrow_watched().clone();
         if !self.leads_alone(&metrics) {
             self.tell_leader(&metrics);
             self.ask_around(&metrics);
+            self.look_at_the_disk();
         }
         self.change_next(ctx);
     }
@@ -231,6 +246,32 @@ impl RaftNode {
                 });
             }
         }
+    }
+
+    /// A leader whose disk hangs hands over.
+    fn look_at_the_disk(&mut self) {
+        let busy_for = self.setup.flush_clock.busy_for();
+        let (leads, timeout) = (self.leads.is_some(), self.setup.election_timeout);
+        if self.stall.hands_over(leads, busy_for, timeout) {
+            self.leave_stalled(busy_for.unwrap_or_default());
+        }
+    }
+
+    /// Hands the lead over because the disk hangs.
+    fn leave_stalled(&self, busy_for: Duration) {
+        self.setup.metrics.stall_hand_over();
+        tracing::error!(
+            took = ?busy_for,
+            "the disk does not finish a write of the log; handing the lead over"
+        );
+        let (raft, progress) = (self.raft.clone(), Arc::clone(&self.setup.progress));
+        let patience = self.setup.election_timeout;
+        actix_rt::spawn(async move {
+            match hand_over::hand_over(raft, progress, None, patience).await {
+                Ok(()) => tracing::warn!("another member leads, since the disk of this one hangs"),
+                Err(error) => tracing::warn!(%error, "no other member took the lead yet"),
+            }
+        });
     }
 
     /// Finds out that we lead in `term` and that an entry of that term is applied.
@@ -344,6 +385,32 @@ impl Handler<Step> for RaftNode {
         if polled.is_none() {
             actix_rt::spawn(answering);
         }
+    }
+}
+
+impl Handler<PipeEnded> for RaftNode {
+    type Result = ();
+
+    fn handle(&mut self, PipeEnded { from }: PipeEnded, ctx: &mut Context<Self>) {
+        let metrics = self.raft.server_metrics().borrow_watched().clone();
+        let leads = metrics.current_leader == Some(from) && from != self.setup.me;
+        let Some(link) = self.setup.links.to(from).filter(|_| leads) else {
+            return;
+        };
+        if self.suspected.replace(from) == Some(from) {
+            return;
+        }
+        let inquiry = Inquiry {
+            raft: self.raft.clone(),
+            leader: from,
+            link,
+            vote: metrics.vote,
+            metrics: self.setup.metrics.clone(),
+        };
+        let setup = &self.setup;
+        let asking = inquiry.run(setup.heartbeat_interval, setup.election_timeout);
+        let asking = asking.into_actor(self);
+        ctx.spawn(asking.map(|(), node, _| node.suspected = None));
     }
 }
 

@@ -206,8 +206,11 @@ impl Proposer {
     /// Waits until a leader is known; a moment, if one is. Errors: `Stopped`.
     pub(super) async fn until_led(&self) -> Result<(), Error> {
         let led = async {
-            if self.progress.leader() != 0 {
-                tokio::time::sleep(RETRY).await;
+            let leader = self.progress.leader();
+            if leader != 0 {
+                let other = self.progress.until_leader(|known| known != leader);
+                // It may be the right one, which does not know yet that it leads.
+                let _ = tokio::time::timeout(RETRY, other).await;
             }
             self.progress.until_leader(|leader| leader != 0).await;
         };

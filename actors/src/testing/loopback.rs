@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use althing_api::id::MemberId;
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use parking_lot::RwLock;
 use tokio::sync::{mpsc, watch};
 
 use crate::node::{Inbound, Refusal};
-use crate::peer_link::{Call, LinkError, OpenPipe, Peer, Pipe, SnapshotBytes, Transport};
+use crate::peer_link::{Call, Knock, LinkError, OpenPipe, Peer, Pipe, SnapshotBytes, Transport};
 
 /// A network of nodes. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +24,7 @@ struct Net {
     members: RwLock<BTreeMap<u64, Arc<Inbound>>>,
     /// Members whose every connection is cut.
     isolated: watch::Sender<BTreeSet<u64>>,
+    knocks: AtomicU64,
 }
 
 impl Default for Net {
@@ -30,6 +32,7 @@ impl Default for Net {
         Net {
             members: RwLock::default(),
             isolated: watch::Sender::new(BTreeSet::new()),
+            knocks: AtomicU64::new(0),
         }
     }
 }
@@ -49,10 +52,11 @@ impl Loopback {
         self.heal(id);
     }
 
-    /// Member `id` is down. Returns when nobody is connected to it any more.
+    /// The process of member `id` is gone: its connections end and its door is shut. Returns when
+    /// nobody is connected to it any more.
     pub async fn leave(&self, id: u64) {
-        self.isolate(id);
         let left = self.0.members.write().remove(&id);
+        self.isolate(id);
         if let Some(inbound) = left {
             let is_last = || Arc::strong_count(&inbound) == 1;
             super::until("the connections to a member end", is_last).await;
@@ -64,6 +68,11 @@ impl Loopback {
         self.0.isolated.send_modify(|isolated| {
             isolated.insert(id);
         });
+    }
+
+    /// How often anybody knocked at a door.
+    pub fn knocks(&self) -> u64 {
+        self.0.knocks.load(Ordering::Relaxed)
     }
 
     /// Member `id` can be reached again.
@@ -81,9 +90,13 @@ struct Sender {
 }
 
 impl Sender {
-    fn reach(&self, peer: &Peer) -> Result<Arc<Inbound>, LinkError> {
+    fn is_cut(&self, peer: &Peer) -> bool {
         let isolated = self.net.isolated.borrow();
-        if isolated.contains(&self.me) || isolated.contains(&peer.id.0) {
+        isolated.contains(&self.me) || isolated.contains(&peer.id.0)
+    }
+
+    fn reach(&self, peer: &Peer) -> Result<Arc<Inbound>, LinkError> {
+        if self.is_cut(peer) {
             return Err(LinkError::NotSent("cut".into()));
         }
         let members = self.net.members.read();
@@ -134,18 +147,30 @@ impl Transport for Sender {
         })
     }
 
+    fn knock(&self, peer: &Peer) -> BoxFuture<'static, Knock> {
+        self.net.knocks.fetch_add(1, Ordering::Relaxed);
+        let knock = match self.net.members.read().contains_key(&peer.id.0) {
+            false => Knock::Refused,
+            true if self.is_cut(peer) => Knock::Silent,
+            true => Knock::Open,
+        };
+        std::future::ready(knock).boxed()
+    }
+
     fn open(&self, peer: &Peer, pipe: Pipe) -> BoxFuture<'static, Result<OpenPipe, LinkError>> {
         let inbound = self.reach(peer);
         let cut = self.cut(peer);
+        let me = MemberId(self.me);
         async move {
             let inbound = inbound?;
             let (requests, from) = mpsc::channel(pipe.window());
             let (to, answers) = mpsc::channel(pipe.window());
             tokio::spawn(async move {
                 tokio::select! {
-                    () = carry(inbound, pipe, from, to) => {}
+                    () = carry(&inbound, pipe, from, to) => {}
                     () = cut => {}
                 }
+                inbound.pipe_ended(pipe, me);
             });
             Ok(OpenPipe { requests, answers })
         }
@@ -173,7 +198,7 @@ fn refused(refusal: Refusal) -> LinkError {
 
 /// Requests in, answers out, both in order.
 async fn carry(
-    inbound: Arc<Inbound>,
+    inbound: &Inbound,
     pipe: Pipe,
     mut from: mpsc::Receiver<Bytes>,
     to: mpsc::Sender<Result<Bytes, LinkError>>,

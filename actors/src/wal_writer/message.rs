@@ -20,6 +20,11 @@ pub(crate) struct Append {
 #[rtype(result = "io::Result<()>")]
 pub(crate) struct SaveVote(pub(crate) Vote);
 
+/// Write that the vote which is durable already was granted by a quorum, with the next flush.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct NoteElected(pub(crate) Vote);
+
 /// Void the entries behind `after`; all when `None`.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]

@@ -15,6 +15,7 @@
 //! retried: after a failed fsync nobody knows what the disk holds.
 
 mod batch;
+mod flush_clock;
 mod message;
 
 use std::io;
@@ -27,8 +28,9 @@ use althing_storage::wal::Wal;
 use parking_lot::Mutex;
 
 pub use self::batch::{Batch, BatchLimits};
+pub(crate) use self::flush_clock::FlushClock;
 use self::message::Flush;
-pub(crate) use self::message::{Append, Purge, SaveVote, Sync, Truncate};
+pub(crate) use self::message::{Append, NoteElected, Purge, SaveVote, Sync, Truncate};
 use crate::halt::Halt;
 use crate::metrics::Metrics;
 use crate::raft_node::types::Flushed;
@@ -57,6 +59,7 @@ impl CommitMark {
 pub(crate) struct WalWriterSetup {
     pub(crate) wal: Wal,
     pub(crate) commit_mark: CommitMark,
+    pub(crate) flush_clock: Arc<FlushClock>,
     pub(crate) metrics: Metrics,
     pub(crate) halt: Halt,
     pub(crate) watch: DeathWatch,
@@ -71,6 +74,7 @@ pub(crate) struct WalWriter {
     /// A `Flush` is on its way to ourselves.
     flush_queued: bool,
     commit_mark: CommitMark,
+    flush_clock: Arc<FlushClock>,
     metrics: Metrics,
     halt: Halt,
     _watch: DeathWatch,
@@ -84,6 +88,7 @@ impl WalWriter {
             dirty: false,
             flush_queued: false,
             commit_mark: setup.commit_mark,
+            flush_clock: setup.flush_clock,
             metrics: setup.metrics,
             halt: setup.halt,
             _watch: setup.watch,
@@ -105,7 +110,9 @@ impl WalWriter {
         self.dirty = false;
         let (bytes, _) = self.batch.size();
         let began = Instant::now();
+        self.flush_clock.begins();
         let result = self.wal.flush();
+        self.flush_clock.ended();
         self.metrics.wal_flushed(began.elapsed(), bytes);
         match result {
             Ok(_) => {
@@ -177,6 +184,15 @@ impl Handler<SaveVote> for WalWriter {
     fn handle(&mut self, SaveVote(vote): SaveVote, ctx: &mut Context<Self>) -> io::Result<()> {
         self.wal.save_vote(vote);
         self.flush(ctx)
+    }
+}
+
+impl Handler<NoteElected> for WalWriter {
+    type Result = ();
+
+    fn handle(&mut self, NoteElected(vote): NoteElected, ctx: &mut Context<Self>) {
+        self.wal.save_vote(vote);
+        self.flush_after_the_mailbox(ctx);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use althing_actors::peer_link::Knock;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -15,6 +16,8 @@ use tokio::net::TcpStream;
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a host may take to say whether anybody listens.
+const KNOCK_TIMEOUT: Duration = Duration::from_millis(200);
 /// What was sent and is not received after this time ends the connection; a silent one is probed.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
@@ -49,6 +52,24 @@ pub(super) async fn dial(urls: &[String]) -> Result<Connection, String> {
         }
     }
     Err(failure)
+}
+
+/// Whether anybody listens at one of `urls`.
+pub(super) async fn knock(urls: &[String]) -> Knock {
+    let mut heard = match urls {
+        [] => Knock::Silent,
+        _ => Knock::Refused,
+    };
+    for url in urls {
+        let host = url.split_once("://").map_or(url.as_str(), |(_, host)| host);
+        let connecting = tokio::time::timeout(KNOCK_TIMEOUT, TcpStream::connect(host));
+        match connecting.await {
+            Ok(Ok(_)) => return Knock::Open,
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+            Ok(Err(_)) | Err(_) => heard = Knock::Silent,
+        }
+    }
+    heard
 }
 
 async fn connect(url: &str) -> io::Result<Connection> {

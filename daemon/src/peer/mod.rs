@@ -214,6 +214,10 @@ mod tests {
             unreachable!("it was not admitted")
         }
 
+        fn pipe_ended(&self, _: Pipe, _: MemberId) {
+            unreachable!("it was not admitted")
+        }
+
         fn snapshot(
             &self,
             _: Bytes,

@@ -35,6 +35,8 @@ pub trait WayIn: Clone + Send + 'static {
     fn call(&self, call: Call, body: Bytes) -> BoxFuture<'static, Result<Bytes, Refusal>>;
     /// Takes the next message of a pipe at once; the future is its answer.
     fn send(&self, pipe: Pipe, body: Bytes) -> BoxFuture<'static, Result<Bytes, Refusal>>;
+    /// A pipe of member `from` ended at its end.
+    fn pipe_ended(&self, pipe: Pipe, from: MemberId);
     /// Takes a snapshot over.
     fn snapshot(
         &self,
@@ -55,6 +57,10 @@ impl WayIn for Inbound {
 
     fn send(&self, pipe: Pipe, body: Bytes) -> BoxFuture<'static, Result<Bytes, Refusal>> {
         Inbound::send(self, pipe, body)
+    }
+
+    fn pipe_ended(&self, pipe: Pipe, from: MemberId) {
+        Inbound::pipe_ended(self, pipe, from);
     }
 
     fn snapshot(
@@ -138,13 +144,15 @@ pub(super) fn routes<W: WayIn>(
     config.route(path::SNAPSHOT, web::post().to(answer));
 }
 
+fn id_in(request: &HttpRequest, header: &str) -> Option<u64> {
+    let text = request.headers().get(header)?.to_str().ok()?;
+    u64::from_str_radix(text, 16).ok()
+}
+
 impl<W: WayIn> Door<W> {
     /// Checks a request before its body is looked at.
     fn admit(&self, request: &HttpRequest) -> Result<(), Refusal> {
-        let id = |name: &str| {
-            let text = request.headers().get(name)?.to_str().ok()?;
-            u64::from_str_radix(text, 16).ok()
-        };
+        let id = |name| id_in(request, name);
         let admitted = match (id(CLUSTER_HEADER), id(FROM_HEADER), id(TO_HEADER)) {
             (Some(cluster), Some(from), Some(to)) => {
                 let (from, to) = (MemberId(from), MemberId(to));
@@ -175,11 +183,15 @@ impl<W: WayIn> Door<W> {
         }
         let (to, answers) = mpsc::channel(CHUNKS_MAX);
         let (way_in, mut closing) = (self.way_in.clone(), self.closing.clone());
+        let from = id_in(request, FROM_HEADER);
         actix_rt::spawn(async move {
             tokio::select! {
-                () = carry(way_in, pipe, body, &to) => {}
+                () = carry(&way_in, pipe, body, &to) => {}
                 () = to.closed() => {}
-                _ = closing.wait_for(|closing| *closing) => {}
+                _ = closing.wait_for(|closing| *closing) => return,
+            }
+            if let Some(from) = from {
+                way_in.pipe_ended(pipe, MemberId(from));
             }
         });
         let body = unfold(answers, |mut answers| async {
@@ -226,7 +238,7 @@ impl<W: WayIn> Door<W> {
 }
 
 /// Messages in, answers out, both in order, as many under way as the pipe's window.
-async fn carry<W: WayIn>(way_in: W, pipe: Pipe, mut body: web::Payload, to: &mpsc::Sender<Bytes>) {
+async fn carry<W: WayIn>(way_in: &W, pipe: Pipe, mut body: web::Payload, to: &mpsc::Sender<Bytes>) {
     let mut frames = Frames::default();
     let mut under_way = FuturesOrdered::new();
     let mut chunks = Chunks::default();

@@ -12,7 +12,9 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
-use althing_actors::peer_link::{Call, LinkError, OpenPipe, Peer, Pipe, SnapshotBytes, Transport};
+use althing_actors::peer_link::{
+    Call, Knock, LinkError, OpenPipe, Peer, Pipe, SnapshotBytes, Transport,
+};
 use althing_api::id::{ClusterId, MemberId};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -23,7 +25,7 @@ use hyper::body::{Frame, Incoming};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::dial::{Body, Connection, collect, dial, whole};
+use super::dial::{Body, Connection, collect, dial, knock, whole};
 use super::frame::{self, Chunks, Frames};
 use super::path::{self, CALL_BYTES_MAX, CLUSTER_HEADER, FROM_HEADER, TO_HEADER};
 
@@ -217,6 +219,11 @@ impl Transport for HttpTransport {
         body: Bytes,
     ) -> BoxFuture<'static, Result<Bytes, LinkError>> {
         self.clone().call(peer.clone(), call, body).boxed()
+    }
+
+    fn knock(&self, peer: &Peer) -> BoxFuture<'static, Knock> {
+        let urls = peer.urls.clone();
+        async move { knock(&urls).await }.boxed()
     }
 
     fn open(&self, peer: &Peer, pipe: Pipe) -> BoxFuture<'static, Result<OpenPipe, LinkError>> {

@@ -73,6 +73,8 @@ impl WayIn for Echo {
         .boxed()
     }
 
+    fn pipe_ended(&self, _: Pipe, _: MemberId) {}
+
     fn snapshot(
         &self,
         head: Bytes,

@@ -17,6 +17,7 @@ pub mod http2;
 pub mod idle;
 pub mod json_watch;
 pub mod keep_alive;
+pub mod outage;
 pub mod proc_stat;
 pub mod workload;
 
@@ -30,6 +31,8 @@ use hdrhistogram::Histogram;
 
 use proc_stat::ProcStat;
 use workload::Workload;
+
+use crate::member::Member;
 
 /// Latencies are counted in tenths of a microsecond.
 const TICKS_PER_MICROSECOND: f64 = 10.0;
@@ -146,21 +149,58 @@ impl Tally {
     }
 }
 
-/// Puts load on the server with process id `server` that listens on `port`.
+/// A process under load, or one that works for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Server {
+    /// Where it serves clients.
+    pub port: u16,
+    /// Its id.
+    pub process: u32,
+}
+
+impl Server {
+    /// The process of a member that runs.
+    pub fn of(member: &Member) -> Server {
+        Server {
+            port: member.client_port(),
+            process: member.process_id(),
+        }
+    }
+}
+
+/// Puts load on the server with process id `process` that listens on `port`.
 ///
 /// # Errors
 /// When a connection breaks.
 pub async fn measure(
     port: u16,
-    server: u32,
+    process: u32,
     workload: &Arc<Workload>,
     shape: Shape,
 ) -> io::Result<Sample> {
+    measure_all(&[Server { port, process }], 1, workload, shape).await
+}
+
+/// Puts load on the first `used` of `servers`, spread evenly, and counts the time of all.
+///
+/// # Errors
+/// When a connection breaks.
+pub async fn measure_all(
+    servers: &[Server],
+    used: usize,
+    workload: &Arc<Workload>,
+    shape: Shape,
+) -> io::Result<Sample> {
+    let cpu = || -> io::Result<Duration> {
+        let each = servers.iter().map(|server| ProcStat::read(server.process));
+        each.map(|stat| stat.map(|stat| stat.cpu)).sum()
+    };
     let phase = Arc::new(Phase::default());
     let mut connections = Vec::new();
     for number in 0..shape.connections {
         let (workload, phase) = (Arc::clone(workload), Arc::clone(&phase));
         let seed = number as u64;
+        let port = servers[number % used].port;
         connections.push(tokio::spawn(async move {
             match shape.protocol {
                 Protocol::Grpc { streams } => {
@@ -171,13 +211,13 @@ pub async fn measure(
         }));
     }
     tokio::time::sleep(shape.warm_up).await;
-    let cpu_before = ProcStat::read(server)?.cpu;
+    let cpu_before = cpu()?;
     let began = Instant::now();
     phase.set(MEASURING);
     tokio::time::sleep(shape.measured).await;
     phase.set(ENDING);
     let took = began.elapsed();
-    let cpu = ProcStat::read(server)?.cpu - cpu_before;
+    let cpu = cpu()? - cpu_before;
 
     let mut all = Tally::new();
     for tally in try_join_all(connections).await? {

@@ -7,6 +7,7 @@
 //! and a bench compares ticks. Each figure is the median of several rounds. A row that cannot be
 //! measured, or not in time, is reported and the others go on.
 
+mod cluster;
 mod scenario;
 mod sizes;
 mod table;
@@ -45,6 +46,10 @@ struct Effort {
     row_max: Duration,
     /// What all rows may take; those behind are reported as not measured.
     all_max: Duration,
+    /// How often a leader's lead is ended in each way.
+    ends: usize,
+    /// Keys that a member catches up with.
+    caught_up: u64,
 }
 
 const QUICK: Effort = Effort {
@@ -54,6 +59,8 @@ const QUICK: Effort = Effort {
     leased: Duration::from_secs(12),
     row_max: Duration::from_secs(120),
     all_max: Duration::from_secs(15 * 60),
+    ends: 10,
+    caught_up: 400_000,
 };
 const FULL: Effort = Effort {
     rounds: 5,
@@ -62,6 +69,8 @@ const FULL: Effort = Effort {
     leased: Duration::from_secs(40),
     row_max: Duration::from_secs(600),
     all_max: Duration::from_secs(2 * 60 * 60),
+    ends: 50,
+    caught_up: 4_194_304,
 };
 
 /// Why something was not measured.
@@ -123,6 +132,7 @@ async fn run(options: &Options) -> Result<Table, Failure> {
     println!("etcd is {}\n", options.programs[1].display());
     requests(options, &mut table).await?;
     watching::compare(&options.programs, &options.only, options.effort, &mut table).await?;
+    cluster::compare(&options.programs, &options.only, options.effort, &mut table).await?;
     if "sizes".contains(&options.only) {
         sizes::compare(&options.programs, options.effort, &mut table).await?;
     }
