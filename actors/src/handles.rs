@@ -10,9 +10,9 @@ use althing_api::range::KeyRange;
 use althing_storage::apply::Response;
 use althing_storage::entry::LogId;
 use althing_storage::store::Store;
-use tokio::sync::watch;
 
 use crate::key_watch::KeyWatch;
+use crate::latest;
 use crate::lessor::{LeaseKeeper, LeaseTime};
 use crate::raft_node::{Inbound, Picture, Proposer};
 use crate::status::NodeStatus;
@@ -32,9 +32,9 @@ pub(crate) struct Shared {
     pub(crate) leases: LeaseKeeper,
     pub(crate) picture: Arc<Picture>,
     /// Counts the snapshots that took the place of the store.
-    pub(crate) restored: Arc<watch::Sender<u64>>,
+    pub(crate) restored: Arc<latest::Sender<u64>>,
     /// The revision below which everything is gone from disk.
-    pub(crate) compacted: Arc<watch::Sender<i64>>,
+    pub(crate) compacted: Arc<latest::Sender<i64>>,
     pub(crate) watch_hub: ActorRef<WatchHub>,
 }
 
@@ -192,6 +192,7 @@ impl Handles {
         let mut compacted = self.0.compacted.subscribe();
         let stopped = self.0.proposer.proposals.closed();
         tokio::select! {
+            biased;
             finished = compacted.wait_for(|finished| *finished >= revision) => {
                 finished.map(drop).map_err(|_| Error::Stopped)
             }

@@ -24,6 +24,7 @@ use althing_storage::store::{MemberRecord, Store, StoreSettings};
 use althing_storage::wal::{Recovery, Wal, WalSettings};
 
 use crate::arbiters::Arbiters;
+use crate::ground;
 pub use crate::halt::HaltCause;
 use crate::handles::Shared;
 pub use crate::handles::{Applied, Handles};
@@ -175,6 +176,7 @@ impl Node {
         settings: &NodeSettings,
     ) -> Result<(), StartError> {
         tokio::select! {
+            biased;
             cause = self.shared.halt.tripped() => Err(StartError::Halted(cause)),
             ready = self.get_ready(handles, settings) => ready,
         }
@@ -342,7 +344,7 @@ impl Node {
         self.shared.close();
         if let Some(arbiters) = self.arbiters.take() {
             // Joining blocks, and the supervisor lives on this thread.
-            let _ = tokio::task::spawn_blocking(move || arbiters.stop_and_join()).await;
+            let _ = ground::offload(move || arbiters.stop_and_join()).await;
         }
     }
 }
@@ -358,7 +360,16 @@ impl Drop for Node {
 }
 
 fn open(dir: DataDir, settings: &NodeSettings) -> Result<Opened, StartError> {
-    let (wal, recovery) = Wal::open(&dir.wal(), settings.wal.clone())?;
+    let log = Wal::open(&dir.wal(), settings.wal.clone())?;
+    open_beside(log, dir, settings)
+}
+
+/// Opens the rest beside the log, and looks whether it fits.
+pub(crate) fn open_beside(
+    (wal, recovery): (Wal, Recovery),
+    dir: DataDir,
+    settings: &NodeSettings,
+) -> Result<Opened, StartError> {
     if let Some(torn) = &recovery.repaired {
         tracing::warn!(
             file = %torn.file.display(),

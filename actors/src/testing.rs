@@ -12,8 +12,10 @@ use althing_storage::store::{Store, StoreSettings};
 use althing_storage::wal::{Wal, WalSettings};
 
 mod loopback;
+mod simulated;
 
 pub use self::loopback::Loopback;
+pub use self::simulated::{Simulated, launch_simulated, simulate};
 use crate::arbiters::Arbiters;
 use crate::lessor::LeaseClock;
 use crate::node::{Clock, Handles, InitialMember, Node, NodeSettings, StartError};

@@ -88,6 +88,7 @@ pub(super) async fn hand_over(
             break ready;
         }
         tokio::select! {
+            biased;
             changed = watch.changed() => changed.map_err(|_| Error::Stopped)?,
             () = &mut deadline => return Err(Error::TimeoutLeaderTransfer),
         }
@@ -95,6 +96,7 @@ pub(super) async fn hand_over(
     let begun = raft.trigger().transfer_leader(successor).await;
     begun.map_err(|_| Error::Stopped)?;
     tokio::select! {
+        biased;
         () = progress.until_leader(|leader| leader == successor) => Ok(()),
         () = &mut deadline => Err(Error::TimeoutLeaderTransfer),
     }

@@ -31,6 +31,7 @@ mod outbox;
 mod picture;
 mod propose;
 mod read_index;
+mod runtime;
 mod sole_voter;
 mod start;
 mod state_machine;
@@ -38,13 +39,14 @@ mod step;
 pub(crate) mod types;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use althing_api::error::Error;
 use futures_util::FutureExt;
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Instant as _, ServerState};
+use tokio::time::Instant;
 
 pub(crate) use self::config::{CORE_QUEUE, RaftSettings};
 pub(crate) use self::entry::Entry;

@@ -29,6 +29,7 @@ use parking_lot::Mutex;
 pub use self::batch::{Batch, BatchLimits};
 use self::message::Flush;
 pub(crate) use self::message::{Append, Purge, SaveVote, Sync, Truncate};
+use crate::ground;
 use crate::halt::Halt;
 use crate::metrics::Metrics;
 use crate::raft_node::types::Flushed;
@@ -94,7 +95,12 @@ impl WalWriter {
         self.dirty = true;
         if !self.flush_queued {
             self.flush_queued = true;
-            ctx.notify(Flush);
+            match ground::flush_delay() {
+                None => ctx.notify(Flush),
+                Some(delay) => {
+                    ctx.notify_later(Flush, delay);
+                }
+            }
         }
     }
 
