@@ -15,7 +15,7 @@ mod loopback;
 mod simulated;
 
 pub use self::loopback::Loopback;
-pub use self::simulated::{Simulated, launch_simulated, simulate};
+pub use self::simulated::{Simulated, launch_simulated, pass, simulate};
 use crate::arbiters::Arbiters;
 use crate::lessor::LeaseClock;
 use crate::node::{Clock, Handles, InitialMember, Node, NodeSettings, StartError};

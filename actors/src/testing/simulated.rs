@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use althing_storage::data_dir::DataDir;
 use althing_storage::wal::{Background, Disk, LogTail, Wal};
@@ -14,6 +15,11 @@ use crate::peer_link::Transport;
 /// follows from `seed`. It needs a runtime with a paused clock, and a `LocalSet` for each node.
 pub fn simulate(seed: u64) {
     ground::simulate(seed);
+}
+
+/// Lets simulated time pass: the nodes do what they do meanwhile.
+pub async fn pass(time: Duration) {
+    tokio::time::sleep(time).await;
 }
 
 /// A node of a simulation.

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use althing_actors::node::Handles;
+use althing_actors::testing::pass;
 use althing_api::commandpb::{Command, command};
 use althing_api::error::Error;
 use althing_api::etcdserverpb::{
@@ -28,7 +29,7 @@ pub async fn run(world: Rc<World>, client: u64) {
     let mut known: BTreeMap<Bytes, Bytes> = BTreeMap::new();
     while world.is_busy() {
         let pause = world.roll(40);
-        tokio::time::sleep(Duration::from_millis(pause)).await;
+        pass(Duration::from_millis(pause)).await;
         let Some(machine) = world.any_ready() else {
             continue;
         };

@@ -125,8 +125,8 @@ impl Machine {
             let version = handles.store().cluster_version();
             let members = handles.store().members().len();
             format!(
-                "term {term}, leader {leader}, applied {applied}, revision {revision}, watched {}, \
-                 version {version:?}, {members} published, log {:?}",
+                "term {term}, leader {leader}, applied {applied}, revision {revision}, \
+                 watched {}, version {version:?}, {members} published, log {:?}",
                 self.watched.get(),
                 live.log.state()
             )
@@ -179,7 +179,7 @@ impl Machine {
         self.disk.borrow().is_off()
     }
 
-    /// Ends the node at once. Of what the disk was not told to keep, some is lost if the power goes.
+    /// Ends the node at once. If the power goes, some of what was not synced is lost.
     pub fn crash(&self, power_goes: bool) {
         self.network.close_door(self.number);
         let set = self.set.borrow_mut().take();

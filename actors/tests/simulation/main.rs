@@ -23,6 +23,7 @@ mod network;
 mod panics;
 mod record;
 mod trace;
+mod transport;
 mod world;
 
 use std::sync::Mutex;
@@ -31,7 +32,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use world::Outcome;
 
 /// Of an ordinary run of the tests.
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 60;
 /// Seeds that are run twice.
 const REPLAYED: u64 = 5;
 

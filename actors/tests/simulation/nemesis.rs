@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use althing_actors::testing::pass;
 use althing_api::id::MemberId;
 use tokio::time::Instant;
 
@@ -19,7 +20,7 @@ pub async fn run(world: &Rc<World>) {
     let pause_max_ms = [60, 200, 600][world.roll(2) as usize];
     while Instant::now() < end && world.record.violation().is_none() {
         let pause = world.roll(pause_max_ms);
-        tokio::time::sleep(Duration::from_millis(pause)).await;
+        pass(Duration::from_millis(pause)).await;
         bury(world);
         strike(world);
     }
@@ -59,7 +60,7 @@ fn later(world: &Rc<World>, max_ms: u64, what: impl FnOnce(&Rc<World>) + 'static
     let delay = Duration::from_millis(world.roll(max_ms));
     let world = Rc::clone(world);
     tokio::task::spawn_local(async move {
-        tokio::time::sleep(delay).await;
+        pass(delay).await;
         if world.is_busy() {
             what(&world);
         }

@@ -1,4 +1,4 @@
-//! The simulated network: an implementation of the links' `Transport`.
+//! The simulated network, below the links' `Transport`.
 //!
 //! A crate such as turmoil simulates sockets; here the seam is above them, so messages are whole
 //! and there is no HTTP to run, which makes a simulated second cheap. What TCP gives is kept:
@@ -11,11 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use althing_actors::node::Refusal;
-use althing_actors::peer_link::{Call, LinkError, OpenPipe, Peer, Pipe, SnapshotBytes, Transport};
+use althing_actors::peer_link::{Call, LinkError, Pipe, SnapshotBytes, Transport};
 use althing_api::peerpb;
 use bytes::Bytes;
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use prost::Message;
 use rand::rngs::StdRng;
@@ -24,6 +22,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::trace::Trace;
+use crate::transport::Sender;
 
 /// How the network behaves for now.
 #[derive(Clone, Copy, Debug)]
@@ -104,24 +103,24 @@ pub enum Arrival {
 
 /// The way back of one answer.
 pub struct Back {
-    net: Network,
-    way: (u64, u64),
-    answer: Option<Answer>,
+    pub net: Network,
+    pub way: (u64, u64),
+    pub answer: Option<Answer>,
 }
 
 /// The way back of a pipe's answers.
 pub struct PipeBack {
-    net: Network,
-    way: (u64, u64),
-    line: Arc<Line>,
+    pub net: Network,
+    pub way: (u64, u64),
+    pub line: Arc<Line>,
 }
 
 /// A pipe, as both ends see it.
-struct Line {
+pub struct Line {
     /// `None`: it has ended.
-    answers: Mutex<Option<mpsc::Sender<Result<Bytes, LinkError>>>>,
+    pub answers: Mutex<Option<mpsc::Sender<Result<Bytes, LinkError>>>>,
     /// When the last message of each direction arrives.
-    last: Mutex<[Option<Instant>; 2]>,
+    pub last: Mutex<[Option<Instant>; 2]>,
 }
 
 impl Network {
@@ -231,7 +230,7 @@ impl Network {
     }
 
     /// Sends something that arrives after `not_before`, or gets lost. Answers when it would arrive.
-    fn post(
+    pub fn post(
         &self,
         way: (u64, u64),
         what: u64,
@@ -267,7 +266,7 @@ impl Network {
     }
 
     /// An answer does not come: sometimes who waits is told so, after a while.
-    fn lose(&self, answer: Answer) {
+    pub fn lose(&self, answer: Answer) {
         let mut state = self.0.state.lock();
         if state.rng.random_bool(0.3) {
             state.limbo.push(answer);
@@ -292,7 +291,7 @@ impl Network {
     }
 
     /// Hands `arrival` to `member`. It is given back if that one is down.
-    fn hand_in(&self, member: u64, arrival: Arrival) -> Result<(), Arrival> {
+    pub fn hand_in(&self, member: u64, arrival: Arrival) -> Result<(), Arrival> {
         match self.door(member) {
             Some(door) => door.send(arrival).map_err(|error| error.0),
             None => Err(arrival),
@@ -300,7 +299,7 @@ impl Network {
     }
 
     /// Looks who says to lead: one member a term.
-    fn look_for_leader(&self, from: u64, body: &Bytes) {
+    pub fn look_for_leader(&self, from: u64, body: &Bytes) {
         let Ok(request) = peerpb::AppendRequest::decode(body.clone()) else {
             return;
         };
@@ -316,16 +315,10 @@ impl Network {
     }
 }
 
-fn sum(kind: u64, body: &[u8]) -> u64 {
+pub fn sum(kind: u64, body: &[u8]) -> u64 {
     let mut trace = Trace::default();
     trace.add((kind, body));
     trace.hash()
-}
-
-#[derive(Debug)]
-struct Sender {
-    me: u64,
-    net: Network,
 }
 
 impl Back {
@@ -359,7 +352,7 @@ impl Drop for Back {
     }
 }
 
-fn refuse(arrival: Arrival) {
+pub fn refuse(arrival: Arrival) {
     match arrival {
         Arrival::Call { back, .. } | Arrival::Snapshot { back, .. } => back.refuse(),
         Arrival::Pipe { back, .. } => back.line.end(),
@@ -367,12 +360,12 @@ fn refuse(arrival: Arrival) {
 }
 
 impl Line {
-    fn end(&self) {
+    pub fn end(&self) {
         let ended = self.answers.lock().take();
         drop(ended);
     }
 
-    fn post(
+    pub fn post(
         self: &Arc<Line>,
         net: &Network,
         way: (u64, u64),
@@ -419,133 +412,5 @@ impl Drop for PipeBack {
         let line = Arc::clone(&self.line);
         self.line
             .post(&self.net, self.way, 10, 1, move |_| line.end());
-    }
-}
-
-impl Transport for Sender {
-    fn call(
-        &self,
-        peer: &Peer,
-        call: Call,
-        body: Bytes,
-    ) -> BoxFuture<'static, Result<Bytes, LinkError>> {
-        let (net, me, to) = (self.net.clone(), self.me, peer.id.0);
-        async move {
-            if call == Call::Heartbeat {
-                net.look_for_leader(me, &body);
-            }
-            let (answer, answered) = oneshot::channel();
-            let back = Back {
-                net: net.clone(),
-                way: (to, me),
-                answer: Some(answer),
-            };
-            let what = sum(call as u64, &body);
-            net.post((me, to), what, None, move |net, arrives| {
-                if arrives {
-                    let arrival = Arrival::Call { call, body, back };
-                    let _ = net.hand_in(to, arrival).map_err(refuse);
-                }
-            });
-            let lost = |_| Err(LinkError::Lost("cut".into()));
-            answered.await.unwrap_or_else(lost)
-        }
-        .boxed()
-    }
-
-    fn open(&self, peer: &Peer, pipe: Pipe) -> BoxFuture<'static, Result<OpenPipe, LinkError>> {
-        let (net, me, to) = (self.net.clone(), self.me, peer.id.0);
-        async move {
-            let (requests, outgoing) = mpsc::channel::<Bytes>(pipe.window());
-            let (answers_in, answers) = mpsc::channel(pipe.window() + 1);
-            let line = Arc::new(Line {
-                answers: Mutex::new(Some(answers_in)),
-                last: Mutex::default(),
-            });
-            let (hand, arrived) = mpsc::unbounded_channel();
-            let (met, meets) = oneshot::channel();
-            let back = PipeBack {
-                net: net.clone(),
-                way: (to, me),
-                line: Arc::clone(&line),
-            };
-            net.post((me, to), 11, None, move |net, arrives| {
-                let arrival = Arrival::Pipe {
-                    pipe,
-                    requests: arrived,
-                    back,
-                };
-                let is_up = arrives && net.hand_in(to, arrival).map_err(refuse).is_ok();
-                if is_up {
-                    net.post((to, me), 12, None, move |net, arrives| match arrives {
-                        true => drop(met.send(Ok(Bytes::new()))),
-                        false => net.lose(met),
-                    });
-                }
-            });
-            let refused = |_| Err(LinkError::NotSent("down".into()));
-            meets.await.unwrap_or_else(refused)?;
-            tokio::task::spawn_local(carry_out(net, (me, to), pipe, outgoing, line, hand));
-            Ok(OpenPipe { requests, answers })
-        }
-        .boxed()
-    }
-
-    fn send_snapshot(
-        &self,
-        peer: &Peer,
-        head: Bytes,
-        mut body: SnapshotBytes,
-    ) -> BoxFuture<'static, Result<Bytes, LinkError>> {
-        let (net, me, to) = (self.net.clone(), self.me, peer.id.0);
-        async move {
-            let mut chunks = Vec::new();
-            while let Some(chunk) = body.recv().await {
-                chunks.push(chunk.map_err(|error| LinkError::Lost(error.to_string()))?);
-            }
-            let (answer, answered) = oneshot::channel();
-            let back = Back {
-                net: net.clone(),
-                way: (to, me),
-                answer: Some(answer),
-            };
-            let bytes: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
-            net.post((me, to), bytes, None, move |net, arrives| {
-                let (sink, body) = mpsc::channel(chunks.len() + 1);
-                for chunk in chunks {
-                    let _ = sink.try_send(Ok(chunk));
-                }
-                if arrives {
-                    let arrival = Arrival::Snapshot { head, body, back };
-                    let _ = net.hand_in(to, arrival).map_err(refuse);
-                }
-            });
-            let lost = |_| Err(LinkError::Lost("cut".into()));
-            answered.await.unwrap_or_else(lost)
-        }
-        .boxed()
-    }
-}
-
-/// The sending half of a pipe; it ends with the task, and the task with its node.
-async fn carry_out(
-    net: Network,
-    way: (u64, u64),
-    pipe: Pipe,
-    mut outgoing: mpsc::Receiver<Bytes>,
-    line: Arc<Line>,
-    hand: mpsc::UnboundedSender<Bytes>,
-) {
-    while let Some(request) = outgoing.recv().await {
-        if pipe == Pipe::Append {
-            net.look_for_leader(way.0, &request);
-        }
-        let what = sum(pipe as u64 + 20, &request);
-        let (hand, line_at_end) = (hand.clone(), Arc::clone(&line));
-        line.post(&net, way, what, 0, move |_| {
-            if hand.send(request).is_err() {
-                line_at_end.end();
-            }
-        });
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use althing_actors::testing::simulate;
+use althing_actors::testing::{pass, simulate};
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -237,7 +237,7 @@ impl World {
             if Instant::now() > deadline || self.record.violation().is_some() {
                 return false;
             }
-            tokio::time::sleep(LOOK).await;
+            pass(LOOK).await;
         }
         true
     }
@@ -245,7 +245,7 @@ impl World {
     async fn look_for_ever(self: Rc<World>) {
         loop {
             self.look();
-            tokio::time::sleep(LOOK).await;
+            pass(LOOK).await;
         }
     }
 
