@@ -21,19 +21,24 @@ impl Cluster {
     /// # Panics
     /// When one of them does not come to serve.
     pub fn start(program: &Path, size: usize, flags: &[&str]) -> Cluster {
-        let mut members: Vec<Member> = (0..size)
-            .map(|position| {
-                let mut member = Member::prepare(program, flags);
-                member.call_it(&format!("m{position}"));
-                member
-            })
-            .collect();
+        let members = (0..size).map(|_| Member::prepare(program, flags));
+        Cluster::assemble(members.collect())
+    }
+
+    /// Starts these members, which were not started yet, as one cluster, and waits until all serve.
+    ///
+    /// # Panics
+    /// When one of them does not come to serve.
+    pub fn assemble(mut members: Vec<Member>) -> Cluster {
+        for (position, member) in members.iter_mut().enumerate() {
+            member.call_it(&format!("m{position}"));
+        }
         let entries: Vec<String> = members.iter().map(Member::entry).collect();
         for member in &mut members {
             member.begin_with(&entries);
         }
         let mut cluster = Cluster { members };
-        let all: Vec<usize> = (0..size).collect();
+        let all = cluster.positions_without(&[]);
         cluster.restart(&all);
         cluster
     }
@@ -54,6 +59,24 @@ impl Cluster {
     /// One member.
     pub fn member(&mut self, position: usize) -> &mut Member {
         &mut self.members[position]
+    }
+
+    /// The client port of one member.
+    pub fn client_port(&self, position: usize) -> u16 {
+        self.members[position].client_port()
+    }
+
+    /// The ids of all members, by position.
+    ///
+    /// # Panics
+    /// When one of them does not answer.
+    pub async fn ids(&self) -> Vec<u64> {
+        let mut ids = Vec::new();
+        for position in 0..self.members.len() {
+            let status = self.status(position).await;
+            ids.push(status.header.unwrap_or_default().member_id);
+        }
+        ids
     }
 
     /// Where the members are, without those at `left_out`.

@@ -196,5 +196,6 @@ pub mod path {
     pub const RESIGN: &str = "/v3electionpb.Election/Resign";
     pub const STATUS: &str = "/etcdserverpb.Maintenance/Status";
     pub const HASH_KV: &str = "/etcdserverpb.Maintenance/HashKV";
+    pub const MOVE_LEADER: &str = "/etcdserverpb.Maintenance/MoveLeader";
     pub const MEMBER_LIST: &str = "/etcdserverpb.Cluster/MemberList";
 }

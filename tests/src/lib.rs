@@ -9,9 +9,11 @@
 pub mod binaries;
 pub mod cluster;
 pub mod differential;
+pub mod faults;
 pub mod grpc;
 pub mod json;
 pub mod ledger;
+pub mod linear;
 pub mod load;
 pub mod member;
 pub mod process;

@@ -24,6 +24,8 @@ pub struct Member {
     data_dir: PathBuf,
     client_port: u16,
     peer_port: u16,
+    /// The peer port that the other members are told.
+    advertised_peer_port: u16,
     name: String,
     /// The members that it begins with; empty: itself.
     initial_cluster: String,
@@ -46,12 +48,14 @@ impl Member {
     pub fn prepare(program: &Path, flags: &[&str]) -> Member {
         let directory = TempDir::with_prefix("althing-").expect("a temporary directory");
         let data_dir = directory.path().join("data");
+        let peer_port = free_port();
         Member {
             program: program.to_owned(),
             directory,
             data_dir,
             client_port: free_port(),
-            peer_port: free_port(),
+            peer_port,
+            advertised_peer_port: peer_port,
             name: "default".to_owned(),
             initial_cluster: String::new(),
             flags: flags.iter().map(OsString::from).collect(),
@@ -62,6 +66,11 @@ impl Member {
     /// Gives it another name than etcd's default.
     pub fn call_it(&mut self, name: &str) {
         self.name = name.to_owned();
+    }
+
+    /// Lets the other members reach it through `port`, whoever listens there for it.
+    pub fn stand_behind(&mut self, port: u16) {
+        self.advertised_peer_port = port;
     }
 
     /// Its entry in `--initial-cluster`.
@@ -82,6 +91,7 @@ impl Member {
     /// Starts the process, without waiting for it to serve.
     pub fn launch(&mut self) -> &mut Process {
         let client = self.client_url();
+        let listens = format!("http://127.0.0.1:{}", self.peer_port);
         let peer = self.peer_url();
         let mut command = Command::new(&self.program);
         for name in std::env::vars_os().map(|(name, _)| name) {
@@ -103,7 +113,7 @@ impl Member {
         ]);
         command.args([
             "--listen-peer-urls",
-            &peer,
+            &listens,
             "--initial-advertise-peer-urls",
             &peer,
         ]);
@@ -189,9 +199,14 @@ impl Member {
         format!("http://127.0.0.1:{}", self.client_port)
     }
 
-    /// The only peer URL.
+    /// The port on which it listens for other members.
+    pub fn peer_port(&self) -> u16 {
+        self.peer_port
+    }
+
+    /// The only peer URL that the others are told.
     pub fn peer_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.peer_port)
+        format!("http://127.0.0.1:{}", self.advertised_peer_port)
     }
 
     /// Where the data lies.

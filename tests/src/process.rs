@@ -158,8 +158,22 @@ impl Process {
 
     /// Sends SIGTERM; the caller waits.
     pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Sends SIGSTOP: the child does nothing until it is resumed.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Sends SIGCONT.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        kill_process(pid.expect("a child has a positive id"), Signal::TERM)
+        kill_process(pid.expect("a child has a positive id"), signal)
             .expect("a child that was not waited for can be signalled");
     }
 

@@ -1,0 +1,158 @@
+//! Carries out a plan: does each disturbance to the cluster, waits, and undoes it.
+
+use std::time::Duration;
+
+use crate::cluster::Cluster;
+use crate::grpc::{Grpc, path};
+use althing_api::etcdserverpb as pb;
+
+use super::network::{Link, Network};
+use super::plan::{Direction, Fault, Manner, Step, Target};
+
+/// How long a member may take to tell who leads.
+const STATUS_MAX: Duration = Duration::from_millis(500);
+
+/// Who disturbs.
+#[derive(Debug)]
+pub struct Nemesis {
+    /// The members.
+    pub cluster: Cluster,
+    /// What lies between them.
+    pub network: Network,
+    /// The members' ids.
+    pub ids: Vec<u64>,
+}
+
+impl Nemesis {
+    /// Carries out one step. What it did stays in force only for the time of the step.
+    pub async fn disturb(&mut self, step: &Step) {
+        println!("{step}");
+        match step.fault {
+            Fault::Kill(target) => {
+                let position = self.position(target).await;
+                self.kill(&[position], step.lasts).await;
+            }
+            Fault::KillAll => {
+                let all = self.cluster.positions_without(&[]);
+                self.kill(&all, step.lasts).await;
+            }
+            Fault::Pause(target) => {
+                let position = self.position(target).await;
+                self.cluster.member(position).process().pause();
+                tokio::time::sleep(step.lasts).await;
+                self.cluster.member(position).process().resume();
+            }
+            Fault::Restart(target) => {
+                let position = self.position(target).await;
+                self.restart(position, step.lasts).await;
+            }
+            Fault::RestartEach => {
+                for position in self.cluster.positions_without(&[]) {
+                    self.restart(position, step.lasts).await;
+                }
+            }
+            Fault::Isolate(target, direction, manner) => {
+                let position = self.position(target).await;
+                self.isolate(position, direction, link(manner));
+                tokio::time::sleep(step.lasts).await;
+            }
+            Fault::Bridge(manner) => {
+                self.network.set(0, 1, link(manner));
+                self.network.set(1, 0, link(manner));
+                tokio::time::sleep(step.lasts).await;
+            }
+            Fault::Slow(target, late_ms) => {
+                let position = self.position(target).await;
+                let slow = Link::Slow(Duration::from_millis(late_ms));
+                self.isolate(position, Direction::Both, slow);
+                tokio::time::sleep(step.lasts).await;
+            }
+            Fault::HandOver => self.hand_over().await,
+        }
+        self.network.heal();
+        tokio::time::sleep(step.calm).await;
+    }
+
+    async fn kill(&mut self, positions: &[usize], lasts: Duration) {
+        tokio::task::block_in_place(|| {
+            for position in positions {
+                self.cluster.member(*position).kill();
+            }
+        });
+        tokio::time::sleep(lasts).await;
+        tokio::task::block_in_place(|| self.cluster.restart(positions));
+    }
+
+    async fn restart(&mut self, position: usize, lasts: Duration) {
+        let (status, printed) =
+            tokio::task::block_in_place(|| self.cluster.member(position).stop());
+        assert!(status.success(), "member {position}: {status}\n{printed}");
+        tokio::time::sleep(lasts).await;
+        tokio::task::block_in_place(|| self.cluster.restart(&[position]));
+    }
+
+    fn isolate(&self, position: usize, direction: Direction, link: Link) {
+        for other in self.cluster.positions_without(&[position]) {
+            if direction != Direction::In {
+                self.network.set(position, other, link);
+            }
+            if direction != Direction::Out {
+                self.network.set(other, position, link);
+            }
+        }
+    }
+
+    async fn position(&self, target: Target) -> usize {
+        match target {
+            Target::Position(position) => position,
+            Target::Leader => self.leader().await.unwrap_or(0),
+        }
+    }
+
+    /// Whoever says of itself that it leads, in the highest term.
+    async fn leader(&self) -> Option<usize> {
+        let mut found = None;
+        for position in self.cluster.positions_without(&[]) {
+            let asked = status(self.cluster.client_port(position));
+            let answered = tokio::time::timeout(STATUS_MAX, asked).await;
+            let Ok(Some(status)) = answered else { continue };
+            let own = status.header.unwrap_or_default().member_id;
+            if status.leader == own && found.is_none_or(|(term, _)| status.raft_term > term) {
+                found = Some((status.raft_term, position));
+            }
+        }
+        found.map(|(_, position)| position)
+    }
+
+    /// Asks the leader to make the next member lead; it may refuse.
+    async fn hand_over(&self) {
+        let Some(leader) = self.leader().await else {
+            return;
+        };
+        let next = self.cluster.positions_without(&[leader])[0];
+        let request = pb::MoveLeaderRequest {
+            target_id: self.ids[next],
+        };
+        let Ok(mut grpc) = Grpc::connect(self.cluster.client_port(leader)).await else {
+            return;
+        };
+        let asked = grpc.unary::<pb::MoveLeaderResponse>(path::MOVE_LEADER, &request);
+        match asked.await {
+            Ok(_) => {}
+            Err(status) => println!("the lead is not handed over: {}", status.message()),
+        }
+    }
+}
+
+fn link(manner: Manner) -> Link {
+    match manner {
+        Manner::Held => Link::Held,
+        Manner::Cut => Link::Cut,
+    }
+}
+
+async fn status(port: u16) -> Option<pb::StatusResponse> {
+    let mut grpc = Grpc::connect(port).await.ok()?;
+    let request = pb::StatusRequest::default();
+    grpc.unary(path::STATUS, &request).await.ok()
+}

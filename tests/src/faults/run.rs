@@ -1,0 +1,153 @@
+//! One run: clients on all members while a plan is carried out, then the judgement.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+
+use crate::cluster::Cluster;
+use crate::linear;
+use crate::linear::history::{Event, Operation, Outcome};
+use crate::member::Member;
+use crate::process::DEADLINE;
+
+use super::clients::{Behaviour, Board, Client};
+use super::log;
+use super::nemesis::Nemesis;
+use super::network::Network;
+use super::plan::Step;
+
+/// The key of the last write of a run.
+const LAST_KEY: u32 = u32::MAX;
+/// A write is tried this often once everything is in order.
+const ATTEMPTS: usize = 20;
+
+/// What is run.
+#[derive(Clone, Debug)]
+pub struct Run<'a> {
+    /// What the members are.
+    pub program: &'a Path,
+    /// How many.
+    pub size: usize,
+    /// Their flags.
+    pub flags: &'a [&'a str],
+    /// From which the choices of the clients follow.
+    pub seed: u64,
+    /// How the clients behave.
+    pub behaviour: Behaviour,
+    /// What is done to the members, and again until as many requests came to an end.
+    pub plan: Vec<Step>,
+    /// Requests, at least.
+    pub requests: u64,
+}
+
+/// What was run.
+#[derive(Debug)]
+pub struct Report {
+    /// What the clients asked for.
+    pub history: Vec<Operation>,
+    /// What every member has.
+    pub log: Vec<Event>,
+    /// What no correct store could have done.
+    pub faults: Vec<String>,
+}
+
+impl Report {
+    /// How many operations were answered, refused, and left open.
+    pub fn counts(&self) -> [usize; 3] {
+        let mut counts = [0; 3];
+        for operation in &self.history {
+            counts[match operation.outcome {
+                Outcome::Done(_) => 0,
+                Outcome::Failed => 1,
+                Outcome::Unknown => 2,
+            }] += 1;
+        }
+        counts
+    }
+}
+
+impl Run<'_> {
+    /// Runs, heals, reads what every member has, and judges.
+    ///
+    /// # Panics
+    /// When the members do not come to serve at all.
+    pub async fn run(&self) -> Report {
+        let mut nemesis = self.start().await;
+        let size = self.size;
+        let ports = (0..size).map(|position| nemesis.cluster.client_port(position));
+        let board = Board::new(ports.collect());
+        let clients = (0..self.behaviour.clients).map(|number| {
+            let client = Client::new(number, self.seed, &board, &self.behaviour);
+            client.run()
+        });
+        let disturbing = async {
+            let deadline = Instant::now() + DEADLINE;
+            loop {
+                for step in &self.plan {
+                    nemesis.disturb(step).await;
+                }
+                if board.ended() >= self.requests || Instant::now() > deadline {
+                    break board.end();
+                }
+            }
+        };
+        let (recorded, ()) = tokio::join!(join_all(clients), disturbing);
+        let mut history: Vec<Operation> = recorded.into_iter().flatten().collect();
+        let all = nemesis.cluster.positions_without(&[]);
+        nemesis.cluster.leader_of(&all).await;
+        let last = self.last_write(&board, &mut history).await;
+        let mut logs = Vec::new();
+        for position in all {
+            logs.push(log::read(nemesis.cluster.client_port(position), last).await);
+        }
+        let mut faults = log::differences(&logs);
+        let log = logs.swap_remove(0);
+        faults.extend(linear::check(&history, &log).err().unwrap_or_default());
+        Report {
+            history,
+            log,
+            faults,
+        }
+    }
+
+    async fn start(&self) -> Nemesis {
+        let mut network = Network::default();
+        let mut members = Vec::new();
+        for position in 0..self.size {
+            let mut member = Member::prepare(self.program, self.flags);
+            let relayed = network.relay(position, member.peer_port()).await;
+            member.stand_behind(relayed.expect("a port for the relay"));
+            members.push(member);
+        }
+        let cluster = tokio::task::block_in_place(|| Cluster::assemble(members));
+        let ids = cluster.ids().await;
+        network.identify(&ids);
+        Nemesis {
+            cluster,
+            network,
+            ids,
+        }
+    }
+
+    /// Writes once more, so that everybody knows where the log ends.
+    async fn last_write(&self, board: &Board, history: &mut Vec<Operation>) -> i64 {
+        let honest = Behaviour {
+            flaw: None,
+            patience: Duration::from_secs(20),
+            ..self.behaviour.clone()
+        };
+        for attempt in 0..ATTEMPTS {
+            let number = self.behaviour.clients + attempt;
+            let mut client = Client::new(number, self.seed, board, &honest);
+            client.connect().await;
+            let recorded = client.write_once(LAST_KEY).await;
+            history.extend(recorded);
+            let answer = history.last().and_then(Operation::answer);
+            if let Some(answer) = answer {
+                return answer.revision;
+            }
+        }
+        panic!("no write is acknowledged after everything was healed");
+    }
+}

@@ -1,0 +1,169 @@
+//! A cluster of real processes that die, stop for a while, are cut off, slowed down and restarted
+//! never gives a wrong answer: what clients saw meanwhile is linearizable, and nothing that was
+//! acknowledged is lost.
+//!
+//! The judge is judged too: with clients that deceive themselves it must find fault.
+//!
+//! Environment: SEED replays a plan, STEPS sets its length, MEMBERS the size of the cluster, FAULTS
+//! the families (processes,network), KILLS how often the leader is killed under load, MEMBER names
+//! another program (a real etcd must pass).
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use althing_tests::binaries::althingd;
+use althing_tests::cluster::Cluster;
+use althing_tests::faults::clients::{Behaviour, Flaw};
+use althing_tests::faults::pauses;
+use althing_tests::faults::plan::{Direction, Fault, Kind, Manner, Step, Target, plan};
+use althing_tests::faults::run::{Report, Run};
+
+/// Small logs, so that who was away needs a snapshot at times; short elections.
+const FLAGS: [&str; 6] = [
+    "--heartbeat-interval",
+    "50",
+    "--election-timeout",
+    "500",
+    "--snapshot-count",
+    "200",
+];
+
+const HONEST: Behaviour = Behaviour {
+    clients: 8,
+    patience: Duration::from_secs(2),
+    rest: Duration::from_millis(5),
+    flaw: None,
+};
+
+/// The judgement of a run, with its figures printed.
+async fn judged(
+    seed: u64,
+    size: usize,
+    behaviour: Behaviour,
+    plan: Vec<Step>,
+    requests: u64,
+) -> Report {
+    let program = program();
+    let run = Run {
+        program: &program,
+        size,
+        flags: &FLAGS,
+        seed,
+        behaviour,
+        plan,
+        requests,
+    };
+    let began = Instant::now();
+    let report = run.run().await;
+    let [done, failed, unknown] = report.counts();
+    println!(
+        "{done} answered, {failed} refused, {unknown} unknown, {} revisions in {:?}",
+        report.log.len(),
+        began.elapsed()
+    );
+    report
+}
+
+fn program() -> PathBuf {
+    std::env::var_os("MEMBER").map_or_else(althingd, PathBuf::from)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_is_done_to_members_and_links_no_answer_is_wrong() {
+    let seed = number("SEED").unwrap_or_else(rand::random);
+    let steps = count("STEPS", 12);
+    let size = count("MEMBERS", 3);
+    let kinds = kinds();
+    println!("SEED={seed} STEPS={steps} MEMBERS={size} FAULTS={kinds:?}");
+    let plan = plan(seed, size, steps, &kinds);
+    let report = judged(seed, size, HONEST, plan, 0).await;
+    let faults = report.faults.join("\n");
+    assert!(faults.is_empty(), "SEED={seed}:\n{faults}");
+    assert!(report.counts()[0] > 10 * steps, "too little was looked at");
+}
+
+/// Runs clients with a flaw, in a situation in which it matters, until they made so many requests;
+/// what the judge says.
+async fn deceived(flaw: Flaw, patience: Duration, fault: Fault, requests: u64) -> String {
+    let seed = number("SEED").unwrap_or_else(rand::random);
+    println!("SEED={seed}");
+    let behaviour = Behaviour {
+        flaw: Some(flaw),
+        patience,
+        ..HONEST
+    };
+    let step = Step {
+        fault,
+        lasts: Duration::from_millis(1_500),
+        calm: Duration::from_millis(500),
+    };
+    judged(seed, 3, behaviour, vec![step], requests)
+        .await
+        .faults
+        .join("\n")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_of_a_member_that_is_cut_off_are_found_if_they_pass_for_linearizable() {
+    let fault = Fault::Isolate(Target::Position(2), Direction::Both, Manner::Held);
+    let patience = Duration::from_millis(300);
+    let found = deceived(Flaw::StaleReads, patience, fault, 800).await;
+    assert!(found.contains("no order explains"), "{found}");
+    assert!(found.contains("although before it"), "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_is_taken_for_failed_since_no_answer_came_is_found() {
+    let fault = Fault::Slow(Target::Leader, 100);
+    let patience = Duration::from_millis(150);
+    let found = deceived(Flaw::UnknownIsFailed, patience, fault, 100).await;
+    assert!(found.contains("-> failed"), "{found}");
+    assert!(found.contains("no order explains"), "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_that_is_answered_with_what_was_read_before_is_found() {
+    let fault = Fault::Slow(Target::Leader, 5);
+    let found = deceived(Flaw::CachedReads, HONEST.patience, fault, 100).await;
+    assert!(found.contains("no order explains"), "{found}");
+    assert!(found.contains("although before it"), "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_is_sent_twice_in_silence_is_found() {
+    let fault = Fault::Slow(Target::Leader, 100);
+    let patience = Duration::from_millis(150);
+    let found = deceived(Flaw::Retries, patience, fault, 100).await;
+    assert!(found.contains("the log writes a value again"), "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_killed_under_load_is_replaced_and_the_pause_is_told() {
+    let kills = count("KILLS", 2);
+    let mut cluster = Cluster::start(&program(), 3, &[]);
+    let pauses = pauses::of_leader_kills(&mut cluster, kills, 6).await;
+    let [median, worst] = [0.5, 0.99].map(|share| pauses.quantile(share));
+    println!("{kills} kills: p50 {median:?}, p99 {worst:?}");
+    assert!(worst < Duration::from_secs(15), "{worst:?}");
+}
+
+fn kinds() -> Vec<Kind> {
+    let Ok(names) = std::env::var("FAULTS") else {
+        return vec![Kind::Processes, Kind::Network];
+    };
+    let named = |name| Kind::named(name).unwrap_or_else(|| panic!("no family is called {name:?}"));
+    names.split(',').map(named).collect()
+}
+
+fn count(variable: &str, otherwise: u64) -> usize {
+    let number = number(variable).unwrap_or(otherwise);
+    usize::try_from(number).expect("a small number")
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{variable} is no number: {text}")),
+    )
+}
