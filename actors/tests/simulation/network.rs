@@ -24,6 +24,9 @@ use tokio::time::Instant;
 use crate::trace::Trace;
 use crate::transport::Sender;
 
+/// A transport notices within this time that a member is silent.
+const SILENCE_MAX_MS: u64 = 3_000;
+
 /// How the network behaves for now.
 #[derive(Clone, Copy, Debug)]
 pub struct Weather {
@@ -62,8 +65,6 @@ struct State {
     /// Who sent entries or heartbeats as the leader of a term.
     leaders: BTreeMap<u64, u64>,
     violation: Option<String>,
-    /// Answers that never come, and that nobody says so of.
-    limbo: Vec<Answer>,
 }
 
 impl std::fmt::Debug for State {
@@ -72,7 +73,7 @@ impl std::fmt::Debug for State {
     }
 }
 
-type Answer = oneshot::Sender<Result<Bytes, LinkError>>;
+pub type Answer = oneshot::Sender<Result<Bytes, LinkError>>;
 
 struct Parcel {
     way: (u64, u64),
@@ -135,7 +136,6 @@ impl Network {
             trace: Trace::default(),
             leaders: BTreeMap::new(),
             violation: None,
-            limbo: Vec::new(),
         };
         Network(Arc::new(Shared {
             state: Mutex::new(state),
@@ -265,14 +265,15 @@ impl Network {
         due
     }
 
-    /// An answer does not come: sometimes who waits is told so, after a while.
+    /// An answer does not come. Who waits learns it when the transport has noticed the silence.
     pub fn lose(&self, answer: Answer) {
         let mut state = self.0.state.lock();
-        if state.rng.random_bool(0.3) {
-            state.limbo.push(answer);
-            return;
-        }
-        let delay = Duration::from_millis(state.rng.random_range(0..200));
+        let delay_max_ms = if state.rng.random_bool(0.7) {
+            200
+        } else {
+            SILENCE_MAX_MS
+        };
+        let delay = Duration::from_millis(state.rng.random_range(0..=delay_max_ms));
         state.posted += 1;
         let key = (Instant::now() + delay, state.posted);
         let parcel = Parcel {
