@@ -184,7 +184,7 @@ impl World {
     /// Whoever does not run does so from now on.
     fn revive(&self) {
         for machine in &self.machines {
-            if machine.halted().is_some() {
+            if machine.halted().is_some() || machine.lost_power() {
                 machine.crash(true);
             }
             if !machine.is_up() {
