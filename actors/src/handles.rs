@@ -14,8 +14,8 @@ use althing_storage::store::Store;
 use crate::key_watch::KeyWatch;
 use crate::latest;
 use crate::lessor::{LeaseKeeper, LeaseTime};
-use crate::raft_node::{Inbound, Picture, Proposer};
-use crate::status::NodeStatus;
+use crate::raft_node::{Inbound, MemberChange, Picture, Proposer, applied_members};
+use crate::status::{MemberStatus, NodeStatus};
 use crate::supervisor::ActorRef;
 use crate::watch_hub::{WatchHub, Watches};
 
@@ -94,6 +94,7 @@ impl Handles {
     /// is known of the leader and the links, `TimeoutDueToLeaderFail` or
     /// `TimeoutDueToConnectionLost`.
     pub fn why_timed_out(&self, start: Instant) -> Error {
+        let start = tokio::time::Instant::from_std(start);
         let proposer = &self.0.proposer;
         let leader = proposer.progress.leader();
         if leader == 0 {
@@ -138,9 +139,32 @@ impl Handles {
             leader: MemberId(progress.leader()),
             committed_index: progress.committed(),
             applied_index: progress.applied(),
-            is_learner: self.0.picture.is_learner(self.0.member_id.0),
-            members: self.0.picture.members(self.store().members()),
+            is_learner: self.is_learner(),
+            members: self.members(),
         }
+    }
+
+    /// Whether this member shall have no vote.
+    pub fn is_learner(&self) -> bool {
+        self.0.picture.is_learner(self.0.member_id.0)
+    }
+
+    /// The members by id, as what is applied here has them.
+    pub fn members(&self) -> Vec<MemberStatus> {
+        applied_members(self.store())
+    }
+
+    /// Changes the membership, and answers the members after it. The change goes on even if the
+    /// returned future is dropped. Errors: the refusals of etcd's checks, `TooManyRequests`,
+    /// `Stopped`, and those that tell that the outcome is not known.
+    pub async fn change_members(&self, change: MemberChange) -> Result<Vec<MemberStatus>, Error> {
+        let is_promotion = matches!(change, MemberChange::Promote(_));
+        let changed = self.0.proposer.change_members(change).await;
+        if is_promotion {
+            let outcome = changed.as_ref().map(|_| ()).map_err(|error| *error);
+            self.0.proposer.metrics.learner_promoted(outcome);
+        }
+        changed
     }
 
     /// Current term without building a whole status; for response headers.

@@ -18,6 +18,7 @@
 mod applier;
 mod arbiters;
 pub mod client_session;
+mod departure;
 mod disk_gate;
 mod ground;
 mod halt;

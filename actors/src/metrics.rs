@@ -4,11 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use althing_api::error::Error;
 use althing_storage::store::Store;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    Counter, Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Registry, exponential_buckets,
+    Counter, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    exponential_buckets,
 };
 
 mod network;
@@ -32,6 +34,8 @@ pub(crate) struct Metrics {
     puts: IntCounter,
     deletes: IntCounter,
     txns: IntCounter,
+    promotions: IntCounter,
+    promotions_failed: IntCounterVec,
     network: Network,
     pub(crate) watch: WatchMetrics,
     pub(crate) lease: LeaseMetrics,
@@ -60,6 +64,13 @@ impl Metrics {
         )
         .expect("a fixed name that is valid");
         register(&registry, wal_bytes.clone());
+        let failures = Opts::new(
+            "etcd_server_learner_promote_failures",
+            "Number of promotions that this member was asked for and that failed.",
+        );
+        let promotions_failed = IntCounterVec::new(failures, &["Reason"]);
+        let promotions_failed = promotions_failed.expect("fixed names that are valid");
+        register(&registry, promotions_failed.clone());
         Metrics {
             wal_fsync: disk(
                 "etcd_disk_wal_fsync_duration_seconds",
@@ -86,6 +97,11 @@ impl Metrics {
                 "etcd_mvcc_txn_total",
                 "Number of changes made by this member.",
             ),
+            promotions: counter(
+                "etcd_server_learner_promote_successes",
+                "Number of learners that were promoted while this member was asked to.",
+            ),
+            promotions_failed,
             lease: LeaseMetrics::register(&registry),
             wal_bytes,
             network: Network::register(&registry),
@@ -119,6 +135,16 @@ impl Metrics {
 
     pub(crate) fn proposal_failed(&self) {
         self.proposals_failed.inc();
+    }
+
+    pub(crate) fn learner_promoted(&self, outcome: Result<(), Error>) {
+        match outcome {
+            Ok(()) => self.promotions.inc(),
+            Err(error) => self
+                .promotions_failed
+                .with_label_values(&[error.text()])
+                .inc(),
+        }
     }
 
     pub(crate) fn read_index_failed(&self) {

@@ -36,7 +36,7 @@ use crate::peer_link::{Links, Transport};
 use crate::raft_node::{
     CORE_QUEUE, Outbox, Proposer, RaftSettings, RaftSetup, StartedRaft, start as start_raft,
 };
-pub use crate::raft_node::{Inbound, Refusal};
+pub use crate::raft_node::{Inbound, MemberChange, Refusal};
 pub use crate::status::{MemberStatus, NodeStatus};
 use crate::store_writer::Checkpoint;
 use crate::supervisor::{RetireAll, Supervisor};
@@ -60,6 +60,8 @@ pub struct NodeSettings {
     pub heartbeat_interval: Duration,
     pub election_timeout: Duration,
     pub snapshot_count: u64,
+    /// Members without a vote at once; one more is refused with `TooManyLearners`.
+    pub learners_max: usize,
     /// Proposals admitted at once; one more is refused with `TooManyRequests`.
     pub proposals_max: usize,
     /// Free disk bytes below which writes are refused.
@@ -103,6 +105,12 @@ pub enum StartError {
     /// The node halted before it had started.
     #[error("halted: {}", .0.0)]
     Halted(HaltCause),
+    /// The cluster has removed this member.
+    #[error(
+        "the member has been permanently removed from the cluster; the data-dir used by this \
+         member must be removed"
+    )]
+    Removed,
     /// The member could not publish itself.
     #[error("cannot publish this member: {0}")]
     Publish(#[source] Error),
@@ -151,6 +159,9 @@ impl Node {
         settings: &NodeSettings,
         transport: Arc<dyn Transport>,
     ) -> Result<(Node, Handles), StartError> {
+        if opened.store.is_removed(settings.member_id.0) {
+            return Err(StartError::Removed);
+        }
         if opened.recovery.last.is_none() && settings.initial_members.is_empty() && !settings.joins
         {
             return Err(StartError::NotFormed);
@@ -178,6 +189,7 @@ impl Node {
         tokio::select! {
             biased;
             cause = self.shared.halt.tripped() => Err(StartError::Halted(cause)),
+            () = self.shared.departure.tripped() => Err(StartError::Removed),
             ready = self.get_ready(handles, settings) => ready,
         }
     }
@@ -220,16 +232,11 @@ impl Node {
             heartbeat_interval: settings.heartbeat_interval,
             election_timeout: settings.election_timeout,
             snapshot_count: settings.snapshot_count,
+            learners_max: settings.learners_max,
         };
         let (peers, supervisor) = (Arc::clone(&links), &self.supervisor);
         let setup = RaftSetup {
-            node: raft_node_setup(
-                &self.shared,
-                &tree.lessor,
-                peers,
-                &raft_settings,
-                supervisor,
-            ),
+            node: raft_node_setup(&self.shared, tree, peers, &raft_settings, supervisor),
             settings: raft_settings,
             log_store: tree.log_store.clone(),
             state_machine: tree.state_machine.clone(),
@@ -322,6 +329,12 @@ impl Node {
         let cause = self.shared.halt.tripped().await;
         self.shared.close();
         cause
+    }
+
+    /// Resolves when the member was removed from its cluster; it then has to stop.
+    pub fn removed(&self) -> impl Future<Output = ()> + use<> {
+        let departure = self.shared.departure.clone();
+        async move { departure.tripped().await }
     }
 
     /// Orderly stop: no more proposals, checkpoint, WAL closed.
@@ -464,6 +477,9 @@ async fn publish(handles: &Handles, settings: &NodeSettings) -> Result<(), Error
     Ok(())
 }
 
+#[cfg(test)]
+#[path = "raft_node/half_done_test.rs"]
+mod change_tests;
 #[cfg(test)]
 #[path = "node_test.rs"]
 mod tests;

@@ -1,9 +1,9 @@
 //! Where the log and the state machine are, readable from every thread without a message.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::latest;
 

@@ -42,6 +42,7 @@ pub fn one_member() -> NodeSettings {
         heartbeat_interval: Duration::from_millis(100),
         election_timeout: Duration::from_millis(1000),
         snapshot_count: 10_000,
+        learners_max: 1,
         proposals_max: 4_096,
         disk_reserve_bytes: 0,
         clock: Clock::default(),
@@ -111,6 +112,21 @@ pub async fn find<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     loop {
         if let Some(found) = look() {
             return found;
+        }
+        assert!(Instant::now() < deadline, "in vain: {what}");
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
+/// Tries until a try gives something, and answers it.
+///
+/// # Panics
+/// As [`until`].
+pub async fn attempt<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(given) = attempt().await {
+            return given;
         }
         assert!(Instant::now() < deadline, "in vain: {what}");
         tokio::time::sleep(LOOK_INTERVAL).await;

@@ -9,6 +9,7 @@ use althing_storage::wal::{LogTail, Recovery, Wal};
 
 use crate::applier::{Applier, ApplierSetup, Backlog};
 use crate::arbiters::Threads;
+use crate::departure::Departure;
 use crate::disk_gate::DiskGate;
 use crate::halt::Halt;
 use crate::latest;
@@ -41,6 +42,7 @@ const RAFT_NODE: &str = "RaftNode";
 pub(crate) struct NodeState {
     pub(crate) me: u64,
     pub(crate) halt: Halt,
+    pub(crate) departure: Departure,
     pub(crate) progress: Arc<Progress>,
     pub(crate) picture: Arc<Picture>,
     pub(crate) sole_voter: Arc<SoleVoter>,
@@ -67,6 +69,7 @@ impl NodeState {
         NodeState {
             me,
             halt: Halt::default(),
+            departure: Departure::default(),
             progress: Arc::default(),
             picture: Arc::default(),
             sole_voter: Arc::new(SoleVoter::new(me)),
@@ -188,6 +191,8 @@ impl Tree {
             feed,
             metrics: shared.metrics.clone(),
             halt: shared.halt.clone(),
+            me: shared.me,
+            departure: shared.departure.clone(),
             watch: core_child(supervisor, APPLIER),
         };
         let applier = threads.apply.start(|| Applier::new(setup));
@@ -244,13 +249,14 @@ pub(crate) fn start_links(
         thread: threads.peer.clone(),
         supervisor: peers,
         metrics: shared.metrics.clone(),
+        departure: shared.departure.clone(),
     }))
 }
 
 /// How RaftNode is to be started.
 pub(crate) fn raft_node_setup(
     shared: &NodeState,
-    lessor: &ActorRef<Lessor>,
+    tree: &Tree,
     links: Arc<Links>,
     settings: &RaftSettings,
     supervisor: &Addr<Supervisor>,
@@ -258,6 +264,8 @@ pub(crate) fn raft_node_setup(
     RaftNodeSetup {
         me: shared.me,
         links,
+        store: tree.state_machine.store.clone(),
+        learners_max: settings.learners_max,
         heartbeat_interval: settings.heartbeat_interval,
         election_timeout: settings.election_timeout,
         progress: Arc::clone(&shared.progress),
@@ -265,7 +273,7 @@ pub(crate) fn raft_node_setup(
         sole_voter: Arc::clone(&shared.sole_voter),
         lead: Lead {
             clock: Arc::clone(&shared.lease_clock),
-            lessor: lessor.clone(),
+            lessor: tree.lessor.clone(),
         },
         halt: shared.halt.clone(),
         _watch: core_child(supervisor, RAFT_NODE),

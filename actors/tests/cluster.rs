@@ -331,11 +331,15 @@ async fn messages_of_another_cluster_or_for_another_member_are_refused() {
     let world = World::start(as_they_are).await;
     let status = world.handles(1).status();
     let inbound = world.handles(1).inbound().clone();
-    assert!(inbound.admit(status.cluster_id, MemberId(1)).is_ok());
-    let foreign = inbound.admit(althing_api::id::ClusterId(7), MemberId(1));
+    assert!(
+        inbound
+            .admit(status.cluster_id, MemberId(2), MemberId(1))
+            .is_ok()
+    );
+    let foreign = inbound.admit(althing_api::id::ClusterId(7), MemberId(2), MemberId(1));
     let text = foreign.unwrap_err().to_string();
     assert!(text.contains("cluster ID mismatch"), "{text}");
-    let other = inbound.admit(status.cluster_id, MemberId(2));
+    let other = inbound.admit(status.cluster_id, MemberId(1), MemberId(2));
     assert!(other.unwrap_err().to_string().contains("for member 2"));
     for call in [
         althing_actors::peer_link::Call::Heartbeat,

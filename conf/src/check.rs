@@ -19,6 +19,7 @@ pub(crate) fn check(config: &Config, reader: &mut Reader<'_>) {
     timing(config, reader);
     advertised(reader);
     initial_cluster(config, reader);
+    joining(config, reader);
     listeners(config, reader);
     sizes(config, reader);
 }
@@ -146,6 +147,20 @@ fn initial_cluster(config: &Config, reader: &mut Reader<'_>) {
         }
     };
     rule(reader, &keys, broken);
+}
+
+/// Who joins learns the members from the cluster; a list of them might contradict it.
+fn joining(config: &Config, reader: &mut Reader<'_>) {
+    let contradicts = !config.cluster.join.is_empty()
+        && reader.is_set("cluster.initial")
+        && reach::is_first_start(config);
+    let broken = contradicts.then(|| {
+        Fault::new(
+            "is given together with --initial-cluster",
+            "give one of them: --join asks the cluster for its members",
+        )
+    });
+    rule(reader, &["cluster.join", "cluster.initial"], broken);
 }
 
 /// Two listeners on one address cannot both be opened.

@@ -43,6 +43,10 @@ pub struct Cluster {
     pub initial_state: InitialState,
     /// Goes into member and cluster ids.
     pub token: String,
+    /// Client URLs of members whose cluster takes this one in; none: it is not asked for.
+    pub join: Vec<String>,
+    /// Most members without a vote.
+    pub learners_max: usize,
 }
 
 /// Whether a first start forms a cluster or joins one.

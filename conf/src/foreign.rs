@@ -117,7 +117,6 @@ pub(crate) static FOREIGN: &[Foreign] = &[
     tuning("raft-write-timeout"),
     tuning("warning-apply-duration"),
     tuning("warning-unary-request-duration"),
-    tuning("max-learners"),
     tuning("bcrypt-cost"),
     tuning("auth-token-ttl"),
     tuning("self-signed-cert-validity"),

@@ -207,6 +207,8 @@ fn cluster(reader: &mut Reader<'_>, member: &Member, peer: &Peer) -> Cluster {
         initial,
         initial_state: reader.choice("cluster.initial_state", &states),
         token: reader.text("cluster.token"),
+        join: reader.list("cluster.join", urls::client_urls),
+        learners_max: reader.size("cluster.learners_max", 0, 64),
     }
 }
 

@@ -79,6 +79,18 @@ pub(crate) static OPTIONS: &[Setting] = &[
         "Makes member and cluster ids unique",
     ),
     option(
+        "cluster.join",
+        "join",
+        "URL,...",
+        "Client URLs of members whose cluster this new member joins",
+    ),
+    option(
+        "cluster.learners_max",
+        "max-learners",
+        "COUNT",
+        "Most members without a vote",
+    ),
+    option(
         "client.listen_urls",
         "listen-client-urls",
         "URLS",

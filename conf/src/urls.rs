@@ -61,6 +61,21 @@ pub(crate) fn advertise(items: &[String]) -> Result<Vec<String>, Fault> {
     }
 }
 
+/// Client URLs to ask, or none. Errors: those of [`advertise`], and https.
+pub(crate) fn client_urls(items: &[String]) -> Result<Vec<String>, Fault> {
+    if items.is_empty() {
+        return Ok(Vec::new());
+    }
+    let urls = advertise(items)?;
+    match urls.iter().find(|url| url.starts_with("https:")) {
+        None => Ok(urls),
+        Some(url) => Err(Fault::new(
+            format!("{url:?} needs TLS, and this version has none"),
+            "use http",
+        )),
+    }
+}
+
 /// `name=url` pairs; a name may repeat for several URLs. Errors: a pair without `=`, an empty name,
 /// a URL that [`advertise`] refuses, a URL of two members.
 pub(crate) fn members(items: &[String]) -> Result<Vec<(String, Vec<String>)>, Fault> {

@@ -117,10 +117,9 @@ fn execute(
         .build();
     let runtime = runtime.map_err(|error| Failure::new(ERROR, error.to_string()))?;
     let mut out = BufWriter::new(io::stdout().lock());
-    let arguments = if name == "member" { deepest } else { chosen };
     let invocation = Invocation {
         name,
-        matches: arguments,
+        matches: chosen,
         line: line.get(1..).unwrap_or_default(),
         environment,
         settings: &settings,

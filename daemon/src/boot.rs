@@ -246,6 +246,7 @@ fn node_settings(config: &Config, settled: Settled) -> NodeSettings {
         heartbeat_interval: raft.heartbeat_interval,
         election_timeout: raft.election_timeout,
         snapshot_count: raft.snapshot_count,
+        learners_max: config.cluster.learners_max,
         proposals_max: raft.proposals_max,
         disk_reserve_bytes: store.disk_reserve_bytes,
         clock: Clock::default(),

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use althing_actors::node::InitialMember;
 use althing_api::id::{ClusterId, MemberId};
@@ -15,6 +16,7 @@ use althing_storage::data_dir::{self, DataDir};
 use althing_storage::error::OpenError;
 use sha1::{Digest, Sha1};
 
+use crate::peer::join::{self, Admitted};
 use crate::peer::survey::{self, Known, KnownMember};
 
 /// Why it is not known who this member is.
@@ -61,6 +63,9 @@ pub enum IdentityError {
     /// No member of the running cluster can be asked.
     #[error("--initial-cluster-state existing: no other member of --initial-cluster answers; {0}")]
     NobodyAnswers(String),
+    /// The running cluster did not take this member in.
+    #[error("--join: {0}")]
+    NotTakenIn(String),
     /// The running cluster and `--initial-cluster` do not agree.
     #[error("--initial-cluster differs from the members that {url} knows: {problem}")]
     Differs {
@@ -99,6 +104,13 @@ pub fn member_id(peer_urls: &[String], token: &str) -> MemberId {
     urls.iter().for_each(|url| hash.update(url));
     hash.update(token);
     MemberId(first_eight(hash))
+}
+
+/// The id of a member that is added to a running cluster: instead of a token, the time makes it
+/// one that no member ever had.
+pub fn added_member_id(peer_urls: &[String], now: SystemTime) -> MemberId {
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    member_id(peer_urls, &since.as_secs().to_string())
 }
 
 /// The id of a cluster: the same of its first members' ids, sorted.
@@ -177,7 +189,8 @@ fn sorted(urls: &[String]) -> Vec<&str> {
 /// its data does not take part as if it had never voted.
 pub async fn settle(config: &Config, dir: &DataDir) -> Result<Settled, IdentityError> {
     let (name, cluster) = (&config.member.name, &config.cluster);
-    let joins = cluster.initial_state == InitialState::Existing;
+    let is_taken_in = !cluster.join.is_empty();
+    let joins = is_taken_in || cluster.initial_state == InitialState::Existing;
     if let Some(kept) = dir.identity()? {
         let ids = Ids {
             cluster_id: ClusterId(kept.cluster_id),
@@ -203,6 +216,24 @@ pub async fn settle(config: &Config, dir: &DataDir) -> Result<Settled, IdentityE
     let path = || dir.path().to_path_buf();
     if holds_data(dir) {
         return Err(IdentityError::Missing { path: path() });
+    }
+    if is_taken_in {
+        let peer_urls = &config.peer.advertise_urls;
+        let taken_in = join::join(&cluster.join, peer_urls).await;
+        let Admitted {
+            cluster_id,
+            member_id,
+        } = taken_in.map_err(IdentityError::NotTakenIn)?;
+        let ids = Ids {
+            cluster_id,
+            member_id,
+        };
+        save(dir, ids, name)?;
+        return Ok(Settled {
+            ids,
+            founders: Vec::new(),
+            joins,
+        });
     }
     let known = survey::ask(others(cluster, name)).await;
     let settled = if joins {

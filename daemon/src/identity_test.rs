@@ -8,6 +8,8 @@ fn cluster(members: &[(&str, &str)], token: &str) -> Cluster {
         initial: members.iter().map(member).collect(),
         initial_state: InitialState::New,
         token: token.to_owned(),
+        join: Vec::new(),
+        learners_max: 1,
     }
 }
 
@@ -44,6 +46,15 @@ fn the_default_member_has_the_ids_that_etcd_gives_it() {
     assert_eq!(ids.member_id.to_string(), "8e9e05c52164694d");
     assert_eq!(ids.cluster_id.to_string(), "cdf818194e3a8c32");
     assert_eq!(founders.len(), 1);
+}
+
+#[test]
+fn an_added_member_has_the_id_of_its_urls_and_the_second() {
+    let urls = ["http://b:1".to_owned(), "http://a:1".to_owned()];
+    let at = |seconds| UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+    let id = added_member_id(&urls, at(1_700_000_000));
+    assert_eq!(id, member_id(&urls, "1700000000"));
+    assert_ne!(id, added_member_id(&urls, at(1_700_000_001)));
 }
 
 /// The ids were printed by etcd 3.5.1 with these options.

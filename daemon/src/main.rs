@@ -4,7 +4,9 @@
 
 use std::process::ExitCode;
 
+use althing_actors::node::StartError;
 use althing_conf::Config;
+use althing_daemon::boot::BootError;
 use althing_daemon::shutdown::StopSignals;
 use althing_daemon::{boot, log, shutdown};
 
@@ -56,7 +58,11 @@ async fn run(config: &Config) -> ExitCode {
         Ok(running) => shutdown::serve_until_end(running, signals).await,
         Err(error) => {
             tracing::error!(%error, "the member cannot start");
-            ExitCode::FAILURE
+            match error {
+                // As etcd: this is the end of a member, not a failure to try again.
+                BootError::Node(StartError::Removed) => ExitCode::SUCCESS,
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

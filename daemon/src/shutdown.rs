@@ -2,7 +2,8 @@
 //!
 //! A signal closes the listeners, lets requests in flight finish within their time limit, and then
 //! stops the node, which writes a checkpoint and closes its log: exit 0. A second signal ends the
-//! process at once; the next start recovers. A halt of the node ends it with 70.
+//! process at once; the next start recovers. A member that was removed from its cluster stops in
+//! order too. A halt of the node ends it with 70.
 
 use std::io;
 use std::process::ExitCode;
@@ -48,15 +49,18 @@ impl StopSignals {
 enum End {
     Signalled(SignalKind),
     Halted(HaltCause),
+    Removed,
     PortClosed(io::Result<()>),
 }
 
 /// Serves until a signal or a halt, ends in order, and returns the process's exit code.
 pub async fn serve_until_end(mut running: Running, mut signals: StopSignals) -> ExitCode {
     let ports = &mut running.ports;
+    let removed = running.node.removed();
     let end = tokio::select! {
         signal = signals.next() => End::Signalled(signal),
         cause = running.node.halted() => End::Halted(cause),
+        () = removed => End::Removed,
         closed = &mut ports.client.task => End::PortClosed(flat(closed)),
         closed = &mut ports.peer.port.task => End::PortClosed(flat(closed)),
     };
@@ -64,6 +68,13 @@ pub async fn serve_until_end(mut running: Running, mut signals: StopSignals) -> 
         End::Signalled(signal) => {
             let signal = signal_name(signal);
             tracing::info!(signal, "received signal; shutting down");
+            tokio::select! {
+                () = stop(running) => ExitCode::SUCCESS,
+                again = signals.next() => exit_now(again),
+            }
+        }
+        End::Removed => {
+            tracing::warn!("data-dir used by this member must be removed");
             tokio::select! {
                 () = stop(running) => ExitCode::SUCCESS,
                 again = signals.next() => exit_now(again),

@@ -32,7 +32,7 @@ fn filled(dir: &tempfile::TempDir, entries: u64) -> (Store, Vec<u8>) {
         term: 2,
         index: entries,
     };
-    store.apply_membership(id, Bytes::from_static(b"voters"));
+    store.apply_membership(id, Bytes::from_static(b"voters"), vec![77]);
     store.checkpoint(u64::MAX, usize::MAX).unwrap();
     let mut stream = Vec::new();
     let mark = export(&store, CLUSTER, &mut stream).unwrap();
@@ -53,6 +53,7 @@ fn an_imported_snapshot_is_the_same_store() {
     assert_eq!(received.revisions(), store.revisions());
     assert_eq!(received.hash().unwrap(), store.hash().unwrap());
     assert_eq!(received.hash_kv(0), store.hash_kv(0));
+    assert!(received.is_removed(77) && !received.is_removed(78));
     assert!(!store.leases().is_empty(), "the snapshot has some");
     assert_eq!(received.leases(), store.leases());
     for lease in store.leases() {

@@ -67,7 +67,8 @@ impl Run<'_> {
         match &self.log[index] {
             Logged::Blank => self.store.apply_blank(id(index)),
             Logged::Membership(payload) => {
-                self.store.apply_membership(id(index), payload.clone());
+                self.store
+                    .apply_membership(id(index), payload.clone(), Vec::new());
             }
             Logged::Command(command) => {
                 let mut txn = self.store.begin();

@@ -42,10 +42,12 @@ from itertools import chain
 
 import ctl_cases
 import ctl_live
+import ctl_members
 import ctl_ours
 from ctl_cases import LEASE, ROOT, Case, normalised
 
 TIMEOUT_SECONDS = 30
+ALL = ctl_cases.ALL + (ctl_members.member_cases,)
 LEASE_SECONDS = 600
 
 
@@ -298,7 +300,7 @@ def play(options):
     player.admin("put", ROOT, "v")
     player.admin("put", ROOT, "v")
     player.post("/v3/kv/compaction", revision=player.admin("get", ROOT)["header"]["revision"])
-    for case in (case for cases in ctl_cases.ALL for case in cases()):
+    for case in (case for cases in ALL for case in cases()):
         if options.only in case.name and (options.wipe or not case.wipe):
             try:
                 count(case.name, compare(player, case))
@@ -308,7 +310,7 @@ def play(options):
         if options.only in name:
             count(name, None if holds else reason)
     for name, test in chain(ctl_live.watch_tests(), ctl_live.lasting_tests(),
-                            ctl_ours.tests()):
+                            ctl_members.member_tests(), ctl_ours.tests()):
         if options.only in name:
             count(name, test(player))
     print("%d passed, %d failed" % (counts[True], counts[False]))

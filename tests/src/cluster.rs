@@ -66,6 +66,14 @@ impl Cluster {
         self.members[position].client_port()
     }
 
+    /// The operating system's id of a member's process.
+    ///
+    /// # Panics
+    /// When the member is down.
+    pub fn process_id(&self, position: usize) -> u32 {
+        self.members[position].process_id()
+    }
+
     /// The ids of all members, by position.
     ///
     /// # Panics

@@ -198,4 +198,8 @@ pub mod path {
     pub const HASH_KV: &str = "/etcdserverpb.Maintenance/HashKV";
     pub const MOVE_LEADER: &str = "/etcdserverpb.Maintenance/MoveLeader";
     pub const MEMBER_LIST: &str = "/etcdserverpb.Cluster/MemberList";
+    pub const MEMBER_ADD: &str = "/etcdserverpb.Cluster/MemberAdd";
+    pub const MEMBER_REMOVE: &str = "/etcdserverpb.Cluster/MemberRemove";
+    pub const MEMBER_UPDATE: &str = "/etcdserverpb.Cluster/MemberUpdate";
+    pub const MEMBER_PROMOTE: &str = "/etcdserverpb.Cluster/MemberPromote";
 }

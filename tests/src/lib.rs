@@ -17,6 +17,7 @@ pub mod linear;
 pub mod load;
 pub mod member;
 pub mod process;
+pub mod small_disk;
 pub mod wait;
 pub mod watch_check;
 pub mod writers;

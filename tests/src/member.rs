@@ -29,7 +29,10 @@ pub struct Member {
     name: String,
     /// The members that it begins with; empty: itself.
     initial_cluster: String,
+    /// A client URL of the cluster that shall take it in, instead.
+    joins: Option<String>,
     flags: Vec<OsString>,
+    environment: Vec<(String, OsString)>,
     process: Option<Process>,
 }
 
@@ -58,9 +61,16 @@ impl Member {
             advertised_peer_port: peer_port,
             name: "default".to_owned(),
             initial_cluster: String::new(),
+            joins: None,
             flags: flags.iter().map(OsString::from).collect(),
+            environment: Vec::new(),
             process: None,
         }
+    }
+
+    /// Sets a variable of its environment.
+    pub fn set(&mut self, name: &str, value: impl Into<OsString>) {
+        self.environment.push((name.to_owned(), value.into()));
     }
 
     /// Gives it another name than etcd's default.
@@ -81,6 +91,21 @@ impl Member {
     /// Begins in a cluster of these entries.
     pub fn begin_with(&mut self, entries: &[String]) {
         self.initial_cluster = entries.join(",");
+    }
+
+    /// Begins in the cluster of the member at this client URL.
+    pub fn join_at(&mut self, client_url: &str) {
+        self.joins = Some(client_url.to_owned());
+    }
+
+    /// Listens for members on another port from the next start on.
+    pub fn move_peer_port(&mut self) {
+        self.peer_port = free_port();
+    }
+
+    /// Adds flags behind those that it has.
+    pub fn add_flags(&mut self, flags: &[&str]) {
+        self.flags.extend(flags.iter().map(OsString::from));
     }
 
     /// Puts the data somewhere else than the member's own temporary directory.
@@ -121,8 +146,12 @@ impl Member {
             "" => self.entry(),
             entries => entries.to_owned(),
         };
-        command.args(["--initial-cluster", &initial_cluster]);
+        match &self.joins {
+            Some(url) => command.args(["--join", url]),
+            None => command.args(["--initial-cluster", &initial_cluster]),
+        };
         command.args(&self.flags);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.process.insert(Process::start(command))
     }
 
@@ -207,6 +236,11 @@ impl Member {
     /// The only peer URL that the others are told.
     pub fn peer_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.advertised_peer_port)
+    }
+
+    /// The temporary directory in which it runs.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Where the data lies.

@@ -6,7 +6,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Instant;
 
 use althing_api::error::Error;
@@ -15,8 +14,8 @@ use althing_tests::binaries::althingd;
 use althing_tests::grpc::{Grpc, path};
 use althing_tests::member::Member;
 use althing_tests::process::DEADLINE;
+use althing_tests::small_disk::SmallDisk;
 use bytes::Bytes;
-use tempfile::TempDir;
 use tonic::Status;
 
 const MIB: u64 = 1 << 20;
@@ -35,51 +34,6 @@ const SMALL: [&str; 10] = [
     "--disk-reserve-bytes",
     "4MiB",
 ];
-
-/// A file system of its own in memory; it goes with this value.
-struct SmallDisk(TempDir);
-
-impl SmallDisk {
-    /// `None` where this user may not mount.
-    fn mount(bytes: u64) -> Option<SmallDisk> {
-        let directory = TempDir::with_prefix("althing-disk-").unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"])
-            .arg(directory.path())
-            .output();
-        match mounted {
-            Ok(output) if output.status.success() => Some(SmallDisk(directory)),
-            Ok(output) => {
-                println!(
-                    "skipped: {}",
-                    String::from_utf8_lossy(&output.stderr).trim()
-                );
-                None
-            }
-            Err(error) => {
-                println!("skipped: no mount program: {error}");
-                None
-            }
-        }
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount")
-            .arg("--lazy")
-            .arg(self.path())
-            .status();
-        assert!(
-            unmounted.is_ok_and(|status| status.success()),
-            "the disk stays mounted"
-        );
-    }
-}
 
 async fn put(client: &mut Grpc, key: &str, value: &Bytes) -> Result<(), Status> {
     let put = pb::PutRequest {

@@ -5,8 +5,9 @@
 //! The judge is judged too: with clients that deceive themselves it must find fault.
 //!
 //! Environment: SEED replays a plan, STEPS sets its length, MEMBERS the size of the cluster, FAULTS
-//! the families (processes,network), KILLS how often the leader is killed under load, MEMBER names
-//! another program (a real etcd must pass).
+//! the families (processes,network,disks,clocks; the last two need rights and programs that not
+//! every machine has, and are left out there), KILLS how often the leader is killed under load,
+//! MEMBER names another program (a real etcd must pass).
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -14,9 +15,12 @@ use std::time::{Duration, Instant};
 use althing_tests::binaries::althingd;
 use althing_tests::cluster::Cluster;
 use althing_tests::faults::clients::{Behaviour, Flaw};
+use althing_tests::faults::clock::Clock;
+use althing_tests::faults::flushes::Flushes;
 use althing_tests::faults::pauses;
 use althing_tests::faults::plan::{Direction, Fault, Kind, Manner, Step, Target, plan};
 use althing_tests::faults::run::{Report, Run};
+use althing_tests::small_disk::SmallDisk;
 
 /// Small logs, so that who was away needs a snapshot at times; short elections.
 const FLAGS: [&str; 6] = [
@@ -27,6 +31,17 @@ const FLAGS: [&str; 6] = [
     "--snapshot-count",
     "200",
 ];
+/// Besides, what fits onto a small disk.
+const SMALL: [&str; 8] = [
+    "--max-request-bytes",
+    "131072",
+    "--wal-segment-bytes",
+    "1MiB",
+    "--max-pending-bytes",
+    "2MiB",
+    "--disk-reserve-bytes",
+    "4MiB",
+];
 
 const HONEST: Behaviour = Behaviour {
     clients: 8,
@@ -36,23 +51,7 @@ const HONEST: Behaviour = Behaviour {
 };
 
 /// The judgement of a run, with its figures printed.
-async fn judged(
-    seed: u64,
-    size: usize,
-    behaviour: Behaviour,
-    plan: Vec<Step>,
-    requests: u64,
-) -> Report {
-    let program = program();
-    let run = Run {
-        program: &program,
-        size,
-        flags: &FLAGS,
-        seed,
-        behaviour,
-        plan,
-        requests,
-    };
+async fn judged(run: Run<'_>) -> Report {
     let began = Instant::now();
     let report = run.run().await;
     let [done, failed, unknown] = report.counts();
@@ -75,8 +74,21 @@ async fn whatever_is_done_to_members_and_links_no_answer_is_wrong() {
     let size = count("MEMBERS", 3);
     let kinds = kinds();
     println!("SEED={seed} STEPS={steps} MEMBERS={size} FAULTS={kinds:?}");
-    let plan = plan(seed, size, steps, &kinds);
-    let report = judged(seed, size, HONEST, plan, 0).await;
+    let flags = match kinds.contains(&Kind::Disks) {
+        true => [&FLAGS[..], &SMALL[..]].concat(),
+        false => FLAGS.to_vec(),
+    };
+    let run = Run {
+        program: &program(),
+        size,
+        flags: &flags,
+        kinds: &kinds,
+        seed,
+        behaviour: HONEST,
+        plan: plan(seed, size, steps, &kinds),
+        requests: 0,
+    };
+    let report = judged(run).await;
     let faults = report.faults.join("\n");
     assert!(faults.is_empty(), "SEED={seed}:\n{faults}");
     assert!(report.counts()[0] > 10 * steps, "too little was looked at");
@@ -97,10 +109,17 @@ async fn deceived(flaw: Flaw, patience: Duration, fault: Fault, requests: u64) -
         lasts: Duration::from_millis(1_500),
         calm: Duration::from_millis(500),
     };
-    judged(seed, 3, behaviour, vec![step], requests)
-        .await
-        .faults
-        .join("\n")
+    let run = Run {
+        program: &program(),
+        size: 3,
+        flags: &FLAGS,
+        kinds: &[Kind::Network],
+        seed,
+        behaviour,
+        plan: vec![step],
+        requests,
+    };
+    judged(run).await.faults.join("\n")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -147,12 +166,25 @@ async fn a_leader_that_is_killed_under_load_is_replaced_and_the_pause_is_told() 
     assert!(worst < Duration::from_secs(15), "{worst:?}");
 }
 
+/// The families that are asked for, without those that cannot be had here.
 fn kinds() -> Vec<Kind> {
     let Ok(names) = std::env::var("FAULTS") else {
         return vec![Kind::Processes, Kind::Network];
     };
     let named = |name| Kind::named(name).unwrap_or_else(|| panic!("no family is called {name:?}"));
-    names.split(',').map(named).collect()
+    let mut kinds: Vec<Kind> = names.split(',').map(named).collect();
+    kinds.retain(|kind| {
+        let possible = match kind {
+            Kind::Processes | Kind::Network => true,
+            Kind::Disks => Flushes::can_be_changed() && SmallDisk::mount(1 << 20).is_some(),
+            Kind::Clocks => Clock::library().is_some(),
+        };
+        if !possible {
+            println!("skipped: {kind:?}, for want of rights, of strace or of libfaketime");
+        }
+        possible
+    });
+    kinds
 }
 
 fn count(variable: &str, otherwise: u64) -> usize {

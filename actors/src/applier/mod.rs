@@ -26,10 +26,12 @@ use prost::Message as _;
 pub(crate) use self::backlog::Backlog;
 pub(crate) use self::message::Apply;
 pub use self::message::Outcome;
+use crate::departure::Departure;
 use crate::halt::Halt;
 use crate::lessor::{LeasesChanged, Lessor};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
+use crate::raft_node::membership;
 use crate::raft_node::types::Waiter;
 use crate::store_writer::Pending;
 use crate::supervisor::{ActorRef, DeathWatch};
@@ -52,6 +54,9 @@ pub(crate) struct ApplierSetup {
     pub(crate) lessor: ActorRef<Lessor>,
     pub(crate) metrics: Metrics,
     pub(crate) halt: Halt,
+    pub(crate) me: u64,
+    /// Tripped when an entry removes this member.
+    pub(crate) departure: Departure,
     pub(crate) watch: DeathWatch,
 }
 
@@ -68,6 +73,8 @@ pub(crate) struct Applier {
     /// Entries applied since StoreWriter was told last.
     since_hint: usize,
     halt: Halt,
+    me: u64,
+    departure: Departure,
     /// An entry was not applied, so none behind it may be.
     failed: bool,
     _watch: DeathWatch,
@@ -108,6 +115,8 @@ impl Applier {
             metrics: setup.metrics,
             since_hint: 0,
             halt: setup.halt,
+            me: setup.me,
+            departure: setup.departure,
             failed: false,
             _watch: setup.watch,
         }
@@ -117,7 +126,7 @@ impl Applier {
     fn apply(&mut self, entry: Entry, tally: &mut Tally) -> io::Result<Option<Outcome>> {
         match entry.kind {
             EntryKind::Blank => self.store.apply_blank(entry.id),
-            EntryKind::Membership => self.store.apply_membership(entry.id, entry.payload),
+            EntryKind::Membership => self.apply_membership(entry),
             EntryKind::Command => {
                 let command = Command::decode(entry.payload).map_err(|error| {
                     let (term, index) = (entry.id.term, entry.id.index);
@@ -136,6 +145,20 @@ impl Applier {
             }
         }
         Ok(None)
+    }
+
+    /// Whoever the membership no longer has is remembered: its id is never given again.
+    fn apply_membership(&self, entry: Entry) {
+        let before = self.store.applied().membership;
+        let before = before.map(|(_, payload)| payload).unwrap_or_default();
+        let removed = membership::removed(&before, &entry.payload)
+            .expect("a membership entry of the log holds a membership");
+        let leaves = removed.contains(&self.me);
+        self.store
+            .apply_membership(entry.id, entry.payload, removed);
+        if leaves {
+            self.departure.trip("the log");
+        }
     }
 
     /// Applies a batch in order and answers who waits. Errors: an entry that does not decode, which

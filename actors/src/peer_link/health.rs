@@ -1,11 +1,12 @@
 //! Whether a member can be reached, as the latest exchange with it showed.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::transport::LinkError;
+use crate::departure::Departure;
 use crate::metrics::PeerMetrics;
 
 /// Written by the tasks of a link, read by whoever asks. Logs every change once.
@@ -13,6 +14,7 @@ use crate::metrics::PeerMetrics;
 pub(crate) struct Health {
     peer: u64,
     metrics: Arc<PeerMetrics>,
+    departure: Departure,
     state: Mutex<State>,
 }
 
@@ -24,11 +26,12 @@ enum State {
 }
 
 impl Health {
-    pub(crate) fn new(peer: u64, metrics: Arc<PeerMetrics>) -> Health {
+    pub(crate) fn new(peer: u64, metrics: Arc<PeerMetrics>, departure: Departure) -> Health {
         metrics.known();
         Health {
             peer,
             metrics,
+            departure,
             state: Mutex::new(State::Unknown),
         }
     }
@@ -52,6 +55,9 @@ impl Health {
 
     /// It did not.
     pub(crate) fn failed(&self, error: &LinkError) {
+        if matches!(error, LinkError::Removed) {
+            self.departure.trip("another member");
+        }
         self.metrics.send_failed();
         let mut state = self.state.lock();
         if *state == State::Inactive {

@@ -4,19 +4,20 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
 
 use actix::Addr;
 use althing_api::id::MemberId;
 use bytes::Bytes;
 use parking_lot::RwLock;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::{
     Call, Deliver, Health, LinkError, MemberUpdated, Peer, PeerLink, Pipe, Send, SendSnapshot,
     SnapshotBytes, Transport,
 };
 use crate::arbiters::Thread;
+use crate::departure::Departure;
 use crate::metrics::Metrics;
 use crate::supervisor::{ActorRef, DeathWatch, Policy, Retire, Supervise, Supervisor};
 
@@ -28,6 +29,8 @@ pub(crate) struct LinksSetup {
     /// The supervisor "peers".
     pub(crate) supervisor: Addr<Supervisor>,
     pub(crate) metrics: Metrics,
+    /// Tripped when another member says that this one was removed.
+    pub(crate) departure: Departure,
 }
 
 /// All links of a node.
@@ -68,6 +71,11 @@ impl Links {
     /// The link to `member`, if it is known.
     pub(crate) fn to(&self, member: u64) -> Option<Link> {
         self.links.read().get(&member).cloned()
+    }
+
+    /// All links there are.
+    pub(crate) fn all(&self) -> Vec<Link> {
+        self.links.read().values().cloned().collect()
     }
 
     /// The link to `member`, which listens at `urls`.
@@ -122,7 +130,8 @@ impl Links {
         };
         let peer = Arc::new(RwLock::new(peer));
         let metrics = Arc::new(self.setup.metrics.peer(self.setup.me, member));
-        let health = Arc::new(Health::new(member, metrics));
+        let departure = self.setup.departure.clone();
+        let health = Arc::new(Health::new(member, metrics, departure));
         let (thread, transport) = (self.setup.thread.clone(), Arc::clone(&self.setup.transport));
         let (place, condition) = (Arc::clone(&peer), Arc::clone(&health));
         let start = move |watch| {

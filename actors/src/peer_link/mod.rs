@@ -14,6 +14,7 @@
 //! the [`Transport`].
 
 mod backoff;
+pub(crate) mod change;
 mod health;
 mod lane;
 pub(crate) mod lease;

@@ -35,6 +35,8 @@ pub enum Call {
     KeepLease,
     /// How long does a lease live?
     LeaseTime,
+    /// Change the membership.
+    ChangeMembers,
 }
 
 /// A connection whose requests are answered in their order, many under way at once.
@@ -67,6 +69,9 @@ pub enum LinkError {
     /// The other member refused it without acting on it.
     #[error("refused: {0}")]
     Refused(String),
+    /// This member is none any more.
+    #[error("the member has been permanently removed from the cluster")]
+    Removed,
     /// It was sent, and what became of it is not known.
     #[error("connection lost: {0}")]
     Lost(String),

@@ -25,6 +25,8 @@ pub(crate) struct RaftSettings {
     pub(crate) heartbeat_interval: Duration,
     pub(crate) election_timeout: Duration,
     pub(crate) snapshot_count: u64,
+    /// Members without a vote at once; one more is refused.
+    pub(crate) learners_max: usize,
 }
 
 /// Errors: an election timeout that is not well above the heartbeat interval.
@@ -65,6 +67,7 @@ mod tests {
             heartbeat_interval: Duration::from_millis(heartbeat_ms),
             election_timeout: Duration::from_millis(election_ms),
             snapshot_count: 10_000,
+            learners_max: 1,
         }
     }
 

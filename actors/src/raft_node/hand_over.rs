@@ -17,41 +17,46 @@ use crate::progress::Progress;
 /// Entries that a successor may lack: they are on their way, and it waits for them.
 const LAG_MAX: u64 = 1_024;
 
-/// What is known of a voter that may become leader.
+/// What the leader knows of a member that follows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Voter {
-    id: u64,
+pub(super) struct Follower {
+    pub(super) id: u64,
     /// The last entry that it is known to have; `None`: none.
-    matched: Option<u64>,
+    pub(super) matched: Option<u64>,
     /// How long ago it answered; `None`: never.
     heard: Option<Duration>,
 }
 
-impl Voter {
-    fn is_ready(&self, last: u64, patience: Duration) -> bool {
+impl Follower {
+    pub(super) fn of(metrics: &Metrics, id: u64) -> Follower {
+        Follower {
+            id,
+            matched: (metrics.replication.as_ref())
+                .and_then(|all| all.get(&id)?.as_ref().map(|matched| matched.index)),
+            heard: (metrics.heartbeat.as_ref())
+                .and_then(|all| all.get(&id)?.as_ref().map(|at| at.elapsed())),
+        }
+    }
+
+    /// Whether it answers and has all but what is on its way.
+    pub(super) fn is_ready(&self, last: u64, patience: Duration) -> bool {
         let lag = last.saturating_sub(self.matched.unwrap_or(0));
         lag <= LAG_MAX && self.heard.is_some_and(|heard| heard <= patience)
     }
 }
 
 /// The one that is ready and has most.
-fn successor(voters: &[Voter], last: u64, patience: Duration) -> Option<u64> {
+fn successor(voters: &[Follower], last: u64, patience: Duration) -> Option<u64> {
     let ready = voters.iter().filter(|voter| voter.is_ready(last, patience));
     ready
         .max_by_key(|voter| voter.matched)
         .map(|voter| voter.id)
 }
 
-fn other_voters(metrics: &Metrics, me: u64) -> Vec<Voter> {
+fn other_voters(metrics: &Metrics, me: u64) -> Vec<Follower> {
     let voters = metrics.membership_config.membership().voter_ids();
-    let voter = |id: u64| Voter {
-        id,
-        matched: (metrics.replication.as_ref())
-            .and_then(|all| all.get(&id)?.as_ref().map(|matched| matched.index)),
-        heard: (metrics.heartbeat.as_ref())
-            .and_then(|all| all.get(&id)?.as_ref().map(|at| at.elapsed())),
-    };
-    voters.filter(|id| *id != me).map(voter).collect()
+    let others = voters.filter(|id| *id != me);
+    others.map(|id| Follower::of(metrics, id)).collect()
 }
 
 /// Hands the lead to `to`, or to the voter that has most, and returns when that one leads.
@@ -108,8 +113,8 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_millis(1_000);
 
-    fn voter(id: u64, matched: Option<u64>, heard_ms: Option<u64>) -> Voter {
-        Voter {
+    fn voter(id: u64, matched: Option<u64>, heard_ms: Option<u64>) -> Follower {
+        Follower {
             id,
             matched,
             heard: heard_ms.map(Duration::from_millis),

@@ -15,10 +15,10 @@ use super::propose::{Attempt, Proposer};
 use super::step::FromPeer;
 use super::{RaftNode, ReadIndex};
 use crate::lessor::LeaseKeeper;
-use crate::peer_link::lease;
 use crate::peer_link::proposal::{self, Forwarded};
 use crate::peer_link::wire::{self, WireError};
 use crate::peer_link::{Call, Pipe, SnapshotBytes};
+use crate::peer_link::{change, lease};
 use crate::reply::Reply;
 use crate::snapshotter::{Receive, Snapshotter};
 use crate::supervisor::ActorRef;
@@ -53,6 +53,9 @@ pub enum Refusal {
         /// Whom it is for.
         theirs: MemberId,
     },
+    /// It comes from one that is no member any more.
+    #[error("the member has been permanently removed from the cluster")]
+    Removed,
     /// It cannot be read.
     #[error("{0}")]
     Malformed(String),
@@ -72,8 +75,8 @@ impl From<WireError> for Refusal {
 
 impl Inbound {
     /// Checks whom a message comes from and is for, before anything of it is looked at. Errors:
-    /// `OtherCluster`, `OtherMember`.
-    pub fn admit(&self, cluster: ClusterId, to: MemberId) -> Result<(), Refusal> {
+    /// `OtherCluster`, `OtherMember`, `Removed`.
+    pub fn admit(&self, cluster: ClusterId, from: MemberId, to: MemberId) -> Result<(), Refusal> {
         let (ours, theirs) = (self.cluster_id, cluster);
         if ours != theirs {
             return Err(Refusal::OtherCluster { ours, theirs });
@@ -81,6 +84,9 @@ impl Inbound {
         let (ours, theirs) = (self.member_id, to);
         if ours != theirs {
             return Err(Refusal::OtherMember { ours, theirs });
+        }
+        if self.proposer.store.is_removed(from.0) {
+            return Err(Refusal::Removed);
         }
         Ok(())
     }
@@ -93,6 +99,11 @@ impl Inbound {
             Call::PreVote => FromPeer::PreVote(wire::vote_request_in(body)?),
             Call::HandOver => FromPeer::HandOver(wire::hand_over_in(body)?),
             Call::ReadIndex => return self.read_index().await,
+            Call::ChangeMembers => {
+                let (change, again) = change::question_in(body)?;
+                let made = self.proposer.change_here(change, again).await;
+                return Ok(change::answer_out(made));
+            }
             Call::KeepLease => {
                 let id = lease::question_in(body)?;
                 return Ok(lease::answer_out(self.leases.renew_here(id).await));

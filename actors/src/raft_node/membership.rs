@@ -31,11 +31,13 @@ struct MemberNode {
     id: u64,
     #[prost(string, repeated, tag = "2")]
     peer_urls: Vec<String>,
+    #[prost(bool, tag = "3")]
+    wants_vote: bool,
 }
 
 /// Why bytes are no membership.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum MembershipError {
+pub(crate) enum MembershipError {
     /// Not the message at all.
     #[error("not a membership: {0}")]
     Decode(#[from] prost::DecodeError),
@@ -57,6 +59,7 @@ pub(super) fn encode(membership: &Membership) -> Bytes {
         .map(|(id, node)| MemberNode {
             id: *id,
             peer_urls: node.peer_urls.clone(),
+            wants_vote: node.wants_vote,
         })
         .collect();
     MembershipRecord { voters, members }.encode_to_vec().into()
@@ -78,11 +81,25 @@ pub(super) fn decode(payload: &[u8]) -> Result<Membership, MembershipError> {
                 member.id,
                 PeerNode {
                     peer_urls: member.peer_urls,
+                    wants_vote: member.wants_vote,
                 },
             )
         })
         .collect();
     Membership::new(voters, nodes).map_err(|error| MembershipError::Invalid(error.to_string()))
+}
+
+/// The members of `before` that `after` does not have. The payloads are those of entries of the
+/// log; the empty one stands for no membership yet.
+pub(crate) fn removed(before: &[u8], after: &[u8]) -> Result<Vec<u64>, MembershipError> {
+    if before.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (before, after) = (decode(before)?, decode(after)?);
+    let gone = before
+        .nodes()
+        .filter(|(id, _)| after.get_node(id).is_none());
+    Ok(gone.map(|(id, _)| *id).collect())
 }
 
 /// Whether `me` is the only voter, now and in the configuration that may follow.
@@ -98,6 +115,7 @@ mod tests {
     fn node(url: &str) -> PeerNode {
         PeerNode {
             peer_urls: vec![url.into()],
+            wants_vote: url == "http://b",
         }
     }
 
@@ -129,6 +147,16 @@ mod tests {
             members: vec![],
         };
         assert!(decode(&voter_without_node.encode_to_vec()).is_err());
+    }
+
+    #[test]
+    fn who_is_in_the_membership_no_more_was_removed() {
+        let after = BTreeMap::from([(1, node("http://a")), (4, node("http://d"))]);
+        let after = Membership::new(vec![BTreeSet::from([1])], after).unwrap();
+        let gone = removed(&encode(&joint()), &encode(&after)).unwrap();
+        assert_eq!(gone, [2, 3]);
+        assert_eq!(removed(b"", &encode(&after)).unwrap(), [0; 0]);
+        assert!(removed(b"\xff\xff", &encode(&after)).is_err());
     }
 
     #[test]

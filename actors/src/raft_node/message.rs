@@ -5,7 +5,9 @@ use althing_api::error::Error;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use super::change::MemberChange;
 use super::inbound::Refusal;
+use super::reconfigure::Change;
 use super::step::FromPeer;
 use super::types::WriteResult;
 use crate::reply::Reply;
@@ -50,6 +52,21 @@ pub(crate) struct MoveLeader {
     pub(crate) to: Option<u64>,
     pub(crate) reply: oneshot::Sender<Result<(), Error>>,
 }
+
+/// Change the membership, if this member leads.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct ChangeMembers {
+    pub(crate) change: MemberChange,
+    /// An earlier try may have made it.
+    pub(crate) again: bool,
+    pub(crate) reply: oneshot::Sender<Result<Change, Error>>,
+}
+
+/// To itself: a change of the membership ended, well or not.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct ChangeEnded;
 
 /// To itself: the mailbox is drained, begin a round for the reads that wait.
 #[derive(Clone, Copy, Debug, Message)]

@@ -17,6 +17,8 @@
 //!
 //! openraft's names appear in this folder and in `peer_link/wire.rs` only.
 
+mod ask_change;
+mod change;
 mod config;
 mod entry;
 mod hand_over;
@@ -24,13 +26,14 @@ mod heard;
 mod inbound;
 mod leader_view;
 mod log_store;
-mod membership;
+pub(crate) mod membership;
 mod message;
 mod network;
 mod outbox;
 mod picture;
 mod propose;
 mod read_index;
+mod reconfigure;
 mod runtime;
 mod sole_voter;
 mod start;
@@ -43,11 +46,14 @@ use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use althing_api::error::Error;
+use althing_storage::store::Store;
+use bytes::Bytes;
 use futures_util::FutureExt;
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Instant as _, ServerState};
 use tokio::time::Instant;
 
+pub use self::change::MemberChange;
 pub(crate) use self::config::{CORE_QUEUE, RaftSettings};
 pub(crate) use self::entry::Entry;
 use self::heard::Heard;
@@ -59,16 +65,18 @@ use self::message::Proposal;
 use self::message::{BeginReadRound, CoreEnded, LeadConfirmed, RaftChanged};
 pub(crate) use self::message::{MoveLeader, Propose, ReadIndex, Step};
 pub(crate) use self::outbox::Outbox;
-pub(crate) use self::picture::Picture;
+pub(crate) use self::picture::{Picture, applied_members};
 pub(crate) use self::propose::Proposer;
 use self::read_index::ReadRounds;
+pub(crate) use self::reconfigure::Change;
+use self::reconfigure::Changes;
 pub(crate) use self::sole_voter::SoleVoter;
 pub(crate) use self::start::{RaftSetup, StartedRaft, start};
 pub use self::state_machine::StateMachine;
 use self::types::{Encoded, RaftHandle, ServerMetrics, StoredMembership};
 use crate::halt::Halt;
 use crate::lessor::Lead;
-use crate::peer_link::Links;
+use crate::peer_link::{Call, Links};
 use crate::progress::Progress;
 use crate::supervisor::DeathWatch;
 
@@ -79,6 +87,9 @@ pub(crate) struct RaftNodeSetup {
     pub(crate) picture: Arc<Picture>,
     pub(crate) sole_voter: Arc<SoleVoter>,
     pub(crate) links: Arc<Links>,
+    pub(crate) store: Store,
+    /// Members without a vote at once; one more is refused.
+    pub(crate) learners_max: usize,
     pub(crate) heartbeat_interval: Duration,
     pub(crate) election_timeout: Duration,
     /// Told who leads.
@@ -98,6 +109,9 @@ pub(crate) struct RaftNode {
     /// The term in which a proof of leading alone is under way or done.
     proven_term: Option<u64>,
     membership: Arc<StoredMembership>,
+    changes: Changes,
+    /// Since when no leader is known, as far as it was not asked about since.
+    leaderless: Option<Instant>,
 }
 
 impl RaftNode {
@@ -110,6 +124,8 @@ impl RaftNode {
             leads: None,
             proven_term: None,
             membership: Arc::default(),
+            changes: Changes::default(),
+            leaderless: None,
         }
     }
 
@@ -187,11 +203,35 @@ impl RaftNode {
         }
     }
 
-    /// Looks whether the leader is still heard. A sole voter hears nobody.
-    fn look(&mut self, _: &mut Context<Self>) {
+    /// Looks whether the leader is still heard, and whether something is left to do as one. A sole
+    /// voter hears nobody.
+    fn look(&mut self, ctx: &mut Context<Self>) {
         let metrics = self.raft.server_metrics().borrow_watched().clone();
         if !self.leads_alone(&metrics) {
             self.tell_leader(&metrics);
+            self.ask_around(&metrics);
+        }
+        self.change_next(ctx);
+    }
+
+    /// A member that hears no leader may have been removed. A voter finds out when it asks for
+    /// votes; another one has to ask on purpose. Whoever turns it away tells why.
+    fn ask_around(&mut self, metrics: &ServerMetrics) {
+        let mut voters = metrics.membership_config.membership().voter_ids();
+        let is_voter = voters.any(|id| id == self.setup.me);
+        if is_voter || self.setup.progress.leader() != 0 {
+            self.leaderless = None;
+            return;
+        }
+        let since = *self.leaderless.get_or_insert_with(Instant::now);
+        if since.elapsed() >= 2 * self.setup.election_timeout {
+            self.leaderless = None;
+            for link in self.setup.links.all() {
+                actix_rt::spawn(async move {
+                    // What it answers is of no use to a member without a leader.
+                    let _ = link.call(Call::ReadIndex, Bytes::new()).await;
+                });
+            }
         }
     }
 

@@ -75,7 +75,7 @@ fn failed(error: LinkError) -> RPCError<Types> {
     let text = AnyError::error(&error);
     match error {
         LinkError::Lost(_) => RPCError::Network(NetworkError::new(&text)),
-        LinkError::NotSent(_) | LinkError::Refused(_) => {
+        LinkError::NotSent(_) | LinkError::Refused(_) | LinkError::Removed => {
             RPCError::Unreachable(Unreachable::new(&text))
         }
     }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use althing_api::id::MemberId;
-use althing_storage::store::MemberRecord;
+use althing_storage::store::{MemberRecord, Store};
 use parking_lot::RwLock;
 
-use super::types::StoredMembership;
+use super::membership;
+use super::types::{Membership, PeerNode, StoredMembership};
 use crate::status::MemberStatus;
 
 /// Written by RaftNode, read by whoever asks for the status.
@@ -21,13 +22,10 @@ impl Picture {
         *self.membership.write() = membership;
     }
 
-    /// Whether `id` is a member without a vote.
+    /// Whether `id` is a member that shall have no vote.
     pub(crate) fn is_learner(&self, id: u64) -> bool {
         let membership = Arc::clone(&self.membership.read());
-        membership
-            .membership()
-            .learner_ids()
-            .any(|learner| learner == id)
+        learners(membership.membership()).contains(&id)
     }
 
     /// Whether `me` and those of the other voters that `active` counts are a quorum.
@@ -40,58 +38,86 @@ impl Picture {
             2 * (own + active(&others)) > voters.len()
         })
     }
+}
 
-    /// The members, by id, with what they published about themselves.
-    pub(crate) fn members(&self, published: Vec<MemberRecord>) -> Vec<MemberStatus> {
-        let membership = Arc::clone(&self.membership.read());
-        let membership = membership.membership();
-        let mut published: BTreeMap<u64, MemberRecord> = published
-            .into_iter()
-            .map(|record| (record.id, record))
-            .collect();
-        let learners: Vec<u64> = membership.learner_ids().collect();
-        let status = |(id, node): (&u64, &super::types::PeerNode)| {
-            let record = published.remove(id).unwrap_or_default();
-            MemberStatus {
-                id: MemberId(*id),
-                name: record.name,
-                // Raft's own list is the one that members are reached by.
-                peer_urls: node.peer_urls.clone(),
-                client_urls: record.client_urls,
-                is_learner: learners.contains(id),
-            }
-        };
-        membership.nodes().map(status).collect()
-    }
+/// Members without a vote, as clients see them: one that was added as a voter counts as one.
+fn learners(membership: &Membership) -> Vec<u64> {
+    without_vote(membership, |node| !node.wants_vote)
+}
+
+/// Members that wait for the vote they were added with.
+pub(super) fn joining(membership: &Membership) -> Vec<u64> {
+    without_vote(membership, |node| node.wants_vote)
+}
+
+fn without_vote(membership: &Membership, is_one: impl Fn(&PeerNode) -> bool) -> Vec<u64> {
+    let mut ids: Vec<u64> = membership.learner_ids().collect();
+    ids.retain(|id| membership.get_node(id).is_some_and(&is_one));
+    ids
+}
+
+/// The members, by id, as what is applied to `store` has them.
+pub(crate) fn applied_members(store: &Store) -> Vec<MemberStatus> {
+    let Some((_, payload)) = store.applied().membership else {
+        return Vec::new();
+    };
+    let membership = membership::decode(&payload).expect("the applier has read it before");
+    members(&membership, store.members())
+}
+
+/// The members, by id, with what they published about themselves.
+fn members(membership: &Membership, published: Vec<MemberRecord>) -> Vec<MemberStatus> {
+    let mut published: BTreeMap<u64, MemberRecord> = published
+        .into_iter()
+        .map(|record| (record.id, record))
+        .collect();
+    let learners = learners(membership);
+    let status = |(id, node): (&u64, &PeerNode)| {
+        let record = published.remove(id).unwrap_or_default();
+        MemberStatus {
+            id: MemberId(*id),
+            name: record.name,
+            // Raft's own list is the one that members are reached by.
+            peer_urls: node.peer_urls.clone(),
+            client_urls: record.client_urls,
+            is_learner: learners.contains(id),
+        }
+    };
+    membership.nodes().map(status).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::types::{Membership, PeerNode};
     use super::*;
 
     #[test]
-    fn a_member_that_has_not_published_itself_has_no_name_yet() {
+    fn a_member_has_no_name_before_it_publishes_itself_and_joins_as_a_voter() {
         let node = |url: &str| PeerNode {
             peer_urls: vec![url.into()],
+            wants_vote: url == "http://c",
         };
-        let nodes = BTreeMap::from([(1, node("http://a")), (2, node("http://b"))]);
+        let nodes = [(1, "http://a"), (2, "http://b"), (3, "http://c")];
+        let nodes: BTreeMap<u64, PeerNode> =
+            nodes.into_iter().map(|(id, url)| (id, node(url))).collect();
         let membership = Membership::new(vec![BTreeSet::from([1])], nodes).unwrap();
         let picture = Picture::default();
-        picture.set_membership(Arc::new(StoredMembership::new(None, membership)));
+        let newest = StoredMembership::new(None, membership.clone());
+        picture.set_membership(Arc::new(newest));
         let record = MemberRecord {
             id: 1,
             name: "one".into(),
             client_urls: vec!["http://c".into()],
             ..MemberRecord::default()
         };
-        let members = picture.members(vec![record]);
+        let members = members(&membership, vec![record]);
         assert_eq!(members[0].name, "one");
         assert_eq!(members[0].client_urls, ["http://c"]);
         assert_eq!(members[1].peer_urls, ["http://b"]);
         assert!(members[1].name.is_empty() && members[1].is_learner);
         assert!(picture.is_learner(2) && !picture.is_learner(1));
+        assert!(!members[2].is_learner && !picture.is_learner(3), "it joins");
+        assert_eq!(joining(&membership), [3]);
     }
 }

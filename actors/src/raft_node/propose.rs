@@ -148,7 +148,7 @@ impl Proposer {
         };
         let answer = match link.send(Pipe::Propose, command).await {
             Ok(answer) => answer,
-            Err(LinkError::NotSent(_) | LinkError::Refused(_)) => {
+            Err(LinkError::NotSent(_) | LinkError::Refused(_) | LinkError::Removed) => {
                 return Ok(Attempt::Elsewhere(None));
             }
             Err(LinkError::Lost(_)) => return Err(Error::TimeoutDueToConnectionLost),
@@ -193,7 +193,7 @@ impl Proposer {
     }
 
     /// Waits until the entry at `index` is applied here. Errors: `Stopped`.
-    async fn until_applied(&self, index: u64) -> Result<(), Error> {
+    pub(super) async fn until_applied(&self, index: u64) -> Result<(), Error> {
         if self.progress.has_applied(index) {
             return Ok(());
         }
@@ -205,7 +205,7 @@ impl Proposer {
     }
 
     /// Waits until a leader is known; a moment, if one is. Errors: `Stopped`.
-    async fn until_led(&self) -> Result<(), Error> {
+    pub(super) async fn until_led(&self) -> Result<(), Error> {
         let led = async {
             if self.progress.leader() != 0 {
                 tokio::time::sleep(RETRY).await;

@@ -75,7 +75,13 @@ async fn bootstrap(
     }
     let nodes: BTreeMap<u64, PeerNode> = first_voters
         .into_iter()
-        .map(|(id, peer_urls)| (id, PeerNode { peer_urls }))
+        .map(|(id, peer_urls)| {
+            let node = PeerNode {
+                peer_urls,
+                ..PeerNode::default()
+            };
+            (id, node)
+        })
         .collect();
     match raft.initialize(nodes).await {
         Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),

@@ -63,6 +63,9 @@ impl fmt::Display for Encoded {
 pub struct PeerNode {
     /// Where the other members reach it.
     pub peer_urls: Vec<String>,
+    /// Of a learner: it was added as a voter, and gets its vote by itself once it has caught up, so
+    /// that one that cannot be reached never counts in a quorum.
+    pub wants_vote: bool,
 }
 
 /// Our replies are openraft's responders: whoever finishes the entry answers the client.

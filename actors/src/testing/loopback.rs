@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use althing_api::id::MemberId;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
@@ -87,7 +88,10 @@ impl Sender {
         }
         let members = self.net.members.read();
         let member = members.get(&peer.id.0).cloned();
-        member.ok_or_else(|| LinkError::NotSent("down".into()))
+        let member = member.ok_or_else(|| LinkError::NotSent("down".into()))?;
+        let admitted = member.admit(member.cluster_id, MemberId(self.me), peer.id);
+        admitted.map_err(refused)?;
+        Ok(member)
     }
 
     /// Resolves when the way to `peer` is cut.
@@ -161,7 +165,10 @@ impl Transport for Sender {
 }
 
 fn refused(refusal: Refusal) -> LinkError {
-    LinkError::Refused(refusal.to_string())
+    match refusal {
+        Refusal::Removed => LinkError::Removed,
+        refusal => LinkError::Refused(refusal.to_string()),
+    }
 }
 
 /// Requests in, answers out, both in order.

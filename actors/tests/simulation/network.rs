@@ -75,12 +75,14 @@ impl std::fmt::Debug for State {
 
 pub type Answer = oneshot::Sender<Result<Bytes, LinkError>>;
 
+type End = Box<dyn FnOnce(&Network, bool) + Send>;
+
 struct Parcel {
     way: (u64, u64),
     is_lost: bool,
     what: u64,
     /// Told whether it arrived.
-    ends: Box<dyn FnOnce(&Network, bool) + Send>,
+    ends: End,
 }
 
 /// What arrives at a member.

@@ -110,7 +110,7 @@ impl Record {
         let next = compared.entry(member).or_default();
         let first = purged.map_or(0, |purged| purged.index + 1).max(*next);
         let end = (applied + 1).min(last.index + 1);
-        if !live.handles.store().applied().log_id.is_some() || first >= end {
+        if live.handles.store().applied().log_id.is_none() || first >= end {
             return;
         }
         let Ok(entries) = live.log.read(first..end, usize::MAX) else {

@@ -3,8 +3,10 @@
 use althing_api::etcdserverpb::cluster_client::ClusterClient;
 use althing_api::etcdserverpb::maintenance_client::MaintenanceClient;
 use althing_api::etcdserverpb::{
-    AlarmRequest, AlarmResponse, HashKvRequest, HashKvResponse, MemberListRequest,
-    MemberListResponse, StatusRequest, StatusResponse,
+    AlarmRequest, AlarmResponse, HashKvRequest, HashKvResponse, MemberAddRequest,
+    MemberAddResponse, MemberListRequest, MemberListResponse, MemberPromoteRequest,
+    MemberPromoteResponse, MemberRemoveRequest, MemberRemoveResponse, MemberUpdateRequest,
+    MemberUpdateResponse, MoveLeaderRequest, MoveLeaderResponse, StatusRequest, StatusResponse,
 };
 
 use crate::client::{Client, Repeat};
@@ -21,6 +23,76 @@ impl Client {
     ) -> Result<MemberListResponse, Failure> {
         self.call(Repeat::Safe, request, |channel, request| async move {
             ClusterClient::new(channel).member_list(request).await
+        })
+        .await
+    }
+
+    /// Adds a member.
+    ///
+    /// # Errors
+    /// The server's refusal, or the deadline.
+    pub async fn member_add(
+        &mut self,
+        request: MemberAddRequest,
+    ) -> Result<MemberAddResponse, Failure> {
+        self.call(Repeat::Never, request, |channel, request| async move {
+            ClusterClient::new(channel).member_add(request).await
+        })
+        .await
+    }
+
+    /// Removes a member.
+    ///
+    /// # Errors
+    /// The server's refusal, or the deadline.
+    pub async fn member_remove(
+        &mut self,
+        request: MemberRemoveRequest,
+    ) -> Result<MemberRemoveResponse, Failure> {
+        self.call(Repeat::Never, request, |channel, request| async move {
+            ClusterClient::new(channel).member_remove(request).await
+        })
+        .await
+    }
+
+    /// Tells where a member is reached from now on.
+    ///
+    /// # Errors
+    /// The server's refusal, or the deadline.
+    pub async fn member_update(
+        &mut self,
+        request: MemberUpdateRequest,
+    ) -> Result<MemberUpdateResponse, Failure> {
+        self.call(Repeat::Never, request, |channel, request| async move {
+            ClusterClient::new(channel).member_update(request).await
+        })
+        .await
+    }
+
+    /// Gives a learner its vote.
+    ///
+    /// # Errors
+    /// The server's refusal, or the deadline.
+    pub async fn member_promote(
+        &mut self,
+        request: MemberPromoteRequest,
+    ) -> Result<MemberPromoteResponse, Failure> {
+        self.call(Repeat::Never, request, |channel, request| async move {
+            ClusterClient::new(channel).member_promote(request).await
+        })
+        .await
+    }
+
+    /// Has the leader, which this client talks to, hand the lead over.
+    ///
+    /// # Errors
+    /// The server's refusal, or the deadline.
+    pub async fn move_leader(
+        &mut self,
+        request: MoveLeaderRequest,
+    ) -> Result<MoveLeaderResponse, Failure> {
+        self.call(Repeat::Never, request, |channel, request| async move {
+            MaintenanceClient::new(channel).move_leader(request).await
         })
         .await
     }

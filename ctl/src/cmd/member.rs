@@ -1,14 +1,21 @@
-//! `member list`: who belongs to the cluster.
+//! `member list`, `add`, `remove`, `update`, `promote`: who belongs to the cluster, and changes of
+//! that.
 
 use std::io::Write;
 
-use althing_api::etcdserverpb::MemberListRequest;
-use clap::Command;
+use althing_api::etcdserverpb::{
+    Member, MemberAddRequest, MemberListRequest, MemberPromoteRequest, MemberRemoveRequest,
+    MemberUpdateRequest, ResponseHeader,
+};
+use bytes::Bytes;
+use clap::{ArgMatches, Command};
 
-use crate::args::{Values, manners, positional, valued};
+use crate::args::{Values, manners, positional, switch, valued};
 use crate::client::Client;
-use crate::failure::{BAD_FEATURE, Failure};
+use crate::failure::{BAD_FEATURE, ERROR, Failure};
 use crate::flags::Settings;
+use crate::print::Format;
+use crate::text::number::parse_uint;
 use crate::text::quote::quote;
 
 /// The grammar.
@@ -19,22 +26,56 @@ pub fn command() -> Command {
             "consistency",
             "l",
             "Linearizable(l) or Serializable(s)",
+        ));
+    let add = manners(Command::new("add"))
+        .about("Adds a member into the cluster")
+        .arg(valued(
+            "peer-urls",
+            "",
+            "comma separated peer URLs for the new member",
         ))
-        .arg(positional());
+        .arg(switch(
+            "learner",
+            "indicates if the new member is raft learner",
+        ));
+    let remove = manners(Command::new("remove")).about("Removes a member from the cluster");
+    let update = manners(Command::new("update"))
+        .about("Updates a member in the cluster")
+        .arg(valued(
+            "peer-urls",
+            "",
+            "comma separated peer URLs for the updated member",
+        ));
+    let promote =
+        manners(Command::new("promote")).about("Promotes a non-voting member in the cluster");
     manners(Command::new("member"))
         .about("Membership related commands")
-        .subcommand(list)
+        .subcommands([add, remove, update, list, promote].map(|one| one.arg(positional())))
 }
 
-/// Carries out `member list`.
+/// Carries out one of them.
 ///
 /// # Errors
 /// Wrong arguments, the server's refusal, or the deadline.
 pub async fn run(
-    values: Values<'_>,
+    matches: &ArgMatches,
     settings: &Settings,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
+    let Some((name, matches)) = matches.subcommand() else {
+        return Ok(());
+    };
+    let values = Values(matches);
+    match name {
+        "add" => add(values, settings, out).await,
+        "remove" => remove(values, settings, out).await,
+        "update" => update(values, settings, out).await,
+        "promote" => promote(values, settings, out).await,
+        _ => list(values, settings, out).await,
+    }
+}
+
+async fn list(values: Values<'_>, settings: &Settings, out: &mut dyn Write) -> Result<(), Failure> {
     let linearizable = match values.text("consistency").as_str() {
         "l" => true,
         "s" => false,
@@ -46,4 +87,198 @@ pub async fn run(
     let request = MemberListRequest { linearizable };
     let answer = Client::open(settings).await?.member_list(request).await?;
     settings.printer.members(out, &answer)
+}
+
+async fn add(values: Values<'_>, settings: &Settings, out: &mut dyn Write) -> Result<(), Failure> {
+    let is_learner = values.switch("learner")?;
+    let arguments = values.arguments();
+    let name = match arguments.as_slice() {
+        [] => return Err(Failure::arguments("member name not provided")),
+        [name] => String::from_utf8_lossy(name).into_owned(),
+        _ => return Err(Failure::arguments("too many arguments")),
+    };
+    let peer_ur_ls = peer_urls(values)?;
+    settings.printer.check_changed()?;
+    let request = MemberAddRequest {
+        peer_ur_ls,
+        is_learner,
+    };
+    let answer = Client::open(settings).await?.member_add(request).await?;
+    let id = answer.member.as_ref().map_or(0, |member| member.id);
+    let done = sentence(id, "added to", answer.header.as_ref());
+    settings.printer.changed(out, &answer, &done)?;
+    if settings.printer.format == Format::Simple {
+        environment(out, &name, id, &answer.members)?;
+    }
+    Ok(())
+}
+
+/// What the new member has to be started with.
+fn environment(
+    out: &mut dyn Write,
+    name: &str,
+    id: u64,
+    members: &[Member],
+) -> Result<(), Failure> {
+    let mut cluster = Vec::new();
+    let mut own = Vec::new();
+    for member in members {
+        let known = if member.id == id { name } else { &member.name };
+        for url in &member.peer_ur_ls {
+            cluster.push(format!("{known}={url}"));
+            if member.id == id {
+                own.push(url.as_str());
+            }
+        }
+    }
+    writeln!(out)?;
+    let lines = [
+        ("ETCD_NAME", name),
+        ("ETCD_INITIAL_CLUSTER", &*cluster.join(",")),
+        ("ETCD_INITIAL_ADVERTISE_PEER_URLS", &*own.join(",")),
+        ("ETCD_INITIAL_CLUSTER_STATE", "existing"),
+    ];
+    for (variable, value) in lines {
+        writeln!(out, "{variable}={}", quote(value.as_bytes()))?;
+    }
+    Ok(())
+}
+
+async fn remove(
+    values: Values<'_>,
+    settings: &Settings,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let id = id(values)?;
+    settings.printer.check_changed()?;
+    let request = MemberRemoveRequest { id };
+    let answer = Client::open(settings).await?.member_remove(request).await?;
+    let done = sentence(id, "removed from", answer.header.as_ref());
+    settings.printer.changed(out, &answer, &done)
+}
+
+async fn update(
+    values: Values<'_>,
+    settings: &Settings,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let id = id(values)?;
+    let peer_ur_ls = peer_urls(values)?;
+    settings.printer.check_changed()?;
+    let request = MemberUpdateRequest { id, peer_ur_ls };
+    let answer = Client::open(settings).await?.member_update(request).await?;
+    let done = sentence(id, "updated in", answer.header.as_ref());
+    settings.printer.changed(out, &answer, &done)
+}
+
+async fn promote(
+    values: Values<'_>,
+    settings: &Settings,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let id = id(values)?;
+    settings.printer.check_changed()?;
+    let request = MemberPromoteRequest { id };
+    let mut client = Client::open(settings).await?;
+    let answer = client.member_promote(request).await?;
+    let done = sentence(id, "promoted in", answer.header.as_ref());
+    settings.printer.changed(out, &answer, &done)
+}
+
+fn sentence(id: u64, deed: &str, header: Option<&ResponseHeader>) -> String {
+    let cluster = header.copied().unwrap_or_default().cluster_id;
+    format!("Member {id:16x} {deed} cluster {cluster:16x}")
+}
+
+/// The member that the one argument names.
+fn id(values: Values<'_>) -> Result<u64, Failure> {
+    let arguments: Vec<Bytes> = values.arguments();
+    let [id] = arguments.as_slice() else {
+        return Err(Failure::arguments("member ID is not provided"));
+    };
+    parse_uint(&String::from_utf8_lossy(id), 16).map_err(|error| {
+        Failure::arguments(format!("bad member ID arg ({error}), expecting ID in Hex"))
+    })
+}
+
+/// The URLs of `--peer-urls`, as far as a client can judge them.
+fn peer_urls(values: Values<'_>) -> Result<Vec<String>, Failure> {
+    let given = values.text("peer-urls");
+    if given.is_empty() {
+        return Err(Failure::arguments("member peer urls not provided"));
+    }
+    let urls: Vec<String> = given.split(',').map(str::to_owned).collect();
+    for url in &urls {
+        judge(url.trim()).map_err(|text| Failure::new(ERROR, text))?;
+    }
+    Ok(urls)
+}
+
+fn judge(url: &str) -> Result<(), String> {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    match scheme {
+        "http" | "https" => {
+            let host = rest.split('/').next().unwrap_or_default();
+            if !host.contains(':') {
+                return Err(format!(
+                    "URL address does not have the form \"host:port\": {url}"
+                ));
+            }
+            match rest.contains('/') {
+                true => Err(format!("URL must not contain a path: {url}")),
+                false => Ok(()),
+            }
+        }
+        "unix" | "unixs" => Ok(()),
+        _ => Err(format!(
+            "URL scheme must be http, https, unix, or unixs: {url}"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_new_member_needs_is_printed_as_etcdctl_prints_it() {
+        let member = |id, name: &str, urls: &[&str]| Member {
+            id,
+            name: name.to_owned(),
+            peer_ur_ls: urls.iter().map(|url| (*url).to_owned()).collect(),
+            ..Member::default()
+        };
+        let members = [
+            member(1, "a", &["http://127.0.0.1:41425"]),
+            member(2, "", &["http://127.0.0.1:1", "http://127.0.0.1:2"]),
+        ];
+        let mut out = Vec::new();
+        environment(&mut out, "n w", 2, &members).unwrap();
+        let expected = concat!(
+            "\nETCD_NAME=\"n w\"\n",
+            "ETCD_INITIAL_CLUSTER=\"a=http://127.0.0.1:41425,n w=http://127.0.0.1:1,",
+            "n w=http://127.0.0.1:2\"\n",
+            "ETCD_INITIAL_ADVERTISE_PEER_URLS=\"http://127.0.0.1:1,http://127.0.0.1:2\"\n",
+            "ETCD_INITIAL_CLUSTER_STATE=\"existing\"\n",
+        );
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn peer_urls_are_refused_in_etcdctls_words() {
+        let refusals = [
+            ("a:1", "URL scheme must be http, https, unix, or unixs: a:1"),
+            ("", "URL scheme must be http, https, unix, or unixs: "),
+            ("http://a:1/x", "URL must not contain a path: http://a:1/x"),
+            (
+                "http://a",
+                "URL address does not have the form \"host:port\": http://a",
+            ),
+        ];
+        for (url, text) in refusals {
+            assert_eq!(judge(url), Err(text.to_owned()));
+        }
+        assert_eq!(judge("http://a:1"), Ok(()));
+        assert_eq!(judge("unix://a"), Ok(()));
+    }
 }

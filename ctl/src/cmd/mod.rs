@@ -11,6 +11,7 @@ pub mod get;
 pub mod lease;
 pub mod lock;
 pub mod member;
+pub mod move_leader;
 pub mod put;
 pub mod txn;
 mod txn_text;
@@ -34,7 +35,7 @@ use crate::flags::{Environment, Settings};
 pub struct Invocation<'a> {
     /// The first command on the line.
     pub name: &'a str,
-    /// What clap found for it, or for the command below it.
+    /// What clap found for it.
     pub matches: &'a ArgMatches,
     /// The words of the line, behind the program's name.
     pub line: &'a [OsString],
@@ -45,7 +46,7 @@ pub struct Invocation<'a> {
 }
 
 /// Every command's grammar.
-pub fn commands() -> [Command; 12] {
+pub fn commands() -> [Command; 13] {
     [
         get::command(),
         put::command(),
@@ -58,6 +59,7 @@ pub fn commands() -> [Command; 12] {
         elect::command(),
         endpoint::command(),
         member::command(),
+        move_leader::command(),
         version::command(),
     ]
 }
@@ -80,7 +82,8 @@ pub async fn run(invocation: &Invocation<'_>, out: &mut dyn Write) -> Result<(),
         "lock" => lock::run(values, settings, out).await,
         "elect" => elect::run(values, settings, out).await,
         "endpoint" => endpoint::run(matches, settings, out).await,
-        "member" => member::run(values, settings, out).await,
+        "member" => member::run(matches, settings, out).await,
+        "move-leader" => move_leader::run(values, settings, out).await,
         _ => version::run(out),
     }
 }

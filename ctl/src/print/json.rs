@@ -4,8 +4,9 @@
 use althing_api::etcdserverpb::response_op::Response;
 use althing_api::etcdserverpb::{
     DeleteRangeResponse, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseLeasesResponse,
-    LeaseStatus, Member, MemberListResponse, PutResponse, RangeResponse, ResponseHeader,
-    ResponseOp, TxnResponse, WatchResponse,
+    LeaseStatus, Member, MemberAddResponse, MemberListResponse, MemberPromoteResponse,
+    MemberRemoveResponse, MemberUpdateResponse, MoveLeaderResponse, PutResponse, RangeResponse,
+    ResponseHeader, ResponseOp, TxnResponse, WatchResponse,
 };
 use althing_api::mvccpb::{Event, KeyValue};
 use base64::Engine as _;
@@ -311,6 +312,49 @@ impl Json for MemberListResponse {
         Object::write(text, |object| {
             object.some_item("header", self.header.as_ref());
             object.some_list("members", &self.members);
+        });
+    }
+}
+
+impl Json for MemberAddResponse {
+    fn json(&self, text: &mut Raw) {
+        Object::write(text, |object| {
+            object.some_item("header", self.header.as_ref());
+            object.some_item("member", self.member.as_ref());
+            object.some_list("members", &self.members);
+        });
+    }
+}
+
+fn changed(text: &mut Raw, header: Option<&ResponseHeader>, members: &[Member]) {
+    Object::write(text, |object| {
+        object.some_item("header", header);
+        object.some_list("members", members);
+    });
+}
+
+impl Json for MemberRemoveResponse {
+    fn json(&self, text: &mut Raw) {
+        changed(text, self.header.as_ref(), &self.members);
+    }
+}
+
+impl Json for MemberUpdateResponse {
+    fn json(&self, text: &mut Raw) {
+        changed(text, self.header.as_ref(), &self.members);
+    }
+}
+
+impl Json for MemberPromoteResponse {
+    fn json(&self, text: &mut Raw) {
+        changed(text, self.header.as_ref(), &self.members);
+    }
+}
+
+impl Json for MoveLeaderResponse {
+    fn json(&self, text: &mut Raw) {
+        Object::write(text, |object| {
+            object.some_item("header", self.header.as_ref());
         });
     }
 }

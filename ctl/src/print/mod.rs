@@ -258,9 +258,40 @@ impl Printer {
         }
     }
 
+    /// Writes that the cluster was changed: `done` says it in a sentence.
+    ///
+    /// # Errors
+    /// The format does not exist for it, or `out` cannot be written.
+    pub fn changed<T: Json + Message>(
+        &self,
+        out: &mut dyn Write,
+        answer: &T,
+        done: &str,
+    ) -> Result<(), Failure> {
+        match self.format {
+            Format::Simple => writeln!(out, "{done}")?,
+            Format::Json => print_json(out, answer)?,
+            Format::Protobuf => out.write_all(&answer.encode_to_vec())?,
+            Format::Fields | Format::Table => return Err(self.unsupported()),
+        }
+        Ok(())
+    }
+
+    /// Refuses a format that [`Printer::changed`] lacks before anything is changed.
+    ///
+    /// # Errors
+    /// The format is `fields` or `table`.
+    pub fn check_changed(&self) -> Result<(), Failure> {
+        match self.format {
+            Format::Fields | Format::Table => Err(self.unsupported()),
+            _ => Ok(()),
+        }
+    }
+
     fn unsupported(&self) -> Failure {
         let name = match self.format {
             Format::Protobuf => "protobuf",
+            Format::Fields => "fields",
             _ => "table",
         };
         Failure::new(

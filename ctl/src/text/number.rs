@@ -31,6 +31,21 @@ pub fn parse_int(text: &str, base: u32) -> Result<i64, String> {
     i64::from_str_radix(&signed, base).map_err(|_| fail("value out of range"))
 }
 
+/// Reads an unsigned 64-bit integer in `base` (2 to 36).
+///
+/// # Errors
+/// Go's sentence for bad syntax or a value out of range.
+pub fn parse_uint(text: &str, base: u32) -> Result<u64, String> {
+    let fail = |reason: &str| {
+        let text = quote(text.as_bytes());
+        format!("strconv.ParseUint: parsing {text}: {reason}")
+    };
+    if text.is_empty() || !text.chars().all(|c| c.is_digit(base)) {
+        return Err(fail("invalid syntax"));
+    }
+    u64::from_str_radix(text, base).map_err(|_| fail("value out of range"))
+}
+
 /// The digits without prefix and underscores, and the base that the prefix names.
 fn prefixed(text: &str) -> Option<(String, u32)> {
     let lower = text.to_ascii_lowercase();
@@ -123,6 +138,20 @@ mod tests {
         );
         assert!(parse_int("1_0", 10).is_err());
         assert!(parse_int("0x1", 16).is_err());
+    }
+
+    #[test]
+    fn ids_of_members_are_unsigned() {
+        assert_eq!(
+            parse_uint("8e9e05c52164694d", 16),
+            Ok(0x8e9e_05c5_2164_694d)
+        );
+        for text in ["", "xyz", "-1", "+1", "0x1"] {
+            let error = format!("strconv.ParseUint: parsing \"{text}\": invalid syntax");
+            assert_eq!(parse_uint(text, 16), Err(error));
+        }
+        let large = parse_uint("10000000000000000", 16).unwrap_err();
+        assert!(large.ends_with("value out of range"));
     }
 
     #[test]

@@ -63,7 +63,7 @@ impl Member for Rpc {
     }
 
     fn is_learner(&self) -> bool {
-        self.handles.status().is_learner
+        self.handles.is_learner()
     }
 
     fn cluster_version(&self) -> Option<String> {

@@ -12,6 +12,7 @@
 
 mod dial;
 mod frame;
+pub mod join;
 mod path;
 mod raft;
 pub mod survey;
@@ -58,7 +59,7 @@ impl Membership for Handles {
     }
 
     fn members(&self) -> Vec<MemberStatus> {
-        self.status().members
+        Handles::members(self)
     }
 
     fn cluster_version(&self) -> Option<String> {
@@ -200,7 +201,7 @@ mod tests {
     struct Nobody;
 
     impl WayIn for Nobody {
-        fn admit(&self, cluster: ClusterId, _: MemberId) -> Result<(), Refusal> {
+        fn admit(&self, cluster: ClusterId, _: MemberId, _: MemberId) -> Result<(), Refusal> {
             let (ours, theirs) = (ClusterId(0xc1), cluster);
             Err(Refusal::OtherCluster { ours, theirs })
         }

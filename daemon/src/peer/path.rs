@@ -12,7 +12,7 @@ pub(super) const TO_HEADER: &str = "x-raft-to";
 /// The largest body of a call and of its answer.
 pub(super) const CALL_BYTES_MAX: usize = 64 << 10;
 
-pub(super) const CALLS: [Call; 7] = [
+pub(super) const CALLS: [Call; 8] = [
     Call::Heartbeat,
     Call::Vote,
     Call::PreVote,
@@ -20,6 +20,7 @@ pub(super) const CALLS: [Call; 7] = [
     Call::ReadIndex,
     Call::KeepLease,
     Call::LeaseTime,
+    Call::ChangeMembers,
 ];
 
 pub(super) const PIPES: [Pipe; 2] = [Pipe::Append, Pipe::Propose];
@@ -35,6 +36,7 @@ pub(super) fn of_call(call: Call) -> &'static str {
         Call::ReadIndex => "/althing/v1/read-index",
         Call::KeepLease => "/althing/v1/keep-lease",
         Call::LeaseTime => "/althing/v1/lease-time",
+        Call::ChangeMembers => "/althing/v1/change-members",
     }
 }
 

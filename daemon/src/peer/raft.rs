@@ -30,7 +30,7 @@ const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 /// node.
 pub trait WayIn: Clone + Send + 'static {
     /// Checks whose message it is and for whom.
-    fn admit(&self, cluster: ClusterId, to: MemberId) -> Result<(), Refusal>;
+    fn admit(&self, cluster: ClusterId, from: MemberId, to: MemberId) -> Result<(), Refusal>;
     /// Answers a call.
     fn call(&self, call: Call, body: Bytes) -> BoxFuture<'static, Result<Bytes, Refusal>>;
     /// Takes the next message of a pipe at once; the future is its answer.
@@ -44,8 +44,8 @@ pub trait WayIn: Clone + Send + 'static {
 }
 
 impl WayIn for Inbound {
-    fn admit(&self, cluster: ClusterId, to: MemberId) -> Result<(), Refusal> {
-        Inbound::admit(self, cluster, to)
+    fn admit(&self, cluster: ClusterId, from: MemberId, to: MemberId) -> Result<(), Refusal> {
+        Inbound::admit(self, cluster, from, to)
     }
 
     fn call(&self, call: Call, body: Bytes) -> BoxFuture<'static, Result<Bytes, Refusal>> {
@@ -145,10 +145,14 @@ impl<W: WayIn> Door<W> {
             let text = request.headers().get(name)?.to_str().ok()?;
             u64::from_str_radix(text, 16).ok()
         };
-        let admitted = match (id(CLUSTER_HEADER), id(TO_HEADER)) {
-            (Some(cluster), Some(to)) => self.way_in.admit(ClusterId(cluster), MemberId(to)),
+        let admitted = match (id(CLUSTER_HEADER), id(FROM_HEADER), id(TO_HEADER)) {
+            (Some(cluster), Some(from), Some(to)) => {
+                let (from, to) = (MemberId(from), MemberId(to));
+                self.way_in.admit(ClusterId(cluster), from, to)
+            }
             _ => Err(Refusal::Malformed(
-                "the request does not say which cluster and member it is for".to_owned(),
+                "the request does not say of which cluster and member it is, and for whom"
+                    .to_owned(),
             )),
         };
         admitted.inspect_err(|refusal| self.complaints.log(request, refusal))
@@ -273,6 +277,7 @@ fn refused(refusal: &Refusal) -> HttpResponse {
         Refusal::OtherCluster { .. } | Refusal::OtherMember { .. } => {
             StatusCode::PRECONDITION_FAILED
         }
+        Refusal::Removed => StatusCode::GONE,
         Refusal::Malformed(_) => StatusCode::BAD_REQUEST,
         Refusal::Busy(_) | Refusal::Stopped => StatusCode::SERVICE_UNAVAILABLE,
     };

@@ -100,7 +100,7 @@ impl HttpTransport {
         self.keep(peer, connection);
         match status {
             StatusCode::OK => Ok(body),
-            _ => Err(refused(&body)),
+            status => Err(refused(status, &body)),
         }
     }
 
@@ -125,9 +125,10 @@ impl HttpTransport {
         // Nothing was sent yet but the head.
         let unsent = |error: hyper::Error| LinkError::NotSent(error.to_string());
         let answer = connection.send(request).await.map_err(unsent)?;
-        if answer.status() != StatusCode::OK {
+        let status = answer.status();
+        if status != StatusCode::OK {
             let body = collect(answer.into_body(), CALL_BYTES_MAX).await;
-            return Err(refused(&body.map_err(lost)?));
+            return Err(refused(status, &body.map_err(lost)?));
         }
         let (to, answers) = mpsc::channel(pipe.window());
         tokio::spawn(async move {
@@ -161,7 +162,7 @@ impl HttpTransport {
         let body = body.map_err(lost)?;
         match status {
             StatusCode::OK => Ok(body),
-            _ => Err(refused(&body)),
+            status => Err(refused(status, &body)),
         }
     }
 }
@@ -200,8 +201,12 @@ fn lost(error: impl std::fmt::Display) -> LinkError {
     LinkError::Lost(error.to_string())
 }
 
-fn refused(body: &[u8]) -> LinkError {
-    LinkError::Refused(String::from_utf8_lossy(body).trim_end().to_owned())
+fn refused(status: StatusCode, body: &[u8]) -> LinkError {
+    match status {
+        // As etcd's members tell one that was removed.
+        StatusCode::GONE => LinkError::Removed,
+        _ => LinkError::Refused(String::from_utf8_lossy(body).trim_end().to_owned()),
+    }
 }
 
 impl Transport for HttpTransport {

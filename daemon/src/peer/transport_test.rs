@@ -11,6 +11,7 @@ use crate::peer::{Membership, WayIn, serve};
 
 const CLUSTER: ClusterId = ClusterId(0xc1);
 const ME: MemberId = MemberId(2);
+const REMOVED: MemberId = MemberId(66);
 const DEADLINE: Duration = Duration::from_secs(30);
 
 #[derive(Clone)]
@@ -42,7 +43,10 @@ fn echo(body: Bytes) -> Result<Bytes, Refusal> {
 }
 
 impl WayIn for Echo {
-    fn admit(&self, cluster: ClusterId, to: MemberId) -> Result<(), Refusal> {
+    fn admit(&self, cluster: ClusterId, from: MemberId, to: MemberId) -> Result<(), Refusal> {
+        if from == REMOVED {
+            return Err(Refusal::Removed);
+        }
         let (ours, theirs) = (CLUSTER, cluster);
         if ours != theirs {
             return Err(Refusal::OtherCluster { ours, theirs });
@@ -219,6 +223,20 @@ fn another_cluster_and_another_member_are_refused_by_name() {
         };
         let asked = Transport::call(&transport, &other, Call::Vote, Bytes::new()).await;
         assert!(asked.unwrap_err().to_string().contains("for member 9"));
+    });
+}
+
+#[test]
+fn a_member_that_was_removed_is_told() {
+    with_port(|_, peer| async move {
+        let transport = HttpTransport::new(CLUSTER, REMOVED);
+        let asked = Transport::call(&transport, &peer, Call::PreVote, Bytes::new()).await;
+        assert!(matches!(asked, Err(LinkError::Removed)), "{asked:?}");
+        let opened = Transport::open(&transport, &peer, Pipe::Propose).await;
+        assert!(matches!(opened, Err(LinkError::Removed)));
+        let (_chunks, body) = mpsc::channel(1);
+        let sent = Transport::send_snapshot(&transport, &peer, Bytes::new(), body).await;
+        assert!(matches!(sent, Err(LinkError::Removed)));
     });
 }
 

@@ -1,32 +1,76 @@
-//! gRPC service etcdserverpb.Cluster: lists the members. Changing them is not supported yet.
+//! gRPC service etcdserverpb.Cluster: who the members are, and changes of that.
+//!
+//! A change is judged and made by the leader; what is checked here is the request alone.
 
-use althing_actors::node::MemberStatus;
+use std::time::{Instant, SystemTime};
+
+use althing_actors::node::{MemberChange, MemberStatus};
+use althing_api::error::Error;
 use althing_api::etcdserverpb::cluster_server::Cluster;
 use althing_api::etcdserverpb::*;
+use althing_api::id::MemberId;
 use tonic::{Request, Response, Status};
 
 use super::guard::{Call, Learner};
-use super::{Rpc, unsupported};
+use super::{Rpc, status};
+use crate::identity;
 
 #[tonic::async_trait]
 impl Cluster for Rpc {
     async fn member_add(
         &self,
-        _request: Request<MemberAddRequest>,
+        request: Request<MemberAddRequest>,
     ) -> Result<Response<MemberAddResponse>, Status> {
-        Err(unsupported("Cluster.MemberAdd"))
+        self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
+        let request = request.into_inner();
+        let peer_urls = peer_urls(&request.peer_ur_ls).map_err(status::of)?;
+        let is_learner = request.is_learner;
+        let added = Member {
+            id: identity::added_member_id(&peer_urls, SystemTime::now()).0,
+            peer_ur_ls: peer_urls.clone(),
+            is_learner,
+            ..Member::default()
+        };
+        let change = MemberChange::Add {
+            id: MemberId(added.id),
+            peer_urls,
+            is_learner,
+        };
+        let members = self.change(change).await?;
+        Ok(Response::new(MemberAddResponse {
+            header: self.cluster_header(),
+            member: Some(added),
+            members,
+        }))
     }
     async fn member_remove(
         &self,
-        _request: Request<MemberRemoveRequest>,
+        request: Request<MemberRemoveRequest>,
     ) -> Result<Response<MemberRemoveResponse>, Status> {
-        Err(unsupported("Cluster.MemberRemove"))
+        self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
+        let id = MemberId(request.into_inner().id);
+        let members = self.change(MemberChange::Remove(id)).await?;
+        Ok(Response::new(MemberRemoveResponse {
+            header: self.cluster_header(),
+            members,
+        }))
     }
     async fn member_update(
         &self,
-        _request: Request<MemberUpdateRequest>,
+        request: Request<MemberUpdateRequest>,
     ) -> Result<Response<MemberUpdateResponse>, Status> {
-        Err(unsupported("Cluster.MemberUpdate"))
+        self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
+        let MemberUpdateRequest { id, peer_ur_ls } = request.into_inner();
+        peer_urls(&peer_ur_ls).map_err(status::of)?;
+        let change = MemberChange::Update {
+            id: MemberId(id),
+            peer_urls: peer_ur_ls,
+        };
+        let members = self.change(change).await?;
+        Ok(Response::new(MemberUpdateResponse {
+            header: self.cluster_header(),
+            members,
+        }))
     }
     async fn member_list(
         &self,
@@ -36,38 +80,84 @@ impl Cluster for Rpc {
         if request.into_inner().linearizable {
             self.read_index().await?;
         }
-        // The Cluster service shows no revision.
-        let header = self.state.identity.header(self.handles.term(), 0);
         Ok(Response::new(MemberListResponse {
-            header: Some(header),
-            members: in_order(self.handles.status().members),
+            header: self.cluster_header(),
+            members: in_order(self.handles.members()),
         }))
     }
     async fn member_promote(
         &self,
-        _request: Request<MemberPromoteRequest>,
+        request: Request<MemberPromoteRequest>,
     ) -> Result<Response<MemberPromoteResponse>, Status> {
-        Err(unsupported("Cluster.MemberPromote"))
+        self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
+        let id = MemberId(request.into_inner().id);
+        let members = self.change(MemberChange::Promote(id)).await?;
+        Ok(Response::new(MemberPromoteResponse {
+            header: self.cluster_header(),
+            members,
+        }))
     }
+}
+
+impl Rpc {
+    async fn change(&self, change: MemberChange) -> Result<Vec<Member>, Status> {
+        let start = Instant::now();
+        let changing = self.handles.change_members(change);
+        let changed = tokio::time::timeout(self.limits.request_timeout, changing).await;
+        let changed = changed.unwrap_or_else(|_| Err(self.handles.why_timed_out(start)));
+        changed.map(in_order).map_err(status::of)
+    }
+
+    /// The Cluster service shows no revision.
+    fn cluster_header(&self) -> Option<ResponseHeader> {
+        Some(self.state.identity.header(self.handles.term(), 0))
+    }
+}
+
+/// Peer URLs as etcd takes them: trimmed, sorted; each with a scheme, a host and a port, and
+/// nothing behind. Error: `BadMemberUrls`.
+fn peer_urls(given: &[String]) -> Result<Vec<String>, Error> {
+    let mut urls = Vec::with_capacity(given.len());
+    for url in given {
+        let url = url.trim();
+        let (scheme, place) = url.split_once("://").ok_or(Error::BadMemberUrls)?;
+        let is_known = match scheme {
+            "http" | "https" => is_host_and_port(place),
+            "unix" | "unixs" => !place.is_empty(),
+            _ => false,
+        };
+        if !is_known {
+            return Err(Error::BadMemberUrls);
+        }
+        urls.push(url.to_owned());
+    }
+    urls.sort_unstable();
+    match urls.is_empty() {
+        true => Err(Error::BadMemberUrls),
+        false => Ok(urls),
+    }
+}
+
+fn is_host_and_port(place: &str) -> bool {
+    let Some((host, port)) = place.rsplit_once(':') else {
+        return false;
+    };
+    let is_address = host.starts_with('[') && host.ends_with(']');
+    let is_plain = |c: char| !c.is_whitespace() && !"/?#@%\\".contains(c);
+    (is_address || !host.contains([':', '[', ']']))
+        && host.chars().all(is_plain)
+        && !port.is_empty()
+        && port.chars().all(|digit| digit.is_ascii_digit())
 }
 
 /// The members on the wire, by ascending id.
 fn in_order(mut members: Vec<MemberStatus>) -> Vec<Member> {
     members.sort_by_key(|member| member.id);
-    let member = |member: MemberStatus| Member {
-        id: member.id.0,
-        name: member.name,
-        peer_ur_ls: member.peer_urls,
-        client_ur_ls: member.client_urls,
-        is_learner: member.is_learner,
-    };
-    members.into_iter().map(member).collect()
+    members.into_iter().map(Member::from).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use althing_api::id::MemberId;
-
     use super::*;
 
     #[test]
@@ -81,5 +171,49 @@ mod tests {
         let ids: Vec<_> = listed.iter().map(|member| member.id).collect();
         assert_eq!(ids, [3, 1 << 40, u64::MAX]);
         assert_eq!(listed[0].name, "m3");
+    }
+
+    #[test]
+    fn peer_urls_name_a_scheme_a_host_and_a_port() {
+        let urls = |list: &[&str]| {
+            let list: Vec<String> = list.iter().map(|url| (*url).to_owned()).collect();
+            peer_urls(&list)
+        };
+        let good = urls(&[
+            "http://b:2380",
+            " http://a:2380",
+            "https://[::1]:80",
+            "unix://a",
+        ]);
+        let sorted = [
+            "http://a:2380",
+            "http://b:2380",
+            "https://[::1]:80",
+            "unix://a",
+        ];
+        assert_eq!(good.unwrap(), sorted);
+        let bad = [
+            "",
+            "a:2380",
+            "ftp://a:1",
+            "http://a",
+            "http://a:",
+            "http://a:x",
+            "http://a:1/",
+            ":1",
+            "http://a:1/path",
+            "http://::1:80",
+            "http://a b:1",
+            "http://a:1?q=1",
+            "unix://",
+        ];
+        for url in bad {
+            assert_eq!(
+                urls(&["http://a:2380", url]),
+                Err(Error::BadMemberUrls),
+                "{url}"
+            );
+        }
+        assert_eq!(urls(&[]), Err(Error::BadMemberUrls));
     }
 }

@@ -53,7 +53,7 @@ impl Rpc {
     /// Whether this member is a learner. The leader never is, and knows it without the picture of
     /// the whole cluster.
     fn is_learner(&self) -> bool {
-        self.handles.leader() != self.state.identity.member_id && self.handles.status().is_learner
+        self.handles.leader() != self.state.identity.member_id && self.handles.is_learner()
     }
 }
 

@@ -150,6 +150,7 @@ fn meta_of(meta: DiskMeta, cluster_id: u64) -> Meta {
         compacted: (meta.compact_scheduled >= 0).then_some(meta.compact_scheduled),
         cluster_version: meta.cluster_version,
         members: meta.members.into_iter().map(published).collect(),
+        removed: meta.removed.into_iter().collect(),
     }
 }
 

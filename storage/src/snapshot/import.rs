@@ -36,6 +36,7 @@ pub fn import(
         membership: applied.membership.clone(),
         compact: meta.compacted,
         members: meta.members(),
+        removed: meta.removed.clone(),
         cluster_version: meta.cluster_version.clone(),
         ..SideChanges::default()
     };

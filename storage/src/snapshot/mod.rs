@@ -100,6 +100,9 @@ struct Meta {
     cluster_version: Option<String>,
     #[prost(message, repeated, tag = "9")]
     members: Vec<althing_api::commandpb::PublishMember>,
+    /// Ids of members that were removed.
+    #[prost(fixed64, repeated, tag = "10")]
+    removed: Vec<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]

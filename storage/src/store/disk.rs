@@ -18,7 +18,7 @@ use super::history::Rev;
 use super::lease::LeaseChanges;
 use super::medium::{Boxed, Medium};
 use super::pending::{Batch, PendingRecord};
-use super::schema::{self, LEASE, MEMBER, META, REVISION, RevKey, VALUE};
+use super::schema::{self, LEASE, MEMBER, META, REMOVED, REVISION, RevKey, VALUE};
 
 /// How often a read opens the file again that failing commits close under it.
 const OPENINGS_MAX: usize = 8;
@@ -223,6 +223,7 @@ impl Disk {
             for member in &side.members {
                 put_member(&mut table, member)?;
             }
+            remove_members(txn, &mut table, &side.removed)?;
             change_leases(txn, &side.leases)
         })?;
         Ok(used)
@@ -276,6 +277,23 @@ fn put_member(
 ) -> Result<(), redb::Error> {
     let row = schema::seal(&member.id.to_le_bytes(), &schema::encode_member(member));
     table.insert(member.id, row.as_slice())?;
+    Ok(())
+}
+
+/// What they published goes; that they were members stays known.
+fn remove_members(
+    txn: &WriteTransaction,
+    published: &mut Table<'_, u64, &'static [u8]>,
+    removed: &[u64],
+) -> Result<(), redb::Error> {
+    if removed.is_empty() {
+        return Ok(());
+    }
+    let mut table = txn.open_table(REMOVED)?;
+    for id in removed {
+        published.remove(id)?;
+        table.insert(id, schema::seal(&id.to_le_bytes(), &[]).as_slice())?;
+    }
     Ok(())
 }
 

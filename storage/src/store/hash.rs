@@ -154,6 +154,9 @@ impl Store {
         for member in self.members() {
             hash = crc32c::crc32c_append(hash, &schema::encode_member(&member));
         }
+        for id in &shared.published.read().removed {
+            hash = crc32c::crc32c_append(hash, &id.to_le_bytes());
+        }
         for lease in self.leases() {
             hash = crc32c::crc32c_append(hash, &schema::lease_row(&lease));
         }

@@ -42,6 +42,7 @@ mod schema;
 mod side_tables;
 mod write;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -124,6 +125,7 @@ struct Published {
     compacted: i64,
     applied: Applied,
     members: Vec<MemberRecord>,
+    removed: BTreeSet<u64>,
     cluster_version: Option<String>,
     /// Held by the views opened since the last compaction.
     pin: Arc<()>,
@@ -277,6 +279,11 @@ impl Store {
         self.shared().published.read().members.clone()
     }
 
+    /// Whether `id` was a member once and is none any more. An id is never given twice.
+    pub fn is_removed(&self, id: u64) -> bool {
+        self.shared().published.read().removed.contains(&id)
+    }
+
     /// The cluster version set through the log, if any.
     pub fn cluster_version(&self) -> Option<String> {
         self.shared().published.read().cluster_version.clone()
@@ -314,10 +321,11 @@ impl Store {
         self.shared().publish(id, Vec::new(), side);
     }
 
-    /// Records a membership entry.
-    pub fn apply_membership(&self, id: LogId, payload: Bytes) {
+    /// Records a membership entry, which ends the membership of `removed`.
+    pub fn apply_membership(&self, id: LogId, payload: Bytes, removed: Vec<u64>) {
         let side = SideChanges {
             membership: Some((id, payload)),
+            removed,
             ..SideChanges::default()
         };
         self.shared().publish(id, Vec::new(), side);

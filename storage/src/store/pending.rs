@@ -33,6 +33,8 @@ pub(crate) struct SideChanges {
     pub compact: Option<i64>,
     /// Members that published themselves, in order.
     pub members: Vec<MemberRecord>,
+    /// Members that the membership no longer has. Nothing they publish afterwards counts.
+    pub removed: Vec<u64>,
     /// The cluster version that was set.
     pub cluster_version: Option<String>,
     /// Leases granted, checkpointed and ended.
@@ -44,6 +46,7 @@ impl SideChanges {
         self.membership.is_none()
             && self.compact.is_none()
             && self.members.is_empty()
+            && self.removed.is_empty()
             && self.cluster_version.is_none()
             && self.leases.is_empty()
     }
@@ -53,6 +56,7 @@ impl SideChanges {
         self.membership = later.membership.or_else(|| self.membership.take());
         self.compact = later.compact.or(self.compact);
         self.members.extend(later.members);
+        self.removed.extend(later.removed);
         self.cluster_version = later
             .cluster_version
             .or_else(|| self.cluster_version.take());

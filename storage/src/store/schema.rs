@@ -6,6 +6,7 @@
 //! | `value` | (main, sub) | CRC, a large value |
 //! | `meta` | name | bytes, CRC |
 //! | `member` | member id | PublishMember bytes, CRC |
+//! | `removed` | id of a removed member | CRC |
 //! | `lease` | lease id | CRC, seconds, seconds left, generation, whether it is bound |
 //!
 //! redb returns flipped bits as data, so each row carries a CRC-32C over its place and content.
@@ -29,6 +30,9 @@ pub(super) const REVISION: TableDefinition<RevKey, &[u8]> = TableDefinition::new
 pub(super) const VALUE: TableDefinition<RevKey, &[u8]> = TableDefinition::new("value");
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 pub(super) const MEMBER: TableDefinition<u64, &[u8]> = TableDefinition::new("member");
+
+/// Made by the first removal of a member, so a file without it has none.
+pub(super) const REMOVED: TableDefinition<u64, &[u8]> = TableDefinition::new("removed");
 
 /// Made by the first lease, so a file without it has none.
 pub(super) const LEASE: TableDefinition<i64, &[u8]> = TableDefinition::new("lease");

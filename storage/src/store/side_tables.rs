@@ -1,16 +1,18 @@
 //! The small tables of the redb file beside the revisions: what the state says about itself, the
 //! members, the leases.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use redb::{ReadableTable, ReadableTableMetadata, TableError};
 
 use super::disk_view::DiskView;
 use super::error::DiskError;
 use super::lease::LeaseRecord;
-use super::schema::{self, LEASE, MEMBER, META};
+use super::schema::{self, LEASE, MEMBER, META, REMOVED};
 use super::{Applied, MemberRecord};
 
-/// The rows of table `meta` and `member`.
+/// The rows of the tables `meta`, `member` and `removed`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Meta {
     pub applied: Applied,
@@ -21,6 +23,7 @@ pub(crate) struct Meta {
     pub compact_finished: i64,
     pub cluster_version: Option<String>,
     pub members: Vec<MemberRecord>,
+    pub removed: BTreeSet<u64>,
 }
 
 impl DiskView {
@@ -84,6 +87,7 @@ impl DiskView {
             compact_finished: self.meta_i64(schema::META_COMPACT_FINISHED, -1)?,
             cluster_version,
             members: self.members()?,
+            removed: self.removed()?,
         })
     }
 
@@ -105,6 +109,23 @@ impl DiskView {
             return Err(self.damaged_table("lease"));
         }
         Ok(leases)
+    }
+
+    fn removed(&self) -> Result<BTreeSet<u64>, DiskError> {
+        let table = match self.txn.open_table(REMOVED) {
+            Ok(table) => table,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(BTreeSet::new()),
+            Err(error) => return Err(self.error(error)),
+        };
+        let rows = table.iter().map_err(|error| self.error(error))?;
+        let mut removed = BTreeSet::new();
+        for row in rows {
+            let (id, row) = row.map_err(|error| self.error(error))?;
+            let content = schema::unseal(&id.value().to_le_bytes(), row.value());
+            content.ok_or_else(|| self.damaged_meta("of a removed member"))?;
+            removed.insert(id.value());
+        }
+        Ok(removed)
     }
 
     fn members(&self) -> Result<Vec<MemberRecord>, DiskError> {

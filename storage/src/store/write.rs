@@ -173,9 +173,11 @@ impl WriteTxn {
         self.side.leases.insert(id, None);
     }
 
-    /// Records what a member told about itself.
+    /// Records what a member told about itself, unless it was removed before.
     pub(crate) fn publish_member(&mut self, member: MemberRecord) {
-        self.side.members.push(member);
+        if !self.shared.published.read().removed.contains(&member.id) {
+            self.side.members.push(member);
+        }
     }
 
     /// Sets the cluster version.
@@ -251,6 +253,10 @@ impl Shared {
                 Ok(position) => members[position] = member,
                 Err(position) => members.insert(position, member),
             }
+        }
+        for id in side.removed {
+            published.members.retain(|member| member.id != id);
+            published.removed.insert(id);
         }
         if let Some(version) = side.cluster_version {
             published.cluster_version = Some(version);

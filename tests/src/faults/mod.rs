@@ -12,6 +12,8 @@
 //! The plan of a seed is always the same; what the processes make of it is not.
 
 pub mod clients;
+pub mod clock;
+pub mod flushes;
 pub mod log;
 pub mod nemesis;
 pub mod network;

@@ -1,13 +1,19 @@
 //! Carries out a plan: does each disturbance to the cluster, waits, and undoes it.
 
+use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
+
+use rustix::process::Signal;
 
 use crate::cluster::Cluster;
 use crate::grpc::{Grpc, path};
 use althing_api::etcdserverpb as pb;
 
+use super::clock::Clock;
+use super::flushes::Flushes;
 use super::network::{Link, Network};
 use super::plan::{Direction, Fault, Manner, Step, Target};
+use crate::small_disk::SmallDisk;
 
 /// How long a member may take to tell who leads.
 const STATUS_MAX: Duration = Duration::from_millis(500);
@@ -21,6 +27,12 @@ pub struct Nemesis {
     pub network: Network,
     /// The members' ids.
     pub ids: Vec<u64>,
+    /// Their disks, if those are disturbed.
+    pub disks: Vec<SmallDisk>,
+    /// Their clocks, if those are disturbed.
+    pub clocks: Vec<Clock>,
+    /// Members that ended although nobody made them.
+    pub deaths: Vec<String>,
 }
 
 impl Nemesis {
@@ -68,9 +80,63 @@ impl Nemesis {
                 tokio::time::sleep(step.lasts).await;
             }
             Fault::HandOver => self.hand_over().await,
+            Fault::SlowDisk(target, late_ms) => {
+                let process_id = self.process_id(target).await;
+                let late = Duration::from_millis(late_ms);
+                let slowed = Flushes::delayed(process_id, late);
+                tokio::time::sleep(step.lasts).await;
+                tokio::task::block_in_place(|| drop(slowed));
+            }
+            Fault::FailDisk(target) => {
+                let position = self.position(target).await;
+                self.fail_disk(position).await;
+            }
+            Fault::FillDisk(target) => {
+                let position = self.position(target).await;
+                self.disks[position].fill();
+                tokio::time::sleep(step.lasts).await;
+                self.disks[position].free();
+            }
+            Fault::Clock(target, seconds) => {
+                let position = self.position(target).await;
+                self.clocks[position].set(seconds);
+                tokio::time::sleep(step.lasts).await;
+                self.clocks[position].set(0);
+            }
         }
         self.network.heal();
         tokio::time::sleep(step.calm).await;
+        self.look_for_deaths(step);
+    }
+
+    async fn process_id(&self, target: Target) -> u32 {
+        let position = self.position(target).await;
+        self.cluster.process_id(position)
+    }
+
+    /// The member halts, since what it cannot flush it cannot promise.
+    async fn fail_disk(&mut self, position: usize) {
+        let failing = Flushes::failing(self.cluster.process_id(position));
+        let process = self.cluster.member(position).process();
+        let ended = tokio::task::block_in_place(|| process.wait());
+        println!("member {position}: {ended}");
+        drop(failing);
+        tokio::task::block_in_place(|| self.cluster.restart(&[position]));
+    }
+
+    /// A member that ended by itself is started again, and told of.
+    fn look_for_deaths(&mut self, step: &Step) {
+        for position in self.cluster.positions_without(&[]) {
+            let process = self.cluster.member(position).process();
+            if process.is_running() {
+                continue;
+            }
+            let printed = process.printed();
+            self.deaths.push(format!(
+                "member {position} ended by itself in [{step}]:\n{printed}"
+            ));
+            tokio::task::block_in_place(|| self.cluster.restart(&[position]));
+        }
     }
 
     async fn kill(&mut self, positions: &[usize], lasts: Duration) {
@@ -86,7 +152,9 @@ impl Nemesis {
     async fn restart(&mut self, position: usize, lasts: Duration) {
         let (status, printed) =
             tokio::task::block_in_place(|| self.cluster.member(position).stop());
-        assert!(status.success(), "member {position}: {status}\n{printed}");
+        // A real etcd ends with the signal after it stopped in order.
+        let in_order = status.success() || status.signal() == Some(Signal::TERM.as_raw());
+        assert!(in_order, "member {position}: {status}\n{printed}");
         tokio::time::sleep(lasts).await;
         tokio::task::block_in_place(|| self.cluster.restart(&[position]));
     }

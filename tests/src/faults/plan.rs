@@ -28,6 +28,14 @@ pub enum Fault {
     Slow(Target, u64),
     /// The leader is asked to make another one lead.
     HandOver,
+    /// Every flush of a member's disk takes this many milliseconds.
+    SlowDisk(Target, u64),
+    /// The next flush of a member's disk fails: it halts, and is started again.
+    FailDisk(Target),
+    /// A member's disk has no space left.
+    FillDisk(Target),
+    /// A member's wall clock is off by this many seconds.
+    Clock(Target, i64),
 }
 
 /// Whom it meets.
@@ -77,6 +85,10 @@ pub enum Kind {
     Processes,
     /// Links between members.
     Network,
+    /// Slow, failing and full disks.
+    Disks,
+    /// Wall clocks that jump.
+    Clocks,
 }
 
 impl Kind {
@@ -85,6 +97,8 @@ impl Kind {
         match name {
             "processes" => Some(Kind::Processes),
             "network" => Some(Kind::Network),
+            "disks" => Some(Kind::Disks),
+            "clocks" => Some(Kind::Clocks),
             _ => None,
         }
     }
@@ -137,6 +151,12 @@ fn choose(random: &mut StdRng, kind: Kind, size: usize) -> Fault {
                 _ => Fault::Slow(target, random.random_range(5..400)),
             }
         }
+        Kind::Disks => match random.random_range(0..5) {
+            0..3 => Fault::SlowDisk(target, random.random_range(10..2_000)),
+            3 => Fault::FailDisk(target),
+            _ => Fault::FillDisk(target),
+        },
+        Kind::Clocks => Fault::Clock(target, random.random_range(-90_000..90_000)),
     }
 }
 

@@ -10,13 +10,17 @@ use crate::linear;
 use crate::linear::history::{Event, Operation, Outcome};
 use crate::member::Member;
 use crate::process::DEADLINE;
+use crate::small_disk::SmallDisk;
 
 use super::clients::{Behaviour, Board, Client};
+use super::clock::Clock;
 use super::log;
 use super::nemesis::Nemesis;
 use super::network::Network;
-use super::plan::Step;
+use super::plan::{Kind, Step};
 
+/// The disk of a member whose disk is disturbed.
+const DISK_BYTES: u64 = 64 << 20;
 /// The key of the last write of a run.
 const LAST_KEY: u32 = u32::MAX;
 /// A write is tried this often once everything is in order.
@@ -31,6 +35,8 @@ pub struct Run<'a> {
     pub size: usize,
     /// Their flags.
     pub flags: &'a [&'a str],
+    /// What is disturbed.
+    pub kinds: &'a [Kind],
     /// From which the choices of the clients follow.
     pub seed: u64,
     /// How the clients behave.
@@ -101,7 +107,8 @@ impl Run<'_> {
         for position in all {
             logs.push(log::read(nemesis.cluster.client_port(position), last).await);
         }
-        let mut faults = log::differences(&logs);
+        let mut faults = std::mem::take(&mut nemesis.deaths);
+        faults.extend(log::differences(&logs));
         let log = logs.swap_remove(0);
         faults.extend(linear::check(&history, &log).err().unwrap_or_default());
         Report {
@@ -113,9 +120,18 @@ impl Run<'_> {
 
     async fn start(&self) -> Nemesis {
         let mut network = Network::default();
-        let mut members = Vec::new();
+        let (mut members, mut disks, mut clocks) = (Vec::new(), Vec::new(), Vec::new());
         for position in 0..self.size {
             let mut member = Member::prepare(self.program, self.flags);
+            if self.kinds.contains(&Kind::Disks) {
+                let disk = SmallDisk::mount(DISK_BYTES).expect("this user may mount");
+                member.keep_data_in(&disk.path().join("data"));
+                disks.push(disk);
+            }
+            if self.kinds.contains(&Kind::Clocks) {
+                let library = Clock::library().expect("libfaketime is installed");
+                clocks.push(Clock::of(&mut member, library));
+            }
             let relayed = network.relay(position, member.peer_port()).await;
             member.stand_behind(relayed.expect("a port for the relay"));
             members.push(member);
@@ -127,6 +143,9 @@ impl Run<'_> {
             cluster,
             network,
             ids,
+            disks,
+            clocks,
+            deaths: Vec::new(),
         }
     }
 

@@ -1,0 +1,144 @@
+//! A membership change that the leader is asked for, and its answer, on the wire.
+
+use althing_api::error::Error;
+use althing_api::etcdserverpb::Member;
+use althing_api::id::MemberId;
+use althing_api::peerpb::{self, change_answer::Outcome, change_question::Change as Asked};
+use bytes::Bytes;
+use prost::Message;
+
+use super::wire::{WireError, error_in};
+use crate::raft_node::{Change, MemberChange};
+use crate::status::MemberStatus;
+
+pub(crate) fn question_out(change: &MemberChange, again: bool) -> Bytes {
+    let change = Some(match change.clone() {
+        MemberChange::Add {
+            id,
+            peer_urls,
+            is_learner,
+        } => Asked::Add(peerpb::AddMember {
+            id: id.0,
+            peer_urls,
+            is_learner,
+        }),
+        MemberChange::Remove(id) => Asked::Remove(id.0),
+        MemberChange::Update { id, peer_urls } => Asked::Update(peerpb::UpdateMember {
+            id: id.0,
+            peer_urls,
+        }),
+        MemberChange::Promote(id) => Asked::Promote(id.0),
+    });
+    peerpb::ChangeQuestion { change, again }
+        .encode_to_vec()
+        .into()
+}
+
+/// The change, and whether an earlier try may have made it.
+pub(crate) fn question_in(bytes: Bytes) -> Result<(MemberChange, bool), WireError> {
+    let question = peerpb::ChangeQuestion::decode(bytes)?;
+    let change = match question.change.ok_or(WireError::Field("a change"))? {
+        Asked::Add(peerpb::AddMember {
+            id,
+            peer_urls,
+            is_learner,
+        }) => MemberChange::Add {
+            id: MemberId(id),
+            peer_urls,
+            is_learner,
+        },
+        Asked::Remove(id) => MemberChange::Remove(MemberId(id)),
+        Asked::Update(peerpb::UpdateMember { id, peer_urls }) => MemberChange::Update {
+            id: MemberId(id),
+            peer_urls,
+        },
+        Asked::Promote(id) => MemberChange::Promote(MemberId(id)),
+    };
+    Ok((change, question.again))
+}
+
+pub(crate) fn answer_out(answer: Result<Change, Error>) -> Bytes {
+    let outcome = Some(match answer {
+        Ok(Change::Done { index, members }) => Outcome::Done(peerpb::ChangeDone {
+            index,
+            members: members.into_iter().map(Member::from).collect(),
+        }),
+        Ok(Change::Elsewhere(leader)) => Outcome::NotLeader(peerpb::NotLeader {
+            leader: leader.unwrap_or_default(),
+        }),
+        Ok(Change::Unsure) => Outcome::Unsure(peerpb::Empty {}),
+        Err(error) => Outcome::Error(error.text().to_owned()),
+    });
+    peerpb::ChangeAnswer { outcome }.encode_to_vec().into()
+}
+
+pub(crate) fn answer_in(bytes: Bytes) -> Result<Result<Change, Error>, WireError> {
+    let answer = peerpb::ChangeAnswer::decode(bytes)?;
+    Ok(
+        match answer.outcome.ok_or(WireError::Field("an outcome"))? {
+            Outcome::Done(peerpb::ChangeDone { index, members }) => Ok(Change::Done {
+                index,
+                members: members.into_iter().map(MemberStatus::from).collect(),
+            }),
+            Outcome::NotLeader(hint) => Ok(Change::Elsewhere(
+                Some(hint.leader).filter(|leader| *leader != 0),
+            )),
+            Outcome::Unsure(_) => Ok(Change::Unsure),
+            Outcome::Error(text) => Err(error_in(&text)),
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_arrive_as_they_were_asked_for() {
+        let peer_urls = vec!["http://a:2380".to_owned(), "http://b:2380".to_owned()];
+        let id = MemberId(u64::MAX);
+        let changes = [
+            MemberChange::Add {
+                id,
+                peer_urls: peer_urls.clone(),
+                is_learner: true,
+            },
+            MemberChange::Remove(id),
+            MemberChange::Update { id, peer_urls },
+            MemberChange::Promote(id),
+        ];
+        for change in changes {
+            for again in [false, true] {
+                let heard = question_in(question_out(&change, again)).unwrap();
+                assert_eq!(heard, (change.clone(), again));
+            }
+        }
+        assert!(question_in(Bytes::new()).is_err());
+    }
+
+    #[test]
+    fn answers_arrive_as_they_were_given() {
+        let member = MemberStatus {
+            id: MemberId(3),
+            name: "three".into(),
+            peer_urls: vec!["http://c:2380".into()],
+            client_urls: vec!["http://c:2379".into()],
+            is_learner: true,
+        };
+        let answers = [
+            Ok(Change::Done {
+                index: 9,
+                members: vec![member],
+            }),
+            Ok(Change::Elsewhere(Some(2))),
+            Ok(Change::Elsewhere(None)),
+            Ok(Change::Unsure),
+            Err(Error::LearnerNotReady),
+        ];
+        for answer in answers {
+            let heard = answer_in(answer_out(answer.clone())).unwrap();
+            assert_eq!(format!("{heard:?}"), format!("{answer:?}"));
+        }
+        assert!(answer_in(Bytes::new()).is_err());
+    }
+}

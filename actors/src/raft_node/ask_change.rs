@@ -1,0 +1,82 @@
+//! The way of a membership change, in its caller's task: to the leader, which alone knows how the
+//! members fare, and back when it is applied here too.
+
+use std::sync::Arc;
+
+use althing_api::error::Error;
+use tokio::sync::oneshot;
+
+use super::change::MemberChange;
+use super::message::ChangeMembers;
+use super::propose::Proposer;
+use super::reconfigure::Change;
+use crate::peer_link::{Call, LinkError, change as wire};
+use crate::status::MemberStatus;
+
+impl Proposer {
+    /// Makes `change` wherever the leader is, and answers the members after it. Errors: the
+    /// refusals of etcd's checks, `TooManyRequests`, `Stopped`, or that the outcome is not known.
+    pub(crate) async fn change_members(
+        &self,
+        change: MemberChange,
+    ) -> Result<Vec<MemberStatus>, Error> {
+        let _permit = self.proposals.admit()?;
+        let mut again = false;
+        loop {
+            let made = match self.progress.leader() {
+                0 => Change::Elsewhere(None),
+                leader if leader == self.me => self.change_here(change.clone(), again).await?,
+                leader => {
+                    let asked = self.ask_for_change(leader, &change, again).await?;
+                    asked.unwrap_or(Change::Elsewhere(None))
+                }
+            };
+            match made {
+                Change::Done { index, members } => {
+                    self.until_applied(index).await?;
+                    return Ok(members);
+                }
+                Change::Elsewhere(_) => self.until_led().await?,
+                Change::Unsure => {
+                    again = true;
+                    self.until_led().await?;
+                }
+            }
+        }
+    }
+
+    /// Makes it as the leader, or not at all.
+    pub(crate) async fn change_here(
+        &self,
+        change: MemberChange,
+        again: bool,
+    ) -> Result<Change, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.raft_node.do_send(ChangeMembers {
+            change,
+            again,
+            reply,
+        });
+        answer.await.unwrap_or(Err(Error::Stopped))
+    }
+
+    /// `None`: `leader` was not asked.
+    async fn ask_for_change(
+        &self,
+        leader: u64,
+        change: &MemberChange,
+        again: bool,
+    ) -> Result<Option<Change>, Error> {
+        let Some(link) = Arc::clone(&self.links).to(leader) else {
+            return Ok(None);
+        };
+        let question = wire::question_out(change, again);
+        match link.call(Call::ChangeMembers, question).await {
+            Ok(answer) => wire::answer_in(answer)
+                .unwrap_or(Err(Error::Timeout))
+                .map(Some),
+            Err(LinkError::NotSent(_) | LinkError::Refused(_) | LinkError::Removed) => Ok(None),
+            Err(LinkError::Lost(_)) => Err(Error::TimeoutDueToConnectionLost),
+        }
+    }
+}

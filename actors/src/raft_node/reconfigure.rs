@@ -1,0 +1,373 @@
+//! Membership changes at the leader: one at a time, in a task that goes on whoever stops waiting.
+//!
+//! ```text
+//!  asked ----> finish what a former leader began -> check -> log entries -> applied -> answer
+//!  unasked --> finish what a former leader began, or give the vote to one that has caught up
+//! ```
+//! What has to go on is in the membership itself: two voter sets, or a member that wants a vote.
+//! So whoever leads next goes on with it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{AsyncContext, Context, Handler};
+use althing_api::error::Error;
+use althing_storage::store::Store;
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
+use openraft::raft::Precondition;
+use openraft::{ChangeMembers as RaftChange, ServerState};
+use tokio::time::Instant;
+
+use super::RaftNode;
+use super::change::{MemberChange, Part, Roster, Standing};
+use super::hand_over::{self, Follower};
+use super::message::{ChangeEnded, ChangeMembers};
+use super::picture;
+use super::types::{
+    Membership, Metrics, PeerNode, RaftHandle, StoredMembership, Types, from_raft_log_id,
+};
+use crate::peer_link::Links;
+use crate::progress::Progress;
+use crate::status::MemberStatus;
+
+/// Changes that wait for their turn.
+const CHANGES_MAX: usize = 64;
+
+/// A member that has answered for so long is connected, as in etcd.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What became of a change at one member.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    /// It is committed, and applied at the leader.
+    Done {
+        /// Where the last entry of it stands in the log.
+        index: u64,
+        /// The members after it.
+        members: Vec<MemberStatus>,
+    },
+    /// It is not made here: that member leads, if one is known.
+    Elsewhere(Option<u64>),
+    /// The lead was lost on the way: whoever leads now knows whether it is made.
+    Unsure,
+}
+
+/// Changes by their turn.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    waiting: VecDeque<ChangeMembers>,
+    under_way: bool,
+}
+
+/// What nobody asks for and the leader does nevertheless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Duty {
+    /// Two voter sets give way to the second.
+    Finish,
+    /// A member that joins has caught up.
+    Promote(u64),
+}
+
+impl RaftNode {
+    /// Begins the next change, if none is under way.
+    pub(super) fn change_next(&mut self, ctx: &mut Context<Self>) {
+        if self.changes.under_way {
+            return;
+        }
+        let addr = ctx.address();
+        while let Some(next) = self.changes.waiting.pop_front() {
+            let ChangeMembers {
+                change,
+                again,
+                reply,
+            } = next;
+            if reply.is_closed() {
+                continue;
+            }
+            let desk = self.desk();
+            self.changes.under_way = true;
+            actix_rt::spawn(async move {
+                // Who asked may have given up.
+                let _ = reply.send(desk.change(change, again).await);
+                addr.do_send(ChangeEnded);
+            });
+            return;
+        }
+        if let Some(duty) = self.duty() {
+            let desk = self.desk();
+            self.changes.under_way = true;
+            actix_rt::spawn(async move {
+                desk.fulfil(duty).await;
+                addr.do_send(ChangeEnded);
+            });
+        }
+    }
+
+    fn desk(&self) -> Desk {
+        let leads_since = self.leads.map_or_else(Instant::now, |(_, since)| since);
+        Desk {
+            me: self.setup.me,
+            raft: self.raft.clone(),
+            links: Arc::clone(&self.setup.links),
+            progress: Arc::clone(&self.setup.progress),
+            store: self.setup.store.clone(),
+            election_timeout: self.setup.election_timeout,
+            learners_max: self.setup.learners_max,
+            leads_since,
+        }
+    }
+
+    fn duty(&self) -> Option<Duty> {
+        let membership = self.membership.membership();
+        let is_joint = membership.get_joint_config().len() > 1;
+        let joining = picture::joining(membership);
+        if self.leads.is_none() || (!is_joint && joining.is_empty()) {
+            return None;
+        }
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        duty(&metrics, self.setup.election_timeout)
+    }
+}
+
+fn duty(metrics: &Metrics, patience: Duration) -> Option<Duty> {
+    let newest = &metrics.membership_config;
+    // A configuration that is not committed yet is under way already.
+    if metrics.state != ServerState::Leader
+        || metrics.committed_membership_config.log_id() != newest.log_id()
+    {
+        return None;
+    }
+    if newest.membership().get_joint_config().len() > 1 {
+        return Some(Duty::Finish);
+    }
+    let last = metrics.last_log_index.unwrap_or(0);
+    let joining = picture::joining(newest.membership()).into_iter();
+    let mut followers = joining.map(|id| Follower::of(metrics, id));
+    let ready = followers.find(|follower| follower.is_ready(last, patience));
+    ready.map(|follower| Duty::Promote(follower.id))
+}
+
+/// What a change needs.
+struct Desk {
+    me: u64,
+    raft: RaftHandle,
+    links: Arc<Links>,
+    progress: Arc<Progress>,
+    store: Store,
+    election_timeout: Duration,
+    learners_max: usize,
+    leads_since: Instant,
+}
+
+impl Desk {
+    async fn change(&self, change: MemberChange, again: bool) -> Result<Change, Error> {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        if metrics.state != ServerState::Leader {
+            return Ok(Change::Elsewhere(metrics.current_leader));
+        }
+        let newest = Arc::clone(&metrics.membership_config);
+        if newest.membership().get_joint_config().len() > 1 {
+            self.commit(finish(), &newest).await?;
+            return Ok(Change::Elsewhere(Some(self.me)));
+        }
+        if again && self.is_done(&change, newest.membership()) {
+            let index = metrics.last_log_index.unwrap_or(0);
+            return Ok(self.done(index).await);
+        }
+        let roster = self.roster(&metrics);
+        roster.check(&change, |id| self.store.is_removed(id))?;
+        if change == MemberChange::Remove(althing_api::id::MemberId(self.me)) {
+            return self.leave().await;
+        }
+        let shown = change.to_string();
+        let raft_change = raft_change(change, newest.membership())?;
+        let Some(index) = self.commit(raft_change, &newest).await? else {
+            return Ok(Change::Unsure);
+        };
+        tracing::info!(change = shown, "changed the membership");
+        Ok(self.done(index).await)
+    }
+
+    /// The leader does not leave as such: its successor removes it.
+    async fn leave(&self) -> Result<Change, Error> {
+        let (raft, progress) = (self.raft.clone(), Arc::clone(&self.progress));
+        hand_over::hand_over(raft, progress, None, self.election_timeout).await?;
+        Ok(Change::Elsewhere(Some(self.progress.leader())))
+    }
+
+    /// Whether an earlier try made `change`, of which that was not known.
+    fn is_done(&self, change: &MemberChange, membership: &Membership) -> bool {
+        match change {
+            MemberChange::Add { id, .. } => membership.get_node(&id.0).is_some(),
+            MemberChange::Remove(id) => self.store.is_removed(id.0),
+            MemberChange::Update { id, peer_urls } => {
+                let node = membership.get_node(&id.0);
+                node.is_some_and(|node| node.peer_urls == *peer_urls)
+            }
+            MemberChange::Promote(id) => membership.voter_ids().any(|voter| voter == id.0),
+        }
+    }
+
+    async fn done(&self, index: u64) -> Change {
+        self.progress.until_applied(index).await;
+        let members = picture::applied_members(&self.store);
+        Change::Done { index, members }
+    }
+
+    /// Puts a change of `based_on` into the log and waits until it is committed. `None`: this
+    /// member does not lead, or the membership is another one by now. Errors: its outcome is not
+    /// known, or there is nothing to change.
+    async fn commit(
+        &self,
+        change: RaftChange<u64, PeerNode>,
+        based_on: &StoredMembership,
+    ) -> Result<Option<u64>, Error> {
+        let unchanged = Precondition::LastMembershipLogId {
+            last_membership_log_id: *based_on.log_id(),
+        };
+        // A voter that is removed does not stay as a learner.
+        let retain = false;
+        let changed = self.raft.change_membership_if(change, retain, [unchanged]);
+        match changed.await {
+            Ok(written) => Ok(Some(from_raft_log_id(written.log_id).index)),
+            Err(RaftError::APIError(error)) => refused(error),
+            Err(RaftError::Fatal(_)) => Err(Error::Stopped),
+        }
+    }
+
+    /// A failure is told in the log and tried again by whoever leads then.
+    async fn fulfil(&self, duty: Duty) {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let newest = &metrics.membership_config;
+        let change = match duty {
+            Duty::Finish => finish(),
+            Duty::Promote(id) => RaftChange::AddVoterIds(BTreeSet::from([id])),
+        };
+        match (self.commit(change, newest).await, duty) {
+            (Ok(Some(_)), Duty::Finish) => {
+                tracing::info!("finished a membership change of a former leader");
+            }
+            (Ok(Some(_)), Duty::Promote(id)) => {
+                let member_id = format_args!("{id:x}");
+                tracing::info!(%member_id, "a new member has caught up and votes from now on");
+            }
+            (Ok(None), _) => {}
+            (Err(error), _) => tracing::warn!(%error, ?duty, "a membership change is not finished"),
+        }
+    }
+
+    fn roster(&self, metrics: &Metrics) -> Roster {
+        let membership = metrics.membership_config.membership();
+        let published = self.store.members();
+        let led = self.leads_since.elapsed();
+        // A new leader has not talked to the others for long.
+        let health = HEALTH_INTERVAL.min(led.saturating_sub(self.election_timeout));
+        let now = Instant::now();
+        let since = now.checked_sub(health).unwrap_or(now);
+        let standing = |(id, node): (&u64, &PeerNode)| Standing {
+            id: *id,
+            part: part(membership, *id, node),
+            peer_urls: node.peer_urls.clone(),
+            started: published
+                .iter()
+                .any(|record| record.id == *id && !record.name.is_empty()),
+            active: *id == self.me || self.links.active_since(&[*id], now) > 0,
+            connected: *id == self.me || self.links.active_since(&[*id], since) > 0,
+            matched: Follower::of(metrics, *id).matched,
+        };
+        Roster {
+            me: self.me,
+            members: membership.nodes().map(standing).collect(),
+            last_index: metrics.last_log_index.unwrap_or(0),
+            learners_max: self.learners_max,
+        }
+    }
+}
+
+fn part(membership: &Membership, id: u64, node: &PeerNode) -> Part {
+    match membership.voter_ids().any(|voter| voter == id) {
+        true => Part::Voter,
+        false if node.wants_vote => Part::Joining,
+        false => Part::Learner,
+    }
+}
+
+/// The second of two voter sets stays.
+fn finish() -> RaftChange<u64, PeerNode> {
+    RaftChange::AddVoterIds(BTreeSet::new())
+}
+
+fn raft_change(
+    change: MemberChange,
+    membership: &Membership,
+) -> Result<RaftChange<u64, PeerNode>, Error> {
+    Ok(match change {
+        MemberChange::Add {
+            id,
+            peer_urls,
+            is_learner,
+        } => {
+            let wants_vote = !is_learner;
+            let node = PeerNode {
+                peer_urls,
+                wants_vote,
+            };
+            RaftChange::AddNodes(BTreeMap::from([(id.0, node)]))
+        }
+        MemberChange::Remove(id) => {
+            let id = BTreeSet::from([id.0]);
+            match membership.voter_ids().any(|voter| id.contains(&voter)) {
+                true => RaftChange::RemoveVoters(id),
+                false => RaftChange::RemoveNodes(id),
+            }
+        }
+        MemberChange::Update { id, peer_urls } => {
+            let known = membership.get_node(&id.0).ok_or(Error::MemberNotFound)?;
+            let node = PeerNode {
+                peer_urls,
+                ..known.clone()
+            };
+            RaftChange::SetNodes(BTreeMap::from([(id.0, node)]))
+        }
+        MemberChange::Promote(id) => RaftChange::AddVoterIds(BTreeSet::from([id.0])),
+    })
+}
+
+fn refused(error: ClientWriteError<Types>) -> Result<Option<u64>, Error> {
+    match error {
+        ClientWriteError::ForwardToLeader(_) | ClientWriteError::PreconditionFailed(_) => Ok(None),
+        // The entry was replaced by another leader's, which may yet have committed ours elsewhere.
+        ClientWriteError::LogEntryDiscarded(_) => Err(Error::TimeoutDueToLeaderFail),
+        ClientWriteError::ChangeMembershipError(
+            ChangeMembershipError::InProgress(_) | ChangeMembershipError::UncommittedLeaderLog(_),
+        ) => Ok(None),
+        ClientWriteError::ChangeMembershipError(error) => {
+            tracing::warn!(%error, "raft refuses a membership change");
+            Err(Error::UnhealthyCluster)
+        }
+    }
+}
+
+impl Handler<ChangeMembers> for RaftNode {
+    type Result = ();
+
+    fn handle(&mut self, message: ChangeMembers, ctx: &mut Context<Self>) {
+        if self.changes.waiting.len() >= CHANGES_MAX {
+            let _ = message.reply.send(Err(Error::TooManyRequests));
+            return;
+        }
+        self.changes.waiting.push_back(message);
+        self.change_next(ctx);
+    }
+}
+
+impl Handler<ChangeEnded> for RaftNode {
+    type Result = ();
+
+    fn handle(&mut self, _: ChangeEnded, ctx: &mut Context<Self>) {
+        self.changes.under_way = false;
+        self.change_next(ctx);
+    }
+}

@@ -1,0 +1,263 @@
+//! `--join`: a new machine asks any member of a running cluster to be added, and learns the ids.
+//!
+//! Added and not started yet is a state like any other: who asks again, after a crash in between,
+//! finds itself by its peer URLs.
+
+use std::time::{Duration, Instant};
+
+use althing_api::id::{ClusterId, MemberId};
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, StatusCode};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+
+use super::dial::{collect, dial, whole};
+
+/// How long one answer may take: a member gives up on a change after about as long.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// More than any list of members takes.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// How long a cluster is asked that cannot take a member in yet.
+const PATIENCE: Duration = Duration::from_secs(60);
+const RETRY: Duration = Duration::from_secs(1);
+
+/// gRPC's code of what may be different in a moment.
+const UNAVAILABLE: i32 = 14;
+/// etcd sends this one with the code of an unknown error.
+const NOT_ENOUGH_STARTED: &str = "not enough started members";
+
+/// What a cluster told about a member that it has taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// The cluster.
+    pub cluster_id: ClusterId,
+    /// The id that the new member has from now on.
+    pub member_id: MemberId,
+}
+
+/// Why one try failed.
+enum Failure {
+    /// It may go well in a moment.
+    Later(String),
+    Final(String),
+}
+
+#[derive(Deserialize)]
+struct Header {
+    #[serde(deserialize_with = "number")]
+    cluster_id: u64,
+}
+
+#[derive(Deserialize)]
+struct MemberJson {
+    #[serde(rename = "ID", deserialize_with = "number")]
+    id: u64,
+    #[serde(rename = "peerURLs", default)]
+    peer_urls: Vec<String>,
+    #[serde(rename = "clientURLs", default)]
+    client_urls: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct MemberList {
+    header: Header,
+    members: Vec<MemberJson>,
+}
+
+#[derive(Deserialize)]
+struct MemberAdded {
+    header: Header,
+    member: MemberJson,
+}
+
+#[derive(Deserialize)]
+struct RefusalJson {
+    message: String,
+    #[serde(default)]
+    code: i32,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    althing: Option<String>,
+}
+
+/// 64-bit numbers are strings in JSON.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(serde::de::Error::custom)
+}
+
+/// Has the cluster of the members at `client_urls` take in a member that listens at `peer_urls`.
+/// Asks again for a while where it cannot yet. Error: what the last one said.
+pub async fn join(client_urls: &[String], peer_urls: &[String]) -> Result<Admitted, String> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut failures = Vec::new();
+        for url in client_urls {
+            match ask(url, peer_urls).await {
+                Ok(admitted) => return Ok(admitted),
+                Err(Failure::Later(why)) => failures.push(format!("{url}: {why}")),
+                Err(Failure::Final(why)) => return Err(format!("{url}: {why}")),
+            }
+        }
+        let why = failures.join("; ");
+        if Instant::now() >= deadline {
+            return Err(why);
+        }
+        tracing::info!(
+            why,
+            "the cluster cannot take this member in yet; asks again"
+        );
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+async fn ask(url: &str, peer_urls: &[String]) -> Result<Admitted, Failure> {
+    let asking = tokio::time::timeout(ANSWER_TIMEOUT, ask_patiently(url, peer_urls));
+    let silence = || Failure::Later("no answer in time".to_owned());
+    asking.await.unwrap_or_else(|_| Err(silence()))
+}
+
+async fn ask_patiently(url: &str, peer_urls: &[String]) -> Result<Admitted, Failure> {
+    // A member of another program would be harmed by one that does not speak its protocol.
+    let version: Version = request(url, Method::GET, "/version", Bytes::new()).await?;
+    if version.althing.is_none() {
+        let text = "a member of Althing cannot join a cluster of another program";
+        return Err(Failure::Final(text.to_owned()));
+    }
+    // What cannot be mended is told even by a cluster that has no quorum.
+    find(&list(url, false).await?.members, peer_urls)?;
+    let known = list(url, true).await?;
+    if let Some(own) = find(&known.members, peer_urls)? {
+        return Ok(Admitted {
+            cluster_id: ClusterId(known.header.cluster_id),
+            member_id: own,
+        });
+    }
+    let wish = serde_json::json!({ "peerURLs": peer_urls }).to_string();
+    let added: MemberAdded =
+        request(url, Method::POST, "/v3/cluster/member/add", wish.into()).await?;
+    tracing::info!(url, member_id = %MemberId(added.member.id), "the cluster took this member in");
+    Ok(Admitted {
+        cluster_id: ClusterId(added.header.cluster_id),
+        member_id: MemberId(added.member.id),
+    })
+}
+
+async fn list(url: &str, linearizable: bool) -> Result<MemberList, Failure> {
+    let question = serde_json::json!({ "linearizable": linearizable }).to_string();
+    request(
+        url,
+        Method::POST,
+        "/v3/cluster/member/list",
+        question.into(),
+    )
+    .await
+}
+
+/// The member with these peer URLs, if it has never run.
+fn find(members: &[MemberJson], peer_urls: &[String]) -> Result<Option<MemberId>, Failure> {
+    let sorted = |urls: &[String]| {
+        let mut urls = urls.to_vec();
+        urls.sort_unstable();
+        urls
+    };
+    let ours = sorted(peer_urls);
+    let mut same = members
+        .iter()
+        .filter(|member| sorted(&member.peer_urls) == ours);
+    let Some(own) = same.next() else {
+        return Ok(None);
+    };
+    let id = MemberId(own.id);
+    if own.client_urls.is_empty() {
+        return Ok(Some(id));
+    }
+    let urls = ours.join(",");
+    Err(Failure::Final(format!(
+        "member {id} has the peer URLs {urls} and has run before; bring its data back, remove it \
+         from the cluster, or set --initial-advertise-peer-urls to URLs of this machine"
+    )))
+}
+
+async fn request<T: DeserializeOwned>(
+    url: &str,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> Result<T, Failure> {
+    let mut connection = dial(&[url.to_owned()]).await.map_err(Failure::Later)?;
+    let mut request = connection.request(method, path, whole(body));
+    let json = HeaderValue::from_static("application/json");
+    request.headers_mut().insert(CONTENT_TYPE, json);
+    let later = |error: &dyn std::fmt::Display| Failure::Later(error.to_string());
+    let answer = connection.send(request).await.map_err(|e| later(&e))?;
+    let status = answer.status();
+    let body = collect(answer.into_body(), ANSWER_BYTES_MAX).await;
+    let body = body.map_err(|error| later(&error))?;
+    if status == StatusCode::OK {
+        let unreadable =
+            |error| Failure::Final(format!("{path}: not the answer expected: {error}"));
+        return serde_json::from_slice(&body).map_err(unreadable);
+    }
+    Err(refused(path, status, &body))
+}
+
+fn refused(path: &str, status: StatusCode, body: &[u8]) -> Failure {
+    let Ok(RefusalJson { message, code }) = serde_json::from_slice(body) else {
+        return Failure::Final(format!(
+            "{path}: {status}; name a client URL of a member that serves JSON"
+        ));
+    };
+    match code == UNAVAILABLE || message.contains(NOT_ENOUGH_STARTED) {
+        true => Failure::Later(message),
+        false => Failure::Final(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(id: u64, url: &str, client_urls: &[&str]) -> MemberJson {
+        MemberJson {
+            id,
+            peer_urls: vec![url.to_owned()],
+            client_urls: client_urls.iter().map(|url| (*url).to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn a_member_that_was_added_and_never_ran_finds_itself() {
+        let members = [
+            member(1, "http://a:1", &["http://a:2"]),
+            member(2, "http://b:1", &[]),
+        ];
+        let found = |url: &str| find(&members, &[url.to_owned()]);
+        assert!(matches!(found("http://b:1"), Ok(Some(MemberId(2)))));
+        assert!(matches!(found("http://c:1"), Ok(None)));
+        assert!(matches!(found("http://a:1"), Err(Failure::Final(why)) if why.contains("has run")));
+    }
+
+    #[test]
+    fn what_may_pass_is_tried_again_and_what_will_not_is_told() {
+        let refusal = |body: &str| refused("/path", StatusCode::BAD_REQUEST, body.as_bytes());
+        let unhealthy = r#"{"code":14,"message":"etcdserver: unhealthy cluster"}"#;
+        assert!(matches!(refusal(unhealthy), Failure::Later(_)));
+        let unstarted = format!(r#"{{"code":2,"message":"failed due to {NOT_ENOUGH_STARTED}"}}"#);
+        assert!(matches!(refusal(&unstarted), Failure::Later(_)));
+        let exists = r#"{"code":9,"message":"etcdserver: Peer URLs already exists"}"#;
+        assert!(matches!(refusal(exists), Failure::Final(_)));
+        assert!(matches!(refusal("<html>"), Failure::Final(why) if why.contains("JSON")));
+    }
+
+    #[test]
+    fn answers_carry_numbers_as_text() {
+        let answer = r#"{"header":{"cluster_id":"18446744073709551615","raft_term":"2"},
+            "member":{"ID":"7","peerURLs":["http://a:1"]},"members":[]}"#;
+        let added: MemberAdded = serde_json::from_str(answer).unwrap();
+        assert_eq!((added.header.cluster_id, added.member.id), (u64::MAX, 7));
+    }
+}

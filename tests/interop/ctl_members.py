@@ -1,0 +1,60 @@
+"""Changes of the membership, played by ctl_compare.py: one program after the other adds a learner
+that never starts, moves it, asks for its promotion, and removes it."""
+
+from ctl_cases import Case, in_format, normalised
+from ctl_live import PREFIXES, difference, tested
+
+WRONG = (["add"], ["add", "x"], ["add", "x", "y", "--peer-urls=http://127.0.0.1:9"],
+         ["add", "x", "--peer-urls=a:1"], ["add", "x", "--peer-urls=,"],
+         ["add", "x", "--learner", "--peer-urls=http://127.0.0.1:9/x"],
+         ["add", "x", "--peer-urls=http://127.0.0.1"], ["remove"], ["remove", "xyz"],
+         ["remove", "1234"], ["remove", "1", "2"], ["update"], ["update", "12"],
+         ["update", "12", "--peer-urls=foo"], ["update", "77", "--peer-urls=http://127.0.0.1:4"],
+         ["promote"], ["promote", "a", "b"], ["promote", "77"], ["promote", "-1"])
+
+
+def member_cases():
+    for words in WRONG:
+        yield Case(["member"] + words)
+    for words in ([], ["zz"], ["12"], ["1", "2"]):
+        yield Case(["move-leader"] + words)
+    for form in ("simple", "json"):
+        yield Case(in_format(["move-leader", "12"], form))
+
+
+def member_tests():
+    for form in ("simple", "json", "hex"):
+        yield "members come and go, " + form, changes(form)
+
+
+def changes(form):
+    @tested
+    def test(player):
+        return difference([played(player, program, form) for program in PREFIXES])
+    return test
+
+
+def played(player, program, form):
+    """What the program prints, without ids and ports."""
+    player.number += 1
+    # Nobody listens there; a member of the same second and the same URL would get the same id.
+    urls = ["http://127.0.0.1:%d" % (2 * player.number + port) for port in (1, 2)]
+    results = []
+
+    def play(*line):
+        case = Case(in_format(["member"] + list(line), form), ids=True)
+        stdout, stderr, code = normalised(player.run(program, PREFIXES[program], case, {}), case,
+                                          None)
+        for number, url in enumerate(urls):
+            stdout = stdout.replace(url.encode(), b"URL%d" % number)
+        results.append((stdout, stderr, code))
+
+    play("add", "new comer", "--learner", "--peer-urls", urls[0])
+    members = player.admin("member", "list")["members"]
+    member = next("%x" % one["ID"] for one in members if one["peerURLs"] == [urls[0]])
+    play("add", "another", "--peer-urls", urls[0])
+    play("update", member, "--peer-urls", urls[1])
+    play("promote", member)
+    play("remove", member)
+    play("remove", member)
+    return list(zip(*results))

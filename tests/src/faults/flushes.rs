@@ -1,0 +1,58 @@
+//! Flushes that take long or fail: strace changes what fdatasync and fsync of a process do, until
+//! this value is dropped.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::process::Process;
+
+/// The tracer of one process.
+#[derive(Debug)]
+pub struct Flushes(Process);
+
+impl Flushes {
+    /// Whether strace is here.
+    pub fn can_be_changed() -> bool {
+        let asked = Command::new("strace")
+            .arg("-V")
+            .stdout(Stdio::null())
+            .status();
+        asked.is_ok_and(|status| status.success())
+    }
+
+    /// Each flush of a process takes this long.
+    pub fn delayed(process_id: u32, late: Duration) -> Flushes {
+        Flushes::changed(process_id, &format!("delay_enter={}", late.as_micros()))
+    }
+
+    /// The next flush of each thread fails as on a broken disk.
+    pub fn failing(process_id: u32) -> Flushes {
+        Flushes::changed(process_id, "error=EIO:when=1")
+    }
+
+    fn changed(process_id: u32, how: &str) -> Flushes {
+        let mut command = Command::new("strace");
+        command
+            .args([
+                "-f",
+                "-qq",
+                "-o",
+                "/dev/null",
+                "-e",
+                "trace=fdatasync,fsync",
+            ])
+            .args(["-e", &format!("inject=fdatasync,fsync:{how}")])
+            .args(["-p", &process_id.to_string()]);
+        Flushes(Process::start(command))
+    }
+}
+
+impl Drop for Flushes {
+    fn drop(&mut self) {
+        // It ends by itself with the process that it traces.
+        if self.0.is_running() {
+            self.0.terminate();
+            let _ = self.0.wait();
+        }
+    }
+}

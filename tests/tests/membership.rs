@@ -1,0 +1,358 @@
+//! Members come and go as processes of their own: a cluster grows under load, loses members and
+//! replaces them, and who was removed ends.
+
+// All of this file is tests.
+#![allow(clippy::unwrap_used)]
+
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use althing_api::etcdserverpb as pb;
+use althing_tests::binaries::{althingctl, althingd};
+use althing_tests::cluster::Cluster;
+use althing_tests::grpc::{Grpc, path};
+use althing_tests::member::Member;
+use althing_tests::wait::until;
+use bytes::Bytes;
+use tonic::{Code, Status};
+
+async fn put(grpc: &mut Grpc, key: &str) -> Result<(), Status> {
+    let request = pb::PutRequest {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: Bytes::from_static(b"v"),
+        ..Default::default()
+    };
+    let answer: Result<pb::PutResponse, Status> = grpc.unary(path::PUT, &request).await;
+    answer.map(drop)
+}
+
+async fn count(grpc: &mut Grpc, prefix: &str) -> i64 {
+    let request = pb::RangeRequest {
+        key: Bytes::copy_from_slice(prefix.as_bytes()),
+        range_end: althing_api::range::prefix_end(prefix.as_bytes()),
+        count_only: true,
+        ..Default::default()
+    };
+    let answer: pb::RangeResponse = grpc.unary(path::RANGE, &request).await.unwrap();
+    answer.count
+}
+
+async fn members(grpc: &mut Grpc) -> Vec<pb::Member> {
+    let request = pb::MemberListRequest { linearizable: true };
+    let answer: pb::MemberListResponse = grpc.unary(path::MEMBER_LIST, &request).await.unwrap();
+    answer.members
+}
+
+/// Changes the membership as soon as the cluster counts as healthy.
+async fn changed<A: prost::Message + Default>(
+    member: &Member,
+    path: &'static str,
+    request: &impl prost::Message,
+) -> A {
+    let mut answer = None;
+    let accepted = async || {
+        let mut grpc = member.grpc().await;
+        match grpc.unary(path, request).await {
+            Ok(accepted) => answer = Some(accepted),
+            Err(status) => assert!(
+                status.code() == Code::Unavailable
+                    || status.message().contains("not enough started")
+                    || status.message().contains("in sync with leader"),
+                "{status}"
+            ),
+        }
+        answer.is_some()
+    };
+    until(accepted, "the change is accepted").await;
+    answer.unwrap()
+}
+
+async fn id_of(member: &Member) -> u64 {
+    let status: pb::StatusResponse = member
+        .grpc()
+        .await
+        .unary(path::STATUS, &pb::StatusRequest::default())
+        .await
+        .unwrap();
+    status.header.unwrap().member_id
+}
+
+fn newcomer(name: &str) -> Member {
+    let mut member = Member::prepare(&althingd(), &[]);
+    member.call_it(name);
+    member
+}
+
+/// Puts one key after the other until told to stop, and counts what was acknowledged.
+struct Load {
+    stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicUsize>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Load {
+    async fn on(member: &Member) -> Load {
+        let (stop, acknowledged) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&acknowledged));
+        let mut grpc = member.grpc().await;
+        let task = tokio::spawn(async move {
+            for n in 0.. {
+                if stopped.load(Ordering::SeqCst) {
+                    return;
+                }
+                match put(&mut grpc, &format!("load/{n:08}")).await {
+                    Ok(()) => _ = counted.fetch_add(1, Ordering::SeqCst),
+                    Err(status) => assert_eq!(status.code(), Code::Unavailable, "{status}"),
+                }
+            }
+        });
+        Load {
+            stop,
+            acknowledged,
+            task,
+        }
+    }
+
+    /// Waits until more was acknowledged.
+    async fn goes_on(&self) {
+        let before = self.acknowledged.load(Ordering::SeqCst);
+        let more = async || self.acknowledged.load(Ordering::SeqCst) > before + 20;
+        until(more, "writes are acknowledged").await;
+    }
+
+    async fn end(self) -> i64 {
+        self.stop.store(true, Ordering::SeqCst);
+        self.task.await.unwrap();
+        i64::try_from(self.acknowledged.load(Ordering::SeqCst)).unwrap()
+    }
+}
+
+/// The members with which a new one has to start, as `althingctl member add` prints them; `None`
+/// while the cluster cannot grow.
+fn initial_cluster(member: &Member, name: &str, peer_url: &str) -> Option<String> {
+    let mut command = Command::new(althingctl());
+    command.args(["--endpoints", &member.client_url(), "member", "add", name]);
+    let output = command.args(["--peer-urls", peer_url]).output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let mut lines = printed.lines();
+    let line = lines.find_map(|line| line.strip_prefix("ETCD_INITIAL_CLUSTER="));
+    line.map(|line| line.trim_matches('"').to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_member_grows_to_three_and_to_five_under_load_and_all_restart() {
+    let first = Member::start(&althingd(), &["--heartbeat-interval", "100"]);
+    let load = Load::on(&first).await;
+    let mut all = vec![first];
+    for name in ["b", "c", "d"] {
+        let mut member = newcomer(name);
+        // Any member will do.
+        member.join_at(&all[all.len() - 1].client_url());
+        member.restart();
+        all.push(member);
+        load.goes_on().await;
+    }
+    let mut last = newcomer("e");
+    let healthy = async || {
+        let mut grpc = all[1].grpc().await;
+        let listed = members(&mut grpc).await;
+        listed.len() == 4 && listed.iter().all(|member| !member.client_ur_ls.is_empty())
+    };
+    until(healthy, "four members are started").await;
+    let mut entries = None;
+    let added = async || {
+        entries = initial_cluster(&all[1], "e", &last.peer_url());
+        entries.is_some()
+    };
+    until(added, "the cluster is healthy enough to grow").await;
+    last.begin_with(&[entries.unwrap()]);
+    last.add_flags(&["--initial-cluster-state", "existing"]);
+    last.restart();
+    all.push(last);
+    load.goes_on().await;
+    let written = load.end().await;
+    for member in &all {
+        let mut grpc = member.grpc().await;
+        assert!(count(&mut grpc, "load/").await >= written);
+        let listed = members(&mut grpc).await;
+        assert_eq!(listed.len(), 5);
+        assert!(listed.iter().all(|member| !member.name.is_empty()));
+        assert!(listed.iter().all(|member| !member.is_learner));
+    }
+    // What they were started with does not matter any more.
+    for member in &mut all {
+        member.kill();
+    }
+    for member in &mut all {
+        member.launch();
+    }
+    for member in &mut all {
+        member.wait_until_it_serves();
+    }
+    let mut grpc = all[4].grpc().await;
+    put(&mut grpc, "after").await.unwrap();
+    assert!(count(&mut grpc, "load/").await >= written);
+    assert_eq!(members(&mut grpc).await.len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_member_is_replaced_and_the_leader_removed_and_both_are_gone_for_good() {
+    let mut cluster = Cluster::start(&althingd(), 3, &[]);
+    let leader = cluster.leader_of(&[0, 1, 2]).await;
+    let [dead, other] = cluster.positions_without(&[leader])[..] else {
+        unreachable!("three members")
+    };
+    let dead_id = id_of(cluster.member(dead)).await;
+    cluster.member(dead).kill();
+    let load = Load::on(cluster.member(leader)).await;
+    let request = pb::MemberRemoveRequest { id: dead_id };
+    let removed: pb::MemberRemoveResponse =
+        changed(cluster.member(other), path::MEMBER_REMOVE, &request).await;
+    assert_eq!(removed.members.len(), 2);
+    let mut substitute = newcomer("new");
+    substitute.join_at(&cluster.member(other).client_url());
+    substitute.restart();
+    load.goes_on().await;
+    let written = load.end().await;
+    let mut grpc = substitute.grpc().await;
+    assert!(count(&mut grpc, "load/").await >= written);
+
+    // It comes back, hears that it was removed, and does not start again.
+    let process = cluster.member(dead).launch();
+    let told = process.wait_for_line("permanently removed from the cluster");
+    told.unwrap();
+    assert!(process.wait().success());
+
+    let request = pb::MemberRemoveRequest {
+        id: id_of(cluster.member(leader)).await,
+    };
+    let removed: pb::MemberRemoveResponse =
+        changed(cluster.member(other), path::MEMBER_REMOVE, &request).await;
+    assert_eq!(removed.members.len(), 2);
+    put(&mut grpc, "without the former leader").await.unwrap();
+    let process = cluster.member(leader).process();
+    process
+        .wait_for_line("permanently removed from the cluster")
+        .unwrap();
+    assert!(process.wait().success(), "an orderly end");
+    let unknown: Result<pb::MemberRemoveResponse, Status> =
+        grpc.unary(path::MEMBER_REMOVE, &request).await;
+    let unknown = unknown.unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound);
+    assert_eq!(unknown.message(), "etcdserver: member not found");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_learner_serves_old_reads_only_until_it_is_promoted() {
+    let first = Member::start(&althingd(), &[]);
+    put(&mut first.grpc().await, "k").await.unwrap();
+    let mut learner = newcomer("learner");
+    let request = pb::MemberAddRequest {
+        peer_ur_ls: vec![learner.peer_url()],
+        is_learner: true,
+    };
+    let added: pb::MemberAddResponse = changed(&first, path::MEMBER_ADD, &request).await;
+    let id = added.member.unwrap().id;
+    assert!(added.members.iter().any(|member| member.is_learner));
+    learner.begin_with(&[first.entry(), learner.entry()]);
+    learner.add_flags(&["--initial-cluster-state", "existing"]);
+    learner.restart();
+    let mut grpc = learner.grpc().await;
+    let refused = put(&mut grpc, "k").await.unwrap_err();
+    assert_eq!(
+        refused.message(),
+        "etcdserver: rpc not supported for learner"
+    );
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    let old = pb::RangeRequest {
+        key: Bytes::from_static(b"k"),
+        serializable: true,
+        ..Default::default()
+    };
+    let has_it = async || {
+        let answer: pb::RangeResponse = grpc.unary(path::RANGE, &old).await.unwrap();
+        answer.count == 1
+    };
+    until(has_it, "the learner has the key").await;
+    let status: pb::StatusResponse = grpc
+        .unary(path::STATUS, &pb::StatusRequest::default())
+        .await
+        .unwrap();
+    assert!(status.is_learner);
+    let metrics = learner.json().get("/metrics").await.unwrap();
+    assert!(String::from_utf8_lossy(&metrics.body).contains("etcd_server_is_learner 1"));
+
+    let promotion = pb::MemberPromoteRequest { id };
+    let promoted: pb::MemberPromoteResponse =
+        changed(&first, path::MEMBER_PROMOTE, &promotion).await;
+    assert!(promoted.members.iter().all(|member| !member.is_learner));
+    put(&mut grpc, "k").await.unwrap();
+    let metrics = first.json().get("/metrics").await.unwrap();
+    let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
+    assert!(metrics.contains("etcd_server_learner_promote_successes 1"));
+    let again: Result<pb::MemberPromoteResponse, Status> =
+        grpc.unary(path::MEMBER_PROMOTE, &promotion).await;
+    assert_eq!(
+        again.unwrap_err().message(),
+        "etcdserver: can only promote a learner member"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_join_that_was_interrupted_finds_itself_and_one_that_cannot_be_says_why() {
+    let first = Member::start(&althingd(), &[]);
+    let mut second = newcomer("second");
+    let request = pb::MemberAddRequest {
+        peer_ur_ls: vec![second.peer_url()],
+        is_learner: false,
+    };
+    let added: pb::MemberAddResponse = changed(&first, path::MEMBER_ADD, &request).await;
+    put(&mut first.grpc().await, "it costs nothing")
+        .await
+        .unwrap();
+    second.join_at(&first.client_url());
+    second.restart();
+    assert_eq!(id_of(&second).await, added.member.unwrap().id);
+    assert_eq!(members(&mut second.grpc().await).await.len(), 2);
+
+    second.kill();
+    std::fs::remove_dir_all(second.data_dir()).unwrap();
+    let process = second.launch();
+    process.wait_for_line("has run before").unwrap();
+    assert!(!process.wait().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_moves_is_found_where_it_is_told_to_be() {
+    let mut cluster = Cluster::start(&althingd(), 3, &[]);
+    let leader = cluster.leader_of(&[0, 1, 2]).await;
+    let moving = cluster.positions_without(&[leader])[0];
+    let id = id_of(cluster.member(moving)).await;
+    cluster.member(moving).kill();
+    cluster.member(moving).move_peer_port();
+    let peer_urls = vec![cluster.member(moving).peer_url()];
+    let request = pb::MemberUpdateRequest {
+        id,
+        peer_ur_ls: peer_urls.clone(),
+    };
+    let updated: pb::MemberUpdateResponse =
+        changed(cluster.member(leader), path::MEMBER_UPDATE, &request).await;
+    let member = updated.members.iter().find(|member| member.id == id);
+    assert_eq!(member.unwrap().peer_ur_ls, peer_urls);
+    assert!(!member.unwrap().name.is_empty());
+    cluster.restart(&[moving]);
+    put(&mut cluster.grpc(moving).await, "k").await.unwrap();
+    let bad = pb::MemberUpdateRequest {
+        id,
+        peer_ur_ls: vec!["nowhere".to_owned()],
+    };
+    let bad: Result<pb::MemberUpdateResponse, Status> = cluster
+        .grpc(moving)
+        .await
+        .unary(path::MEMBER_UPDATE, &bad)
+        .await;
+    let bad = bad.unwrap_err();
+    assert_eq!(bad.message(), "etcdserver: given member URLs are invalid");
+    assert_eq!(bad.code(), Code::InvalidArgument);
+}
