@@ -90,9 +90,9 @@ pub struct OpenPipe {
 /// The bytes of a snapshot on their way out; an error gives the transfer up.
 pub type SnapshotBytes = mpsc::Receiver<io::Result<Bytes>>;
 
-/// A network. Its futures run on the thread of the links; they may be dropped at any time. It notices
-/// when a member is silent, and then ends what waits for that member with `Lost`: nobody else sets a
-/// limit to a snapshot's answer, and raft sends nothing more to a member before it has it.
+/// A network. Its futures run on the thread of the links; they may be dropped at any time. It
+/// notices when a member is silent, and then ends what waits for that member with `Lost`: nobody
+/// else limits the wait for a snapshot's answer, and raft sends a member nothing more before it.
 pub trait Transport: Debug + Send + Sync + 'static {
     /// Asks `peer` one question.
     fn call(
