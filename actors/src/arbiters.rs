@@ -1,11 +1,15 @@
 //! The node's threads: one per concern that may block or must not be delayed.
 //!
 //! Each is an actix arbiter, an OS thread with a runtime of its own. Their names are what `top -H`
-//! shows. The store's thread runs at low priority: redb may lag behind, requests may not.
+//! shows. The store's thread runs at low priority: redb may lag behind, requests may not. In a
+//! simulation there are none, and everything runs on the caller's thread.
 
 use std::io;
 
+use actix::{Actor, Addr, Context};
 use actix_rt::{Arbiter, ArbiterHandle};
+
+use crate::ground;
 
 /// How much nicer the store's thread is than the others (0 to 19, as in nice(1)).
 const STORE_NICENESS: i32 = 10;
@@ -13,67 +17,94 @@ const STORE_NICENESS: i32 = 10;
 /// The threads of one node.
 #[derive(Debug)]
 pub(crate) struct Arbiters {
-    raft: Arbiter,
-    wal: Arbiter,
-    apply: Arbiter,
-    store: Arbiter,
-    lease: Arbiter,
-    snap: Arbiter,
-    peer: Arbiter,
-    watch: Arbiter,
+    threads: Threads,
+    /// In the order of their end.
+    own: Vec<Arbiter>,
 }
 
-/// Handles to start actors on them.
+/// Where actors are started.
 #[derive(Clone, Debug)]
 pub(crate) struct Threads {
-    pub(crate) raft: ArbiterHandle,
-    pub(crate) wal: ArbiterHandle,
-    pub(crate) apply: ArbiterHandle,
-    pub(crate) store: ArbiterHandle,
-    pub(crate) lease: ArbiterHandle,
-    pub(crate) snap: ArbiterHandle,
-    pub(crate) peer: ArbiterHandle,
-    pub(crate) watch: ArbiterHandle,
+    pub(crate) raft: Thread,
+    pub(crate) wal: Thread,
+    pub(crate) apply: Thread,
+    pub(crate) store: Thread,
+    pub(crate) lease: Thread,
+    pub(crate) snap: Thread,
+    pub(crate) peer: Thread,
+    pub(crate) watch: Thread,
+}
+
+/// One of them.
+#[derive(Clone, Debug)]
+pub(crate) enum Thread {
+    /// A thread of its own.
+    Own(ArbiterHandle),
+    /// The thread of whoever starts something.
+    Callers,
+}
+
+impl Thread {
+    /// Starts an actor there.
+    pub(crate) fn start<A: Actor<Context = Context<A>>>(
+        &self,
+        actor: impl FnOnce() -> A + Send + 'static,
+    ) -> Addr<A> {
+        match self {
+            Thread::Own(arbiter) => A::start_in_arbiter(arbiter, |_| actor()),
+            Thread::Callers => A::create(|_| actor()),
+        }
+    }
+
+    /// Starts a task there, unless the thread has ended.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        match self {
+            Thread::Own(arbiter) => {
+                arbiter.spawn(task);
+            }
+            Thread::Callers => {
+                actix_rt::spawn(task);
+            }
+        }
+    }
 }
 
 impl Arbiters {
-    /// Starts the threads. Must run inside an actix System.
+    /// Starts the threads. Must run inside an actix System, or in a simulation.
     pub(crate) fn start() -> io::Result<Arbiters> {
-        Ok(Arbiters {
+        let mut own = Vec::new();
+        let mut thread = |name, niceness| {
+            if ground::is_simulated() {
+                return Ok(Thread::Callers);
+            }
+            let arbiter = start_thread(name, niceness)?;
+            let handle = arbiter.handle();
+            own.push(arbiter);
+            io::Result::Ok(Thread::Own(handle))
+        };
+        let threads = Threads {
             raft: thread("raft", 0)?,
-            wal: thread("wal", 0)?,
+            peer: thread("peer", 0)?,
             apply: thread("apply", 0)?,
             store: thread("store", STORE_NICENESS)?,
             lease: thread("lease", 0)?,
             snap: thread("snap", 0)?,
-            peer: thread("peer", 0)?,
             watch: thread("watch", 0)?,
-        })
+            wal: thread("wal", 0)?,
+        };
+        Ok(Arbiters { threads, own })
     }
 
     pub(crate) fn threads(&self) -> Threads {
-        Threads {
-            raft: self.raft.handle(),
-            wal: self.wal.handle(),
-            apply: self.apply.handle(),
-            store: self.store.handle(),
-            lease: self.lease.handle(),
-            snap: self.snap.handle(),
-            peer: self.peer.handle(),
-            watch: self.watch.handle(),
-        }
+        self.threads.clone()
     }
 
     /// Ends the threads and waits for them. What their actors had not done yet is not done.
     pub(crate) fn stop_and_join(self) {
-        let all = [
-            self.raft, self.peer, self.apply, self.store, self.lease, self.snap, self.watch,
-            self.wal,
-        ];
-        for arbiter in &all {
+        for arbiter in &self.own {
             arbiter.stop();
         }
-        for arbiter in all {
+        for arbiter in self.own {
             // A panic of the thread itself was reported by the panic hook when it happened.
             let _ = arbiter.join();
         }
@@ -95,7 +126,7 @@ pub(crate) fn low_priority_thread(
     spawned.map(drop)
 }
 
-fn thread(name: &'static str, niceness: i32) -> io::Result<Arbiter> {
+fn start_thread(name: &'static str, niceness: i32) -> io::Result<Arbiter> {
     Arbiter::try_with_tokio_rt(move || {
         name_thread(name);
         if niceness != 0

@@ -3,15 +3,15 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use crate::latest;
 
 /// The switch. Clones share it.
 #[derive(Clone, Debug)]
-pub(crate) struct Departure(Arc<watch::Sender<bool>>);
+pub(crate) struct Departure(Arc<latest::Sender<bool>>);
 
 impl Default for Departure {
     fn default() -> Departure {
-        Departure(Arc::new(watch::Sender::new(false)))
+        Departure(Arc::new(latest::Sender::new(false)))
     }
 }
 
@@ -30,7 +30,9 @@ impl Departure {
     pub(crate) async fn tripped(&self) {
         let mut receiver = self.0.subscribe();
         let removed = receiver.wait_for(|removed| *removed).await;
-        removed.expect("self holds the sender, so the channel is open");
+        removed
+            .map(drop)
+            .expect("self holds the sender, so the channel is open");
     }
 }
 

@@ -1,10 +1,10 @@
 //! The one switch that stops the node: whoever cannot go on trips it, the first cause is kept.
 //!
-//! It is a watch channel and not a message, so that it works while actors and threads are dying.
+//! It is a published value and not a message, so that it works while actors and threads are dying.
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use crate::latest;
 
 /// Why the node stopped by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,11 +12,11 @@ pub struct HaltCause(pub String);
 
 /// The switch. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Halt(Arc<watch::Sender<Option<HaltCause>>>);
+pub struct Halt(Arc<latest::Sender<Option<HaltCause>>>);
 
 impl Default for Halt {
     fn default() -> Halt {
-        Halt(Arc::new(watch::Sender::new(None)))
+        Halt(Arc::new(latest::Sender::new(None)))
     }
 }
 

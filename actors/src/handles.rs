@@ -12,10 +12,11 @@ use althing_api::range::KeyRange;
 use althing_storage::apply::Response;
 use althing_storage::entry::LogId;
 use althing_storage::store::{AlarmRecord, Store};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use crate::backup::{BackupStream, Backups};
 use crate::key_watch::KeyWatch;
+use crate::latest;
 use crate::lessor::{LeaseKeeper, LeaseTime};
 use crate::raft_node::{
     CORE_QUEUE, Inbound, MemberChange, Picture, Proposer, Pulse, applied_members,
@@ -39,9 +40,9 @@ pub(crate) struct Shared {
     pub(crate) leases: LeaseKeeper,
     pub(crate) picture: Arc<Picture>,
     /// Counts the snapshots that took the place of the store.
-    pub(crate) restored: Arc<watch::Sender<u64>>,
+    pub(crate) restored: Arc<latest::Sender<u64>>,
     /// The revision below which everything is gone from disk.
-    pub(crate) compacted: Arc<watch::Sender<i64>>,
+    pub(crate) compacted: Arc<latest::Sender<i64>>,
     pub(crate) watch_hub: ActorRef<WatchHub>,
     pub(crate) backups: Backups,
     pub(crate) store_writer: Addr<StoreWriter>,
@@ -157,6 +158,7 @@ impl Handles {
     /// is known of the leader and the links, `TimeoutDueToLeaderFail` or
     /// `TimeoutDueToConnectionLost`.
     pub fn why_timed_out(&self, start: Instant) -> Error {
+        let start = tokio::time::Instant::from_std(start);
         let proposer = &self.0.proposer;
         let leader = proposer.progress.leader();
         if leader == 0 {
@@ -318,6 +320,7 @@ impl Handles {
         let mut compacted = self.0.compacted.subscribe();
         let stopped = self.0.proposer.proposals.closed();
         tokio::select! {
+            biased;
             finished = compacted.wait_for(|finished| *finished >= revision) => {
                 finished.map(drop).map_err(|_| Error::Stopped)
             }

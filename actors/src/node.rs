@@ -24,6 +24,7 @@ use althing_storage::wal::{Recovery, Wal, WalSettings};
 use crate::arbiters::Arbiters;
 pub use crate::backup::BackupStream;
 use crate::backup::Backups;
+use crate::ground;
 pub use crate::halt::HaltCause;
 use crate::handles::Shared;
 pub use crate::handles::{Applied, Handles};
@@ -120,8 +121,8 @@ impl Node {
             (settings.proposals_max as u64) < CORE_QUEUE / 2,
             "admitted proposals must fit the queue of raft's core"
         );
-        let (wal, recovery) = Wal::open(&dir.wal(), settings.wal.clone())?;
-        let opened = open(dir, wal, recovery, settings)?;
+        let log = Wal::open(&dir.wal(), settings.wal.clone())?;
+        let opened = open_beside(log, dir, settings)?;
         Node::launch_opened(opened, settings, transport).await
     }
 
@@ -159,6 +160,7 @@ impl Node {
         settings: &NodeSettings,
     ) -> Result<(), StartError> {
         tokio::select! {
+            biased;
             cause = self.shared.halt.tripped() => Err(StartError::Halted(cause)),
             () = self.shared.departure.tripped() => Err(StartError::Removed),
             ready = self.get_ready(handles, settings) => ready,
@@ -354,7 +356,7 @@ impl Node {
         self.shared.close();
         if let Some(arbiters) = self.arbiters.take() {
             // Joining blocks, and the supervisor lives on this thread.
-            let _ = tokio::task::spawn_blocking(move || arbiters.stop_and_join()).await;
+            let _ = ground::offload(move || arbiters.stop_and_join()).await;
         }
     }
 }
@@ -369,11 +371,10 @@ impl Drop for Node {
     }
 }
 
-/// Opens the store beside a log that is open.
-pub(crate) fn open(
+/// Opens the store beside a log that is open, and looks whether they fit.
+pub(crate) fn open_beside(
+    (wal, recovery): (Wal, Recovery),
     dir: DataDir,
-    wal: Wal,
-    recovery: Recovery,
     settings: &NodeSettings,
 ) -> Result<Opened, StartError> {
     if let Some(torn) = &recovery.repaired {

@@ -1,10 +1,11 @@
 //! Where the log and the state machine are, readable from every thread without a message.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::latest;
 
 /// Published by the log store, the Applier and RaftNode; read by everybody.
 ///
@@ -14,12 +15,12 @@ pub(crate) struct Progress {
     committed_next: AtomicU64,
     applied_next: AtomicU64,
     /// Follows `applied_next`, for those who wait; told once per batch.
-    applied_batches: watch::Sender<u64>,
+    applied_batches: latest::Sender<u64>,
     term: AtomicU64,
     leader: AtomicU64,
     leader_changes: AtomicU64,
     /// Follows `leader`, for those who wait for one.
-    leaders: watch::Sender<u64>,
+    leaders: latest::Sender<u64>,
     led_since: Mutex<Option<Instant>>,
 }
 
@@ -28,11 +29,11 @@ impl Default for Progress {
         Progress {
             committed_next: AtomicU64::new(0),
             applied_next: AtomicU64::new(0),
-            applied_batches: watch::Sender::new(0),
+            applied_batches: latest::Sender::new(0),
             term: AtomicU64::new(0),
             leader: AtomicU64::new(0),
             leader_changes: AtomicU64::new(0),
-            leaders: watch::Sender::new(0),
+            leaders: latest::Sender::new(0),
             led_since: Mutex::new(None),
         }
     }
@@ -112,11 +113,12 @@ impl Progress {
         receiver
             .wait_for(|leader| wanted(*leader))
             .await
+            .map(drop)
             .expect("self holds the sender, so the channel is open");
     }
 
     /// Changes with each batch that was applied.
-    pub(crate) fn applied_batches(&self) -> watch::Receiver<u64> {
+    pub(crate) fn applied_batches(&self) -> latest::Receiver<u64> {
         self.applied_batches.subscribe()
     }
 
@@ -126,6 +128,7 @@ impl Progress {
         receiver
             .wait_for(|next| *next > index)
             .await
+            .map(drop)
             .expect("self holds the sender, so the channel is open");
     }
 }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use althing_api::error::Error;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use crate::disk_gate::Reservation;
+use crate::latest;
 
 /// Bounds the requests under way. Shared by everybody who admits requests.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ pub struct Admission {
     under_way: AtomicUsize,
     closed: AtomicBool,
     /// Tells those who wait for the end; `closed` is for those who only look.
-    end: watch::Sender<bool>,
+    end: latest::Sender<bool>,
 }
 
 /// The right to have one request under way; given back when dropped.
@@ -34,7 +35,7 @@ impl Admission {
             max: AtomicUsize::new(max),
             under_way: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
-            end: watch::Sender::new(false),
+            end: latest::Sender::new(false),
         })
     }
 

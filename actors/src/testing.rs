@@ -13,9 +13,11 @@ use althing_storage::wal::{Background, Disk, Wal, WalSettings};
 
 mod hanging_disk;
 mod loopback;
+mod simulated;
 
 pub use self::hanging_disk::HangingDisk;
 pub use self::loopback::Loopback;
+pub use self::simulated::{Simulated, launch_simulated, pass, simulate};
 use crate::arbiters::Arbiters;
 use crate::lessor::LeaseClock;
 use crate::node::{
@@ -98,8 +100,8 @@ pub async fn launch_on(
     transport: Arc<dyn Transport>,
 ) -> Result<(Node, Handles), StartError> {
     let background = Background::Thread;
-    let (wal, recovery) = Wal::open_on(disk, &dir.wal(), settings.wal.clone(), background)?;
-    let opened = node::open(dir, wal, recovery, settings)?;
+    let log = Wal::open_on(disk, &dir.wal(), settings.wal.clone(), background)?;
+    let opened = node::open_beside(log, dir, settings)?;
     Node::launch_opened(opened, settings, transport).await
 }
 

@@ -6,13 +6,13 @@ use actix::{Actor, Addr, Context};
 use althing_storage::data_dir::DataDir;
 use althing_storage::store::{Store, StoreSettings};
 use althing_storage::wal::{LogTail, Recovery, Wal};
-use tokio::sync::watch;
 
 use crate::applier::{Applier, ApplierSetup, Backlog};
 use crate::arbiters::Threads;
 use crate::departure::Departure;
 use crate::disk_gate::DiskGate;
 use crate::halt::Halt;
+use crate::latest;
 use crate::lessor::{Lead, LeaseClock, Lessor, LessorParts};
 use crate::metrics::Metrics;
 use crate::peer_link::{Links, LinksSetup, Transport};
@@ -50,14 +50,14 @@ pub(crate) struct NodeState {
     pub(crate) sole_voter: Arc<SoleVoter>,
     pub(crate) gate: Arc<DiskGate>,
     pub(crate) backlog: Arc<Backlog>,
-    pub(crate) compacted: Arc<watch::Sender<i64>>,
+    pub(crate) compacted: Arc<latest::Sender<i64>>,
     pub(crate) proposals: Arc<Admission>,
     pub(crate) reads: Arc<Admission>,
     pub(crate) lease_clock: Arc<LeaseClock>,
     pub(crate) metrics: Metrics,
     /// Counts the snapshots that replaced the store as a whole. Whoever keeps something derived
     /// from the store has to derive it again when this changes.
-    pub(crate) restored: Arc<watch::Sender<u64>>,
+    pub(crate) restored: Arc<latest::Sender<u64>>,
     commit_mark: CommitMark,
     flush_clock: Arc<FlushClock>,
 }
@@ -78,12 +78,12 @@ impl NodeState {
             sole_voter: Arc::new(SoleVoter::new(me)),
             gate: Arc::new(DiskGate::new(disk_reserve_bytes)),
             backlog: Arc::default(),
-            compacted: Arc::new(watch::Sender::new(0)),
+            compacted: Arc::new(latest::Sender::new(0)),
             proposals: Admission::new(proposals_max),
             reads: Admission::new(proposals_max),
             lease_clock: Arc::new(lease_clock),
             metrics: Metrics::new(),
-            restored: Arc::new(watch::Sender::new(0)),
+            restored: Arc::new(latest::Sender::new(0)),
             commit_mark: CommitMark::default(),
             flush_clock: Arc::default(),
         }
@@ -199,7 +199,7 @@ impl Tree {
             departure: shared.departure.clone(),
             watch: core_child(supervisor, APPLIER),
         };
-        let applier = Applier::start_in_arbiter(&threads.apply, |_| Applier::new(setup));
+        let applier = threads.apply.start(|| Applier::new(setup));
         let snapshotter = start_snapshotter(&kept, threads, supervisor);
         let log_store = LogStore::new(
             LogStoreSetup {
@@ -246,7 +246,7 @@ pub(crate) fn start_links(
     supervisor: &Addr<Supervisor>,
 ) -> Arc<Links> {
     let (halt, watch) = (shared.halt.clone(), core_child(supervisor, PEERS));
-    let peers = Supervisor::start_in_arbiter(&threads.peer, |_| Supervisor::watched(halt, watch));
+    let peers = threads.peer.start(|| Supervisor::watched(halt, watch));
     Arc::new(Links::new(LinksSetup {
         me: shared.me,
         transport,
@@ -314,7 +314,7 @@ fn start_wal_writer(
         halt: shared.halt.clone(),
         watch: core_child(supervisor, WAL_WRITER),
     };
-    WalWriter::start_in_arbiter(&threads.wal, |_| WalWriter::new(setup))
+    threads.wal.start(|| WalWriter::new(setup))
 }
 
 fn start_store_writer(
@@ -337,7 +337,7 @@ fn start_store_writer(
         halt: shared.halt.clone(),
         _watch: core_child(supervisor, STORE_WRITER),
     };
-    StoreWriter::start_in_arbiter(&threads.store, |_| StoreWriter::new(setup))
+    threads.store.start(|| StoreWriter::new(setup))
 }
 
 fn start_lessor(
@@ -346,9 +346,7 @@ fn start_lessor(
     supervisor: &Addr<Supervisor>,
 ) -> ActorRef<Lessor> {
     let thread = threads.lease.clone();
-    let start = move |parts: Arc<LessorParts>, watch| {
-        Lessor::start_in_arbiter(&thread, |_| Lessor::new(parts, watch))
-    };
+    let start = move |parts: Arc<LessorParts>, watch| thread.start(|| Lessor::new(parts, watch));
     restartable(LESSOR, parts, supervisor, start)
 }
 
@@ -373,7 +371,7 @@ fn start_snapshotter(
     let thread = threads.snap.clone();
     let start = move |setup: Arc<SnapshotterSetup>, watch| {
         let setup = SnapshotterSetup::clone(&setup);
-        Snapshotter::start_in_arbiter(&thread, |_| Snapshotter::new(setup, watch))
+        thread.start(|| Snapshotter::new(setup, watch))
     };
     restartable(SNAPSHOTTER, setup, supervisor, start)
 }
@@ -391,7 +389,7 @@ fn start_watch_hub(
     let start = move |store: Arc<Store>, watch| {
         let store = Store::clone(&store);
         let hub = WatchHub::new(store, Arc::clone(&theirs), metrics.clone(), watch);
-        WatchHub::start_in_arbiter(&thread, |_| hub)
+        thread.start(|| hub)
     };
     let hub = restartable(WATCH_HUB, store, supervisor, start);
     (hub.clone(), Feed::new(hub, attention))

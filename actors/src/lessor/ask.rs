@@ -66,6 +66,7 @@ impl LeaseKeeper {
                 answer => return answer,
             }
             tokio::select! {
+                biased;
                 () = self.proposer.proposals.closed() => return Err(Error::Stopped),
                 () = tokio::time::sleep(LEAD_POLL) => {}
             }
@@ -146,6 +147,7 @@ impl LeaseKeeper {
             return Err(Error::NoLeader);
         }
         tokio::select! {
+            biased;
             () = self.proposer.proposals.closed() => Err(Error::Stopped),
             () = tokio::time::sleep(LEAD_POLL) => Ok(()),
         }

@@ -1,9 +1,9 @@
 //! Whether a member can be reached, as the latest exchange with it showed.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::transport::LinkError;
 use crate::departure::Departure;

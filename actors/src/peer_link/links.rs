@@ -4,19 +4,19 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
 
-use actix::{Actor, Addr};
-use actix_rt::ArbiterHandle;
+use actix::Addr;
 use althing_api::id::MemberId;
 use bytes::Bytes;
 use parking_lot::RwLock;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::{
     Call, Deliver, Health, Knock, LinkError, MemberUpdated, Peer, PeerLink, Pipe, Send,
     SendSnapshot, SnapshotBytes, Transport, message,
 };
+use crate::arbiters::Thread;
 use crate::departure::Departure;
 use crate::metrics::Metrics;
 use crate::supervisor::{ActorRef, DeathWatch, Policy, Retire, Supervise, Supervisor};
@@ -25,7 +25,7 @@ use crate::supervisor::{ActorRef, DeathWatch, Policy, Retire, Supervise, Supervi
 pub(crate) struct LinksSetup {
     pub(crate) me: u64,
     pub(crate) transport: Arc<dyn Transport>,
-    pub(crate) thread: ArbiterHandle,
+    pub(crate) thread: Thread,
     /// The supervisor "peers".
     pub(crate) supervisor: Addr<Supervisor>,
     pub(crate) metrics: Metrics,
@@ -137,7 +137,7 @@ impl Links {
         let start = move |watch| {
             let peer = place.read().clone();
             let (transport, health) = (Arc::clone(&transport), Arc::clone(&condition));
-            PeerLink::start_in_arbiter(&thread, |_| PeerLink::new(peer, transport, health, watch))
+            thread.start(|| PeerLink::new(peer, transport, health, watch))
         };
         let supervisor = self.setup.supervisor.clone();
         let watch = DeathWatch::new(name(member), supervisor.clone().recipient());

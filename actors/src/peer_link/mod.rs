@@ -190,6 +190,7 @@ impl Handler<SendSnapshot> for PeerLink {
             let (transfer, start) = (Transfer::begin(&way), Instant::now());
             let sending = way.transport.send_snapshot(&way.peer, head, body);
             let answer = tokio::select! {
+                biased;
                 answer = sending => answer,
                 // Raft gave the transfer up, and dropping it closes the connection.
                 () = reply.closed() => return,

@@ -103,7 +103,9 @@ pub enum Knock {
 /// The bytes of a snapshot on their way out; an error gives the transfer up.
 pub type SnapshotBytes = mpsc::Receiver<io::Result<Bytes>>;
 
-/// A network. Its futures run on the thread of the links; they may be dropped at any time.
+/// A network. Its futures run on the thread of the links; they may be dropped at any time. It
+/// notices when a member is silent, and then ends what waits for that member with `Lost`: nobody
+/// else limits the wait for a snapshot's answer, and raft sends a member nothing more before it.
 pub trait Transport: Debug + Send + Sync + 'static {
     /// Asks `peer` one question.
     fn call(

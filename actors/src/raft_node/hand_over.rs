@@ -93,6 +93,7 @@ pub(super) async fn hand_over(
             break ready;
         }
         tokio::select! {
+            biased;
             changed = watch.changed() => changed.map_err(|_| Error::Stopped)?,
             () = &mut deadline => return Err(Error::TimeoutLeaderTransfer),
         }
@@ -100,6 +101,7 @@ pub(super) async fn hand_over(
     let begun = raft.trigger().transfer_leader(successor).await;
     begun.map_err(|_| Error::Stopped)?;
     tokio::select! {
+        biased;
         () = progress.until_leader(|leader| leader == successor) => Ok(()),
         () = &mut deadline => Err(Error::TimeoutLeaderTransfer),
     }

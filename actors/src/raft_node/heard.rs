@@ -1,7 +1,9 @@
 //! When a leader was last heard.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// Stamped by each message of a leader that raft accepts, read by RaftNode.
 #[derive(Debug)]

@@ -22,6 +22,7 @@ use super::types::{
     Flushed, RaftLogId, RaftVote, Types, from_raft_log_id, from_raft_vote, to_raft_log_id,
     to_raft_vote,
 };
+use crate::ground;
 use crate::progress::Progress;
 use crate::wal_writer::{Append, CommitMark, NoteElected, Purge, SaveVote, Truncate, WalWriter};
 
@@ -104,9 +105,7 @@ impl LogStore {
         }
         let tail = self.tail.clone();
         let read = move || tail.read(start..end, max_bytes);
-        tokio::task::spawn_blocking(read)
-            .await
-            .map_err(io::Error::other)?
+        ground::offload(read).await?
     }
 
     /// The part of `range` that may exist.

@@ -35,6 +35,7 @@ mod picture;
 mod propose;
 mod read_index;
 mod reconfigure;
+mod runtime;
 mod sole_voter;
 mod stall;
 mod start;
@@ -44,7 +45,7 @@ mod suspicion;
 pub(crate) mod types;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use althing_api::error::Error;
@@ -53,6 +54,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Instant as _, ServerState};
+use tokio::time::Instant;
 
 pub use self::change::MemberChange;
 pub(crate) use self::config::{CORE_QUEUE, RaftSettings};

@@ -204,6 +204,7 @@ impl RaftNetworkV2<Types> for PeerClient {
         let _under_way = outgoing.begin();
         let sending = self.link.send_snapshot(head, outgoing.stream());
         let answer = tokio::select! {
+            biased;
             answer = sending => answer.map_err(failed)?,
             closed = cancel => return Err(closed.into()),
         };

@@ -198,6 +198,7 @@ impl Proposer {
             return Ok(());
         }
         tokio::select! {
+            biased;
             () = self.progress.until_applied(index) => Ok(()),
             () = self.proposals.closed() => Err(Error::Stopped),
         }
@@ -215,6 +216,7 @@ impl Proposer {
             self.progress.until_leader(|leader| leader != 0).await;
         };
         tokio::select! {
+            biased;
             () = led => Ok(()),
             () = self.proposals.closed() => Err(Error::Stopped),
         }

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::{AsyncContext, Context, Handler};
 use althing_api::error::Error;
@@ -19,6 +19,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::raft::Precondition;
 use openraft::{ChangeMembers as RaftChange, ServerState};
+use tokio::time::Instant;
 
 use super::RaftNode;
 use super::change::{MemberChange, Part, Roster, Standing};

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Addr};
-use actix_rt::ArbiterHandle;
 use openraft::errors::{InitializeError, RaftError};
 use tokio::sync::oneshot;
 
@@ -13,6 +12,7 @@ use super::config::{RaftSettings, config};
 use super::network::Network;
 use super::types::{PeerNode, RaftHandle, Types};
 use super::{LogStore, RaftNode, RaftNodeSetup, StateMachine};
+use crate::arbiters::Thread;
 use crate::peer_link::Links;
 use openraft::Raft;
 
@@ -38,7 +38,7 @@ pub(crate) struct StartedRaft {
 
 /// Builds and runs raft on `thread`. Errors, as text: a log and a store that do not fit, settings
 /// that raft refuses, or a thread that is gone.
-pub(crate) async fn start(thread: &ArbiterHandle, setup: RaftSetup) -> Result<StartedRaft, String> {
+pub(crate) async fn start(thread: &Thread, setup: RaftSetup) -> Result<StartedRaft, String> {
     let (sender, receiver) = oneshot::channel();
     thread.spawn(async move {
         // Nobody waits any more if start-up was given up.

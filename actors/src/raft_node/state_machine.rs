@@ -11,7 +11,6 @@ use althing_storage::store::{Applied, Store};
 use futures_util::stream::{Stream, TryStreamExt};
 use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
-use tokio::sync::watch;
 
 use super::inbound::Refusal;
 use super::membership;
@@ -19,6 +18,7 @@ use super::types::{
     RaftLogId, Snapshot, SnapshotMeta, StoredMembership, Types, Waiter, to_raft_log_id,
 };
 use crate::applier::{Applier, Apply};
+use crate::latest;
 use crate::progress::Progress;
 use crate::snapshotter::{
     OpenSnapshot, Outgoing, Receive, Received, SnapshotData, Snapshotter, Transfers,
@@ -48,7 +48,7 @@ pub struct StateMachine {
     /// Watchers learn of what a snapshot brought from the store.
     pub(crate) watchers: Hint,
     /// Counts the states of other members that took this one's place.
-    pub(crate) restored: Arc<watch::Sender<u64>>,
+    pub(crate) restored: Arc<latest::Sender<u64>>,
 }
 
 impl StateMachine {

@@ -12,9 +12,9 @@ use openraft::raft::responder::Responder;
 use openraft::storage::{ApplyResponder, IOFlushed};
 use openraft::vote::RaftLeaderId;
 use openraft::{OptionalSend, Raft, RaftTypeConfig};
-use openraft_rt_tokio::TokioRuntime;
 
 use super::entry::Entry;
+use super::runtime::Runtime;
 use super::state_machine::StateMachine;
 use crate::applier::Outcome;
 use crate::reply::Reply;
@@ -36,7 +36,7 @@ impl RaftTypeConfig for Types {
     type Vote = openraft::Vote<Self::LeaderId>;
     type Payload = EntryPayload<Encoded, u64, PeerNode>;
     type Entry = Entry;
-    type AsyncRuntime = TokioRuntime;
+    type AsyncRuntime = Runtime;
     type Responder<T>
         = Reply<T>
     where

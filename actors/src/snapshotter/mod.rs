@@ -26,6 +26,7 @@ use self::message::Under;
 pub(crate) use self::message::{OpenSnapshot, Receive, Transfers};
 pub use self::message::{Outgoing, Received, SnapshotData};
 use self::stream::Incoming;
+use crate::ground;
 use crate::peer_link::SnapshotBytes;
 use crate::raft_node::Refusal;
 use crate::supervisor::DeathWatch;
@@ -115,7 +116,7 @@ impl Handler<Receive> for Snapshotter {
             return Box::pin(std::future::ready(Err(busy)));
         }
         let (setup, place) = (self.setup.clone(), self.setup.incoming.begin());
-        let taken = tokio::task::spawn_blocking(move || setup.take_in(body, place));
+        let taken = ground::offload(move || setup.take_in(body, place));
         // It fails like this only when it panics, or when the node ends.
         Box::pin(async { taken.await.unwrap_or(Err(Refusal::Stopped)) })
     }

@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 
 use super::message::{Outgoing, Under};
+use crate::ground;
 use crate::peer_link::SnapshotBytes;
 
 /// Bytes handed over at once.
@@ -19,15 +20,15 @@ impl Outgoing {
     /// The bytes, written by a blocking thread while somebody reads them. They end with an error
     /// when the store's file cannot be read.
     pub(crate) fn stream(self) -> SnapshotBytes {
-        let (chunks, body) = mpsc::channel(CHUNKS_MAX);
-        tokio::task::spawn_blocking(move || {
+        let (chunks, body) = mpsc::channel(chunks_max());
+        ground::detach(move || {
             let mut sink = Sink {
                 chunks: chunks.clone(),
                 chunk: BytesMut::with_capacity(CHUNK_BYTES),
             };
             if let Err(error) = self.source.export(&mut sink) {
                 // Nobody may read any more, which is why it failed.
-                let _ = chunks.blocking_send(Err(io::Error::other(error)));
+                let _ = send(&chunks, Err(io::Error::other(error)));
             }
         });
         body
@@ -36,6 +37,26 @@ impl Outgoing {
     /// A transfer of it begins, and lasts as long as the returned value.
     pub(crate) fn begin(&self) -> Under {
         self.transfers.begin()
+    }
+}
+
+/// On one thread nobody could read while the export writes, so all of it must find room.
+fn chunks_max() -> usize {
+    match ground::is_simulated() {
+        true => tokio::sync::Semaphore::MAX_PERMITS,
+        false => CHUNKS_MAX,
+    }
+}
+
+/// Waits only where there is no room.
+fn send(chunks: &mpsc::Sender<io::Result<Bytes>>, chunk: io::Result<Bytes>) -> io::Result<()> {
+    let sent = match chunks.try_send(chunk) {
+        Err(mpsc::error::TrySendError::Full(chunk)) => chunks.blocking_send(chunk).is_ok(),
+        sent => sent.is_ok(),
+    };
+    match sent {
+        true => Ok(()),
+        false => Err(io::ErrorKind::BrokenPipe.into()),
     }
 }
 
@@ -58,8 +79,7 @@ impl Write for Sink {
     fn flush(&mut self) -> io::Result<()> {
         let next = BytesMut::with_capacity(CHUNK_BYTES);
         let chunk = std::mem::replace(&mut self.chunk, next).freeze();
-        let sent = self.chunks.blocking_send(Ok(chunk));
-        sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
+        send(&self.chunks, Ok(chunk))
     }
 }
 
@@ -81,7 +101,12 @@ impl Incoming {
 impl Read for Incoming {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         while self.chunk.is_empty() {
-            match self.body.blocking_recv() {
+            let next = match self.body.try_recv() {
+                Ok(chunk) => Some(chunk),
+                Err(mpsc::error::TryRecvError::Disconnected) => None,
+                Err(mpsc::error::TryRecvError::Empty) => self.body.blocking_recv(),
+            };
+            match next {
                 Some(chunk) => self.chunk = chunk?,
                 None => return Ok(0),
             }

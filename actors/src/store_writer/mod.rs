@@ -29,7 +29,6 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Handler};
 use althing_storage::data_dir::DataDir;
 use althing_storage::entry::LogId;
 use althing_storage::store::{CheckpointError, CompactStep, Replacement, Store};
-use tokio::sync::watch;
 
 pub use self::checkpoint::{CheckpointPace, Next, next};
 pub use self::message::Pending;
@@ -39,6 +38,7 @@ use self::rebuild::Copying;
 use crate::applier::Backlog;
 use crate::disk_gate::DiskGate;
 use crate::halt::Halt;
+use crate::latest;
 use crate::metrics::Metrics;
 use crate::supervisor::DeathWatch;
 
@@ -54,7 +54,7 @@ pub(crate) struct StoreWriterSetup {
     pub(crate) gate: Arc<DiskGate>,
     pub(crate) backlog: Arc<Backlog>,
     /// The revision below which everything is gone from disk.
-    pub(crate) compacted: Arc<watch::Sender<i64>>,
+    pub(crate) compacted: Arc<latest::Sender<i64>>,
     pub(crate) metrics: Metrics,
     pub(crate) halt: Halt,
     pub(crate) _watch: DeathWatch,

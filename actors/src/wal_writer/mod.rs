@@ -31,6 +31,7 @@ pub use self::batch::{Batch, BatchLimits};
 pub(crate) use self::flush_clock::FlushClock;
 use self::message::Flush;
 pub(crate) use self::message::{Append, NoteElected, Purge, SaveVote, Sync, Truncate};
+use crate::ground;
 use crate::halt::Halt;
 use crate::metrics::Metrics;
 use crate::raft_node::types::Flushed;
@@ -99,7 +100,12 @@ impl WalWriter {
         self.dirty = true;
         if !self.flush_queued {
             self.flush_queued = true;
-            ctx.notify(Flush);
+            match ground::flush_delay() {
+                None => ctx.notify(Flush),
+                Some(delay) => {
+                    ctx.notify_later(Flush, delay);
+                }
+            }
         }
     }
 

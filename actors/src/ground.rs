@@ -1,0 +1,85 @@
+//! What a node's code stands on besides disk and network: threads for work that blocks, and chance.
+//!
+//! In a simulation there is one thread and no chance. Each node's tasks live in a set of their own,
+//! so that a crash is the end of that set; work that would block runs where it is asked for; and
+//! what chance decides follows from a seed. A thread is a simulation or it is not, for good.
+
+use std::cell::Cell;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::time::Duration;
+
+/// The longest that a simulated disk takes for a flush of the log, in milliseconds.
+const SIMULATED_FLUSH_MAX_MS: u64 = 6;
+
+thread_local! {
+    static IS_SIMULATED: Cell<bool> = const { Cell::new(false) };
+    /// State of the generator that this thread's chance comes from.
+    static CHANCE: Cell<u64> = Cell::new(RandomState::new().hash_one(0_u8));
+}
+
+/// Makes this thread a simulation with this seed.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn simulate(seed: u64) {
+    IS_SIMULATED.set(true);
+    CHANCE.set(seed);
+}
+
+/// Whether this thread is a simulation.
+pub(crate) fn is_simulated() -> bool {
+    IS_SIMULATED.get()
+}
+
+/// A random number: enough to spread timeouts, nothing that secrets could rest on (SplitMix64).
+pub(crate) fn chance() -> u64 {
+    let state = CHANCE.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+    CHANCE.set(state);
+    let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// Does work that may block, away from the thread's other tasks. Errors: the work panicked, or the
+/// node ends.
+pub(crate) async fn offload<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    if is_simulated() {
+        return Ok(work());
+    }
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(io::Error::other)
+}
+
+/// The same for work that nobody waits for: it has begun when this returns.
+pub(crate) fn detach(work: impl FnOnce() + Send + 'static) {
+    if is_simulated() {
+        return work();
+    }
+    tokio::task::spawn_blocking(work);
+}
+
+/// How long a simulated disk takes for the next flush of the log, which its thread cannot spend
+/// waiting. `None`: the disk is real and takes the time itself.
+pub(crate) fn flush_delay() -> Option<Duration> {
+    is_simulated().then(|| Duration::from_millis(chance() % (SIMULATED_FLUSH_MAX_MS + 1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_decides_what_chance_says_and_other_threads_are_not_concerned() {
+        let rolls = |seed| {
+            let thread = std::thread::spawn(move || {
+                simulate(seed);
+                (is_simulated(), [chance(), chance(), chance()])
+            });
+            thread.join().unwrap()
+        };
+        assert_eq!(rolls(7), rolls(7));
+        assert_ne!(rolls(7), rolls(8));
+        assert!(rolls(7).0 && !is_simulated());
+    }
+}

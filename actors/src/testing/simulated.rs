@@ -1,0 +1,50 @@
+//! Entry points of simulations: a thread that is a world of its own, and a node that lives there.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use althing_storage::data_dir::DataDir;
+use althing_storage::wal::{Background, Disk, LogTail, Wal};
+
+use crate::ground;
+use crate::node::{Handles, Node, NodeSettings, StartError, open_beside};
+use crate::peer_link::Transport;
+
+/// Makes this thread a simulation: nodes launched on it start no threads, and what chance decides
+/// follows from `seed`. It needs a runtime with a paused clock, and a `LocalSet` for each node.
+pub fn simulate(seed: u64) {
+    ground::simulate(seed);
+}
+
+/// Lets simulated time pass: the nodes do what they do meanwhile.
+pub async fn pass(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
+/// A node of a simulation.
+#[derive(Debug)]
+pub struct Simulated {
+    /// The node.
+    pub node: Node,
+    /// What clients and other members use.
+    pub handles: Handles,
+    /// What its log holds, for checks.
+    pub log: LogTail,
+}
+
+/// Launches a node whose log is on `disk`. Errors: as of [`Node::launch`].
+pub async fn launch_simulated(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    settings: &NodeSettings,
+    transport: Arc<dyn Transport>,
+) -> Result<Simulated, StartError> {
+    let dir = DataDir::open(dir)?;
+    let settings_of_log = settings.wal.clone();
+    let log = Wal::open_on(disk, &dir.wal(), settings_of_log, Background::Inline)?;
+    let opened = open_beside(log, dir, settings)?;
+    let log = opened.wal.tail();
+    let (node, handles) = Node::launch_opened(opened, settings, transport).await?;
+    Ok(Simulated { node, handles, log })
+}

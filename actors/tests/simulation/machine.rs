@@ -1,0 +1,381 @@
+//! One simulated machine: a disk, and a node whose tasks live in a set of their own. Dropping the
+//! set is the crash; not polling it is the pause.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use althing_actors::node::{Clock, Handles, Inbound, NodeSettings, WatchEnd};
+use althing_actors::testing::{Simulated, launch_simulated, one_of};
+use althing_api::range::KeyRange;
+use althing_storage::wal::faulty_disk::FaultyDisk;
+use althing_storage::wal::{LogTail, WalSettings};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesOrdered;
+use rand::Rng;
+use tempfile::TempDir;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::LocalSet;
+
+use crate::network::{Arrival, Network};
+use crate::record::Record;
+use crate::world::Dice;
+
+pub const HEARTBEAT: Duration = Duration::from_millis(50);
+pub const ELECTION_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// A node that runs.
+#[derive(Clone)]
+pub struct Live {
+    pub handles: Handles,
+    pub log: LogTail,
+}
+
+pub struct Machine {
+    pub number: u64,
+    members: u64,
+    snapshot_count: u64,
+    dir: TempDir,
+    disk: RefCell<FaultyDisk>,
+    set: RefCell<Option<LocalSet>>,
+    is_paused: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+    live: RefCell<Option<Live>>,
+    is_ready: Cell<bool>,
+    /// It stopped by itself.
+    has_halted: RefCell<Option<String>>,
+    /// From which revision the watcher of everything goes on.
+    watched: Cell<i64>,
+    snapshots: Cell<u64>,
+    stopping: RefCell<Option<oneshot::Sender<oneshot::Sender<()>>>>,
+    network: Network,
+    record: Rc<Record>,
+    dice: Dice,
+}
+
+/// What all machines are made of.
+pub struct Parts {
+    pub members: u64,
+    pub snapshot_count: u64,
+    pub network: Network,
+    pub record: Rc<Record>,
+    pub dice: Dice,
+}
+
+impl Machine {
+    pub fn new(number: u64, parts: &Parts) -> Rc<Machine> {
+        Rc::new(Machine {
+            number,
+            members: parts.members,
+            snapshot_count: parts.snapshot_count,
+            dir: data_dir(),
+            disk: RefCell::default(),
+            set: RefCell::default(),
+            is_paused: Cell::new(false),
+            waker: RefCell::default(),
+            live: RefCell::default(),
+            is_ready: Cell::new(false),
+            has_halted: RefCell::default(),
+            watched: Cell::new(2),
+            snapshots: Cell::new(0),
+            stopping: RefCell::default(),
+            network: parts.network.clone(),
+            record: Rc::clone(&parts.record),
+            dice: parts.dice.clone(),
+        })
+    }
+
+    /// Runs the node's tasks, for ever.
+    pub fn power(self: &Rc<Machine>) -> impl Future<Output = ()> + use<> {
+        Power(Rc::clone(self))
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.set.borrow().is_some()
+    }
+
+    pub fn live(&self) -> Option<Live> {
+        self.live.borrow().clone()
+    }
+
+    /// The node, once it serves.
+    pub fn ready(&self) -> Option<Handles> {
+        let live = self.live.borrow();
+        let handles = live.as_ref().map(|live| live.handles.clone());
+        handles.filter(|_| self.is_ready.get())
+    }
+
+    /// Why the node stopped by itself, if it did.
+    pub fn halted(&self) -> Option<String> {
+        self.has_halted.borrow().clone()
+    }
+
+    /// For who has to find out what went wrong.
+    pub fn describe(&self) -> String {
+        let status = self.live().map(|live| {
+            let handles = live.handles;
+            let revision = handles.store().revisions().current;
+            let (term, leader) = (handles.term(), handles.leader().0);
+            let applied = handles.applied_index();
+            let version = handles.store().cluster_version();
+            let members = handles.store().members().len();
+            format!(
+                "term {term}, leader {leader}, applied {applied}, revision {revision}, \
+                 watched {}, version {version:?}, {members} published, log {:?}",
+                self.watched.get(),
+                live.log.state()
+            )
+        });
+        let is_ready = self.is_ready.get();
+        format!("\n  member {}: ready {is_ready}, {status:?}", self.number)
+    }
+
+    /// From which revision on its watcher of everything waits.
+    pub fn watched(&self) -> i64 {
+        self.watched.get()
+    }
+
+    /// Snapshots of other members that it took over, in all its lives.
+    pub fn snapshots(&self) -> u64 {
+        self.snapshots.get()
+    }
+
+    pub fn is_paused(&self) -> bool {
+        self.is_paused.get()
+    }
+
+    pub fn pause(&self) {
+        self.is_paused.set(true);
+    }
+
+    pub fn resume(&self) {
+        self.is_paused.set(false);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// The power goes during one of the disk's next changes of the log.
+    pub fn power_off_soon(&self, changes: u64) {
+        let disk = self.disk.borrow();
+        disk.power_off_at(disk.operations() + changes);
+    }
+
+    /// The power does not go after all, unless it has gone.
+    pub fn keep_power(&self) {
+        self.disk.borrow().power_off_at(u64::MAX);
+    }
+
+    pub fn lost_power(&self) -> bool {
+        self.disk.borrow().is_off()
+    }
+
+    /// Ends the node at once. If the power goes, some of what was not synced is lost.
+    pub fn crash(&self, power_goes: bool) {
+        self.network.close_door(self.number);
+        let set = self.set.borrow_mut().take();
+        let live = self.live.borrow_mut().take();
+        if let Some(live) = &live {
+            let taken_over = live.handles.snapshots_taken_over();
+            self.snapshots.set(self.snapshots.get() + taken_over);
+        }
+        drop((set, live));
+        self.is_ready.set(false);
+        self.stopping.replace(None);
+        self.has_halted.replace(None);
+        if power_goes || self.lost_power() {
+            let dice = self.dice.clone();
+            let mut choose = |below: u64| dice.borrow_mut().random_range(0..below);
+            let after = self.disk.borrow().after_power_loss(&mut choose);
+            self.disk.replace(after);
+        }
+        self.resume();
+    }
+
+    /// Starts the node again.
+    pub fn launch(self: &Rc<Machine>) {
+        assert!(!self.is_up(), "one node on a machine");
+        let set = LocalSet::new();
+        set.spawn_local(Rc::clone(self).run());
+        self.set.replace(Some(set));
+        self.wake();
+    }
+
+    fn settings(&self) -> NodeSettings {
+        NodeSettings {
+            heartbeat_interval: HEARTBEAT,
+            election_timeout: ELECTION_TIMEOUT,
+            snapshot_count: self.snapshot_count,
+            clock: Clock::new(|| tokio::time::Instant::now().into_std()),
+            wal: WalSettings {
+                segment_bytes: 192 << 10,
+                tail_bytes: 8 << 10,
+            },
+            ..one_of(self.number, self.members)
+        }
+    }
+
+    async fn run(self: Rc<Machine>) {
+        let settings = self.settings();
+        let disk = Arc::new(self.disk.borrow().clone());
+        let transport = self.network.transport(self.number);
+        let launched = launch_simulated(disk, self.dir.path(), &settings, transport).await;
+        let Simulated {
+            mut node,
+            handles,
+            log,
+        } = match launched {
+            Ok(launched) => launched,
+            Err(error) => return self.fails(format!("it does not start: {error}")),
+        };
+        let arrivals = self.network.open_door(self.number);
+        actix_spawn(serve(arrivals, handles.inbound().clone()));
+        actix_spawn(watch_all(Rc::clone(&self), handles.clone()));
+        self.live.replace(Some(Live {
+            handles: handles.clone(),
+            log,
+        }));
+        match node.ready(&handles, &settings).await {
+            Ok(()) => self.is_ready.set(true),
+            Err(error) => return self.fails(format!("it does not come to serve: {error}")),
+        }
+        let (stop, stops) = oneshot::channel();
+        self.stopping.replace(Some(stop));
+        let stopped = tokio::select! {
+            biased;
+            cause = node.halted() => return self.fails(format!("it halts: {}", cause.0)),
+            Ok(stopped) = stops => stopped,
+        };
+        self.is_ready.set(false);
+        node.stop().await;
+        self.has_halted.replace(Some("it was stopped".into()));
+        let _ = stopped.send(());
+    }
+
+    /// Stops a node that serves, in good order. Answers whether it stopped.
+    pub async fn stop(&self) -> bool {
+        let Some(stopping) = self.stopping.borrow_mut().take() else {
+            return false;
+        };
+        let (stopped, stops) = oneshot::channel();
+        stopping.send(stopped).is_ok() && stops.await.is_ok()
+    }
+
+    fn fails(&self, why: String) {
+        self.is_ready.set(false);
+        if !self.lost_power() {
+            self.record
+                .violated(format!("member {}: {why}", self.number));
+        }
+        self.has_halted.replace(Some(why));
+    }
+
+    /// Runs something inside the node, as its HTTP workers do. `None`: the node ended meanwhile.
+    pub async fn inside<T: 'static>(&self, task: impl Future<Output = T> + 'static) -> Option<T> {
+        let (sender, receiver) = oneshot::channel();
+        match &*self.set.borrow() {
+            Some(set) => set.spawn_local(async move {
+                let _ = sender.send(task.await);
+            }),
+            None => return None,
+        };
+        receiver.await.ok()
+    }
+}
+
+fn actix_spawn(task: impl Future<Output = ()> + 'static) {
+    tokio::task::spawn_local(task);
+}
+
+/// In memory where the machine has such a place, because the store syncs often.
+fn data_dir() -> TempDir {
+    let in_memory = tempfile::tempdir_in("/dev/shm");
+    in_memory.unwrap_or_else(|_| tempfile::tempdir().unwrap())
+}
+
+struct Power(Rc<Machine>);
+
+impl Future for Power {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let machine = &self.0;
+        machine.waker.replace(Some(cx.waker().clone()));
+        if !machine.is_paused()
+            && let Some(set) = machine.set.borrow_mut().as_mut()
+        {
+            // A node without tasks gets new ones, or crashes.
+            let _ = Pin::new(set).poll(cx);
+        }
+        Poll::Pending
+    }
+}
+
+/// The peer port.
+async fn serve(mut arrivals: mpsc::UnboundedReceiver<Arrival>, inbound: Inbound) {
+    while let Some(arrival) = arrivals.recv().await {
+        let inbound = inbound.clone();
+        match arrival {
+            Arrival::Call { call, body, back } => actix_spawn(async move {
+                back.answer(inbound.call(call, body).await);
+            }),
+            Arrival::Snapshot { head, body, back } => actix_spawn(async move {
+                back.answer(inbound.snapshot(head, body).await);
+            }),
+            Arrival::Pipe {
+                pipe,
+                mut requests,
+                back,
+            } => actix_spawn(async move {
+                let mut under_way = FuturesOrdered::new();
+                loop {
+                    tokio::select! {
+                        biased;
+                        Some(answer) = under_way.next() => back.answer(answer),
+                        request = requests.recv() => match request {
+                            Some(request) => under_way.push_back(inbound.send(pipe, request)),
+                            None => return,
+                        },
+                    }
+                }
+            }),
+        }
+    }
+}
+
+fn everything() -> KeyRange {
+    KeyRange::From(Bytes::from_static(&[0]))
+}
+
+/// Watches every key, from where the machine's last watcher was.
+async fn watch_all(machine: Rc<Machine>, handles: Handles) {
+    loop {
+        let mut watch = handles.watch(everything(), machine.watched.get());
+        loop {
+            match watch.next().await {
+                Ok(events) => {
+                    let next = machine.watched.get();
+                    let next = machine.record.watched(machine.number, next, &events);
+                    machine.watched.set(next);
+                }
+                Err(WatchEnd::Compacted(first)) => {
+                    machine
+                        .record
+                        .skipped(machine.number, machine.watched.get(), first);
+                    machine.watched.set(first.max(machine.watched.get()));
+                    break;
+                }
+                Err(WatchEnd::Stopped | WatchEnd::Refused) => return,
+            }
+        }
+    }
+}

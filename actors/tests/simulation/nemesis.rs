@@ -1,0 +1,170 @@
+//! Misfortune: what goes wrong, when, and when it is over.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use althing_actors::testing::pass;
+use althing_api::id::MemberId;
+use tokio::time::Instant;
+
+use crate::clients;
+use crate::machine::Machine;
+use crate::network::{CALM, Weather};
+use crate::world::World;
+
+/// Lets things go wrong for a while.
+pub async fn run(world: &Rc<World>) {
+    let duration = Duration::from_millis(2_500 + world.roll(3_500));
+    let end = Instant::now() + duration;
+    // Some runs are quiet for long, some never.
+    let pause_max_ms = [60, 200, 600][world.roll(2) as usize];
+    while Instant::now() < end && world.record.violation().is_none() {
+        let pause = world.roll(pause_max_ms);
+        pass(Duration::from_millis(pause)).await;
+        bury(world);
+        strike(world);
+    }
+}
+
+/// Nodes that met the end of their power are restarted.
+fn bury(world: &Rc<World>) {
+    for machine in &world.machines {
+        if machine.is_up() && machine.lost_power() {
+            crash(world, machine, true);
+        }
+    }
+}
+
+fn strike(world: &Rc<World>) {
+    let machine = world.any_machine();
+    world.network.note(machine.number);
+    match world.roll(99) {
+        0..20 => crash(world, &machine, world.roll(2) > 0),
+        20..28 => machine.power_off_soon(1 + world.roll(20)),
+        28..38 => pause(world, machine),
+        38..48 => isolate(world, &machine),
+        48..58 => cut_one_way(world, &machine),
+        58..66 => split(world),
+        66..76 => storm(world),
+        76..86 => move_leader(world),
+        86..92 => stop(world, machine),
+        _ => {
+            let world = Rc::clone(world);
+            tokio::task::spawn_local(async move { clients::compact(&world).await });
+        }
+    }
+}
+
+/// Does something after a while of up to so many milliseconds.
+fn later(world: &Rc<World>, max_ms: u64, what: impl FnOnce(&Rc<World>) + 'static) {
+    let delay = Duration::from_millis(world.roll(max_ms));
+    let world = Rc::clone(world);
+    tokio::task::spawn_local(async move {
+        pass(delay).await;
+        if world.is_busy() {
+            what(&world);
+        }
+    });
+}
+
+fn crash(world: &Rc<World>, machine: &Rc<Machine>, power_goes: bool) {
+    if !machine.is_up() {
+        return;
+    }
+    world.network.note(("crash", machine.number, power_goes));
+    machine.crash(power_goes);
+    restart(world, machine);
+}
+
+fn restart(world: &Rc<World>, machine: &Rc<Machine>) {
+    // Often at once: then it may meet what it did a moment ago.
+    let max_ms = if world.roll(1) == 0 { 30 } else { 1_500 };
+    let machine = Rc::clone(machine);
+    later(world, max_ms, move |world| {
+        if !machine.is_up() {
+            world.launch(&machine);
+        }
+    });
+}
+
+fn pause(world: &Rc<World>, machine: Rc<Machine>) {
+    machine.pause();
+    later(world, 1_200, move |_| machine.resume());
+}
+
+/// An orderly stop, as at a restart of the service.
+fn stop(world: &Rc<World>, machine: Rc<Machine>) {
+    let world = Rc::clone(world);
+    world.stops.set(world.stops.get() + 1);
+    tokio::task::spawn_local(async move {
+        let has_stopped = machine.stop().await;
+        world.stops.set(world.stops.get() - 1);
+        if has_stopped && world.is_busy() {
+            machine.crash(false);
+            restart(&world, &machine);
+        }
+    });
+}
+
+fn isolate(world: &Rc<World>, machine: &Rc<Machine>) {
+    let me = machine.number;
+    for other in 1..=world.machines.len() as u64 {
+        world.network.cut(me, other);
+        world.network.cut(other, me);
+    }
+    later(world, 1_500, move |world| {
+        for other in 1..=world.machines.len() as u64 {
+            world.network.heal(me, other);
+            world.network.heal(other, me);
+        }
+    });
+}
+
+fn cut_one_way(world: &Rc<World>, machine: &Rc<Machine>) {
+    let (from, to) = (machine.number, world.any_machine().number);
+    world.network.cut(from, to);
+    later(world, 1_500, move |world| world.network.heal(from, to));
+}
+
+/// Two halves that do not hear each other.
+fn split(world: &Rc<World>) {
+    let here: Vec<u64> = (1..=world.machines.len() as u64)
+        .filter(|_| world.roll(1) == 0)
+        .collect();
+    for from in 1..=world.machines.len() as u64 {
+        for to in 1..=world.machines.len() as u64 {
+            if here.contains(&from) != here.contains(&to) {
+                world.network.cut(from, to);
+            }
+        }
+    }
+    later(world, 1_500, |world| world.network.heal_all());
+}
+
+fn storm(world: &Rc<World>) {
+    world.network.set_weather(Weather {
+        delay_max_ms: 1 + world.roll(40),
+        slow_percent: world.roll(20),
+        slow_ms: 1 + world.roll(600),
+        lost_percent: world.roll(15),
+    });
+    later(world, 1_000, |world| world.network.set_weather(CALM));
+}
+
+fn move_leader(world: &Rc<World>) {
+    let to = MemberId(world.any_machine().number);
+    for machine in &world.machines {
+        let Some(handles) = machine.ready() else {
+            continue;
+        };
+        if handles.leader().0 == machine.number {
+            let machine = Rc::clone(machine);
+            tokio::task::spawn_local(async move {
+                // It may fail; what it must not do is harm.
+                let _ = machine
+                    .inside(async move { handles.move_leader(to).await.is_ok() })
+                    .await;
+            });
+        }
+    }
+}

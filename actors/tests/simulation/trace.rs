@@ -1,0 +1,49 @@
+//! What a run did, as one number: two runs of one seed must give the same.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use tokio::time::Instant;
+
+#[derive(Clone, Debug)]
+pub struct Trace {
+    hasher: DefaultHasher,
+    began: Option<Instant>,
+    noted: u64,
+}
+
+impl Default for Trace {
+    fn default() -> Trace {
+        Trace {
+            // Not a random state: the same keys in every process.
+            hasher: DefaultHasher::new(),
+            began: None,
+            noted: 0,
+        }
+    }
+}
+
+impl Trace {
+    pub fn add(&mut self, what: impl Hash) {
+        self.noted += 1;
+        what.hash(&mut self.hasher);
+    }
+
+    /// The same, with the moment.
+    pub fn add_now(&mut self, what: impl Hash + std::fmt::Debug) {
+        let now = Instant::now();
+        let began = *self.began.get_or_insert(now);
+        if std::env::var_os("TRACE").is_some() {
+            println!("{:?} {what:?}", now - began);
+        }
+        self.add((now - began, what));
+    }
+
+    pub fn hash(&self) -> u64 {
+        self.hasher.finish()
+    }
+
+    /// How much was noted.
+    pub fn noted(&self) -> u64 {
+        self.noted
+    }
+}

@@ -1,0 +1,4 @@
+# why: revisions that the hub was not told of are skipped and not read
+# file: actors/src/watch_hub/fan_out/mod.rs
+# guard: simulation no_misfortune
+s/if first > self\.current \+ 1 \{/if false {/
