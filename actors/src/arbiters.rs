@@ -116,6 +116,10 @@ pub(crate) fn low_priority_thread(
     name: &'static str,
     work: impl FnOnce() + Send + 'static,
 ) -> io::Result<()> {
+    if ground::is_simulated() {
+        work();
+        return Ok(());
+    }
     let thread = std::thread::Builder::new().name(name.to_owned());
     let spawned = thread.spawn(move || {
         if let Err(error) = lower_priority(STORE_NICENESS) {

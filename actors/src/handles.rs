@@ -1,7 +1,6 @@
 //! What front ends may ask of the node.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use actix::Addr;
 use althing_api::commandpb::{Command, PublishMember, command};
@@ -13,6 +12,7 @@ use althing_storage::apply::Response;
 use althing_storage::entry::LogId;
 use althing_storage::store::{AlarmRecord, Store};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::backup::{BackupStream, Backups};
 use crate::key_watch::KeyWatch;
@@ -157,8 +157,8 @@ impl Handles {
     /// Why a request that began at `start` was not finished in its time: `Timeout`, or, with what
     /// is known of the leader and the links, `TimeoutDueToLeaderFail` or
     /// `TimeoutDueToConnectionLost`.
-    pub fn why_timed_out(&self, start: Instant) -> Error {
-        let start = tokio::time::Instant::from_std(start);
+    pub fn why_timed_out(&self, start: std::time::Instant) -> Error {
+        let start = Instant::from_std(start);
         let proposer = &self.0.proposer;
         let leader = proposer.progress.leader();
         if leader == 0 {

@@ -357,9 +357,7 @@ pub(crate) fn start_upkeep(
     supervisor: &Addr<Supervisor>,
 ) -> ActorRef<Upkeep> {
     let thread = threads.lease.clone();
-    let start = move |parts: Arc<UpkeepParts>, watch| {
-        Upkeep::start_in_arbiter(&thread, |_| Upkeep::new(parts, watch))
-    };
+    let start = move |parts: Arc<UpkeepParts>, watch| thread.start(|| Upkeep::new(parts, watch));
     restartable(UPKEEP, parts, supervisor, start)
 }
 

@@ -5,7 +5,9 @@
 //! By revisions: every five minutes, so many revisions behind the current one.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::settings::AutoCompaction;
 
