@@ -140,18 +140,14 @@ impl Handles {
         beat.map_err(|_| Error::Stopped)
     }
 
-    /// How many members this one has heard lately, itself included, and how many there are.
+    /// How many voters are in touch with this member, itself included, and how many there are.
     pub fn members_heard(&self) -> (usize, usize) {
         let now = Instant::now();
         let me = self.0.member_id.0;
-        let members = self.status().members;
-        let others: Vec<u64> = members
-            .iter()
-            .map(|m| m.id.0)
-            .filter(|id| *id != me)
-            .collect();
+        let mut others = self.0.picture.voters();
+        others.retain(|id| *id != me);
         let heard = self.0.proposer.links.active_since(&others, now);
-        (heard + 1, members.len().max(1))
+        (heard + 1, others.len() + 1)
     }
 
     /// Why a request that began at `start` was not finished in its time: `Timeout`, or, with what

@@ -28,6 +28,12 @@ impl Picture {
         learners(membership.membership()).contains(&id)
     }
 
+    /// Who has a vote, as raft's newest configuration says: before anything is applied, too.
+    pub(crate) fn voters(&self) -> Vec<u64> {
+        let membership = Arc::clone(&self.membership.read());
+        membership.membership().voter_ids().collect()
+    }
+
     /// Whether `me` and those of the other voters that `active` counts are a quorum.
     pub(crate) fn has_quorum(&self, me: u64, active: impl Fn(&[u64]) -> usize) -> bool {
         let membership = Arc::clone(&self.membership.read());
