@@ -131,11 +131,12 @@ fn a_restored_directory_holds_who_it_is_and_a_log_that_begins_behind_the_state()
     let (back, dir, _) = brought_back(&file, dir.path(), 0);
     assert_eq!(dir.identity().unwrap().unwrap().cluster_id, 9);
     let (_, recovery) = Wal::open(&dir.wal(), WalSettings::default()).unwrap();
-    let genesis = Some(LogId { term: 1, index: 1 });
-    assert_eq!((recovery.purged, recovery.last), (genesis, genesis));
+    let genesis = LogId { term: 1, index: 1 };
+    assert_eq!(recovery.purged, Some(genesis));
+    assert_eq!(recovery.last, Some(genesis));
     assert_eq!(recovery.vote.unwrap().voted_for, None);
-    assert_eq!(back.applied().log_id, genesis);
-    assert_eq!(back.applied().membership.unwrap().0, genesis.unwrap());
+    assert_eq!(back.applied().log_id, Some(genesis));
+    assert_eq!(back.applied().membership.unwrap().0, genesis);
 }
 
 #[test]

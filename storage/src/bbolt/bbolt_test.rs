@@ -55,7 +55,7 @@ fn any_content() -> impl Strategy<Value = Content> {
     let large = (0usize..9_000).prop_map(|len| vec![b'v'; len]);
     let value = prop_oneof![8 => small, 1 => large];
     let entries = btree_map(vec(any::<u8>(), 1..30), value, 0..300);
-    btree_map(vec(b'a'..b'z', 1..10), entries, 0..5)
+    btree_map(vec(b'a'..=b'z', 1..10), entries, 0..5)
 }
 
 proptest! {
