@@ -153,7 +153,8 @@ fn initial_cluster(config: &Config, reader: &mut Reader<'_>) {
 /// The first members come from one place.
 fn discovery(config: &Config, reader: &mut Reader<'_>) {
     let others = reader.is_set("cluster.initial") || reader.is_set("cluster.join");
-    let broken = (config.cluster.discovery.is_some() && others).then(|| {
+    let discovers = !config.cluster.discovery_srv.is_empty();
+    let broken = (discovers && others).then(|| {
         Fault::new(
             "multiple discovery or bootstrap flags are set",
             "choose one of --initial-cluster, --discovery-srv and --join",
@@ -165,7 +166,7 @@ fn discovery(config: &Config, reader: &mut Reader<'_>) {
         "cluster.discovery_srv_name",
         "cluster.discovery_srv_servers",
     ] {
-        let is_idle = config.cluster.discovery.is_none() && reader.is_set(key);
+        let is_idle = !discovers && reader.is_set(key);
         let broken = is_idle
             .then(|| Fault::new("has no effect without --discovery-srv", "name a domain too"));
         rule(reader, &[key, "cluster.discovery_srv"], broken);

@@ -46,23 +46,16 @@ pub struct Cluster {
     pub initial_state: InitialState,
     /// Goes into member and cluster ids.
     pub token: String,
-    /// Where the first members are found instead, if anywhere.
-    pub discovery: Option<Discovery>,
+    /// The domain whose DNS records name the first members instead; empty: none.
+    pub discovery_srv: String,
+    /// A suffix of the service in the names of those records; may be empty.
+    pub discovery_srv_name: String,
+    /// The name servers to ask; empty: those of the host.
+    pub discovery_srv_servers: Vec<SocketAddr>,
     /// Client URLs of members whose cluster takes this one in; none: it is not asked for.
     pub join: Vec<String>,
     /// Most members without a vote.
     pub learners_max: usize,
-}
-
-/// DNS records that name the first members.
-#[derive(Clone, Debug)]
-pub struct Discovery {
-    /// The domain that has them.
-    pub domain: String,
-    /// A suffix of the service in their names; may be empty.
-    pub name: String,
-    /// The name servers to ask; empty: those of the host.
-    pub servers: Vec<SocketAddr>,
 }
 
 /// Whether a first start forms a cluster or joins one.

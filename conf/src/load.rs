@@ -1,6 +1,6 @@
 //! From arguments and environment to a configuration that can be started.
 
-use crate::config::{AutoCompaction, Client, Cluster, Config, Discovery, InitialState, Log};
+use crate::config::{AutoCompaction, Client, Cluster, Config, InitialState, Log};
 use crate::config::{LogFormat, Member, Peer, Raft, Store, Url};
 use crate::error::{LoadError, Mistake};
 use crate::flags::{self, CONFIG_FILE, Flags};
@@ -265,19 +265,12 @@ fn cluster(reader: &mut Reader<'_>, member: &Member, peer: &Peer) -> Cluster {
         initial,
         initial_state: reader.choice("cluster.initial_state", &states),
         token: reader.text("cluster.token"),
-        discovery: discovery(reader),
+        discovery_srv: reader.text("cluster.discovery_srv"),
+        discovery_srv_name: reader.text("cluster.discovery_srv_name"),
+        discovery_srv_servers: reader.list("cluster.discovery_srv_servers", urls::addresses),
         join: reader.list("cluster.join", urls::client_urls),
         learners_max: reader.size("cluster.learners_max", 0, 64),
     }
-}
-
-fn discovery(reader: &mut Reader<'_>) -> Option<Discovery> {
-    let discovery = Discovery {
-        domain: reader.text("cluster.discovery_srv"),
-        name: reader.text("cluster.discovery_srv_name"),
-        servers: reader.list("cluster.discovery_srv_servers", urls::addresses),
-    };
-    (!discovery.domain.is_empty()).then_some(discovery)
 }
 
 fn client(reader: &mut Reader<'_>) -> Client {

@@ -242,12 +242,11 @@ pub async fn settle(config: &Config, dir: &DataDir) -> Result<Settled, IdentityE
 /// The cluster that a first start begins with, discovered if need be.
 async fn first_members(config: &Config) -> Result<Cluster, IdentityError> {
     let cluster = &config.cluster;
-    let initial = match &cluster.discovery {
-        Some(discovery) => {
-            let own = &config.peer.advertise_urls;
-            discovery::discover(discovery, &config.member.name, own).await?
-        }
-        None => cluster.initial.clone(),
+    let initial = if cluster.discovery_srv.is_empty() {
+        cluster.initial.clone()
+    } else {
+        let own = &config.peer.advertise_urls;
+        discovery::discover(cluster, &config.member.name, own).await?
     };
     Ok(Cluster {
         initial,

@@ -8,7 +8,9 @@ fn cluster(members: &[(&str, &str)], token: &str) -> Cluster {
         initial: members.iter().map(member).collect(),
         initial_state: InitialState::New,
         token: token.to_owned(),
-        discovery: None,
+        discovery_srv: String::new(),
+        discovery_srv_name: String::new(),
+        discovery_srv_servers: Vec::new(),
         join: Vec::new(),
         learners_max: 1,
     }

@@ -9,10 +9,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use openraft::async_runtime::WatchReceiver;
 use openraft::raft::TransferLeaderRequest;
+use tokio::time::Instant;
 
 use super::suspicion::{Turns, knock_waits};
 use super::types::{RaftHandle, RaftVote};

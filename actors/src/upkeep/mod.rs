@@ -19,13 +19,12 @@ mod settings;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use actix::fut::wrap_future;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context};
 use althing_api::commandpb::{Command, SetAlarm, command};
 use althing_api::error::Error;
 use althing_api::etcdserverpb::{AlarmType, CompactionRequest};
+use tokio::time::Instant;
 
 use self::auto_compaction::AutoCompactor;
 use self::corruption::Verdict;

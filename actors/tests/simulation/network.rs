@@ -293,6 +293,11 @@ impl Network {
         self.0.state.lock().doors.get(&member).cloned()
     }
 
+    /// Whether `member` is up, or only stands still.
+    pub fn is_up(&self, member: u64) -> bool {
+        self.door(member).is_some()
+    }
+
     /// Hands `arrival` to `member`. It is given back if that one is down.
     pub fn hand_in(&self, member: u64, arrival: Arrival) -> Result<(), Arrival> {
         match self.door(member) {

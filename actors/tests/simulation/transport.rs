@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use althing_actors::peer_link::{Call, LinkError, OpenPipe, Peer, Pipe, SnapshotBytes, Transport};
+use althing_actors::peer_link::{
+    Call, Knock, LinkError, OpenPipe, Peer, Pipe, SnapshotBytes, Transport,
+};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -45,6 +47,30 @@ impl Transport for Sender {
             });
             let lost = |_| Err(LinkError::Lost("cut".into()));
             answered.await.unwrap_or_else(lost)
+        }
+        .boxed()
+    }
+
+    /// What gets lost on the way there or back is silence.
+    fn knock(&self, peer: &Peer) -> BoxFuture<'static, Knock> {
+        let (net, me, to) = (self.net.clone(), self.me, peer.id.0);
+        async move {
+            let (told, hears) = oneshot::channel();
+            net.post((me, to), 13, None, move |net, arrives| {
+                let knock = match net.is_up(to) {
+                    true => Knock::Open,
+                    false => Knock::Refused,
+                };
+                if arrives {
+                    net.post((to, me), 14, None, move |_, arrives| {
+                        if arrives {
+                            // Whoever knocked may have given up.
+                            let _ = told.send(knock);
+                        }
+                    });
+                }
+            });
+            hears.await.unwrap_or(Knock::Silent)
         }
         .boxed()
     }

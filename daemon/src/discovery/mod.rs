@@ -14,7 +14,7 @@ mod records;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use althing_conf::config::Discovery;
+use althing_conf::config::Cluster;
 use hickory_resolver::config::{
     ConnectionConfig, NameServerConfig, ProtocolConfig, ResolverConfig,
 };
@@ -78,14 +78,14 @@ pub enum DiscoveryError {
     },
 }
 
-/// The members that the records of `discovery` name. `name` is this member's, and `own` the URLs
+/// The members that the records of the domain in `asked` name. `name` is this member's, and `own` the URLs
 /// that it advertises.
 pub async fn discover(
-    discovery: &Discovery,
+    asked: &Cluster,
     name: &str,
     own: &[String],
 ) -> Result<Vec<Entry>, DiscoveryError> {
-    let resolver = resolver(&discovery.servers);
+    let resolver = resolver(&asked.discovery_srv_servers);
     let resolver = resolver.map_err(|error| DiscoveryError::Resolver(error.to_string()))?;
     let mut addresses = Vec::new();
     for url in own {
@@ -93,11 +93,11 @@ pub async fn discover(
     }
     let (mut found, mut failures) = (Vec::new(), Vec::new());
     for (service, scheme) in [("etcd-server-ssl", "https"), ("etcd-server", "http")] {
-        let suffix = match discovery.name.as_str() {
+        let suffix = match asked.discovery_srv_name.as_str() {
             "" => String::new(),
             name => format!("-{name}"),
         };
-        let domain = discovery.domain.trim_end_matches('.');
+        let domain = asked.discovery_srv.trim_end_matches('.');
         let service = format!("_{service}{suffix}._tcp.{domain}");
         match records(&resolver, &service, scheme).await {
             Ok(records) => found.extend(records),
@@ -111,7 +111,7 @@ pub async fn discover(
     let shown = |(name, urls): &Entry| format!("{name}={}", urls.join(","));
     let shown: Vec<String> = members.iter().map(shown).collect();
     tracing::info!(
-        domain = discovery.domain,
+        domain = asked.discovery_srv,
         members = shown.join(","),
         "found members in DNS"
     );
