@@ -27,6 +27,7 @@ mod handles;
 mod key_watch;
 mod latest;
 mod lessor;
+pub mod log_limit;
 mod metrics;
 pub mod node;
 pub mod peer_link;

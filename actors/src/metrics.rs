@@ -13,8 +13,12 @@ use prometheus::{
     exponential_buckets,
 };
 
+mod apply;
+mod compaction;
 mod network;
 
+pub(crate) use self::apply::{ApplyMetrics, Op, SLOW_APPLY};
+pub(crate) use self::compaction::CompactionMetrics;
 use self::network::Network;
 pub(crate) use self::network::PeerMetrics;
 use crate::lessor::LeaseMetrics;
@@ -38,6 +42,9 @@ pub(crate) struct Metrics {
     puts: IntCounter,
     deletes: IntCounter,
     txns: IntCounter,
+    put_bytes: IntGauge,
+    pub(crate) apply: ApplyMetrics,
+    pub(crate) compaction: CompactionMetrics,
     promotions: IntCounter,
     promotions_failed: IntCounterVec,
     network: Network,
@@ -129,6 +136,12 @@ impl Metrics {
                 "Number of learners that were promoted while this member was asked to.",
             ),
             promotions_failed,
+            put_bytes: gauge(
+                "etcd_debugging_mvcc_total_put_size_in_bytes",
+                "Bytes of keys and values put by this member.",
+            ),
+            apply: ApplyMetrics::register(&registry),
+            compaction: CompactionMetrics::register(&registry),
             lease: LeaseMetrics::register(&registry),
             wal_bytes,
             network: Network::register(&registry),
@@ -194,6 +207,10 @@ impl Metrics {
         self.stall_hand_overs.inc();
     }
 
+    pub(crate) fn put_bytes(&self, bytes: u64) {
+        self.put_bytes.add(signed(bytes));
+    }
+
     pub(crate) fn applied(&self, puts: u64, deletes: u64, txns: u64) {
         self.puts.inc_by(puts);
         self.deletes.inc_by(deletes);
@@ -217,7 +234,7 @@ pub(crate) struct StateCollector {
 }
 
 impl StateCollector {
-    fn gauges(&self) -> [(&'static str, &'static str, i64); 12] {
+    fn gauges(&self) -> [(&'static str, &'static str, i64); 13] {
         let leader = self.progress.leader();
         let revisions = self.store.revisions();
         let sizes = self.store.sizes();
@@ -278,6 +295,11 @@ impl StateCollector {
                 revisions.compacted,
             ),
             (
+                "etcd_mvcc_db_open_read_transactions",
+                "Views of the state that are open.",
+                signed(self.store.open_views() as u64),
+            ),
+            (
                 "etcd_server_snapshot_apply_in_progress_total",
                 "Snapshots being taken over.",
                 0,
@@ -303,13 +325,23 @@ impl Collector for StateCollector {
             gauge.set(value);
             families.extend(gauge.collect());
         }
-        let changes = Counter::new(
-            "etcd_server_leader_changes_seen_total",
-            "Leader changes seen.",
-        )
-        .expect("a fixed name that is valid");
-        changes.inc_by(self.progress.leader_changes() as f64);
-        families.extend(changes.collect());
+        let counters = [
+            (
+                "etcd_server_leader_changes_seen_total",
+                "Leader changes seen.",
+                self.progress.leader_changes(),
+            ),
+            (
+                "etcd_debugging_mvcc_db_compaction_keys_total",
+                "Revisions deleted by compaction.",
+                self.store.compacted_records(),
+            ),
+        ];
+        for (name, help, value) in counters {
+            let counter = Counter::new(name, help).expect("a fixed name that is valid");
+            counter.inc_by(value as f64);
+            families.extend(counter.collect());
+        }
         families
     }
 }

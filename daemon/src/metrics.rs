@@ -83,6 +83,8 @@ pub struct RequestMetrics {
     range_durations: [Histogram; 2],
     ranges: IntCounter,
     read_indexes_slow: IntCounter,
+    /// Of the whole store, of its records.
+    hashes: [Histogram; 2],
 }
 
 impl RequestMetrics {
@@ -107,6 +109,10 @@ impl RequestMetrics {
             clients,
             durations: request_durations(registry)?,
             range_durations: range_durations(registry)?,
+            hashes: [
+                hash_duration(registry, "etcd_mvcc_hash_duration_seconds")?,
+                hash_duration(registry, "etcd_mvcc_hash_rev_duration_seconds")?,
+            ],
             ranges: counter("etcd_mvcc_range_total", "Ranges seen by this member.")?,
             read_indexes_slow: counter(
                 "etcd_server_slow_read_indexes_total",
@@ -149,6 +155,16 @@ impl RequestMetrics {
         self.range_durations[usize::from(succeeded)].observe(elapsed.as_secs_f64());
     }
 
+    /// Records one hash of the whole store.
+    pub fn observe_hash(&self, elapsed: Duration) {
+        self.hashes[0].observe(elapsed.as_secs_f64());
+    }
+
+    /// Records one hash of the records up to a revision.
+    pub fn observe_hash_kv(&self, elapsed: Duration) {
+        self.hashes[1].observe(elapsed.as_secs_f64());
+    }
+
     /// Records one read index.
     pub fn observe_read_index(&self, elapsed: Duration) {
         if elapsed > SLOW_READ_INDEX {
@@ -180,6 +196,13 @@ fn per_call(clients: &IntCounterVec, version: &str) -> [IntCounter; 2] {
 
 fn by_success(durations: &HistogramVec, labels: &[&str]) -> [Histogram; 2] {
     ["false", "true"].map(|success| durations.with_label_values(&[labels, &[success]].concat()))
+}
+
+fn hash_duration(registry: &Registry, name: &str) -> Result<Histogram> {
+    let options = HistogramOpts::new(name, "Time to hash what the store holds.");
+    let histogram = Histogram::with_opts(options.buckets(exponential_buckets(0.01, 2.0, 15)?))?;
+    registry.register(Box::new(histogram.clone()))?;
+    Ok(histogram)
 }
 
 fn request_durations(registry: &Registry) -> Result<[[Histogram; 2]; RequestKind::ALL.len()]> {

@@ -13,8 +13,11 @@ struct Process {
     cpu_seconds: Counter,
     resident_bytes: Gauge,
     virtual_bytes: Gauge,
+    virtual_bytes_max: Gauge,
     start_seconds: Gauge,
     threads: Gauge,
+    /// Received, sent.
+    network_bytes: [Counter; 2],
     open_files: [Gauge; 2],
     files_max: [Gauge; 2],
 }
@@ -32,6 +35,20 @@ impl Process {
             cpu_seconds: Counter::new("process_cpu_seconds_total", "CPU time used, in seconds.")?,
             resident_bytes: Gauge::new("process_resident_memory_bytes", "Memory in use.")?,
             virtual_bytes: Gauge::new("process_virtual_memory_bytes", "Address space in use.")?,
+            virtual_bytes_max: Gauge::new(
+                "process_virtual_memory_max_bytes",
+                "Most address space that may be in use; -1: no limit.",
+            )?,
+            network_bytes: [
+                Counter::new(
+                    "process_network_receive_bytes_total",
+                    "Bytes that came in over the network of the process.",
+                )?,
+                Counter::new(
+                    "process_network_transmit_bytes_total",
+                    "Bytes that went out over the network of the process.",
+                )?,
+            ],
             start_seconds: Gauge::new("process_start_time_seconds", "Unix time of the start.")?,
             threads: Gauge::new("process_threads", "Threads of the process.")?,
             open_files: [
@@ -49,13 +66,16 @@ impl Process {
         let gauges = [
             &self.resident_bytes,
             &self.virtual_bytes,
+            &self.virtual_bytes_max,
             &self.start_seconds,
             &self.threads,
         ];
         let files = self.open_files.iter().chain(&self.files_max);
         let gauges = gauges.into_iter().chain(files);
         let gauges = gauges.map(|gauge| gauge as &dyn Collector);
-        std::iter::once(&self.cpu_seconds as &dyn Collector).chain(gauges)
+        let counters = std::iter::once(&self.cpu_seconds).chain(&self.network_bytes);
+        let counters = counters.map(|counter| counter as &dyn Collector);
+        counters.chain(gauges)
     }
 
     fn read_stat(&self) {
@@ -77,9 +97,19 @@ impl Process {
         }
     }
 
+    fn read_network(&self) {
+        let text = fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
+        for (counter, bytes) in self.network_bytes.iter().zip(network_bytes(&text)) {
+            counter.inc_by((bytes as f64 - counter.get()).max(0.0));
+        }
+    }
+
     fn read_files(&self) {
         let open = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        let space = rustix::process::getrlimit(rustix::process::Resource::As);
+        let space = space.current.map_or(-1.0, |bytes| bytes as f64);
+        self.virtual_bytes_max.set(space);
         for gauge in &self.open_files {
             gauge.set(open as f64);
         }
@@ -96,6 +126,7 @@ impl Collector for Process {
 
     fn collect(&self) -> Vec<MetricFamily> {
         self.read_stat();
+        self.read_network();
         self.read_files();
         self.parts().flat_map(Collector::collect).collect()
     }
@@ -128,6 +159,22 @@ impl Stat {
     }
 }
 
+/// Bytes received and sent by all interfaces in `/proc/self/net/dev`.
+fn network_bytes(dev: &str) -> [u64; 2] {
+    let interfaces = dev.lines().filter_map(|line| line.split_once(':'));
+    let mut sums = [0; 2];
+    for (_, numbers) in interfaces {
+        let numbers: Vec<&str> = numbers.split_ascii_whitespace().collect();
+        for (sum, column) in sums.iter_mut().zip([0, 8]) {
+            let bytes = numbers
+                .get(column)
+                .and_then(|text| text.parse::<u64>().ok());
+            *sum += bytes.unwrap_or(0);
+        }
+    }
+    sums
+}
+
 /// When the machine started, since the Unix epoch.
 fn boot_time() -> Option<Duration> {
     let uptime = fs::read_to_string("/proc/uptime").ok()?;
@@ -152,6 +199,17 @@ mod tests {
         };
         assert_eq!(Stat::parse(stat), Some(expected));
         assert_eq!(Stat::parse("7 (a) S 1"), None);
+    }
+
+    #[test]
+    fn the_bytes_of_all_interfaces_are_added() {
+        let dev = concat!(
+            "Inter-|   Receive  |  Transmit\n face |bytes packets|bytes packets\n",
+            "    lo: 10 1 0 0 0 0 0 0 20 1 0 0 0 0 0 0\n",
+            "  eth0:5 1 0 0 0 0 0 0 7 1 0 0 0 0 0 0\n",
+        );
+        assert_eq!(network_bytes(dev), [15, 27]);
+        assert_eq!(network_bytes(""), [0, 0]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod message;
 
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use actix::{Actor, Context, Handler, Recipient};
 use althing_api::commandpb::Command;
@@ -29,7 +30,8 @@ pub use self::message::Outcome;
 use crate::departure::Departure;
 use crate::halt::Halt;
 use crate::lessor::{LeasesChanged, Lessor};
-use crate::metrics::Metrics;
+use crate::log_limit::LogLimit;
+use crate::metrics::{Metrics, Op, SLOW_APPLY};
 use crate::progress::Progress;
 use crate::raft_node::membership;
 use crate::raft_node::types::Waiter;
@@ -77,6 +79,7 @@ pub(crate) struct Applier {
     departure: Departure,
     /// An entry was not applied, so none behind it may be.
     failed: bool,
+    slow_lines: LogLimit,
     _watch: DeathWatch,
 }
 
@@ -86,19 +89,21 @@ struct Tally {
     puts: u64,
     deletes: u64,
     txns: u64,
+    put_bytes: u64,
     leases: Vec<(i64, LeaseFact)>,
 }
 
 impl Tally {
     fn add(&mut self, committed: &mut Committed) {
         self.leases.append(&mut committed.leases);
-        let deleted = committed
-            .events
-            .iter()
-            .filter(|event| event.r#type() == EventType::Delete);
-        let deleted = deleted.count() as u64;
-        self.deletes += deleted;
-        self.puts += committed.events.len() as u64 - deleted;
+        for event in &committed.events {
+            if event.r#type() == EventType::Delete {
+                self.deletes += 1;
+            } else if let Some(kv) = &event.kv {
+                self.puts += 1;
+                self.put_bytes += (kv.key.len() + kv.value.len()) as u64;
+            }
+        }
         self.txns += u64::from(!committed.events.is_empty());
     }
 }
@@ -118,6 +123,7 @@ impl Applier {
             me: setup.me,
             departure: setup.departure,
             failed: false,
+            slow_lines: LogLimit::default(),
             _watch: setup.watch,
         }
     }
@@ -134,10 +140,16 @@ impl Applier {
                     self.halt.trip(format!("applier: {text}"));
                     io::Error::new(io::ErrorKind::InvalidData, text)
                 })?;
+                let (op, began) = (Op::of(command.request.as_ref()), Instant::now());
                 let mut txn = self.store.begin();
                 let response = apply(&mut txn, command);
                 // A refusal has changed nothing, so its commit moves only the applied id.
                 let mut committed = txn.commit(entry.id);
+                let took = began.elapsed();
+                self.metrics.apply.applied(op, took, response.is_ok());
+                if took > SLOW_APPLY {
+                    self.tell_of_slow(op, took, &committed);
+                }
                 tally.add(&mut committed);
                 let revision = committed.revision;
                 self.feed.add(committed);
@@ -159,6 +171,22 @@ impl Applier {
         if leaves {
             self.departure.trip("the log");
         }
+    }
+
+    /// One line a second at most, with how many were left out.
+    fn tell_of_slow(&mut self, op: Op, took: Duration, committed: &Committed) {
+        let Some(left_out) = self.slow_lines.pass(Instant::now()) else {
+            return;
+        };
+        tracing::warn!(
+            ?took,
+            expected_duration = ?SLOW_APPLY,
+            request = op.name(),
+            changes = committed.events.len(),
+            revision = committed.revision,
+            left_out,
+            "apply request took too long"
+        );
     }
 
     /// Applies a batch in order and answers who waits. Errors: an entry that does not decode, which
@@ -186,6 +214,7 @@ impl Applier {
             }
         }
         self.metrics.applied(tally.puts, tally.deletes, tally.txns);
+        self.metrics.put_bytes(tally.put_bytes);
         if !tally.leases.is_empty() {
             let leases = tally.leases.into_iter();
             let ids = leases.inspect(|(_, fact)| self.metrics.lease.applied(*fact));

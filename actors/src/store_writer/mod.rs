@@ -68,6 +68,8 @@ pub(crate) struct StoreWriter {
     /// The store was replaced by this state, which the log on disk does not reach yet.
     replacing: Option<LogId>,
     copying: Copying,
+    /// When the compaction that is under way did its first window.
+    compaction_began: Option<Instant>,
 }
 
 impl fmt::Debug for StoreWriter {
@@ -85,6 +87,7 @@ impl StoreWriter {
             setup,
             compacting: false,
             copying: Copying::default(),
+            compaction_began: None,
         }
     }
 
@@ -180,6 +183,7 @@ impl StoreWriter {
 
     fn step_compaction(&mut self, ctx: &mut Context<Self>) {
         self.compacting = false;
+        let began = Instant::now();
         match self
             .setup
             .store
@@ -187,8 +191,20 @@ impl StoreWriter {
             .inspect(|_| self.checkpoint_ended(false))
         {
             // Behind the mailbox, so that checkpoints that came meanwhile go first.
-            Ok(CompactStep::More) => self.compact(ctx),
+            Ok(CompactStep::More) => {
+                self.setup.metrics.compaction.window(began.elapsed());
+                self.compaction_began.get_or_insert(began);
+                self.compact(ctx);
+            }
             Ok(CompactStep::Finished(revision)) => {
+                let finished = *self.setup.compacted.borrow();
+                let first = self.compaction_began.take();
+                if revision > finished {
+                    self.setup
+                        .metrics
+                        .compaction
+                        .finished(first.unwrap_or(began));
+                }
                 self.setup.compacted.send_if_modified(|finished| {
                     let advanced = revision > *finished;
                     *finished = revision.max(*finished);

@@ -37,6 +37,9 @@ use crate::metrics::Metrics;
 use crate::raft_node::types::Flushed;
 use crate::supervisor::DeathWatch;
 
+/// A flush that takes longer is told, as in etcd.
+const SLOW_FLUSH: Duration = Duration::from_secs(1);
+
 /// Between two tries to write to a full disk.
 const FULL_DISK_RETRY: Duration = Duration::from_millis(100);
 
@@ -119,7 +122,16 @@ impl WalWriter {
         self.flush_clock.begins();
         let result = self.wal.flush();
         self.flush_clock.ended();
-        self.metrics.wal_flushed(began.elapsed(), bytes);
+        let took = began.elapsed();
+        self.metrics.wal_flushed(took, bytes);
+        if took > SLOW_FLUSH {
+            tracing::warn!(
+                ?took,
+                expected_duration = ?SLOW_FLUSH,
+                bytes,
+                "slow fdatasync: the disk of the write-ahead log is slow or overloaded"
+            );
+        }
         match result {
             Ok(_) => {
                 for flushed in self.batch.end() {

@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 use super::guard::{Call, Learner};
 use super::range_stream::{self, Chunks};
 use super::read_budget::ReadPermit;
+use super::slow::Asked;
 use super::write_answer::{delete_bytes, txn_bytes};
 use super::{Rpc, check, status, ttl};
 use crate::metrics::RequestKind;
@@ -44,9 +45,9 @@ impl Kv for Rpc {
         self.admit(request.metadata(), Call::Unary, learner)?;
         let request = request.into_inner();
         check::range(&request).map_err(status::of)?;
-        let start = Instant::now();
+        let (start, asked) = (Instant::now(), Asked::of_range(&request));
         let outcome = self.serve_range(request).await;
-        self.finish(RequestKind::Range, start, outcome.is_ok());
+        self.finish(RequestKind::Range, &asked, start, outcome.is_ok());
         outcome
     }
 
@@ -110,9 +111,9 @@ impl Kv for Rpc {
         let request = request.into_inner();
         check::txn(&request, self.limits().txn_ops_max).map_err(status::of)?;
         if check::is_read_only(&request) {
-            let start = Instant::now();
+            let (start, asked) = (Instant::now(), Asked::of_txn(&request, true));
             let outcome = self.serve_read_txn(request).await;
-            self.finish(RequestKind::ReadonlyTxn, start, outcome.is_ok());
+            self.finish(RequestKind::ReadonlyTxn, &asked, start, outcome.is_ok());
             return outcome;
         }
         let request = command::Request::Txn(request);

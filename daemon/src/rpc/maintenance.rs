@@ -1,5 +1,7 @@
 //! gRPC service etcdserverpb.Maintenance: the state of this member, and hashes of its data.
 
+use std::time::Instant;
+
 use althing_actors::node::NodeStatus;
 use althing_api::commandpb::{SetAlarm, command};
 use althing_api::error::Error;
@@ -66,8 +68,9 @@ impl Maintenance for Rpc {
     async fn hash(&self, request: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
         self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
         let store = self.handles.store().clone();
-        let revision = store.revisions().current;
+        let (revision, start) = (store.revisions().current, Instant::now());
         let hash = finished(tokio::task::spawn_blocking(move || store.hash())).await?;
+        self.state.metrics.observe_hash(start.elapsed());
         let mut answer = HashResponse {
             hash: hash.map_err(status::unmapped)?,
             ..Default::default()
@@ -82,7 +85,9 @@ impl Maintenance for Rpc {
         self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
         let store = self.handles.store().clone();
         let (current, asked) = (store.revisions().current, request.into_inner().revision);
+        let start = Instant::now();
         let hash = finished(tokio::task::spawn_blocking(move || store.hash_kv(asked))).await?;
+        self.state.metrics.observe_hash_kv(start.elapsed());
         let hash = hash.map_err(status::of)?;
         let mut answer = HashKvResponse {
             header: None,

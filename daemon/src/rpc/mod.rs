@@ -26,6 +26,7 @@ use crate::metrics::{RequestKind, RequestMetrics};
 use crate::settings::{CurrentLimits, Live};
 use header::Identity;
 use read_budget::ReadBudget;
+use slow::{Asked, SLOW_REQUEST, SlowLines};
 
 mod auth;
 mod backup;
@@ -45,6 +46,7 @@ mod queue;
 mod range_stream;
 mod read;
 pub mod read_budget;
+mod slow;
 pub mod status;
 mod ttl;
 mod watch;
@@ -52,8 +54,6 @@ mod write_answer;
 
 pub use self::watch::{Replies, WatchReply};
 
-/// A request that took longer is logged.
-const SLOW_REQUEST: Duration = Duration::from_millis(100);
 /// Bytes that etcd adds to a command when it measures it against the request limit: the header
 /// with the request's id. We add them too, so that both refuse the same requests.
 const ENVELOPE_BYTES: usize = 14;
@@ -74,6 +74,7 @@ struct State {
     identity: Identity,
     metrics: RequestMetrics,
     budget: ReadBudget,
+    slow_lines: SlowLines,
 }
 
 /// Limits of requests.
@@ -105,6 +106,7 @@ impl Rpc {
             },
             metrics: RequestMetrics::register(&handles.metrics())?,
             budget: ReadBudget::new(settings.limits().read_bytes_max),
+            slow_lines: SlowLines::default(),
         };
         Ok(Rpc {
             handles,
@@ -145,6 +147,7 @@ impl Rpc {
         if let Some(request) = &command.request {
             self.refuse_under_alarm(request).await.map_err(status::of)?;
         }
+        let asked = Asked::of(command.request.as_ref());
         let proposal = self.handles.propose(command);
         let timeout = self.limits().request_timeout;
         let outcome = match tokio::time::timeout(timeout, proposal).await {
@@ -152,7 +155,7 @@ impl Rpc {
             Ok(Err(error)) => Err(error),
             Err(_) => Err(self.handles.why_timed_out(start)),
         };
-        self.finish(kind, start, outcome.is_ok());
+        self.finish(kind, &asked, start, outcome.is_ok());
         outcome.map_err(status::of)
     }
 
@@ -188,19 +191,12 @@ impl Rpc {
     }
 
     /// Records the duration of a request, and logs it when it was long.
-    fn finish(&self, kind: RequestKind, start: Instant, succeeded: bool) {
+    fn finish(&self, kind: RequestKind, asked: &Asked, start: Instant, succeeded: bool) {
         let took = start.elapsed();
         self.state.metrics.observe(kind, took, succeeded);
         if took > SLOW_REQUEST {
-            let expected = SLOW_REQUEST;
-            let request = kind.name();
-            tracing::warn!(
-                ?took,
-                ?expected,
-                request,
-                succeeded,
-                "apply request took too long"
-            );
+            let lines = &self.state.slow_lines;
+            lines.tell(kind.name(), asked, took, succeeded);
         }
     }
 }

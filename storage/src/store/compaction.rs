@@ -106,6 +106,9 @@ impl Store {
                 job.dead.extend(rest);
             } else {
                 let gone = std::mem::replace(&mut job.dead, rest);
+                shared
+                    .deleted
+                    .fetch_add(gone.len() as u64, Ordering::Relaxed);
                 if let Some(rebuild) = &mut writer.rebuild {
                     rebuild.deleted(gone);
                 }

@@ -120,6 +120,8 @@ pub(crate) struct Shared {
     pending_bytes_max: usize,
     /// About the bytes of live rows in the file.
     used_bytes: AtomicU64,
+    /// Revisions that compaction deleted since the start.
+    deleted: AtomicU64,
     /// The first damage a reader met.
     fault: OnceLock<String>,
 }
@@ -371,6 +373,20 @@ impl Store {
         let pending = self.shared().pending.read().bytes();
         let leases = self.lease_count() as u64 * lease::LEASE_BYTES;
         pending as u64 + leases + self.shared().used_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Revisions that compaction deleted from the file since the start.
+    pub fn compacted_records(&self) -> u64 {
+        self.shared().deleted.load(Ordering::Relaxed)
+    }
+
+    /// Views of the state that are open.
+    pub fn open_views(&self) -> usize {
+        let shared = self.shared();
+        let published = shared.published.read();
+        let older = published.older_views.iter().map(Weak::strong_count);
+        // One of the newest pin is the store's own.
+        Arc::strong_count(&published.pin) - 1 + older.sum::<usize>()
     }
 
     /// Number of live keys, an uncommitted entry's changes included.

@@ -96,6 +96,7 @@ fn rebuild(medium: Arc<dyn Medium>, settings: &StoreSettings) -> Result<Shared, 
         durable: RwLock::new(durable),
         pending_bytes_max: settings.pending_bytes_max,
         used_bytes: AtomicU64::new(used_bytes),
+        deleted: AtomicU64::new(0),
         fault: OnceLock::new(),
     })
 }
