@@ -2,7 +2,9 @@
 //!
 //! A request is decoded by a front end (`client`: gRPC or the JSON gateway), checked and answered
 //! by `rpc`, which asks the node of the actors crate; `boot` starts all of it from a configuration
-//! and `shutdown` stops it.
+//! and `shutdown` stops it. Meanwhile `operator` takes over changes of the configuration, as a
+//! signal or the `admin` socket asks, and `service` tells systemd how the member fares. `discovery`
+//! finds the first members in DNS.
 #![forbid(unsafe_code)]
 
 pub mod admin;

@@ -78,8 +78,8 @@ pub enum DiscoveryError {
     },
 }
 
-/// The members that the records of the domain in `asked` name. `name` is this member's, and `own` the URLs
-/// that it advertises.
+/// The members that the records of the domain in `asked` name. `name` is this member's, and `own`
+/// the URLs that it advertises.
 pub async fn discover(
     asked: &Cluster,
     name: &str,

@@ -1,5 +1,5 @@
 //! The small tables of the redb file beside the revisions: what the state says about itself, the
-//! members, the leases.
+//! members, the alarms, the leases.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use super::lease::LeaseRecord;
 use super::schema::{self, ALARM, LEASE, MEMBER, META, REMOVED};
 use super::{Applied, MemberRecord};
 
-/// The rows of the tables `meta`, `member` and `removed`.
+/// The rows of the tables `meta`, `member`, `alarm` and `removed`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Meta {
     pub applied: Applied,
