@@ -47,6 +47,9 @@ const RELOAD: &[&str] = &[
 const FIRST_START: &[&str] = &[
     "cluster.initial",
     "cluster.initial_state",
+    "cluster.discovery_srv",
+    "cluster.discovery_srv_name",
+    "cluster.discovery_srv_servers",
     "cluster.join",
     "cluster.token",
     "peer.advertise_urls",

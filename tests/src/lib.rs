@@ -19,6 +19,7 @@ pub mod member;
 pub mod name_server;
 pub mod process;
 pub mod small_disk;
+pub mod variable;
 pub mod wait;
 pub mod watch_check;
 pub mod writers;

@@ -21,6 +21,7 @@ use althing_tests::faults::pauses;
 use althing_tests::faults::plan::{Direction, Fault, Kind, Manner, Step, Target, plan};
 use althing_tests::faults::run::{Report, Run};
 use althing_tests::small_disk::SmallDisk;
+use althing_tests::variable::number;
 
 /// Small logs, so that who was away needs a snapshot at times; short elections.
 const FLAGS: [&str; 6] = [
@@ -198,12 +199,4 @@ fn kinds() -> Vec<Kind> {
 fn count(variable: &str, otherwise: u64) -> usize {
     let number = number(variable).unwrap_or(otherwise);
     usize::try_from(number).expect("a small number")
-}
-
-fn number(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    Some(
-        text.parse()
-            .unwrap_or_else(|_| panic!("{variable} is no number: {text}")),
-    )
 }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use althing_tests::binaries;
 use althing_tests::member::{Member, READY_LINE};
 use althing_tests::process::DEADLINE;
+use althing_tests::variable::number;
 use althing_tests::writers::Writers;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -71,12 +72,4 @@ fn kill_while_starting(member: &mut Member, lines: usize) {
         member.launch().wait_for_lines(lines, READY_LINE);
         member.kill();
     });
-}
-
-fn number(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    Some(
-        text.parse()
-            .unwrap_or_else(|_| panic!("{variable} is no number: {text}")),
-    )
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use althing_tests::binaries;
 use althing_tests::member::Member;
+use althing_tests::variable::number;
 use althing_tests::watch_check::run::{Plan, run};
 
 /// What the suite promises to have looked at.
@@ -62,12 +63,4 @@ fn member() -> Member {
     let flags = std::env::var("MEMBER_FLAGS").unwrap_or_default();
     let flags: Vec<_> = flags.split_whitespace().collect();
     Member::start(&PathBuf::from(program), &flags)
-}
-
-fn number(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    Some(
-        text.parse()
-            .unwrap_or_else(|_| panic!("{variable} is no number: {text}")),
-    )
 }

@@ -1,6 +1,6 @@
 //! What is in a snapshot: what `snapshot status` and `hashkv` of etcd's tools tell.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use althing_api::mvccpb::KeyValue;
 use prost::Message;
@@ -100,7 +100,7 @@ impl BackupFile {
                 break;
             }
             let name = RevisionKey::new(main, sub, tombstone);
-            if main > compacted || kept.contains_key(&(main, sub)) {
+            if main > compacted || kept.contains(&(main, sub)) {
                 hash = crc32c::crc32c_append(hash, name.bytes());
                 hash = crc32c::crc32c_append(hash, &value);
             }
@@ -114,14 +114,14 @@ impl BackupFile {
 
     /// Revisions up to the compacted one that compaction leaves: the newest of each key, as seen
     /// from `at`, or, when no key exists there, from the compacted revision.
-    fn kept(&self, at: i64, compacted: i64) -> Result<BTreeMap<(i64, u32), ()>, BackupError> {
+    fn kept(&self, at: i64, compacted: i64) -> Result<BTreeSet<(i64, u32)>, BackupError> {
         let seen = self.newest(at)?;
         let seen = match seen.is_empty() {
             true => self.newest(compacted)?,
             false => seen,
         };
         let kept = seen.into_values().filter(|(main, _)| *main <= compacted);
-        Ok(kept.map(|revision| (revision, ())).collect())
+        Ok(kept.collect())
     }
 
     /// The newest revision of each key that exists at `at`.

@@ -11,6 +11,7 @@ use althing_tests::binaries;
 use althing_tests::differential::generate::Ways;
 use althing_tests::differential::known::KNOWN;
 use althing_tests::differential::{Plan, Report, run};
+use althing_tests::variable::number;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -45,14 +46,6 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn number(variable: &str) -> Option<u64> {
-    let text = env::var(variable).ok()?;
-    Some(
-        text.parse()
-            .unwrap_or_else(|_| panic!("{variable} is no number: {text}")),
-    )
 }
 
 fn print(report: &Report) {
