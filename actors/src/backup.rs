@@ -4,7 +4,7 @@
 //! A blocking thread writes; the channel to whoever reads is short. As long as it lasts, the
 //! store's file keeps what the backup still needs, so a reader that stands still is given up.
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,19 +12,16 @@ use actix::Addr;
 use althing_api::error::Error;
 use althing_storage::backup::{Backup, BackupError};
 use althing_storage::store::{CheckpointError, Store};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::chunks::{CHUNKS_MAX, Chunked};
 use crate::store_writer::{Checkpoint, StoreWriter};
 
 /// Backups under way at once; one more is refused with `TooManyRequests`.
 const BACKUPS_MAX: usize = 2;
-/// Bytes handed over at once.
-const CHUNK_BYTES: usize = 256 * 1024;
-/// Chunks on their way.
-const CHUNKS_MAX: usize = 4;
 /// How long a reader may take for one chunk.
 const STALL_MAX: Duration = Duration::from_secs(60);
 /// How long the store's file may take to hold what was applied.
@@ -100,11 +97,7 @@ fn stream(backup: Backup, place: OwnedSemaphorePermit) -> BackupStream {
     tokio::task::spawn_blocking(move || {
         let _place = place;
         let began = std::time::Instant::now();
-        let mut outlet = Outlet {
-            chunks: chunks.clone(),
-            chunk: BytesMut::with_capacity(CHUNK_BYTES),
-            runtime,
-        };
+        let mut outlet = Chunked::new(|chunk| send(&runtime, &chunks, chunk));
         match backup.stream(&mut outlet) {
             Ok(()) => tracing::info!(
                 bytes = file_bytes,
@@ -121,31 +114,15 @@ fn stream(backup: Backup, place: OwnedSemaphorePermit) -> BackupStream {
     BackupStream { file_bytes, body }
 }
 
-/// Where the backup is written.
-struct Outlet {
-    chunks: mpsc::Sender<io::Result<Bytes>>,
-    chunk: BytesMut,
-    runtime: Handle,
-}
-
-impl Write for Outlet {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let taken = bytes.len().min(CHUNK_BYTES - self.chunk.len());
-        self.chunk.extend_from_slice(&bytes[..taken]);
-        if self.chunk.len() == CHUNK_BYTES {
-            self.flush()?;
-        }
-        Ok(taken)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let next = BytesMut::with_capacity(CHUNK_BYTES);
-        let chunk = std::mem::replace(&mut self.chunk, next).freeze();
-        let sent = timeout(STALL_MAX, self.chunks.send(Ok(chunk)));
-        match self.runtime.block_on(sent) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(io::ErrorKind::BrokenPipe.into()),
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
-        }
+/// Waits for room, but not for ever.
+fn send(
+    runtime: &Handle,
+    chunks: &mpsc::Sender<io::Result<Bytes>>,
+    chunk: Bytes,
+) -> io::Result<()> {
+    match runtime.block_on(timeout(STALL_MAX, chunks.send(Ok(chunk)))) {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(io::ErrorKind::BrokenPipe.into()),
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
 }

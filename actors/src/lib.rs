@@ -18,6 +18,7 @@
 mod applier;
 mod arbiters;
 mod backup;
+mod chunks;
 pub mod client_session;
 mod departure;
 mod disk_gate;

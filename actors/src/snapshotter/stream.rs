@@ -2,19 +2,15 @@
 //!
 //! The channel between them is short: who is faster waits, so a slow member costs no memory.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::message::{Outgoing, Under};
+use crate::chunks::{CHUNKS_MAX, Chunked};
 use crate::ground;
 use crate::peer_link::SnapshotBytes;
-
-/// Bytes handed over at once.
-const CHUNK_BYTES: usize = 256 * 1024;
-/// Chunks on their way.
-const CHUNKS_MAX: usize = 4;
 
 impl Outgoing {
     /// The bytes, written by a blocking thread while somebody reads them. They end with an error
@@ -22,10 +18,7 @@ impl Outgoing {
     pub(crate) fn stream(self) -> SnapshotBytes {
         let (chunks, body) = mpsc::channel(chunks_max());
         ground::detach(move || {
-            let mut sink = Sink {
-                chunks: chunks.clone(),
-                chunk: BytesMut::with_capacity(CHUNK_BYTES),
-            };
+            let mut sink = Chunked::new(|chunk| send(&chunks, Ok(chunk)));
             if let Err(error) = self.source.export(&mut sink) {
                 // Nobody may read any more, which is why it failed.
                 let _ = send(&chunks, Err(io::Error::other(error)));
@@ -57,29 +50,6 @@ fn send(chunks: &mpsc::Sender<io::Result<Bytes>>, chunk: io::Result<Bytes>) -> i
     match sent {
         true => Ok(()),
         false => Err(io::ErrorKind::BrokenPipe.into()),
-    }
-}
-
-/// Where the export writes.
-struct Sink {
-    chunks: mpsc::Sender<io::Result<Bytes>>,
-    chunk: BytesMut,
-}
-
-impl Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let taken = bytes.len().min(CHUNK_BYTES - self.chunk.len());
-        self.chunk.extend_from_slice(&bytes[..taken]);
-        if self.chunk.len() == CHUNK_BYTES {
-            self.flush()?;
-        }
-        Ok(taken)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let next = BytesMut::with_capacity(CHUNK_BYTES);
-        let chunk = std::mem::replace(&mut self.chunk, next).freeze();
-        send(&self.chunks, Ok(chunk))
     }
 }
 
@@ -119,15 +89,15 @@ impl Read for Incoming {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
+    use crate::chunks::CHUNK_BYTES;
 
     #[test]
     fn bytes_arrive_in_order_whatever_the_sizes() {
         let (chunks, body) = mpsc::channel(1_000);
-        let mut sink = Sink {
-            chunks,
-            chunk: BytesMut::new(),
-        };
+        let mut sink = Chunked::new(move |chunk| send(&chunks, Ok(chunk)));
         let sent: Vec<u8> = (0..CHUNK_BYTES * 2 + 77).map(|n| n as u8).collect();
         for piece in sent.chunks(1_013) {
             sink.write_all(piece).unwrap();
@@ -153,10 +123,7 @@ mod tests {
     fn writing_to_nobody_fails() {
         let (chunks, body) = mpsc::channel(1);
         drop(body);
-        let mut sink = Sink {
-            chunks,
-            chunk: BytesMut::new(),
-        };
+        let mut sink = Chunked::new(move |chunk| send(&chunks, Ok(chunk)));
         sink.write_all(b"x").unwrap();
         assert!(sink.flush().is_err());
     }
