@@ -53,6 +53,8 @@ impl Hasher {
             _ => {}
         }
         work.running = Some(revision);
+        // On the one thread of a simulation the work is done when its start returns.
+        drop(work);
         let (store, shared) = (self.store.clone(), Arc::clone(&self.work));
         let compute = move || {
             let hash = store.hash_kv(revision);
@@ -62,7 +64,7 @@ impl Hasher {
         };
         if let Err(error) = low_priority_thread("hash", compute) {
             tracing::warn!(%error, "cannot start a thread to hash the records");
-            work.running = None;
+            self.work.lock().running = None;
         }
         None
     }
