@@ -87,6 +87,11 @@ impl LeaseKeeper {
         let mut applied = self.proposer.progress.applied_batches();
         let mut caught_up = false;
         loop {
+            // A leader that lost its quorum goes on to call itself one, and another may count.
+            if self.proposer.progress.leader() != self.me {
+                self.wait_for_lead().await?;
+                continue;
+            }
             applied.mark_unchanged();
             match self.clock.keep_alive(store, id) {
                 KeptAlive::Renewed(ttl) => {
