@@ -10,6 +10,7 @@ use althing_api::commandpb::command::Request;
 use althing_api::etcdserverpb::*;
 use althing_storage::apply::apply;
 use althing_storage::entry::LogId;
+use althing_storage::snapshot::Source;
 use althing_storage::store::{CompactStep, RebuildStep, Store, StoreSettings};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -146,6 +147,7 @@ fn the_copy_takes_about_what_the_rows_take_and_views_opened_before_still_read() 
     world.compact_all();
     let before = world.store.sizes();
     let view = world.store.read();
+    let source = Source::open(&world.store, 7).unwrap();
     world
         .store
         .begin_rebuild(&world.arrived, &world.place)
@@ -169,6 +171,9 @@ fn the_copy_takes_about_what_the_rows_take_and_views_opened_before_still_read() 
     let read = view.range(&all).unwrap();
     assert_eq!(read.kvs.len(), 2_000);
     assert!(read.kvs.iter().all(|kv| kv.value == value));
+    // A snapshot on its way to another member, and a backup, read the former file to its end.
+    let mark = source.export(&mut Vec::new()).unwrap();
+    assert_eq!(mark.records, 2_000);
 }
 
 #[test]

@@ -122,24 +122,24 @@ impl Disk {
 
     /// A view of what is committed now. Between the failure of a commit and the closing of the
     /// file it meets the closed file, and opens it again.
-    pub fn view(&self) -> Result<DiskView, DiskError> {
+    pub fn view(self: &Arc<Self>) -> Result<DiskView, DiskError> {
         for _ in 1..OPENINGS_MAX {
             let mut used = None;
             match self.with(|open| {
                 used = Some(open.opening);
-                DiskView::of(&open.db, open.opening, &self.medium)
+                DiskView::of(self, &open.db, open.opening, &self.medium)
             }) {
                 Err(DiskError::Closed) => used.into_iter().for_each(|opening| self.close(opening)),
                 result => return result,
             }
         }
-        self.with(|open| DiskView::of(&open.db, open.opening, &self.medium))
+        self.with(|open| DiskView::of(self, &open.db, open.opening, &self.medium))
     }
 
     /// Reads from a fresh view, and once more from another when a commit that failed meanwhile has
     /// closed the file.
     pub fn read<R>(
-        &self,
+        self: &Arc<Self>,
         read: impl Fn(&DiskView) -> Result<R, DiskError>,
     ) -> Result<(DiskView, R), DiskError> {
         let mut tries = 1..OPENINGS_MAX;

@@ -11,6 +11,7 @@ use redb::{
     TableError,
 };
 
+use super::disk::Disk;
 use super::error::DiskError;
 use super::history::Rev;
 use super::medium::Medium;
@@ -24,6 +25,9 @@ pub(crate) struct DiskView {
     pub(super) txn: ReadTransaction,
     revision: ReadOnlyTable<RevKey, &'static [u8]>,
     value: ReadOnlyTable<RevKey, &'static [u8]>,
+    /// redb ends all views of a database that is dropped, and another file may take the place of
+    /// this one meanwhile. The last field: dropped behind what reads it.
+    _disk: Arc<Disk>,
 }
 
 /// One row of table `revision`, for scans.
@@ -93,8 +97,9 @@ impl StoredRecords<'_> {
 }
 
 impl DiskView {
-    /// A view of what `db` holds, the file's opening number `opening`.
+    /// A view of what `db` of `disk` holds, the file's opening number `opening`.
     pub fn of(
+        disk: &Arc<Disk>,
         db: &Database,
         opening: u64,
         medium: &Arc<dyn Medium>,
@@ -111,6 +116,7 @@ impl DiskView {
             txn,
             revision,
             value,
+            _disk: Arc::clone(disk),
         })
     }
 

@@ -55,7 +55,7 @@ pub(super) fn create_if_absent(path: &Path) -> Result<(), StoreOpenError> {
 fn rebuild(medium: Arc<dyn Medium>, settings: &StoreSettings) -> Result<Shared, StoreOpenError> {
     let path = medium.path().to_path_buf();
     let refuse = |error| refusal(&path, error);
-    let disk = Disk::new(medium, settings.page_cache_bytes);
+    let disk = Arc::new(Disk::new(medium, settings.page_cache_bytes));
     match disk.prepare().map_err(refuse)? {
         Some(FORMAT) => {}
         Some(found) => {
@@ -92,7 +92,7 @@ fn rebuild(medium: Arc<dyn Medium>, settings: &StoreSettings) -> Result<Shared, 
             pin: Arc::new(()),
             older_views: Vec::new(),
         }),
-        disk: RwLock::new(Arc::new(disk)),
+        disk: RwLock::new(disk),
         durable: RwLock::new(durable),
         pending_bytes_max: settings.pending_bytes_max,
         used_bytes: AtomicU64::new(used_bytes),
