@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use althing_api::adminpb::admin_server::{Admin, AdminServer};
 use althing_api::adminpb::{
@@ -27,11 +28,14 @@ use crate::operator::{Outcome, Question};
 const CONNECTIONS_MAX: usize = 8;
 /// Questions that wait for their turn.
 const QUESTIONS_MAX: usize = 8;
+/// After a connection could not be accepted, for one because the process has too many.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// The open socket. Its file is removed when this is dropped.
 #[derive(Debug)]
 pub struct AdminSocket {
-    path: PathBuf,
+    /// `None`: what lies at the path is not ours.
+    bound: Option<PathBuf>,
     questions: mpsc::Receiver<Question>,
     /// Keeps the channel open when there is no socket.
     _sender: mpsc::Sender<Question>,
@@ -42,17 +46,23 @@ impl AdminSocket {
     /// an actix system, by whoever holds the data directory.
     pub fn open(path: &Path) -> AdminSocket {
         let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
-        match bind(path) {
-            Ok(listener) => drop(actix_rt::spawn(accept(listener, sender.clone()))),
-            Err(error) => tracing::warn!(
-                %error,
-                path = %path.display(),
-                "no admin socket, so `althingctl config` does not reach this member; give \
-                 --admin-socket a short path in a directory of this user's"
-            ),
-        }
+        let bound = match bind(path) {
+            Ok(listener) => {
+                drop(actix_rt::spawn(accept(listener, sender.clone())));
+                Some(path.to_owned())
+            }
+            Err(error) => {
+                tracing::warn!(
+                    %error,
+                    path = %path.display(),
+                    "no admin socket, so `althingctl config` does not reach this member; give \
+                     --admin-socket a short path in a directory of this user's"
+                );
+                None
+            }
+        };
         AdminSocket {
-            path: path.to_owned(),
+            bound,
             questions,
             _sender: sender,
         }
@@ -67,8 +77,10 @@ impl AdminSocket {
 
 impl Drop for AdminSocket {
     fn drop(&mut self) {
-        // What is left over is removed by the next start.
-        let _ = std::fs::remove_file(&self.path);
+        if let Some(path) = &self.bound {
+            // What is left over is removed by the next start.
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 
@@ -105,8 +117,8 @@ async fn accept(listener: UnixListener, questions: mpsc::Sender<Question>) {
             }
             Ok(_) => tracing::warn!("somebody else's connection to the admin socket was closed"),
             Err(error) => {
-                tracing::warn!(%error, "the admin socket accepts nobody any more");
-                return;
+                tracing::warn!(%error, "the admin socket could not accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
