@@ -108,7 +108,7 @@ impl Handles {
     pub fn set_bounds(&self, proposals_max: usize, disk_reserve_bytes: u64) {
         let proposer = &self.0.proposer;
         assert!(
-            (proposals_max as u64) < CORE_QUEUE / 2,
+            (proposals_max as u64) <= CORE_QUEUE / 2,
             "admitted proposals must fit the queue of raft's core"
         );
         proposer.proposals.set_max(proposals_max);

@@ -118,7 +118,7 @@ impl Node {
         transport: Arc<dyn Transport>,
     ) -> Result<(Node, Handles), StartError> {
         assert!(
-            (settings.proposals_max as u64) < CORE_QUEUE / 2,
+            (settings.proposals_max as u64) <= CORE_QUEUE / 2,
             "admitted proposals must fit the queue of raft's core"
         );
         let log = Wal::open(&dir.wal(), settings.wal.clone())?;
