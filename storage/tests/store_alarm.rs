@@ -161,6 +161,26 @@ fn an_alarm_is_listed_once_for_each_member_and_kind_and_answers_as_etcd_does() {
 }
 
 #[test]
+fn an_alarm_that_only_a_removed_member_would_end_ends_with_its_membership() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = World::new(&dir);
+    world.alarm(AlarmType::Nospace, 1, true);
+    world.alarm(AlarmType::Corrupt, 2, true);
+    let id = LogId { term: 1, index: 3 };
+    world.store.apply_membership(id, "".into(), vec![1, 2]);
+    let by_hand = AlarmRecord {
+        alarm: AlarmType::Corrupt,
+        member_id: 2,
+        clears_itself: false,
+    };
+    assert_eq!(world.store.alarms(), [by_hand]);
+    world.store.checkpoint(u64::MAX, usize::MAX).unwrap();
+    drop(world);
+    let store = Store::open(&dir.path().join("store.redb"), SETTINGS).unwrap();
+    assert_eq!(store.alarms(), [by_hand]);
+}
+
+#[test]
 fn alarms_and_a_downgrade_survive_a_restart_and_travel_with_a_snapshot() {
     let dir = tempfile::tempdir().unwrap();
     let mut world = World::new(&dir);

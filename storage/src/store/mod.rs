@@ -339,11 +339,16 @@ impl Store {
         self.shared().publish(id, Vec::new(), side);
     }
 
-    /// Records a membership entry, which ends the membership of `removed`.
+    /// Records a membership entry, which ends the membership of `removed`, and the alarms that they
+    /// alone would end.
     pub fn apply_membership(&self, id: LogId, payload: Bytes, removed: Vec<u64>) {
+        let mut alarms = self.alarms();
+        alarms.retain(|alarm| alarm.clears_itself && removed.contains(&alarm.member_id));
+        let ended = |alarm: AlarmRecord| ((alarm.alarm, alarm.member_id), None);
         let side = SideChanges {
             membership: Some((id, payload)),
             removed,
+            alarms: alarms.into_iter().map(ended).collect(),
             ..SideChanges::default()
         };
         self.shared().publish(id, Vec::new(), side);
