@@ -144,12 +144,14 @@ impl<T> Receiver<T> {
         loop {
             // Made before the look: a change between the two completes it.
             let changed = self.shared.changed.notified();
+            // Looked at before the value, so that the last value counts.
+            let is_closed = self.shared.is_closed.load(Ordering::Acquire);
             let version = self.shared.version.load(Ordering::Acquire);
             if version != self.seen {
                 self.seen = version;
                 return Ok(());
             }
-            if self.shared.is_closed.load(Ordering::Acquire) {
+            if is_closed {
                 return Err(Closed);
             }
             changed.await;

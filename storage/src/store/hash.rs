@@ -1,6 +1,7 @@
 //! Checksums over the stored revisions, for comparing members.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use althing_api::error::Error;
 
@@ -100,7 +101,7 @@ impl Store {
     pub fn hash_kv(&self, revision: i64) -> Result<HashKv, Error> {
         // The view keeps compaction from deleting what it counts.
         let view: ReadView = self.read();
-        let shared = self.shared();
+        let shared = Arc::clone(view.store());
         let compacted = shared.published.read().compacted;
         if revision > 0 && revision < compacted {
             return Err(Error::Compacted);
@@ -143,7 +144,7 @@ impl Store {
     /// of one member's unchanged state.
     pub fn hash(&self) -> Result<u32, CheckpointError> {
         let view: ReadView = self.read();
-        let shared = self.shared();
+        let shared = Arc::clone(view.store());
         let mut hash = 0;
         shared.each_record(view.revision(), |pending| {
             let (name, len) = etcd_key(pending.rev, pending.tombstone);
