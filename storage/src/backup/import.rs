@@ -8,6 +8,7 @@ use prost::Message;
 
 use super::rows::{self, LeaseRow, read_revision};
 use super::{BackupError, BackupFile};
+use crate::apply::TTL_MAX;
 use crate::entry::LogId;
 use crate::store::{CheckpointError, DiskError, FileBuilder, SideChanges};
 
@@ -88,6 +89,9 @@ impl BackupFile {
             let row = row.map_err(|_| self.damaged("a lease"))?;
             if row.id == 0 {
                 return Err(self.damaged("a lease without an id"));
+            }
+            if row.ttl.max(row.remaining) > TTL_MAX {
+                return Err(self.damaged("a lease that lives longer than any"));
             }
             imported.leases += 1;
             builder.append_leases(vec![row.record()]).map_err(failed)?;

@@ -13,6 +13,8 @@ use super::page::{
 const PAGE_BYTES: std::ops::RangeInclusive<u32> = 1024..=65_536;
 /// A deeper tree goes in circles.
 const DEPTH_MAX: usize = 64;
+/// Pages of a tree do not overlap, so that it has no more of them than the file.
+const CIRCLES: &str = "the tree goes in circles";
 
 /// A bbolt file.
 #[derive(Debug)]
@@ -134,8 +136,8 @@ impl Reader {
         }
     }
 
-    /// A page of a tree, with its further pages.
-    fn page(&self, number: u64) -> Result<Page, BboltError> {
+    /// A page of a tree, with its further pages; they are at most `pages_max` together.
+    fn page(&self, number: u64, pages_max: u64) -> Result<Page, BboltError> {
         let damaged = |what| BboltError::Damaged { page: number, what };
         if number < 2 || number >= self.meta.pages {
             return Err(damaged("the page does not exist"));
@@ -150,6 +152,9 @@ impl Reader {
         let count = u64::from(header.further) + 1;
         if count > self.meta.pages - number {
             return Err(damaged("its further pages do not exist"));
+        }
+        if count > pages_max {
+            return Err(damaged(CIRCLES));
         }
         let len = usize::try_from(count * size).map_err(|_| damaged("too large"))?;
         let mut bytes = vec![0; len];
@@ -244,12 +249,13 @@ struct Elements<'a> {
 
 impl Elements<'_> {
     fn enter(&mut self, number: u64) -> Result<(), BboltError> {
-        self.pages_read += 1;
-        if self.pages_read > self.reader.meta.pages || self.stack.len() >= DEPTH_MAX {
-            let what = "the tree goes in circles";
+        if self.stack.len() >= DEPTH_MAX {
+            let what = CIRCLES;
             return Err(BboltError::Damaged { page: number, what });
         }
-        let page = self.reader.page(number)?;
+        let pages_left = self.reader.meta.pages - self.pages_read;
+        let page = self.reader.page(number, pages_left)?;
+        self.pages_read += page.bytes.len() as u64 / u64::from(self.reader.meta.page_bytes);
         self.stack.push(page);
         Ok(())
     }
