@@ -174,7 +174,8 @@ impl Desk {
             return Ok(Change::Elsewhere(Some(self.me)));
         }
         if again && self.is_done(&change, newest.membership()) {
-            let index = metrics.last_log_index.unwrap_or(0);
+            // Not the end of the log: what is behind it may never be committed.
+            let index = newest.log_id().map_or(0, |id| from_raft_log_id(id).index);
             return Ok(self.done(index).await);
         }
         let roster = self.roster(&metrics);
