@@ -316,7 +316,7 @@ def copy_cases():
                  ["make-mirror", "a", "b"], ["check", "perf", "--load", "tiny"],
                  ["check", "datascale", "--load="]):
         yield Case(line)
-    for line in (["snapshot", "save", "--bogus", "a"], ["make-mirror", "--rev", "x", "a"],
+    for line in (["snapshot", "save", "--bogus", "a"],
                  ["check", "perf", "--auto-compact=maybe"]):
         yield Case(line, grammar=True)
 
