@@ -178,7 +178,7 @@ def nobody_else_reads_its_configuration_and_root_does(m):
 def each_kind_of_setting_reloads_under_load(m):
     m.must("mkdir -p /run/notes")
     load = subprocess.Popen(m.enter(
-        "althingctl watch load > /run/notes/watched & echo $! > /run/notes/watcher; "
+        "althingctl watch --rev=1 load > /run/notes/watched & echo $! > /run/notes/watcher; "
         "n=0; while [ ! -e /run/notes/enough ]; do n=$((n+1)); "
         "althingctl put load $n >/dev/null || echo failed >> /run/notes/failed; done; "
         "echo $n > /run/notes/written"))
