@@ -26,7 +26,7 @@ REASONS = {
     "etcd_debugging_server_watch_send_loop_": "a queue feeds each stream, there is no such loop",
     "etcd_debugging_snap_": "raft's snapshots are marks, no file is written for them",
     "etcd_debugging_store_": "there is no store of version 2",
-    "etcd_disk_backend_snapshot_duration_seconds": "a snapshot is streamed at the pace of its reader",
+    "etcd_disk_backend_snapshot_duration_seconds": "a snapshot goes at the pace of its reader",
     "etcd_disk_wal_write_duration_seconds": "a write and its fsync are one step, counted together",
     "etcd_grpc_proxy_": "there is no proxy",
     "etcd_network_known_peers": "a member alone knows no peer",
