@@ -254,7 +254,15 @@ fn alarms(facts: &ClusterFacts) -> Vec<Finding> {
                 .so("ask with the client of the version that the members run"),
         }
     };
-    facts.alarms.iter().map(one).collect()
+    let is_gone = |id| !facts.listed.is_empty() && facts.listed.iter().all(|one| one.id != id);
+    let told = |alarm: &AlarmMember| match is_gone(alarm.member_id) {
+        true => one(alarm).so(
+            "no member has this id any more, so that nobody ends the alarm; if its cause is gone: \
+             althingctl alarm disarm",
+        ),
+        false => one(alarm),
+    };
+    facts.alarms.iter().map(told).collect()
 }
 
 /// Which members say what, where they should say the same; empty when they do.

@@ -346,6 +346,13 @@ fn findings_name_the_member_and_what_it_said() {
     let sentence = "cluster 9: 3 members, 2 of them answered; leader a (1), revision 7";
     assert_eq!(report.examined, [sentence]);
     let mut facts = well();
+    facts.alarms.push(AlarmMember {
+        member_id: 77,
+        alarm: AlarmType::Corrupt as i32,
+    });
+    let remedy = &judge(&facts).findings[0].remedy;
+    assert!(remedy.starts_with("no member has this id"), "{remedy}");
+    let mut facts = well();
     page(&mut facts, 2, |page| page.ahead_seconds = Some(-60.0));
     let text = "its clock is 60 s behind the other members'";
     assert_eq!(judge(&facts).findings[0].text, text);

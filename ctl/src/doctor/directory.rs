@@ -111,10 +111,11 @@ pub fn examined(facts: &DirectoryFacts) -> String {
         text.push_str(&format!(" of {identity}"));
     }
     if let Ok(Some(log)) = &held.log {
-        text.push_str(&format!(
-            "; log from entry {} to {}",
-            log.first_index, log.last_index
-        ));
+        let (first, last) = (log.first_index, log.last_index);
+        text.push_str(&match first > last {
+            true => format!("; empty log behind entry {last}"),
+            false => format!("; log from entry {first} to {last}"),
+        });
     }
     if let Ok(Some(store)) = &held.store {
         text.push_str(&format!(

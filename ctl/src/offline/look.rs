@@ -6,7 +6,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use althing_storage::data_dir::DataDir;
-use althing_storage::entry::LogId;
 use althing_storage::error::OpenError;
 use althing_storage::store::{Store, StoreOpenError};
 use althing_storage::wal;
@@ -17,7 +16,10 @@ use crate::doctor::directory::{DirectoryFacts, Held, Log, Refusal, Stored, Stray
 const DEPTH_MAX: usize = 4;
 /// Files of a member, and of the file system, by the directory they are in.
 const FILES: [(&str, &[&str]); 4] = [
-    ("", &["LOCK", "VERSION", "lost+found", "member"]),
+    (
+        "",
+        &["LOCK", "VERSION", "admin.sock", "lost+found", "member"],
+    ),
     ("member", &["id", "snap", "store.redb", "wal"]),
     ("member/snap", &["replacing"]),
     ("member/wal", &[]),
@@ -75,7 +77,6 @@ fn held(dir: &DataDir) -> Held {
         let durable = store.as_ref().and_then(Store::durable);
         mismatch = log.fits(durable, dir.replacing()).err();
     }
-    let index = |id: Option<LogId>| id.map_or(0, |id| id.index);
     Held {
         identity: identity.map(|identity| {
             identity.map(|identity| {
@@ -87,8 +88,8 @@ fn held(dir: &DataDir) -> Held {
         }),
         log: log.map_err(|error| refusal(&error)).map(|log| {
             log.map(|log| Log {
-                first_index: index(log.purged) + 1,
-                last_index: index(log.last),
+                first_index: log.purged.map_or(0, |id| id.index + 1),
+                last_index: log.last.map_or(0, |id| id.index),
                 torn: log.repaired.map(|torn| (torn.file, torn.offset)),
             })
         }),
