@@ -6,9 +6,9 @@
 //! the cluster, `session` holds locks and elections with it, `print` writes answers, `text` reads
 //! and writes Go's notations; `mirror` copies one cluster into another, `portable` is keys as JSON,
 //! `progress` the bars, `doctor` judges what ails a cluster or a directory, and `offline` works on
-//! files without a server. Most commands are one
-//! request or a few; `watch`, `lock`, `elect`, `make-mirror` and `lease keep-alive` last until they
-//! are told to end. Nothing outlives the process.
+//! files without a server. Most commands are one request or a few; `watch`, `lock`, `elect`,
+//! `make-mirror` and `lease keep-alive` last until they are told to end. Nothing outlives the
+//! process.
 
 #![forbid(unsafe_code)]
 

@@ -83,8 +83,8 @@ impl DataDir {
         })
     }
 
-    /// Opens what [`DataDir::open_with_wal`] made, to look at it: nothing is made or changed, and no
-    /// member can start on it meanwhile. `None`: no member ever began there.
+    /// Opens what [`DataDir::open_with_wal`] made, to look at it: nothing is made or changed, and
+    /// no member can start on it meanwhile. `None`: no member ever began there.
     ///
     /// # Errors
     /// As [`DataDir::open_with_wal`]; [`OpenError::Unusable`] also when there is no directory.

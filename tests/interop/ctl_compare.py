@@ -163,7 +163,8 @@ def on_terminal(player, answer, flags=()):
     """What althingctl does when every key shall go and `answer` is typed at a terminal."""
     path = player.programs["althingctl"]
     parent, child = pty.openpty()
-    line = [path, "--endpoints=127.0.0.1:1", "--command-timeout=1ms", "del", "", "--prefix"] + list(flags)
+    line = [path, "--endpoints=127.0.0.1:1", "--command-timeout=1ms", "del", "", "--prefix"]
+    line += flags
     process = subprocess.Popen(line, stdin=child, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     os.write(parent, answer)
     _stdout, stderr = process.communicate(timeout=TIMEOUT_SECONDS)
@@ -236,7 +237,8 @@ def ours_alone(player):
            [althingctl(["downgrade"] + line)[1:] for line in
             (["validate"], ["enable", "3.6", "x"], ["enable", ""])] ==
            [(b"Error: %s\n" % why, 128) for why in
-            (b"TARGET_VERSION not provided", b"too many arguments", b"target version not provided")])
+            (b"TARGET_VERSION not provided", b"too many arguments",
+             b"target version not provided")])
     yield ("completion knows four shells", "etcdctl 3.5 lacks it",
            [althingctl(["completion"] + line)[2] for line in
             (["bash"], ["zsh"], ["fish"], ["powershell"], ["sh"], [])] == [0] * 4 + [1] * 2)

@@ -18,9 +18,10 @@ pub fn command() -> Command {
     manners(Command::new("doctor"))
         .about("Explains a sick cluster, data directory or configuration, and says what to do")
         .after_help(
-            "Without options it asks the members at --endpoints, and those that they know of. With\n\
-             --data-dir or --config-file it looks at files, and asks members only if --endpoints is\n\
-             given too. Changes nothing. Ends with 0 if nothing is wrong, and with 1 otherwise.",
+            "Without options it asks the members at --endpoints, and those that they know of.\n\
+             With --data-dir or --config-file it looks at files, and asks members only if\n\
+             --endpoints is given too. Changes nothing. Ends with 0 if nothing is wrong, and with\n\
+             1 otherwise.",
         )
         .override_usage("althingctl doctor [options]")
         .arg(positional())

@@ -122,8 +122,8 @@ impl Mirror {
         let next = if rev > 1 { rev } else { revision + 1 };
         Ok(writeln!(
             out,
-            "would copy {copied} keys to where {present} keys are, and follow from revision {next}; \
-             nothing was changed"
+            "would copy {copied} keys to where {present} keys are, and follow from revision \
+             {next}; nothing was changed"
         )?)
     }
 

@@ -16,8 +16,8 @@ const SETTINGS: StoreSettings = StoreSettings {
     pending_bytes_max: 0,
 };
 
-/// Copies the store of the member at `path` into a new file, which takes its place when it is whole.
-/// Blocks until that is durable.
+/// Copies the store of the member at `path` into a new file, which takes its place when it is
+/// whole. Blocks until that is durable.
 ///
 /// # Errors
 /// No member's directory, one that is in use, damage, no space for the copy.

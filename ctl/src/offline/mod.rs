@@ -1,6 +1,6 @@
-//! Work on files, without a server: what a snapshot holds, a data directory made of one, what ails a
-//! data directory, and its store copied into a smaller file. The only part of this crate that knows
-//! how things are stored.
+//! Work on files, without a server: what a snapshot holds, a data directory made of one, what ails
+//! a data directory, and its store copied into a smaller file. The only part of this crate that
+//! knows how things are stored.
 //!
 //! Owns: the directory that a restore makes. Waits for: nobody. Fails: with a sentence that names
 //! the file; what a failed restore began is removed.

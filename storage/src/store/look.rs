@@ -111,8 +111,8 @@ impl Overlay {
     }
 }
 
-/// The parts of `bytes` bytes from `offset` on that lie in one block each: the block's number, where
-/// the part begins in it, and its place among the bytes.
+/// The parts of `bytes` bytes from `offset` on that lie in one block each: the block's number,
+/// where the part begins in it, and its place among the bytes.
 fn parts(offset: u64, bytes: usize) -> impl Iterator<Item = (u64, usize, std::ops::Range<usize>)> {
     let mut done = 0;
     std::iter::from_fn(move || {
