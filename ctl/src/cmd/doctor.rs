@@ -26,9 +26,17 @@ pub fn command() -> Command {
         .override_usage("althingctl doctor [options]")
         .arg(positional())
         .args([
-            valued("data-dir", "", "Data directory of a stopped member to look at"),
+            valued(
+                "data-dir",
+                "",
+                "Data directory of a stopped member to look at",
+            ),
             valued("wal-dir", "", "Directory of its log, if that is apart"),
-            valued("config-file", "", "Configuration to judge, and its data directory"),
+            valued(
+                "config-file",
+                "",
+                "Configuration to judge, and its data directory",
+            ),
         ])
 }
 

@@ -165,9 +165,11 @@ fn progress(site: &Site<'_>, status: &StatusResponse) -> Option<Finding> {
     Some(
         finding
             .because("it answers serializable reads with the past, and would lead badly")
-            .so("see whether its disk or its network is slow, by its metrics \
+            .so(
+                "see whether its disk or its network is slow, by its metrics \
                  etcd_disk_wal_fsync_duration_seconds and \
-                 etcd_network_peer_round_trip_time_seconds"),
+                 etcd_network_peer_round_trip_time_seconds",
+            ),
     )
 }
 
