@@ -2,7 +2,7 @@
 //! the members that those did not reach. Judges nothing; nobody who stays silent stops it.
 
 use std::collections::BTreeSet;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use althing_api::error::Error as ApiError;
 use althing_api::etcdserverpb::{Member, MemberListRequest, RangeRequest};
@@ -14,6 +14,9 @@ use super::page::{self, PageFacts};
 use crate::client::{Client, metric};
 use crate::failure::Failure;
 use crate::flags::Settings;
+
+/// An answer that took longer does not tell what time it is.
+const ANSWER_PROMPT: Duration = Duration::from_secs(1);
 
 /// Asks the cluster behind the endpoints of `settings`.
 pub async fn cluster(settings: &Settings) -> ClusterFacts {
@@ -134,6 +137,10 @@ async fn page(endpoint: &str) -> Option<PageFacts> {
     let after = SystemTime::now();
     let mut facts = PageFacts::read(&page.body);
     let date = page.date;
+    let is_prompt = after
+        .duration_since(before)
+        .is_ok_and(|took| took <= ANSWER_PROMPT);
+    let date = date.filter(|_| is_prompt);
     facts.ahead_seconds = date.map(|date| page::ahead_seconds(date, before, after));
     Some(facts)
 }
