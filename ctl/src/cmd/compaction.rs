@@ -16,6 +16,8 @@ use crate::text::number::parse_int;
 pub fn command() -> Command {
     manners(Command::new("compaction"))
         .about("Compacts the event history in the store")
+        // Short forms that `completion`, which etcdctl 3.5 lacks, would make ambiguous.
+        .aliases(["com", "comp"])
         .override_usage("althingctl compaction [OPTIONS] REVISION")
         .arg(positional())
         .arg(switch(

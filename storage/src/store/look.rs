@@ -1,6 +1,7 @@
 //! Opening the store's file without changing a byte of it: what redb writes stays in memory.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -176,12 +177,10 @@ impl StorageBackend for Overlay {
         self.refuse_beyond(written.len, offset, data.len())?;
         let file_len = written.file_len;
         for (number, inside, part) in parts(offset, data.len()) {
-            if !written.blocks.contains_key(&number) {
-                let block = self.block(number, file_len)?;
-                written.blocks.insert(number, block);
-            }
-            let block = written.blocks.get_mut(&number);
-            let block = block.expect("it was put there if it was missing");
+            let block = match written.blocks.entry(number) {
+                Entry::Occupied(block) => block.into_mut(),
+                Entry::Vacant(place) => place.insert(self.block(number, file_len)?),
+            };
             block[inside..inside + part.len()].copy_from_slice(&data[part]);
         }
         Ok(())
