@@ -414,22 +414,10 @@ pub(crate) fn open_beside(
     })
 }
 
-/// The store holds a prefix of the log: it reaches at least to what was purged, and not beyond the
-/// log's end, unless it was just replaced by a snapshot (`replacing`): then raft lets the log begin
-/// behind it.
+/// Errors: the store and the log do not belong together.
 fn check(recovery: &Recovery, store: &Store, replacing: Option<LogId>) -> Result<(), StartError> {
-    let durable = store.durable();
-    if recovery.purged > durable {
-        let purged = recovery.purged;
-        let text = format!("entries up to {purged:?} are purged, the store ends at {durable:?}");
-        return Err(StartError::Mismatch(text));
-    }
-    if durable > recovery.last && durable != replacing {
-        let last = recovery.last;
-        let text = format!("the store ends at {durable:?}, the log at {last:?}");
-        return Err(StartError::Mismatch(text));
-    }
-    Ok(())
+    let fits = recovery.fits(store.durable(), replacing);
+    fits.map_err(StartError::Mismatch)
 }
 
 /// Tells the cluster how this member is reached, and what it speaks, unless it knows.

@@ -2,8 +2,9 @@
 //! last of a repeated flag counts, values may begin with a dash, and every complaint reads as
 //! etcdctl's. clap finds the flags; what their values mean is read here.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use clap::builder::OsStringValueParser;
@@ -70,6 +71,37 @@ impl Values<'_> {
         let words = self.0.get_many::<OsString>(ARGUMENTS);
         let bytes = |word: &OsString| Bytes::copy_from_slice(word.as_bytes());
         words.into_iter().flatten().map(bytes).collect()
+    }
+
+    /// The one positional argument; `refusal` answers any other number of them.
+    ///
+    /// # Errors
+    /// `refusal`, with exit code 128.
+    pub fn one(&self, refusal: &str) -> Result<Bytes, Failure> {
+        match self.arguments().as_slice() {
+            [one] => Ok(one.clone()),
+            _ => Err(Failure::arguments(refusal)),
+        }
+    }
+
+    /// As [`Values::one`], as a path.
+    ///
+    /// # Errors
+    /// As [`Values::one`].
+    pub fn path(&self, refusal: &str) -> Result<PathBuf, Failure> {
+        let path = self.one(refusal)?;
+        Ok(PathBuf::from(OsStr::from_bytes(&path)))
+    }
+
+    /// Refuses positional arguments with `refusal`.
+    ///
+    /// # Errors
+    /// `refusal`, with exit code 128.
+    pub fn none(&self, refusal: &str) -> Result<(), Failure> {
+        match self.arguments().is_empty() {
+            true => Ok(()),
+            false => Err(Failure::arguments(refusal)),
+        }
     }
 
     /// The text of flag `name`.

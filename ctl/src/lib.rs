@@ -5,15 +5,17 @@
 //! `flags` and `args` read the command line, `cmd` holds one file per command, `client` talks to
 //! the cluster, `session` holds locks and elections with it, `print` writes answers, `text` reads
 //! and writes Go's notations; `mirror` copies one cluster into another, `portable` is keys as JSON,
-//! `progress` the bars, and `offline` works on files without a server. Most commands are one
-//! request or a few; `watch`, `lock`, `elect`, `make-mirror` and `lease keep-alive` last until they
-//! are told to end. Nothing outlives the process.
+//! `progress` the bars, `doctor` judges what ails a cluster or a directory, and `offline` works on
+//! files without a server. Most commands are one request or a few; `watch`, `lock`, `elect`,
+//! `make-mirror` and `lease keep-alive` last until they are told to end. Nothing outlives the
+//! process.
 
 #![forbid(unsafe_code)]
 
 pub mod args;
 pub mod client;
 pub mod cmd;
+pub mod doctor;
 pub mod endpoint;
 pub mod failure;
 pub mod flags;

@@ -70,14 +70,7 @@ impl DataDir {
             create_dir(dir)?;
         }
         if let Some(wal) = wal {
-            if has_segments(&inside)? {
-                let why = "the log is here, but another WAL directory is configured; move these \
-                           files there while the member is stopped, or drop the option";
-                return Err(OpenError::Foreign {
-                    path: inside,
-                    why: why.into(),
-                });
-            }
+            refuse_segments(&inside)?;
             locks.push(claim(wal, "WAL")?);
         }
         sync_dir(&member)?;
@@ -88,6 +81,32 @@ impl DataDir {
             wal,
             _locks: locks,
         })
+    }
+
+    /// Opens what [`DataDir::open_with_wal`] made, to look at it: nothing is made or changed, and
+    /// no member can start on it meanwhile. `None`: no member ever began there.
+    ///
+    /// # Errors
+    /// As [`DataDir::open_with_wal`]; [`OpenError::Unusable`] also when there is no directory.
+    pub fn look(path: &Path, wal: Option<&Path>) -> Result<Option<DataDir>, OpenError> {
+        let inside = path.join("member/wal");
+        let mut locks = Vec::new();
+        for (dir, purpose) in [(Some(path), "data"), (wal, "WAL")] {
+            let Some(dir) = dir else { continue };
+            if !check_version(dir, purpose)? {
+                check_empty(dir, purpose)?;
+                return Ok(None);
+            }
+            locks.extend(lock_to_look(dir)?);
+        }
+        if wal.is_some() && inside.is_dir() {
+            refuse_segments(&inside)?;
+        }
+        Ok(Some(DataDir {
+            path: path.to_path_buf(),
+            wal: wal.map_or(inside, Path::to_path_buf),
+            _locks: locks,
+        }))
     }
 
     /// The directory itself.
@@ -380,8 +399,17 @@ fn list(dir: &Path) -> Result<Vec<String>, OpenError> {
     Ok(names)
 }
 
-fn has_segments(wal: &Path) -> Result<bool, OpenError> {
-    Ok(list(wal)?.iter().any(|name| name.ends_with(".wal")))
+/// Refuses the log inside the data directory where it is meant to be elsewhere.
+fn refuse_segments(inside: &Path) -> Result<(), OpenError> {
+    if !list(inside)?.iter().any(|name| name.ends_with(".wal")) {
+        return Ok(());
+    }
+    let why = "the log is here, but another WAL directory is configured; move these files there \
+               while the member is stopped, or drop the option";
+    Err(OpenError::Foreign {
+        path: inside.to_path_buf(),
+        why: why.into(),
+    })
 }
 
 fn lock(dir: &Path) -> Result<File, OpenError> {
@@ -393,14 +421,29 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
         .mode(0o600)
         .open(&path)
         .map_err(|e| unusable(&path, "open", e, WRITE_REMEDY))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
+    locked(dir, &path, file.try_lock()).map(|()| file)
+}
+
+/// Keeps members off a directory while it is looked at. A lock file that is not there is not made.
+fn lock_to_look(dir: &Path) -> Result<Option<File>, OpenError> {
+    let path = dir.join(LOCK);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unusable(&path, "open", error, READ_REMEDY)),
+    };
+    locked(dir, &path, file.try_lock_shared()).map(|()| Some(file))
+}
+
+fn locked(dir: &Path, path: &Path, lock: Result<(), TryLockError>) -> Result<(), OpenError> {
+    match lock {
+        Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => Err(OpenError::Locked {
             path: dir.to_path_buf(),
         }),
         Err(TryLockError::Error(e)) => {
             let remedy = "use a file system that supports locks";
-            Err(unusable(&path, "lock", e, remedy))
+            Err(unusable(path, "lock", e, remedy))
         }
     }
 }

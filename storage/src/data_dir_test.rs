@@ -42,6 +42,28 @@ fn a_directory_in_use_is_refused_by_name_until_it_is_free() {
 }
 
 #[test]
+fn a_directory_that_is_looked_at_stays_as_it_is_and_free_of_members() {
+    let parent = tempfile::tempdir().unwrap();
+    assert!(DataDir::look(parent.path(), None).unwrap().is_none());
+    let path = parent.path().join("data");
+    assert!(DataDir::look(&path, None).is_err());
+    assert!(!path.exists());
+    let dir = DataDir::open(&path).unwrap();
+    let error = DataDir::look(&path, None).expect_err("it is in use");
+    assert!(matches!(error, OpenError::Locked { .. }), "{error}");
+    drop(dir);
+    let (one, other) = (DataDir::look(&path, None), DataDir::look(&path, None));
+    assert_eq!(
+        one.unwrap().unwrap().store(),
+        path.join("member/store.redb")
+    );
+    let error = DataDir::open(&path).expect_err("it is looked at");
+    assert!(matches!(error, OpenError::Locked { .. }), "{error}");
+    drop(other);
+    DataDir::open(&path).expect("nobody looks any more");
+}
+
+#[test]
 fn a_directory_of_etcd_or_of_anybody_is_refused_and_left_alone() {
     let etcd = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(etcd.path().join("member/snap")).unwrap();

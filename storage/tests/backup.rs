@@ -5,6 +5,9 @@ mod store_support;
 
 use std::path::{Path, PathBuf};
 
+use althing_api::commandpb::command::Request;
+use althing_api::commandpb::{Command, SetAlarm};
+use althing_api::etcdserverpb::AlarmType;
 use althing_storage::apply::apply;
 use althing_storage::backup::{
     Backup, BackupError, BackupFile, Check, Founder, Restored, Restoring, restore,
@@ -150,6 +153,37 @@ fn a_restored_directory_holds_who_it_is_and_a_log_that_begins_behind_the_state()
     assert_eq!(recovery.vote.unwrap().voted_for, None);
     assert_eq!(back.applied().log_id, Some(genesis));
     assert_eq!(back.applied().membership.unwrap().0, genesis);
+}
+
+#[test]
+fn alarms_come_back_but_those_that_a_member_of_the_old_cluster_would_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = filled(dir.path(), 8, 30);
+    // Ids whose bytes are not in the order of their numbers.
+    let kept = [(AlarmType::Nospace, 1 << 40), (AlarmType::Corrupt, 300)];
+    let gone = [(AlarmType::Nospace, 200)];
+    for (alarm, member_id) in [&kept[..], &gone].concat() {
+        let request = Request::SetAlarm(SetAlarm {
+            member_id,
+            alarm: alarm as i32,
+            raised: true,
+            clears_itself: gone.contains(&(alarm, member_id)),
+        });
+        let mut txn = store.begin();
+        let request = Some(request);
+        apply(&mut txn, Command { request }).unwrap();
+        let index = store.applied().log_id.unwrap().index + 1;
+        txn.commit(LogId { term: 1, index });
+    }
+    store.checkpoint(u64::MAX, usize::MAX).unwrap();
+    let file = saved(&store, &dir.path().join("backup.db"));
+    let (back, _dir, restored) = brought_back(&file, dir.path(), 0);
+    let mut alarms = restored.alarms;
+    alarms.sort();
+    assert_eq!(back.alarms(), alarms);
+    let told = alarms.iter().map(|alarm| (alarm.alarm, alarm.member_id));
+    assert_eq!(told.collect::<Vec<_>>(), kept);
+    assert!(alarms.iter().all(|alarm| !alarm.clears_itself));
 }
 
 #[test]

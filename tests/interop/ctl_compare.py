@@ -159,11 +159,12 @@ def compare(player, case):
     return "; ".join(parts)
 
 
-def on_terminal(player, answer):
+def on_terminal(player, answer, flags=()):
     """What althingctl does when every key shall go and `answer` is typed at a terminal."""
     path = player.programs["althingctl"]
     parent, child = pty.openpty()
     line = [path, "--endpoints=127.0.0.1:1", "--command-timeout=1ms", "del", "", "--prefix"]
+    line += flags
     process = subprocess.Popen(line, stdin=child, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     os.write(parent, answer)
     _stdout, stderr = process.communicate(timeout=TIMEOUT_SECONDS)
@@ -230,11 +231,26 @@ def ours_alone(player):
             for ttl in ("0s", "1500ms", "-1s", "x", "5")] == [128, 128, 128, 1, 1])
     yield ("put --ttl in a transaction is refused", "ours alone",
            althingctl(["txn"], b"\nput a b --ttl=5s\n\n\n")[2] == 3)
+    yield ("del --dry-run in a transaction is refused", "ours alone",
+           althingctl(["txn"], b"\ndel {k}a --dry-run\n\n\n")[2] == 3)
+    yield ("downgrade takes one version", "etcdctl 3.5 lacks it",
+           [althingctl(["downgrade"] + line)[1:] for line in
+            (["validate"], ["enable", "3.6", "x"], ["enable", ""])] ==
+           [(b"Error: %s\n" % why, 128) for why in
+            (b"TARGET_VERSION not provided", b"too many arguments",
+             b"target version not provided")])
+    yield ("completion knows four shells", "etcdctl 3.5 lacks it",
+           [althingctl(["completion"] + line)[2] for line in
+            (["bash"], ["zsh"], ["fish"], ["powershell"], ["sh"], [])] == [0] * 4 + [1] * 2)
+    yield ("doctor takes two formats", "ours alone",
+           [althingctl(["doctor", "-w", form])[2] for form in ("table", "fields")] == [4] * 2)
     yield ("watch takes either --once or --count", "ours alone",
            [althingctl(["watch", "a"] + flags)[2] for flags in
             (["--once", "--count=2"], ["--count=-1"], ["-i", "--once"])] == [128] * 3)
     yield ("a refusal at the terminal deletes nothing", "etcdctl does not ask",
            on_terminal(player, b"no\n")[1] == 5)
+    yield ("--yes asks nobody at the terminal", "etcdctl does not ask",
+           b"Type" not in on_terminal(player, b"", ["--yes"])[0])
     yield ("consent at the terminal goes on", "etcdctl does not ask",
            b"deadline" in on_terminal(player, b"yes\n")[0])
 

@@ -4,11 +4,11 @@ use althing_api::etcdserverpb::alarm_request::AlarmAction;
 use althing_api::etcdserverpb::cluster_client::ClusterClient;
 use althing_api::etcdserverpb::maintenance_client::MaintenanceClient;
 use althing_api::etcdserverpb::{
-    AlarmMember, AlarmRequest, AlarmResponse, DefragmentRequest, HashKvRequest, HashKvResponse,
-    MemberAddRequest, MemberAddResponse, MemberListRequest, MemberListResponse,
-    MemberPromoteRequest, MemberPromoteResponse, MemberRemoveRequest, MemberRemoveResponse,
-    MemberUpdateRequest, MemberUpdateResponse, MoveLeaderRequest, MoveLeaderResponse,
-    StatusRequest, StatusResponse,
+    AlarmMember, AlarmRequest, AlarmResponse, DefragmentRequest, DowngradeRequest,
+    DowngradeResponse, HashKvRequest, HashKvResponse, MemberAddRequest, MemberAddResponse,
+    MemberListRequest, MemberListResponse, MemberPromoteRequest, MemberPromoteResponse,
+    MemberRemoveRequest, MemberRemoveResponse, MemberUpdateRequest, MemberUpdateResponse,
+    MoveLeaderRequest, MoveLeaderResponse, StatusRequest, StatusResponse,
 };
 
 use crate::client::{Client, Repeat};
@@ -67,6 +67,20 @@ impl Client {
     ) -> Result<MemberUpdateResponse, Failure> {
         self.call(Repeat::Never, request, |channel, request| async move {
             ClusterClient::new(channel).member_update(request).await
+        })
+        .await
+    }
+
+    /// Asks about a downgrade, begins it or gives it up.
+    ///
+    /// # Errors
+    /// The server's refusal, or the deadline.
+    pub async fn downgrade(
+        &mut self,
+        request: DowngradeRequest,
+    ) -> Result<DowngradeResponse, Failure> {
+        self.call(Repeat::Never, request, |channel, request| async move {
+            MaintenanceClient::new(channel).downgrade(request).await
         })
         .await
     }

@@ -5,8 +5,9 @@ use std::io::Write;
 use althing_api::etcdserverpb::AlarmResponse;
 use clap::{ArgMatches, Command};
 
-use crate::args::{Values, manners, positional};
+use crate::args::{manners, positional};
 use crate::client::Client;
+use crate::cmd::chosen;
 use crate::failure::Failure;
 use crate::flags::Settings;
 
@@ -28,13 +29,8 @@ pub async fn run(
     settings: &Settings,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let Some((name, matches)) = matches.subcommand() else {
-        return Ok(());
-    };
-    if !Values(matches).arguments().is_empty() {
-        let text = format!("alarm {name} command accepts no arguments");
-        return Err(Failure::arguments(text));
-    }
+    let (name, values) = chosen(matches);
+    values.none(&format!("alarm {name} command accepts no arguments"))?;
     settings.printer.check_response()?;
     let mut client = Client::open(settings).await?;
     let alarms = client.alarms().await?;

@@ -16,6 +16,7 @@ use tonic::{Code, Status};
 
 use crate::args::{Values, manners, positional, switch, valued};
 use crate::client::deadline::Deadline;
+use crate::cmd::chosen;
 use crate::endpoint::cause;
 use crate::failure::{BAD_CONNECTION, ERROR, Failure};
 use crate::flags::Settings;
@@ -67,10 +68,7 @@ pub async fn run(
     settings: &Settings,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let Some((name, matches)) = matches.subcommand() else {
-        return Ok(());
-    };
-    let values = Values(matches);
+    let (name, values) = chosen(matches);
     match name {
         "show" => show(values, settings, out).await,
         "check" => check(values, out),
@@ -80,7 +78,7 @@ pub async fn run(
 }
 
 async fn show(values: Values<'_>, settings: &Settings, out: &mut dyn Write) -> Result<(), Failure> {
-    no_arguments(values, "config show")?;
+    values.none("config show command takes no arguments")?;
     let origin = values.switch("origin")?;
     let mut member = connect(values).await?;
     let answer = within(settings, member.show(ShowRequest {})).await?;
@@ -100,11 +98,8 @@ async fn show(values: Values<'_>, settings: &Settings, out: &mut dyn Write) -> R
 }
 
 fn check(values: Values<'_>, out: &mut dyn Write) -> Result<(), Failure> {
-    let arguments = values.arguments();
-    let [name] = arguments.as_slice() else {
-        return Err(Failure::arguments("config check command needs 1 argument"));
-    };
-    let file = read(&String::from_utf8_lossy(name))?;
+    let name = values.one("config check command needs 1 argument")?;
+    let file = read(&String::from_utf8_lossy(&name))?;
     let (name, text) = (file.name.as_str(), file.text.as_str());
     let judged = althing_conf::check_file(FileInstead { name, text });
     let loaded = judged.map_err(|error| Failure::new(ERROR, error.to_string()))?;
@@ -144,7 +139,7 @@ async fn reload(
     settings: &Settings,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    no_arguments(values, "config reload")?;
+    values.none("config reload command takes no arguments")?;
     let mut member = connect(values).await?;
     let answer = within(settings, member.reload(ReloadRequest {})).await?;
     write_changes(out, &answer)?;
@@ -177,15 +172,6 @@ fn write_changes(out: &mut dyn Write, answer: &ChangesResponse) -> Result<(), Fa
         }
     }
     Ok(())
-}
-
-fn no_arguments(values: Values<'_>, command: &str) -> Result<(), Failure> {
-    match values.arguments().is_empty() {
-        true => Ok(()),
-        false => Err(Failure::arguments(format!(
-            "{command} command takes no arguments"
-        ))),
-    }
 }
 
 fn read(name: &str) -> Result<File, Failure> {

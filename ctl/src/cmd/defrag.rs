@@ -1,14 +1,17 @@
-//! `defrag`: members give unused space of their stores back to the disk, one after the other.
+//! `defrag`: members give unused space of their stores back to the disk, one after the
+//! other; or the store of a member that is stopped.
 
 use std::io::Write;
+use std::path::Path;
 
 use clap::Command;
 
 use super::endpoint;
-use crate::args::{Values, manners, positional, switch};
+use crate::args::{Values, manners, positional, switch, valued};
 use crate::client::Client;
 use crate::failure::{ERROR, Failure};
 use crate::flags::Settings;
+use crate::offline;
 
 /// The grammar.
 pub fn command() -> Command {
@@ -17,6 +20,11 @@ pub fn command() -> Command {
         .arg(switch(
             "cluster",
             "Use all endpoints from the cluster member list",
+        ))
+        .arg(valued(
+            "data-dir",
+            "",
+            "Data directory of a stopped member, in place of the endpoints",
         ))
         .arg(positional())
 }
@@ -30,6 +38,13 @@ pub async fn run(
     settings: &Settings,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
+    let data_dir = values.text("data-dir");
+    if !data_dir.is_empty() {
+        return offline::defragment(Path::new(&data_dir)).map_err(|failure| {
+            let text = format!("failed to defragment data directory[{data_dir}] ({failure})");
+            Failure::new(ERROR, text)
+        });
+    }
     let endpoints = match values.switch("cluster")? {
         true => endpoint::of_cluster(settings).await?,
         false => settings.endpoints.clone(),

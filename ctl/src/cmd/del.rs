@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, IsTerminal, Write};
 
-use althing_api::etcdserverpb::DeleteRangeRequest;
+use althing_api::etcdserverpb::{DeleteRangeRequest, RangeRequest};
 use althing_api::range::OPEN_END;
 use clap::Command;
 
@@ -11,6 +11,11 @@ use crate::client::Client;
 use crate::cmd::{exclude, key_range};
 use crate::failure::{ERROR, Failure, INTERRUPTED};
 use crate::flags::Settings;
+use crate::print::Format;
+use crate::print::simple::line;
+
+/// Keys of one page of a dry run.
+const PAGE_KEYS: i64 = 1000;
 
 /// The grammar.
 pub fn command() -> Command {
@@ -18,7 +23,7 @@ pub fn command() -> Command {
         .about("Removes the specified key or range of keys [KEY, RANGE_END)")
         .after_help(
             "Deleting every key (an empty KEY with --prefix or --from-key) asks first when\n\
-             standard input is a terminal.",
+             standard input is a terminal, unless --yes is given.",
         )
         .override_usage("althingctl del [OPTIONS] KEY [RANGE_END]")
         .arg(positional())
@@ -31,6 +36,11 @@ pub fn command() -> Command {
         .arg(switch(
             "range",
             "Accepted for etcdctl's sake: RANGE_END needs no consent here",
+        ))
+        .arg(switch("yes", "Do not ask before every key is deleted").visible_alias("force"))
+        .arg(switch(
+            "dry-run",
+            "List the keys that would go, and change nothing",
         ))
 }
 
@@ -85,9 +95,49 @@ pub async fn run(
 ) -> Result<(), Failure> {
     let request = request(values)?;
     settings.printer.check_response()?;
-    if request.key == OPEN_END && request.range_end == OPEN_END {
+    let agreed = values.switch("yes")?;
+    if values.switch("dry-run")? {
+        return foresee(request, settings, out).await;
+    }
+    if request.key == OPEN_END && request.range_end == OPEN_END && !agreed {
         consent()?;
     }
     let answer = Client::open(settings).await?.delete_range(request).await?;
     settings.printer.response(out, &answer)
+}
+
+/// Lists the keys that the request would delete.
+async fn foresee(
+    request: DeleteRangeRequest,
+    settings: &Settings,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let mut client = Client::open_lasting(settings).await?;
+    let mut range = RangeRequest {
+        key: request.key,
+        range_end: request.range_end,
+        keys_only: true,
+        ..RangeRequest::default()
+    };
+    if settings.printer.format != Format::Simple {
+        return settings.printer.response(out, &client.range(range).await?);
+    }
+    range.limit = PAGE_KEYS;
+    let mut count = 0;
+    loop {
+        let page = client.range(range.clone()).await?;
+        for kv in &page.kvs {
+            line(&settings.printer, out, &kv.key)?;
+        }
+        count += page.kvs.len();
+        let last = page.kvs.last().filter(|_| page.more);
+        let Some(last) = last else { break };
+        range.key = [last.key.as_ref(), b"\0"].concat().into();
+        // All pages are of one moment.
+        range.revision = page.header.unwrap_or_default().revision;
+    }
+    Ok(writeln!(
+        out,
+        "would delete {count} keys; nothing was changed"
+    )?)
 }

@@ -9,8 +9,9 @@ use clap::{ArgMatches, Command};
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use crate::args::{Values, manners, positional, switch, valued};
+use crate::args::{manners, positional, switch, valued};
 use crate::client::Client;
+use crate::cmd::chosen;
 use crate::failure::{ERROR, Failure};
 use crate::flags::Settings;
 use crate::print::{At, Health};
@@ -48,10 +49,7 @@ pub async fn run(
     settings: &Settings,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let Some((name, matches)) = matches.subcommand() else {
-        return Ok(());
-    };
-    let values = Values(matches);
+    let (name, values) = chosen(matches);
     let endpoints = if values.switch("cluster")? {
         of_cluster(settings).await?
     } else {

@@ -45,12 +45,9 @@ pub async fn run(
     settings: &Settings,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let arguments = values.arguments();
-    let [path] = arguments.as_slice() else {
-        return Err(Failure::arguments("import takes one file"));
-    };
+    let path = values.one("import takes one file")?;
     let (delete, dry_run) = (values.switch("delete")?, values.switch("dry-run")?);
-    let file = ExportFile::open(&String::from_utf8_lossy(path))?;
+    let file = ExportFile::open(&String::from_utf8_lossy(&path))?;
     let head = file.head.clone();
     // Read to its end before anything is written: a cut file changes nothing.
     let records = file.records()?;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use clap::Command;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use crate::args::{Values, manners, positional, valued};
+use crate::args::{Values, manners, positional, switch, valued};
 use crate::client::{Client, Watched};
 use crate::cmd::exclude;
 use crate::failure::{ERROR, Failure};
@@ -47,7 +47,8 @@ pub fn command() -> Command {
                 "",
                 "Prefix that keys get at the destination instead of --prefix",
             ),
-            crate::args::switch("no-dest-prefix", "Mirror keys without their prefix"),
+            switch("no-dest-prefix", "Mirror keys without their prefix"),
+            switch("dry-run", "Count the keys to be copied, and change nothing"),
         ])
         .args(destination::arguments())
 }
@@ -61,11 +62,7 @@ pub async fn run(
     settings: &Settings,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let arguments = values.arguments();
-    let [target] = arguments.as_slice() else {
-        let text = "make-mirror takes one destination argument";
-        return Err(Failure::arguments(text));
-    };
+    let target = values.one("make-mirror takes one destination argument")?;
     let bytes = |name| Bytes::from(values.text(name));
     let (prefix, mut dest_prefix) = (bytes("prefix"), bytes("dest-prefix"));
     let no_dest_prefix = values.switch("no-dest-prefix")?;
@@ -84,7 +81,7 @@ pub async fn run(
     let ops_max = ops_max.filter(|ops| *ops > 0);
     let ops_max = ops_max.ok_or_else(|| Failure::arguments("--max-txn-ops must be positive"))?;
     let rev = values.int("rev")?;
-    let target = destination::settings(values, settings, target)?;
+    let target = destination::settings(values, settings, &target)?;
     let writer = Writer::new(Client::open_lasting(&target).await?);
     let source = Client::open_lasting(settings).await?;
     let mut mirror = Mirror {
@@ -93,6 +90,9 @@ pub async fn run(
         rename,
         ops_max,
     };
+    if values.switch("dry-run")? {
+        return mirror.foresee(rev, out).await;
+    }
     let mut reports = interval_at(Instant::now() + REPORT_PAUSE, REPORT_PAUSE);
     reports.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let next = match rev {
@@ -110,6 +110,23 @@ struct Mirror {
 }
 
 impl Mirror {
+    /// Tells what there is on both sides.
+    async fn foresee(&mut self, rev: i64, out: &mut dyn Write) -> Result<(), Failure> {
+        let Rename {
+            prefix,
+            dest_prefix,
+        } = &self.rename;
+        let (revision, keys) = follow::revision(&mut self.source, prefix).await?;
+        let (_, present) = follow::revision(self.writer.client(), dest_prefix).await?;
+        let copied = if rev > 1 { 0 } else { keys };
+        let next = if rev > 1 { rev } else { revision + 1 };
+        Ok(writeln!(
+            out,
+            "would copy {copied} keys to where {present} keys are, and follow from revision \
+             {next}; nothing was changed"
+        )?)
+    }
+
     /// Copies what is there; answers the revision at which it was.
     async fn copy(
         &mut self,

@@ -7,14 +7,16 @@ use althing_api::etcdserverpb::{
     Member, MemberAddRequest, MemberListRequest, MemberPromoteRequest, MemberRemoveRequest,
     MemberUpdateRequest, ResponseHeader,
 };
-use bytes::Bytes;
 use clap::{ArgMatches, Command};
+use prost::Message;
 
 use crate::args::{Values, manners, positional, switch, valued};
 use crate::client::Client;
+use crate::cmd::{chosen, removal};
 use crate::failure::{BAD_FEATURE, ERROR, Failure};
 use crate::flags::Settings;
 use crate::print::Format;
+use crate::print::json::Json;
 use crate::text::number::parse_uint;
 use crate::text::quote::quote;
 
@@ -38,7 +40,12 @@ pub fn command() -> Command {
             "learner",
             "indicates if the new member is raft learner",
         ));
-    let remove = manners(Command::new("remove")).about("Removes a member from the cluster");
+    let remove = manners(Command::new("remove"))
+        .about("Removes a member from the cluster")
+        .arg(switch(
+            "dry-run",
+            "Tell what it would do to the quorum, and change nothing",
+        ));
     let update = manners(Command::new("update"))
         .about("Updates a member in the cluster")
         .arg(valued(
@@ -62,10 +69,7 @@ pub async fn run(
     settings: &Settings,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let Some((name, matches)) = matches.subcommand() else {
-        return Ok(());
-    };
-    let values = Values(matches);
+    let (name, values) = chosen(matches);
     match name {
         "add" => add(values, settings, out).await,
         "remove" => remove(values, settings, out).await,
@@ -150,11 +154,14 @@ async fn remove(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let id = id(values)?;
-    settings.printer.check_changed()?;
-    let request = MemberRemoveRequest { id };
-    let answer = Client::open(settings).await?.member_remove(request).await?;
-    let done = sentence(id, "removed from", answer.header.as_ref());
-    settings.printer.changed(out, &answer, &done)
+    if values.switch("dry-run")? {
+        return removal::foresee(id, settings, out).await;
+    }
+    change(settings, out, (id, "removed from"), async |client| {
+        let answer = client.member_remove(MemberRemoveRequest { id }).await?;
+        Ok((answer.header, answer))
+    })
+    .await
 }
 
 async fn update(
@@ -164,11 +171,12 @@ async fn update(
 ) -> Result<(), Failure> {
     let id = id(values)?;
     let peer_ur_ls = peer_urls(values)?;
-    settings.printer.check_changed()?;
     let request = MemberUpdateRequest { id, peer_ur_ls };
-    let answer = Client::open(settings).await?.member_update(request).await?;
-    let done = sentence(id, "updated in", answer.header.as_ref());
-    settings.printer.changed(out, &answer, &done)
+    change(settings, out, (id, "updated in"), async |client| {
+        let answer = client.member_update(request).await?;
+        Ok((answer.header, answer))
+    })
+    .await
 }
 
 async fn promote(
@@ -177,11 +185,24 @@ async fn promote(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let id = id(values)?;
+    change(settings, out, (id, "promoted in"), async |client| {
+        let answer = client.member_promote(MemberPromoteRequest { id }).await?;
+        Ok((answer.header, answer))
+    })
+    .await
+}
+
+/// Sends the request that changes one member, and tells that the deed is done.
+async fn change<A: Json + Message>(
+    settings: &Settings,
+    out: &mut dyn Write,
+    (id, deed): (u64, &str),
+    request: impl AsyncFnOnce(&mut Client) -> Result<(Option<ResponseHeader>, A), Failure>,
+) -> Result<(), Failure> {
     settings.printer.check_changed()?;
-    let request = MemberPromoteRequest { id };
     let mut client = Client::open(settings).await?;
-    let answer = client.member_promote(request).await?;
-    let done = sentence(id, "promoted in", answer.header.as_ref());
+    let (header, answer) = request(&mut client).await?;
+    let done = sentence(id, deed, header.as_ref());
     settings.printer.changed(out, &answer, &done)
 }
 
@@ -192,11 +213,8 @@ fn sentence(id: u64, deed: &str, header: Option<&ResponseHeader>) -> String {
 
 /// The member that the one argument names.
 fn id(values: Values<'_>) -> Result<u64, Failure> {
-    let arguments: Vec<Bytes> = values.arguments();
-    let [id] = arguments.as_slice() else {
-        return Err(Failure::arguments("member ID is not provided"));
-    };
-    parse_uint(&String::from_utf8_lossy(id), 16).map_err(|error| {
+    let id = values.one("member ID is not provided")?;
+    parse_uint(&String::from_utf8_lossy(&id), 16).map_err(|error| {
         Failure::arguments(format!("bad member ID arg ({error}), expecting ID in Hex"))
     })
 }

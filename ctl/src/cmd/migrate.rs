@@ -69,13 +69,9 @@ pub async fn run(
     settings: &Settings,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let arguments = values.arguments();
-    let [target] = arguments.as_slice() else {
-        let text = "migrate takes one destination argument";
-        return Err(Failure::arguments(text));
-    };
+    let target = values.one("migrate takes one destination argument")?;
     let mut interrupt = Interrupt::catch()?;
-    let target = destination::settings(values, settings, target)?;
+    let target = destination::settings(values, settings, &target)?;
     let source = Client::open_lasting(settings).await?;
     let destination = Client::open_lasting(&target).await?;
     let prefix = Bytes::from(values.text("prefix"));

@@ -6,10 +6,13 @@ pub mod alarm;
 pub mod check;
 mod child;
 pub mod compaction;
+pub mod completion;
 pub mod config;
 pub mod defrag;
 pub mod del;
 pub mod diff;
+pub mod doctor;
+pub mod downgrade;
 pub mod elect;
 pub mod endpoint;
 pub mod export;
@@ -22,6 +25,7 @@ pub mod member;
 pub mod migrate;
 pub mod move_leader;
 pub mod put;
+mod removal;
 pub mod snapshot;
 pub mod txn;
 mod txn_text;
@@ -56,7 +60,7 @@ pub struct Invocation<'a> {
 }
 
 /// Every command's grammar.
-pub fn commands() -> [Command; 23] {
+pub fn commands() -> [Command; 27] {
     [
         get::command(),
         put::command(),
@@ -80,6 +84,10 @@ pub fn commands() -> [Command; 23] {
         diff::command(),
         migrate::command(),
         move_leader::command(),
+        downgrade::command(),
+        snapshot::hashkv(),
+        doctor::command(),
+        completion::command(),
         version::command(),
     ]
 }
@@ -114,8 +122,20 @@ pub async fn run(invocation: &Invocation<'_>, out: &mut dyn Write) -> Result<(),
         "snapshot" => snapshot::run(matches, settings, out).await,
         "member" => member::run(matches, settings, out).await,
         "move-leader" => move_leader::run(values, settings, out).await,
+        "downgrade" => downgrade::run(matches, settings, out).await,
+        "hashkv" => snapshot::run_hashkv(values, settings, out),
+        "doctor" => doctor::run(values, settings, out).await,
+        "completion" => completion::run(values, out),
         _ => version::run(out),
     }
+}
+
+/// The command of a group that was chosen, and its flags. A group without one is not run: it
+/// explains itself.
+fn chosen(matches: &ArgMatches) -> (&str, Values<'_>) {
+    let chosen = matches.subcommand();
+    let (name, matches) = chosen.expect("a group of commands is run with one of them");
+    (name, Values(matches))
 }
 
 /// The keys that `--prefix` and `--from-key` make of a command's arguments: key and range end.

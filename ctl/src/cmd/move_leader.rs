@@ -27,11 +27,8 @@ pub async fn run(
     settings: &Settings,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let arguments = values.arguments();
-    let [target] = arguments.as_slice() else {
-        return Err(Failure::arguments("move-leader command needs 1 argument"));
-    };
-    let target = String::from_utf8_lossy(target);
+    let target = values.one("move-leader command needs 1 argument")?;
+    let target = String::from_utf8_lossy(&target);
     let target_id = parse_uint(&target, 16).map_err(Failure::arguments)?;
     settings.printer.check_changed()?;
     for endpoint in &settings.endpoints {

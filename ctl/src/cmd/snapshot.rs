@@ -6,13 +6,13 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 
 use crate::args::{Values, manners, positional, switch, valued};
 use crate::client::Client;
-use crate::failure::{BAD_ARGS, ERROR, Failure, INTERRUPTED};
+use crate::cmd::chosen;
+use crate::failure::{ERROR, Failure, INTERRUPTED};
 use crate::flags::Settings;
 use crate::offline::{self, RestoreWords};
 use crate::progress::Progress;
@@ -29,17 +29,38 @@ pub fn command() -> Command {
         .about("Gets backend snapshot status of a given file")
         .after_help("Items of the simple format: hash, revision, total keys, total size.")
         .override_usage("althingctl snapshot status <filename>");
-    let hashkv = manners(Command::new("hashkv"))
+    let hashkv = hashkv().override_usage("althingctl snapshot hashkv <filename>");
+    manners(Command::new("snapshot"))
+        .about("Manages snapshots: saves one from a member, examines and restores files")
+        .subcommands([save, status, restore()].map(|command| command.arg(positional())))
+        .subcommand(hashkv)
+}
+
+/// The grammar of `hashkv`, which etcdutl has beside `snapshot`.
+pub fn hashkv() -> Command {
+    manners(Command::new("hashkv"))
         .about("Prints the KV history hash of a given file")
-        .override_usage("althingctl snapshot hashkv <filename>")
+        .override_usage("althingctl hashkv <filename>")
+        .arg(positional())
         .arg(valued(
             "rev",
             "0",
             "Maximum revision to hash (default: latest revision)",
-        ));
-    manners(Command::new("snapshot"))
-        .about("Manages snapshots: saves one from a member, examines and restores files")
-        .subcommands([save, status, restore(), hashkv].map(|command| command.arg(positional())))
+        ))
+}
+
+/// Carries out `hashkv`.
+///
+/// # Errors
+/// Wrong arguments, a damaged file, a revision that it lacks.
+pub fn run_hashkv(
+    values: Values<'_>,
+    settings: &Settings,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let path = values.path("hashkv requires exactly one argument")?;
+    let hash = offline::hash_kv(&path, values.int("rev")?)?;
+    settings.printer.backup_hash(out, &hash)
 }
 
 fn restore() -> Command {
@@ -94,6 +115,11 @@ fn restore() -> Command {
                 "Restore keys although the snapshot's users and roles are lost",
             ),
             switch("dry-run", "Check everything and change nothing"),
+            valued(
+                "initial-memory-map-size",
+                "0",
+                "Accepted for etcdutl's sake: nothing is mapped here",
+            ),
         ])
 }
 
@@ -106,16 +132,12 @@ pub async fn run(
     settings: &Settings,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let Some((name, matches)) = matches.subcommand() else {
-        return Ok(());
-    };
-    let values = Values(matches);
-    let arguments = values.arguments();
+    let (name, values) = chosen(matches);
     match name {
         "save" => {
-            let path = one(&arguments, "snapshot save expects one argument")?;
+            let path = values.path("snapshot save expects one argument")?;
             let is_limited =
-                matches.value_source("command-timeout") == Some(ValueSource::CommandLine);
+                values.0.value_source("command-timeout") == Some(ValueSource::CommandLine);
             let saved = save(settings, &path);
             match is_limited {
                 true => tokio::time::timeout(settings.command_timeout, saved)
@@ -131,28 +153,16 @@ pub async fn run(
             Ok(())
         }
         "status" => {
-            let path = one(&arguments, "snapshot status requires exactly one argument")?;
+            let path = values.path("snapshot status requires exactly one argument")?;
             settings
                 .printer
                 .backup_status(out, &offline::status(&path)?)
         }
-        "hashkv" => {
-            let path = one(&arguments, "snapshot hashkv requires exactly one argument")?;
-            let hash = offline::hash_kv(&path, values.int("rev")?)?;
-            settings.printer.backup_hash(out, &hash)
-        }
+        "hashkv" => run_hashkv(values, settings, out),
         _ => {
-            let path = one(&arguments, "snapshot restore requires exactly one argument")?;
+            let path = values.path("snapshot restore requires exactly one argument")?;
             offline::restore(&path, &words(values)?, out)
         }
-    }
-}
-
-fn one(arguments: &[Bytes], refusal: &str) -> Result<PathBuf, Failure> {
-    use std::os::unix::ffi::OsStrExt;
-    match arguments {
-        [path] => Ok(Path::new(std::ffi::OsStr::from_bytes(path)).to_path_buf()),
-        _ => Err(Failure::new(BAD_ARGS, refusal)),
     }
 }
 

@@ -157,6 +157,9 @@ pub fn parse_request(line: &[u8]) -> Result<RequestOp, Failure> {
         "put" if !values.text("ttl").is_empty() => {
             return refuse("put --ttl cannot be a part of a transaction".to_owned());
         }
+        "del" if values.switch("dry-run").unwrap_or(true) => {
+            return refuse("del --dry-run cannot be a part of a transaction".to_owned());
+        }
         "put" => put::request(values, put::no_value).map(Request::RequestPut),
         _ => del::request(values).map(Request::RequestDeleteRange),
     };

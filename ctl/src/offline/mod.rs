@@ -1,10 +1,13 @@
-//! Work on files, without a server: what a snapshot holds, and a data directory made of one. The
-//! only part of this crate that knows how things are stored.
+//! Work on files, without a server: what a snapshot holds, a data directory made of one, what ails
+//! a data directory, and its store copied into a smaller file. The only part of this crate that
+//! knows how things are stored.
 //!
 //! Owns: the directory that a restore makes. Waits for: nobody. Fails: with a sentence that names
 //! the file; what a failed restore began is removed.
 
+mod defrag;
 mod founding;
+mod look;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,6 +16,8 @@ use althing_api::id::{ClusterId, MemberId};
 use althing_storage::backup::{self, BackupError, BackupFile, Check, Founder, Restoring};
 pub use althing_storage::backup::{BackupHash, BackupStatus};
 use althing_storage::data_dir::Identity;
+pub use defrag::defragment;
+pub use look::directory;
 
 use crate::failure::{BAD_ARGS, ERROR, Failure};
 use crate::progress::Progress;
@@ -109,6 +114,13 @@ pub fn restore(path: &Path, words: &RestoreWords, out: &mut dyn Write) -> Result
         identity.member_id,
         identity.cluster_id
     )?;
+    for alarm in &restored.alarms {
+        let (kind, id) = (alarm.alarm.as_str_name(), alarm.member_id);
+        writeln!(
+            out,
+            "The alarm {kind} of member {id:x} is active in it; to end it: althingctl alarm disarm"
+        )?;
+    }
     Ok(())
 }
 

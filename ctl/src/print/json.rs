@@ -3,10 +3,11 @@
 
 use althing_api::etcdserverpb::response_op::Response;
 use althing_api::etcdserverpb::{
-    AlarmMember, AlarmResponse, DeleteRangeResponse, LeaseGrantResponse, LeaseKeepAliveResponse,
-    LeaseLeasesResponse, LeaseStatus, Member, MemberAddResponse, MemberListResponse,
-    MemberPromoteResponse, MemberRemoveResponse, MemberUpdateResponse, MoveLeaderResponse,
-    PutResponse, RangeResponse, ResponseHeader, ResponseOp, TxnResponse, WatchResponse,
+    AlarmMember, AlarmResponse, DeleteRangeResponse, DowngradeResponse, LeaseGrantResponse,
+    LeaseKeepAliveResponse, LeaseLeasesResponse, LeaseStatus, Member, MemberAddResponse,
+    MemberListResponse, MemberPromoteResponse, MemberRemoveResponse, MemberUpdateResponse,
+    MoveLeaderResponse, PutResponse, RangeResponse, ResponseHeader, ResponseOp, TxnResponse,
+    WatchResponse,
 };
 use althing_api::mvccpb::{Event, KeyValue};
 use base64::Engine as _;
@@ -331,6 +332,15 @@ fn changed(text: &mut Raw, header: Option<&ResponseHeader>, members: &[Member]) 
         object.some_item("header", header);
         object.some_list("members", members);
     });
+}
+
+impl Json for DowngradeResponse {
+    fn json(&self, text: &mut Raw) {
+        Object::write(text, |object| {
+            object.some_item("header", self.header.as_ref());
+            object.some_text("version", &self.version);
+        });
+    }
 }
 
 impl Json for MemberRemoveResponse {

@@ -23,7 +23,11 @@ pub trait Simple {
     fn simple(&self, printer: &Printer, out: &mut dyn Write) -> io::Result<()>;
 }
 
-fn line(printer: &Printer, out: &mut dyn Write, bytes: &[u8]) -> io::Result<()> {
+/// Writes bytes and ends the line.
+///
+/// # Errors
+/// `out` cannot be written.
+pub fn line(printer: &Printer, out: &mut dyn Write, bytes: &[u8]) -> io::Result<()> {
     if printer.hex {
         bytes
             .iter()

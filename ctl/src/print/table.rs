@@ -106,7 +106,7 @@ impl Rows for HashKv {
 }
 
 /// A size in decimal units, with one digit behind the point below ten: `20 kB`, `2.1 GB`.
-pub(super) fn human_bytes(bytes: u64) -> String {
+pub(crate) fn human_bytes(bytes: u64) -> String {
     const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
     if bytes < 10 {
         return format!("{bytes} B");

@@ -113,7 +113,11 @@ impl Backup {
 
     /// All buckets, in the order of their names.
     fn write_buckets<W: Write>(&self, writer: &mut Writer<W>) -> Result<(), BackupError> {
-        for empty in [ALARM, AUTH, AUTH_ROLES, AUTH_USERS] {
+        for (key, value) in alarm_rows(&self.meta.alarms) {
+            writer.put(&key, Value::of(value, writer))?;
+        }
+        writer.end_bucket(ALARM)?;
+        for empty in [AUTH, AUTH_ROLES, AUTH_USERS] {
             writer.end_bucket(empty)?;
         }
         if let Some(version) = &self.meta.cluster_version {

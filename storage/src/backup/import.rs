@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use althing_api::etcdserverpb::AlarmType;
 use althing_api::mvccpb::KeyValue;
 use bytes::Bytes;
 use prost::Message;
@@ -10,7 +11,7 @@ use super::rows::{self, LeaseRow, read_revision};
 use super::{BackupError, BackupFile};
 use crate::apply::TTL_MAX;
 use crate::entry::LogId;
-use crate::store::{CheckpointError, DiskError, FileBuilder, SideChanges};
+use crate::store::{AlarmRecord, CheckpointError, DiskError, FileBuilder, SideChanges};
 
 /// Changes handed over at once.
 const BATCH_RECORDS: usize = 1_000;
@@ -31,11 +32,12 @@ pub(super) struct Destiny {
 }
 
 /// What was imported.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Imported {
     pub revision: i64,
     pub records: u64,
     pub leases: u64,
+    pub alarms: Vec<AlarmRecord>,
 }
 
 impl BackupFile {
@@ -57,7 +59,10 @@ impl BackupFile {
                 return Err(error);
             }
         };
+        let raised = imported.alarms.iter();
+        let raised = raised.map(|alarm| ((alarm.alarm, alarm.member_id), Some(false)));
         let side = SideChanges {
+            alarms: raised.collect(),
             membership: Some((destiny.at, destiny.membership.clone())),
             compact: compacted,
             ..SideChanges::default()
@@ -67,7 +72,23 @@ impl BackupFile {
         Ok(imported)
     }
 
-    /// Settles at which revision the state stands, and up to which it is compacted.
+    /// The alarms that outlive a restore, as with etcd's. One that ends by itself does not: the
+    /// member that would end it is none of the new cluster's, whose own raise it if there is cause.
+    fn alarms(&self) -> Result<Vec<AlarmRecord>, BackupError> {
+        let mut kept = Vec::new();
+        let bucket = self.bucket(rows::ALARM)?;
+        for entry in self.entries(bucket.as_ref()) {
+            let (key, value) = entry?;
+            let alarm = rows::read_alarm(&key, &value);
+            let alarm = alarm.ok_or_else(|| self.damaged("an alarm"))?;
+            if alarm.alarm != AlarmType::None && !alarm.clears_itself {
+                kept.push(alarm);
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Settles at which revision the state stands, up to which it is compacted, and what is amiss.
     fn placed(
         &self,
         mut imported: Imported,
@@ -87,6 +108,7 @@ impl BackupFile {
             ))?;
             compacted = Some(imported.revision);
         }
+        imported.alarms = self.alarms()?;
         Ok((imported, compacted))
     }
 

@@ -14,6 +14,7 @@ use super::{BackupError, BackupFile};
 use crate::data_dir::{DataDir, Identity};
 use crate::entry::{LogId, Vote};
 use crate::error::OpenError;
+use crate::store::AlarmRecord;
 use crate::wal::{Wal, WalSettings};
 
 /// Where the restored state stands in the log.
@@ -46,7 +47,7 @@ pub struct Restoring {
 }
 
 /// What was restored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restored {
     /// The store's revision.
     pub revision: i64,
@@ -54,6 +55,8 @@ pub struct Restored {
     pub records: u64,
     /// Leases in it.
     pub leases: u64,
+    /// Alarms that are active in it.
+    pub alarms: Vec<AlarmRecord>,
 }
 
 /// Makes the directory; `report` is told how many changes were read. Blocks until it is durable.
@@ -110,6 +113,7 @@ fn make(
         revision: imported.revision,
         records: imported.records,
         leases: imported.leases,
+        alarms: imported.alarms,
     })
 }
 

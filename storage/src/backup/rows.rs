@@ -1,8 +1,9 @@
 //! etcd's buckets and their rows. Sources: etcd's `server/storage/schema`, `server/lease/leasepb`.
 
+use althing_api::etcdserverpb::{AlarmMember, AlarmType};
 use prost::Message;
 
-use crate::store::LeaseRecord;
+use crate::store::{AlarmRecord, LeaseRecord};
 
 pub(super) const ALARM: &[u8] = b"alarm";
 pub(super) const AUTH: &[u8] = b"auth";
@@ -15,6 +16,8 @@ pub(super) const MEMBERS: &[u8] = b"members";
 pub(super) const MEMBERS_REMOVED: &[u8] = b"members_removed";
 pub(super) const META: &[u8] = b"meta";
 
+/// What bucket `alarm` says of those that the member ends that raised them; etcd reads keys only.
+const CLEARS_ITSELF: &[u8] = b"clears itself";
 /// What bucket `members_removed` says of each.
 pub(super) const REMOVED_MARK: &[u8] = b"removed";
 /// Of bucket `auth`: one byte, not zero when users are asked who they are.
@@ -66,6 +69,31 @@ pub(super) fn read_revision(key: &[u8]) -> Option<(i64, u32, bool)> {
     let main = i64::from_be_bytes(*main);
     let sub = u32::try_from(u64::from_be_bytes(*sub)).ok()?;
     (*mark == b'_' && main >= 0).then_some((main, sub, tombstone))
+}
+
+/// The rows of bucket `alarm`, in their order. An alarm is a key.
+pub(super) fn alarm_rows(alarms: &[AlarmRecord]) -> Vec<(Vec<u8>, &'static [u8])> {
+    let row = |alarm: &AlarmRecord| {
+        let value = if alarm.clears_itself {
+            CLEARS_ITSELF
+        } else {
+            b""
+        };
+        (AlarmMember::from(*alarm).encode_to_vec(), value)
+    };
+    let mut rows: Vec<_> = alarms.iter().map(row).collect();
+    rows.sort_unstable();
+    rows
+}
+
+/// Reads a row of bucket `alarm`.
+pub(super) fn read_alarm(key: &[u8], value: &[u8]) -> Option<AlarmRecord> {
+    let alarm = AlarmMember::decode(key).ok()?;
+    Some(AlarmRecord {
+        alarm: AlarmType::try_from(alarm.alarm).ok()?,
+        member_id: alarm.member_id,
+        clears_itself: value == CLEARS_ITSELF,
+    })
 }
 
 /// A lease as etcd keeps it. etcd skips the last field, which is ours.
@@ -143,6 +171,19 @@ mod tests {
         }
         assert_eq!(read_revision(b"short"), None);
         assert_eq!(read_revision(&[0xff; 17]), None);
+    }
+
+    #[test]
+    fn an_alarm_is_the_key_that_etcd_makes_of_it() {
+        let alarm = AlarmRecord {
+            alarm: AlarmType::Corrupt,
+            member_id: 5,
+            clears_itself: false,
+        };
+        let rows = alarm_rows(&[alarm]);
+        assert_eq!(rows, [(b"\x08\x05\x10\x02".to_vec(), &b""[..])]);
+        assert_eq!(read_alarm(&rows[0].0, rows[0].1), Some(alarm));
+        assert_eq!(read_alarm(b"\x10\x09", b""), None);
     }
 
     #[test]

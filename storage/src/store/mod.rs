@@ -31,6 +31,7 @@ mod hash;
 mod history;
 mod index;
 mod lease;
+mod look;
 mod medium;
 mod open;
 mod ordered;

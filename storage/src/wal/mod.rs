@@ -21,6 +21,7 @@ mod disk;
 pub mod faulty_disk;
 #[cfg(any(test, feature = "testing"))]
 pub mod fuzzing;
+mod look;
 mod prepare;
 mod record;
 mod recovery;
@@ -35,6 +36,7 @@ use crate::error::OpenError;
 use batch::{Batch, Marks, OVERHEAD_BYTES};
 use disk::is_full;
 pub use disk::{Disk, DiskFile, RealDisk};
+pub use look::look;
 pub use prepare::Background;
 use prepare::{Left, Prepared, Preparer};
 use record::{HEAD_BYTES, Record};
@@ -93,6 +95,29 @@ pub struct Recovery {
     pub last: Option<LogId>,
     /// A torn tail that was cut off, for the log.
     pub repaired: Option<TornTail>,
+}
+
+impl Recovery {
+    /// Whether a store that ends at `durable` belongs to this log. It holds a prefix of the log: it
+    /// reaches at least to what was purged, and not beyond the log's end, unless it was just
+    /// replaced by a snapshot (`replacing`): then raft lets the log begin behind it.
+    ///
+    /// # Errors
+    /// Both ends, in a sentence.
+    pub fn fits(&self, durable: Option<LogId>, replacing: Option<LogId>) -> Result<(), String> {
+        let Recovery { purged, last, .. } = self;
+        if *purged > durable {
+            return Err(format!(
+                "entries up to {purged:?} are purged, the store ends at {durable:?}"
+            ));
+        }
+        if durable > *last && durable != replacing {
+            return Err(format!(
+                "the store ends at {durable:?}, the log at {last:?}"
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// A torn tail that recovery cut off: never acknowledged, so nothing is lost.

@@ -56,33 +56,19 @@ pub(super) fn recover(
         left.unwanted.push(to);
     }
     replay.check(dir)?;
-    let mut repaired = read.repaired;
     if let (Some(segment), Some(ending)) = (replay.segments.back(), &read.ending) {
         settle(segment, ending).map_err(|e| io_error(&segment.path, e))?;
         disk.sync_dir(dir).map_err(|e| io_error(dir, e))?;
-        if ending.torn.is_some() {
-            repaired = Some(TornTail {
-                file: segment.path.clone(),
-                offset: ending.end as u64,
-            });
-        }
     }
+    let recovery = replay.found(&read);
     let Replay {
-        mut marks,
+        marks,
         span,
         located,
         located_first,
         segments,
         ..
     } = replay;
-    marks.lower_committed(span.last);
-    let recovery = Recovery {
-        vote: marks.vote,
-        committed: marks.committed,
-        purged: span.purged,
-        last: span.last,
-        repaired,
-    };
     let capacity = read.ending.as_ref().map(|ending| ending.bytes as u64);
     let (end, sum) = read
         .ending
@@ -99,6 +85,19 @@ pub(super) fn recover(
         sum,
         left,
     })
+}
+
+/// Reads the WAL directory `dir` and changes nothing: what a start would find and repair.
+///
+/// # Errors
+/// As [`recover`].
+pub(super) fn look(disk: &dyn Disk, dir: &Path) -> Result<Recovery, OpenError> {
+    // Which files may be used again does not matter here, so their size does not.
+    let (chain, _) = list(disk, dir, 0)?;
+    let mut replay = Replay::default();
+    let read = read_chain(disk, &chain, &mut replay)?;
+    replay.check(dir)?;
+    Ok(replay.found(&read))
 }
 
 fn io_error(path: &Path, source: io::Error) -> OpenError {
@@ -384,6 +383,24 @@ impl Replay {
             ));
         }
         Ok(())
+    }
+
+    /// The log's state, and the torn tail behind it.
+    fn found(&mut self, read: &ReadChain) -> Recovery {
+        self.marks.lower_committed(self.span.last);
+        let torn = self.segments.back().zip(read.ending.as_ref());
+        let torn = torn.filter(|(_, ending)| ending.torn.is_some());
+        let torn = torn.map(|(segment, ending)| TornTail {
+            file: segment.path.clone(),
+            offset: ending.end as u64,
+        });
+        Recovery {
+            vote: self.marks.vote,
+            committed: self.marks.committed,
+            purged: self.span.purged,
+            last: self.span.last,
+            repaired: torn.or_else(|| read.repaired.clone()),
+        }
     }
 
     /// What only the whole chain can tell.

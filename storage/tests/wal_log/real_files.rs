@@ -2,7 +2,7 @@
 
 use super::{all_entries, append, entry, id, settings, vote};
 use althing_storage::error::OpenError;
-use althing_storage::wal::Wal;
+use althing_storage::wal::{Wal, look};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -128,4 +128,39 @@ fn another_segment_size_is_taken_up_by_an_old_log() {
         wal.flush().expect("it is written");
         assert_eq!(all_entries(&wal).len() as u64, index + 1);
     }
+}
+
+#[test]
+fn looking_at_a_log_finds_what_opening_it_repairs_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut wal = open(dir.path());
+    wal.save_vote(vote(1));
+    for index in 0..20 {
+        append(&mut wal, &[entry(1, index, 100)]);
+        wal.flush().expect("it is written");
+    }
+    drop(wal);
+    let looked = look(dir.path()).expect("it can be read");
+    assert_eq!(looked.last, Some(id(1, 19)));
+    assert!(looked.repaired.is_none());
+    // The last byte of the last batch never reached the disk.
+    let newest = names(dir.path())
+        .into_iter()
+        .rfind(|name| name.ends_with(".wal"));
+    let segment = dir.path().join(newest.unwrap());
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let last = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[last] ^= 1;
+    std::fs::write(&segment, &bytes).unwrap();
+    let before = names(dir.path());
+    let looked = look(dir.path()).expect("a torn tail is no damage");
+    assert_eq!(looked.last, Some(id(1, 18)));
+    let torn = looked.repaired.expect("it is torn");
+    assert_eq!(torn.file, segment);
+    assert!(std::fs::read(&segment).unwrap() == bytes);
+    assert_eq!(names(dir.path()), before);
+    let (_, recovery) = Wal::open(dir.path(), settings(SEGMENT_BYTES, 1024)).unwrap();
+    assert_eq!(recovery.repaired.unwrap().offset, torn.offset);
+    assert_eq!(recovery.last, looked.last);
+    assert!(look(dir.path()).unwrap().repaired.is_none());
 }

@@ -56,7 +56,7 @@ pub(super) async fn run(site: &Site<'_>, size: Size, out: &mut dyn Write) -> Res
     let tally = load.finish().await?;
     drop(progress);
     let after = memory(site, "after", out).await;
-    site.clean_up(&mut first).await?;
+    site.clean_up(&mut first, out).await?;
     let used = (after? - before) / MEBIBYTE;
     if !tally.errors.is_empty() {
         writeln!(out, "FAIL: too many errors")?;

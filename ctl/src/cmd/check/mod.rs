@@ -12,8 +12,9 @@ use althing_api::etcdserverpb::{CompactionRequest, DeleteRangeRequest, RangeRequ
 use bytes::Bytes;
 use clap::{ArgMatches, Command};
 
-use crate::args::{Values, manners, positional, switch, valued};
+use crate::args::{manners, positional, switch, valued};
 use crate::client::Client;
+use crate::cmd::chosen;
 use crate::failure::{BAD_FEATURE, Failure, INVALID_INPUT};
 use crate::flags::Settings;
 use crate::mirror::range_of;
@@ -32,6 +33,7 @@ pub fn command() -> Command {
                 "auto-compact",
                 "Compact storage with last revision after test is finished",
             ),
+            switch("auto-defrag", "Defragment storage after test is finished"),
         ])
     };
     manners(Command::new("check"))
@@ -61,15 +63,13 @@ pub async fn run(
     settings: &Settings,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let Some((name, matches)) = matches.subcommand() else {
-        return Ok(());
-    };
-    let values = Values(matches);
+    let (name, values) = chosen(matches);
     let size = size(&values.text("load"))?;
     let site = Site {
         settings,
         prefix: Bytes::from(values.text("prefix")),
         auto_compact: values.switch("auto-compact")?,
+        auto_defrag: values.switch("auto-defrag")?,
     };
     match name {
         "perf" => perf::run(&site, size, out).await,
@@ -104,6 +104,7 @@ struct Site<'a> {
     settings: &'a Settings,
     prefix: Bytes,
     auto_compact: bool,
+    auto_defrag: bool,
 }
 
 impl Site<'_> {
@@ -134,8 +135,8 @@ impl Site<'_> {
         Err(Failure::new(INVALID_INPUT, text))
     }
 
-    /// Deletes what was written.
-    async fn clean_up(&self, client: &mut Client) -> Result<(), Failure> {
+    /// Deletes what was written, and gives its space back if that is asked for.
+    async fn clean_up(&self, client: &mut Client, out: &mut dyn Write) -> Result<(), Failure> {
         let (key, range_end) = range_of(&self.prefix);
         let request = DeleteRangeRequest {
             key,
@@ -147,9 +148,19 @@ impl Site<'_> {
             let revision = deleted.header.unwrap_or_default().revision;
             let request = CompactionRequest {
                 revision,
-                physical: false,
+                physical: true,
             };
+            writeln!(out, "Compacting with revision {revision}")?;
             client.compact(request).await?;
+            writeln!(out, "Compacted with revision {revision}")?;
+        }
+        if self.auto_defrag {
+            for endpoint in &self.settings.endpoints {
+                let settings = self.settings.with_endpoint(endpoint);
+                writeln!(out, "Defragmenting {endpoint:?}")?;
+                Client::open_lasting(&settings).await?.defragment().await?;
+                writeln!(out, "Defragmented {endpoint:?}")?;
+            }
         }
         Ok(())
     }

@@ -61,7 +61,7 @@ pub(super) async fn run(site: &Site<'_>, size: Size, out: &mut dyn Write) -> Res
     let tally = load.finish().await?;
     let total = began.elapsed();
     drop(progress);
-    let cleaned = site.clean_up(&mut first).await;
+    let cleaned = site.clean_up(&mut first, out).await;
     if let Err(failure) = cleaned {
         writeln!(
             out,

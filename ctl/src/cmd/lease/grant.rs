@@ -27,11 +27,8 @@ pub async fn run(
     settings: &Settings,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let arguments = values.arguments();
-    let [ttl] = arguments.as_slice() else {
-        return Err(Failure::arguments("lease grant command needs TTL argument"));
-    };
-    let ttl = parse_int(&String::from_utf8_lossy(ttl), 10)
+    let ttl = values.one("lease grant command needs TTL argument")?;
+    let ttl = parse_int(&String::from_utf8_lossy(&ttl), 10)
         .map_err(|error| Failure::arguments(format!("bad TTL ({error})")))?;
     settings.printer.check_response()?;
     let granted = Client::open(settings).await?.grant(ttl).await;

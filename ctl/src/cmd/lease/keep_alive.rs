@@ -33,7 +33,7 @@ pub async fn run(
 ) -> Result<(), Failure> {
     let once = values.switch("once")?;
     let missing = "lease keep-alive command needs lease ID as argument";
-    let id = super::id(&values.arguments(), missing)?;
+    let id = super::id(values, missing)?;
     settings.printer.check_response()?;
     let client = Client::open_lasting(settings).await?;
     let mut keep_alive = client.keep_alive(id, None);

@@ -8,10 +8,10 @@ pub mod timetolive;
 
 use std::io::Write;
 
-use bytes::Bytes;
 use clap::{ArgMatches, Command};
 
 use crate::args::{Values, manners};
+use crate::cmd::chosen;
 use crate::failure::{BAD_CONNECTION, Failure};
 use crate::flags::Settings;
 use crate::text::number::parse_int;
@@ -38,10 +38,7 @@ pub async fn run(
     settings: &Settings,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let Some((name, matches)) = matches.subcommand() else {
-        return Ok(());
-    };
-    let values = Values(matches);
+    let (name, values) = chosen(matches);
     match name {
         "grant" => grant::run(values, settings, out).await,
         "revoke" => revoke::run(values, settings, out).await,
@@ -53,11 +50,9 @@ pub async fn run(
 
 /// The lease that the one argument names in hexadecimal; `missing` is the refusal of any other
 /// number of arguments.
-fn id(arguments: &[Bytes], missing: &str) -> Result<i64, Failure> {
-    let [id] = arguments else {
-        return Err(Failure::arguments(missing));
-    };
-    parse_int(&String::from_utf8_lossy(id), 16).map_err(|error| {
+fn id(values: Values<'_>, missing: &str) -> Result<i64, Failure> {
+    let id = values.one(missing)?;
+    parse_int(&String::from_utf8_lossy(&id), 16).map_err(|error| {
         Failure::arguments(format!("bad lease ID arg ({error}), expecting ID in Hex"))
     })
 }

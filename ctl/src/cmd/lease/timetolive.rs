@@ -30,7 +30,7 @@ pub async fn run(
 ) -> Result<(), Failure> {
     let keys = values.switch("keys")?;
     let missing = "lease timetolive command needs lease ID as argument";
-    let id = super::id(&values.arguments(), missing)?;
+    let id = super::id(values, missing)?;
     settings.printer.check_response()?;
     let answer = Client::open(settings).await?.time_to_live(id, keys).await;
     let answer = answer.map_err(super::unanswered)?;
