@@ -1,6 +1,7 @@
 //! What front ends may ask of the node.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::Addr;
 use althing_api::commandpb::{Command, PublishMember, command};
@@ -19,7 +20,8 @@ use crate::key_watch::KeyWatch;
 use crate::latest;
 use crate::lessor::{LeaseKeeper, LeaseTime};
 use crate::raft_node::{
-    CORE_QUEUE, Inbound, MemberChange, Picture, Proposer, Pulse, applied_members,
+    CORE_QUEUE, Inbound, MemberChange, Picture, Proposer, Pulse, RaftTuning, Retune,
+    applied_members,
 };
 use crate::status::{MemberStatus, NodeStatus};
 use crate::store_writer::{Defragment, StoreWriter};
@@ -114,6 +116,16 @@ impl Handles {
         proposer.proposals.set_max(proposals_max);
         proposer.reads.set_max(proposals_max);
         proposer.gate.set_reserve(disk_reserve_bytes);
+    }
+
+    /// A command that takes longer to apply is counted and logged from now on.
+    pub fn set_slow_apply(&self, time: Duration) {
+        self.0.proposer.metrics.apply.set_slow(time);
+    }
+
+    /// Another tuning of raft, in force at once; what is under way goes on.
+    pub fn retune(&self, tuning: RaftTuning) {
+        self.0.proposer.raft_node.do_send(Retune(tuning));
     }
 
     /// Tells the cluster under which URLs clients reach this member from now on. Errors: those of
@@ -268,7 +280,7 @@ impl Handles {
 
     /// The least time to live of a lease, in seconds.
     pub fn lease_ttl_min(&self) -> i64 {
-        self.0.leases.ttl_min
+        self.0.leases.ttl_min()
     }
 
     /// What the member does without being asked, to be read and changed.
@@ -282,9 +294,13 @@ impl Handles {
         upkeep::exceeds(quota, self.store().used_bytes(), upkeep::cost(request))
     }
 
-    /// Raises this member's alarm that the quota is used up, unless it is raised. Errors: those of
-    /// a proposal.
+    /// Raises this member's alarm that the quota is used up, unless it is raised, or what was
+    /// refused was too large and there is room for less. Errors: those of a proposal.
     pub async fn raise_no_space(&self) -> Result<(), Error> {
+        let used_bytes = self.store().used_bytes();
+        if upkeep::has_room(self.0.upkeep.get().quota_bytes, used_bytes) {
+            return Ok(());
+        }
         let _turn = self.0.raising.lock().await;
         let (alarm, me) = (AlarmType::Nospace, self.0.member_id.0);
         let alarms = self.store().alarms();
@@ -292,7 +308,6 @@ impl Handles {
         if alarms.iter().any(is_raised) {
             return Ok(());
         }
-        let used_bytes = self.store().used_bytes();
         tracing::warn!(
             used_bytes,
             "the store is as large as its quota, so all members refuse what adds to it; delete \

@@ -17,7 +17,7 @@ mod apply;
 mod compaction;
 mod network;
 
-pub(crate) use self::apply::{ApplyMetrics, Op, SLOW_APPLY};
+pub(crate) use self::apply::{ApplyMetrics, Op};
 pub(crate) use self::compaction::CompactionMetrics;
 use self::network::Network;
 pub(crate) use self::network::PeerMetrics;

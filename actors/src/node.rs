@@ -9,7 +9,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix::{Actor, Addr};
 use althing_api::ETCD_CLUSTER_VERSION;
@@ -29,14 +28,12 @@ pub use crate::halt::HaltCause;
 use crate::handles::Shared;
 pub use crate::handles::{Applied, Handles};
 pub use crate::key_watch::{KeyWatch, WatchEnd};
+use crate::lessor::LeaseKeeper;
 pub use crate::lessor::{Clock, LeaseTime};
-use crate::lessor::{LeaseClock, LeaseKeeper, ttl_min};
 use crate::metrics::StateCollector;
 use crate::peer_link::{Links, Transport};
-use crate::raft_node::{
-    CORE_QUEUE, Outbox, Proposer, RaftSettings, RaftSetup, StartedRaft, start as start_raft,
-};
-pub use crate::raft_node::{Inbound, MemberChange, Refusal};
+use crate::raft_node::{CORE_QUEUE, Outbox, Proposer, RaftSetup, StartedRaft, start as start_raft};
+pub use crate::raft_node::{Inbound, MemberChange, RaftTuning, Refusal};
 pub use crate::start_error::StartError;
 pub use crate::status::{MemberStatus, NodeStatus};
 use crate::store_writer::Checkpoint;
@@ -60,11 +57,8 @@ pub struct NodeSettings {
     /// Whether the cluster has a configuration already, which comes with its log.
     pub joins: bool,
     pub client_urls: Vec<String>,
-    pub heartbeat_interval: Duration,
-    pub election_timeout: Duration,
-    pub snapshot_count: u64,
-    /// Members without a vote at once; one more is refused with `TooManyLearners`.
-    pub learners_max: usize,
+    /// What of raft may be changed while the member runs.
+    pub raft: RaftTuning,
     /// Proposals admitted at once; one more is refused with `TooManyRequests`.
     pub proposals_max: usize,
     /// Free disk bytes below which writes are refused.
@@ -144,7 +138,8 @@ impl Node {
             settings.member_id.0,
             settings.disk_reserve_bytes,
             settings.proposals_max,
-            LeaseClock::new(settings.clock.clone(), settings.election_timeout),
+            settings.clock.clone(),
+            settings.raft,
         );
         let mut node = Node::build(shared, opened)?;
         let links = node.start_raft(settings, transport).await?;
@@ -201,17 +196,10 @@ impl Node {
             .iter()
             .map(|member| (member.id.0, member.peer_urls.clone()))
             .collect();
-        let raft_settings = RaftSettings {
-            cluster_name: settings.cluster_id.to_string(),
-            heartbeat_interval: settings.heartbeat_interval,
-            election_timeout: settings.election_timeout,
-            snapshot_count: settings.snapshot_count,
-            learners_max: settings.learners_max,
-        };
         let (peers, supervisor) = (Arc::clone(&links), &self.supervisor);
         let setup = RaftSetup {
-            node: raft_node_setup(&self.shared, tree, peers, &raft_settings, supervisor),
-            settings: raft_settings,
+            node: raft_node_setup(&self.shared, tree, peers, supervisor),
+            cluster_name: settings.cluster_id.to_string(),
             log_store: tree.log_store.clone(),
             state_machine: tree.state_machine.clone(),
             links: Arc::clone(&links),
@@ -257,7 +245,7 @@ impl Node {
             me: shared.me,
             clock: Arc::clone(&shared.lease_clock),
             proposer: proposer.clone(),
-            ttl_min: ttl_min(settings.heartbeat_interval, settings.election_timeout),
+            tuning: shared.tuning.clone(),
         };
         let hasher = Hasher::new(proposer.store.clone());
         let inbound = Inbound {

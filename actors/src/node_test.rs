@@ -1,6 +1,7 @@
 //! A whole node on real files, as its front ends use it.
 
 use std::io;
+use std::time::Duration;
 
 use actix::{ActorContext, Context, Handler, Message};
 use althing_api::commandpb::Command;
@@ -277,12 +278,16 @@ async fn an_error_of_the_log_answers_nobody_and_halts_the_node() {
 async fn the_log_is_purged_behind_snapshots() {
     let temp = tempfile::tempdir().unwrap();
     let dir = DataDir::open(temp.path()).unwrap();
-    let settings = NodeSettings {
-        snapshot_count: 500,
-        ..one_member()
-    };
+    let mut settings = one_member();
+    settings.raft.snapshot_count = u64::MAX;
+    let mut tuning = settings.raft;
     let (node, handles) = start_alone(dir, settings).await.unwrap();
     let log = node.tree.as_ref().unwrap().log_store.clone();
+    let puts = join_all((0..1_000).map(|n| handles.propose(put(n)))).await;
+    assert!(puts.iter().all(Result::is_ok));
+    assert_eq!(log.purged(), None, "nothing is to be purged");
+    tuning.snapshot_count = 500;
+    handles.retune(tuning);
     let deadline = std::time::Instant::now() + DEADLINE * 3;
     let mut purged = None;
     while purged.is_none() {

@@ -19,13 +19,12 @@ pub use self::hanging_disk::HangingDisk;
 pub use self::loopback::Loopback;
 pub use self::simulated::{Simulated, launch_simulated, pass, simulate};
 use crate::arbiters::Arbiters;
-use crate::lessor::LeaseClock;
 use crate::node::{
-    self, Clock, Handles, InitialMember, Node, NodeSettings, StartError, UpkeepSettings,
+    self, Clock, Handles, InitialMember, Node, NodeSettings, RaftTuning, StartError, UpkeepSettings,
 };
 use crate::peer_link::Transport;
 pub use crate::raft_node::types::Types;
-pub use crate::raft_node::{LogStore, StateMachine};
+pub use crate::raft_node::{KeptClock, LogStore, StateMachine};
 use crate::supervisor::{RetireAll, Supervisor};
 use crate::tree::{NodeState, Opened, Tree};
 
@@ -44,10 +43,12 @@ pub fn one_member() -> NodeSettings {
             peer_urls: vec!["http://localhost:2380".into()],
         }],
         client_urls: vec!["http://localhost:2379".into()],
-        heartbeat_interval: Duration::from_millis(100),
-        election_timeout: Duration::from_millis(1000),
-        snapshot_count: 10_000,
-        learners_max: 1,
+        raft: RaftTuning {
+            heartbeat_interval: Duration::from_millis(100),
+            election_timeout: Duration::from_millis(1000),
+            snapshot_count: 10_000,
+            learners_max: 1,
+        },
         proposals_max: 4_096,
         disk_reserve_bytes: 0,
         upkeep: UpkeepSettings::default(),
@@ -199,9 +200,8 @@ impl Storage {
         let dir = Arc::new(DataDir::open(path).expect("an empty directory"));
         let (wal, recovery) = Wal::open(&dir.wal(), settings.wal).expect("an empty directory");
         let store = Store::open(&dir.store(), settings.store.clone()).expect("an empty directory");
-        let lease_clock = LeaseClock::new(settings.clock, settings.election_timeout);
         let me = settings.member_id.0;
-        let shared = NodeState::new(me, 0, settings.proposals_max, lease_clock);
+        let shared = NodeState::new(me, 0, settings.proposals_max, settings.clock, settings.raft);
         let arbiters = Arbiters::start().expect("threads");
         let supervisor = Supervisor::new(shared.halt.clone()).start();
         let opened = Opened {

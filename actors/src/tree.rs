@@ -13,12 +13,13 @@ use crate::departure::Departure;
 use crate::disk_gate::DiskGate;
 use crate::halt::Halt;
 use crate::latest;
-use crate::lessor::{Lead, LeaseClock, Lessor, LessorParts};
+use crate::lessor::{Clock, Lead, LeaseClock, Lessor, LessorParts};
 use crate::metrics::Metrics;
 use crate::peer_link::{Links, LinksSetup, Transport};
 use crate::progress::Progress;
 use crate::raft_node::{
-    LogStore, LogStoreSetup, Picture, RaftNodeSetup, RaftSettings, SoleVoter, StateMachine,
+    LiveTuning, LogStore, LogStoreSetup, Picture, RaftNodeSetup, RaftTuning, SoleVoter,
+    StateMachine,
 };
 use crate::reply::Admission;
 use crate::snapshotter::{Snapshotter, SnapshotterSetup, Transfers};
@@ -53,6 +54,7 @@ pub(crate) struct NodeState {
     pub(crate) compacted: Arc<latest::Sender<i64>>,
     pub(crate) proposals: Arc<Admission>,
     pub(crate) reads: Arc<Admission>,
+    pub(crate) tuning: LiveTuning,
     pub(crate) lease_clock: Arc<LeaseClock>,
     pub(crate) metrics: Metrics,
     /// Counts the snapshots that replaced the store as a whole. Whoever keeps something derived
@@ -67,8 +69,10 @@ impl NodeState {
         me: u64,
         disk_reserve_bytes: u64,
         proposals_max: usize,
-        lease_clock: LeaseClock,
+        clock: Clock,
+        tuning: RaftTuning,
     ) -> NodeState {
+        let tuning = LiveTuning::new(tuning);
         NodeState {
             me,
             halt: Halt::default(),
@@ -81,7 +85,8 @@ impl NodeState {
             compacted: Arc::new(latest::Sender::new(0)),
             proposals: Admission::new(proposals_max),
             reads: Admission::new(proposals_max),
-            lease_clock: Arc::new(lease_clock),
+            lease_clock: Arc::new(LeaseClock::new(clock, tuning.clone())),
+            tuning,
             metrics: Metrics::new(),
             restored: Arc::new(latest::Sender::new(0)),
             commit_mark: CommitMark::default(),
@@ -262,16 +267,13 @@ pub(crate) fn raft_node_setup(
     shared: &NodeState,
     tree: &Tree,
     links: Arc<Links>,
-    settings: &RaftSettings,
     supervisor: &Addr<Supervisor>,
 ) -> RaftNodeSetup {
     RaftNodeSetup {
         me: shared.me,
         links,
         store: tree.state_machine.store.clone(),
-        learners_max: settings.learners_max,
-        heartbeat_interval: settings.heartbeat_interval,
-        election_timeout: settings.election_timeout,
+        tuning: shared.tuning.clone(),
         progress: Arc::clone(&shared.progress),
         picture: Arc::clone(&shared.picture),
         sole_voter: Arc::clone(&shared.sole_voter),

@@ -29,15 +29,15 @@ struct World {
 
 /// So long an election timeout that a leader found before it was not found by it.
 fn with_a_slow_timer(settings: &mut NodeSettings) {
-    settings.heartbeat_interval = Duration::from_millis(100);
-    settings.election_timeout = Duration::from_secs(5);
+    settings.raft.heartbeat_interval = Duration::from_millis(100);
+    settings.raft.election_timeout = Duration::from_secs(5);
 }
 
 fn as_they_are(_: &mut NodeSettings) {}
 
 /// So few entries between snapshots that a member that was away needs one.
 fn with_a_short_log(settings: &mut NodeSettings) {
-    settings.snapshot_count = 50;
+    settings.raft.snapshot_count = 50;
 }
 
 /// Compared while they run, and not before they serve.
@@ -64,8 +64,8 @@ impl World {
 
     fn settings(&self, number: u64) -> NodeSettings {
         let mut settings = one_of(number, 3);
-        settings.heartbeat_interval = Duration::from_millis(50);
-        settings.election_timeout = Duration::from_millis(500);
+        settings.raft.heartbeat_interval = Duration::from_millis(50);
+        settings.raft.election_timeout = Duration::from_millis(500);
         (self.adjust)(&mut settings);
         settings
     }

@@ -47,8 +47,8 @@ impl World {
             settings.initial_members.clear();
             settings.joins = true;
         }
-        settings.heartbeat_interval = Duration::from_millis(50);
-        settings.election_timeout = Duration::from_millis(500);
+        settings.raft.heartbeat_interval = Duration::from_millis(50);
+        settings.raft.election_timeout = Duration::from_millis(500);
         settings
     }
 

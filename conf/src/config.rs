@@ -171,6 +171,8 @@ pub struct Log {
     pub level: String,
     /// How a line is written.
     pub format: LogFormat,
+    /// Requests, and commands that are applied, are told of when they take longer.
+    pub slow_request: Duration,
 }
 
 /// How a log line is written.

@@ -18,6 +18,7 @@ pub enum Effect {
 /// Options that a running member takes over. What is in none of the lists needs a restart, so that
 /// an option added later promises nothing that nobody wrote.
 const RELOAD: &[&str] = &[
+    "cluster.learners_max",
     "client.listen_urls",
     "client.advertise_urls",
     "client.metrics_urls",
@@ -34,6 +35,9 @@ const RELOAD: &[&str] = &[
     "client.watch_progress_interval",
     "client.shutdown_timeout",
     "peer.listen_urls",
+    "raft.heartbeat_interval",
+    "raft.election_timeout",
+    "raft.snapshot_count",
     "raft.proposals_max",
     "store.disk_reserve_bytes",
     "store.quota_bytes",
@@ -42,6 +46,7 @@ const RELOAD: &[&str] = &[
     "store.corrupt_check_interval",
     "log.level",
     "log.format",
+    "log.slow_request",
 ];
 
 const FIRST_START: &[&str] = &[

@@ -113,7 +113,6 @@ pub(crate) static FOREIGN: &[Foreign] = &[
     tuning("compact-hash-check-time"),
     tuning("raft-read-timeout"),
     tuning("raft-write-timeout"),
-    tuning("warning-apply-duration"),
     tuning("warning-unary-request-duration"),
     tuning("bcrypt-cost"),
     tuning("auth-token-ttl"),

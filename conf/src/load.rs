@@ -366,5 +366,6 @@ fn log(reader: &mut Reader<'_>) -> Log {
     Log {
         level: reader.read("log.level", check::log_level),
         format: reader.choice("log.format", &formats),
+        slow_request: reader.duration("log.slow_request", None),
     }
 }

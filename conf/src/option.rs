@@ -325,4 +325,10 @@ pub(crate) static OPTIONS: &[Setting] = &[
         "debug, info, warn, error, or a filter",
     ),
     option("log.format", "log-format", "FORMAT", "json or console"),
+    option(
+        "log.slow_request",
+        "warning-apply-duration",
+        "TIME",
+        "Requests that take longer are logged",
+    ),
 ];

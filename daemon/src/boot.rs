@@ -28,6 +28,7 @@ use crate::listen::ListenError;
 use crate::metrics;
 use crate::peer::HttpTransport;
 use crate::ports::{self, Bound, Ports};
+use crate::publisher::Publisher;
 use crate::rpc::Rpc;
 use crate::service::Starting;
 use crate::settings::{self, Live, Settings, bytes};
@@ -40,6 +41,7 @@ pub struct Running {
     pub(crate) ports: Ports,
     pub(crate) settings: Live,
     pub(crate) rpc: Rpc,
+    pub(crate) publisher: Publisher,
     pub(crate) admin: AdminSocket,
 }
 
@@ -78,6 +80,7 @@ pub async fn start(config: &Config) -> Result<Running, BootError> {
     let transport = HttpTransport::new(settled.ids.cluster_id, settled.ids.member_id);
     let settings = node_settings(config, settled);
     let (node, handles) = Node::launch(dir, &settings, Arc::new(transport)).await?;
+    handles.set_slow_apply(config.log.slow_request);
     let mut ports = Ports::new(handles.clone(), workers(config));
     let (peers, others): (Vec<_>, Vec<_>) = listeners.into_iter().partition(Bound::is_for_peers);
     // Other members must be heard before there is a leader.
@@ -96,12 +99,14 @@ pub async fn start(config: &Config) -> Result<Running, BootError> {
     for listener in others {
         ports.serve(listener)?;
     }
+    let publisher = Publisher::start(rpc.handles.clone());
     systemd::notify(systemd::READY);
     Ok(Running {
         node,
         ports,
         settings,
         rpc,
+        publisher,
         admin,
     })
 }
@@ -167,10 +172,7 @@ fn node_settings(config: &Config, settled: Settled) -> NodeSettings {
         initial_members: founders,
         joins,
         client_urls: config.client.advertise_urls.clone(),
-        heartbeat_interval: raft.heartbeat_interval,
-        election_timeout: raft.election_timeout,
-        snapshot_count: raft.snapshot_count,
-        learners_max: config.cluster.learners_max,
+        raft: settings::raft(config),
         proposals_max: raft.proposals_max,
         disk_reserve_bytes: store.disk_reserve_bytes,
         upkeep: settings::upkeep(config),

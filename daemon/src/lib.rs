@@ -19,6 +19,7 @@ pub mod operator;
 pub mod peer;
 mod ports;
 mod process_metrics;
+mod publisher;
 pub mod rpc;
 mod service;
 pub mod settings;

@@ -126,6 +126,8 @@ impl Operator {
         member.rpc.settings_replaced();
         let handles = member.handles();
         handles.upkeep().set(settings::upkeep(config));
+        handles.set_slow_apply(config.log.slow_request);
+        handles.retune(settings::raft(config));
         handles.set_bounds(config.raft.proposals_max, config.store.disk_reserve_bytes);
         member.ports.close_surplus(config, patience);
         for listener in bound {
@@ -135,27 +137,11 @@ impl Operator {
             }
         }
         if reload.next.config.client.advertise_urls != self.running.config.client.advertise_urls {
-            publish(member, config.client.advertise_urls.clone());
+            member.publisher.wish(config.client.advertise_urls.clone());
         }
         self.running = reload.next;
         Ok(changes)
     }
-}
-
-/// Tells the cluster the new client URLs, for which it needs a leader: not while somebody waits.
-fn publish(member: &Running, client_urls: Vec<String>) {
-    let handles = member.handles().clone();
-    actix_rt::spawn(async move {
-        let urls = client_urls.join(",");
-        match handles.publish_client_urls(client_urls).await {
-            Ok(()) => tracing::info!(urls, "published new client URLs"),
-            Err(error) => tracing::warn!(
-                %error,
-                urls,
-                "the new client URLs could not be published; the next start does it"
-            ),
-        }
-    });
 }
 
 fn changes_of(reload: &Reload) -> Changes {

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use althing_actors::node::{AutoCompaction, UpkeepSettings};
+use althing_actors::node::{AutoCompaction, RaftTuning, UpkeepSettings};
 use althing_conf::{Config, config};
 use arc_swap::{ArcSwap, Guard};
 
@@ -80,6 +80,7 @@ fn limits(config: &Config) -> Limits {
     Limits {
         request_bytes_max: bytes(config.client.request_bytes_max),
         txn_ops_max: config.client.txn_ops_max,
+        slow_request: config.log.slow_request,
         request_timeout: REQUEST_GRACE + 2 * config.raft.election_timeout,
         watch_progress_interval: watch_progress_interval(config),
         election_timeout: config.raft.election_timeout,
@@ -121,6 +122,16 @@ pub(crate) fn upkeep(config: &Config) -> UpkeepSettings {
         },
         corrupt_check_interval: config.store.corrupt_check_interval,
         initial_corrupt_check: config.store.initial_corrupt_check,
+    }
+}
+
+/// What of raft may be changed.
+pub(crate) fn raft(config: &Config) -> RaftTuning {
+    RaftTuning {
+        heartbeat_interval: config.raft.heartbeat_interval,
+        election_timeout: config.raft.election_timeout,
+        snapshot_count: config.raft.snapshot_count,
+        learners_max: config.cluster.learners_max,
     }
 }
 

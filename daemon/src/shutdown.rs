@@ -90,10 +90,17 @@ pub async fn serve_until_end(
             _ = signals.hang_up.recv() => None,
             question = running.admin.next() => Some(question),
         };
-        match wish {
-            Some(question) => operator.answer(question, &mut running).await,
-            // What came of it is in the log.
-            None => drop(operator.reload(&mut running).await),
+        let fulfilled = async {
+            match wish {
+                Some(question) => operator.answer(question, &mut running).await,
+                // What came of it is in the log.
+                None => drop(operator.reload(&mut running).await),
+            }
+        };
+        // A reload waits only before it changes anything, so it may be given up there.
+        tokio::select! {
+            signal = signals.stop.next() => break End::Signalled(signal),
+            () = fulfilled => {}
         }
     };
     if let Some(report) = report {
@@ -139,8 +146,10 @@ pub async fn stop(running: Running) {
         node,
         mut ports,
         rpc,
+        publisher,
         ..
     } = running;
+    drop(publisher);
     ports.close_clients(patience).await;
     handles.step_aside().await;
     ports.close_peers(patience).await;

@@ -210,6 +210,25 @@ impl DataDir {
         }
     }
 
+    /// Notes what a fresh copy of the store's file took: bytes allocated for so many used ones. A
+    /// hint, so what a power loss leaves of it may be nothing.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn note_copy(&self, allocated: u64, used: u64) -> io::Result<()> {
+        replace_file(
+            &self.copy_path(),
+            format!("{allocated} {used}\n").as_bytes(),
+        )
+    }
+
+    /// The hint noted last: allocated and used bytes.
+    pub fn noted_copy(&self) -> Option<(u64, u64)> {
+        let text = std::fs::read_to_string(self.copy_path()).ok()?;
+        let (allocated, used) = text.trim_end().split_once(' ')?;
+        Some((allocated.parse().ok()?, used.parse().ok()?))
+    }
+
     /// Removes snapshots that arrived and were not taken over.
     ///
     /// # Errors
@@ -232,6 +251,10 @@ impl DataDir {
     /// Where the store's file is copied to before the copy takes its place.
     pub fn rebuilding(&self) -> PathBuf {
         self.snap().join(format!("{ARRIVAL}copy.redb"))
+    }
+
+    fn copy_path(&self) -> PathBuf {
+        self.snap().join("copied")
     }
 
     fn replacing_path(&self) -> PathBuf {

@@ -191,7 +191,9 @@ def each_kind_of_setting_reloads_under_load(m):
         ("client", "cors", '["http://a"]'), ("client", "watch_progress_interval", '"1m"'),
         ("client", "metrics_urls", '["http://127.0.0.1:9100"]'),
         ("client", "advertise_urls", '["http://localhost:2379", "http://127.0.0.1:2379"]'),
-        ("raft", "proposals_max", "1000"),
+        ("raft", "proposals_max", "1000"), ("raft", "heartbeat_interval", '"50ms"'),
+        ("raft", "election_timeout", '"2s"'), ("raft", "snapshot_count", "100"),
+        ("cluster", "learners_max", "2"), ("log", "slow_request", '"1s"'),
     ]
     pid = m.show("MainPID")
     m.must(f"cp {TOML} /run/notes/before.toml")

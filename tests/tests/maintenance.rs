@@ -102,6 +102,19 @@ async fn a_full_quota_is_told_to_all_members_and_its_alarm_ends_when_space_is_ba
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_put_too_large_for_what_is_left_is_refused_and_the_others_go_on() {
+    let member = Member::start(&althingd(), &["--quota-backend-bytes=2MiB"]);
+    let mut grpc = member.grpc().await;
+    put(&mut grpc, "half", 800_000).await.unwrap();
+    for _ in 0..3 {
+        let refused = put(&mut grpc, "large", 1_400_000).await.unwrap_err();
+        assert_eq!(refused.message(), NO_SPACE);
+        assert_eq!(alarms(&mut grpc, AlarmAction::Get).await, []);
+        put(&mut grpc, "small", 1).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_alarm_raised_by_hand_stays_until_it_is_cleared_by_hand() {
     let member = Member::start(&althingd(), &[]);
     let mut grpc = member.grpc().await;

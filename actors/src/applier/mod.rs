@@ -31,7 +31,7 @@ use crate::departure::Departure;
 use crate::halt::Halt;
 use crate::lessor::{LeasesChanged, Lessor};
 use crate::log_limit::LogLimit;
-use crate::metrics::{Metrics, Op, SLOW_APPLY};
+use crate::metrics::{Metrics, Op};
 use crate::progress::Progress;
 use crate::raft_node::membership;
 use crate::raft_node::types::Waiter;
@@ -147,7 +147,7 @@ impl Applier {
                 let mut committed = txn.commit(entry.id);
                 let took = began.elapsed();
                 self.metrics.apply.applied(op, took, response.is_ok());
-                if took > SLOW_APPLY {
+                if took > self.metrics.apply.slow_apply() {
                     self.tell_of_slow(op, took, &committed);
                 }
                 tally.add(&mut committed);
@@ -180,7 +180,7 @@ impl Applier {
         };
         tracing::warn!(
             ?took,
-            expected_duration = ?SLOW_APPLY,
+            expected_duration = ?self.metrics.apply.slow_apply(),
             request = op.name(),
             changes = committed.events.len(),
             revision = committed.revision,

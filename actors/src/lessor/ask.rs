@@ -10,7 +10,7 @@ use althing_storage::store::LeaseRecord;
 
 use super::clock::{KeptAlive, LeaseClock, LeaseTime};
 use crate::peer_link::{Call, lease};
-use crate::raft_node::Proposer;
+use crate::raft_node::{LiveTuning, Proposer};
 
 /// Between two looks whether this member counts by now.
 const LEAD_POLL: Duration = Duration::from_millis(50);
@@ -21,19 +21,24 @@ pub(crate) struct LeaseKeeper {
     pub(crate) me: u64,
     pub(crate) clock: Arc<LeaseClock>,
     pub(crate) proposer: Proposer,
-    /// The least time to live, in seconds.
-    pub(crate) ttl_min: i64,
+    pub(crate) tuning: LiveTuning,
 }
 
 /// etcd's least time to live: one and a half election timeouts, counted in whole heartbeats, in
 /// whole seconds rounded up.
-pub(crate) fn ttl_min(heartbeat: Duration, election: Duration) -> i64 {
+fn ttl_min(heartbeat: Duration, election: Duration) -> i64 {
     let heartbeat = heartbeat.as_millis().max(1);
     let beats = 3 * (election.as_millis() / heartbeat) / 2;
     i64::try_from((beats * heartbeat).div_ceil(1000)).unwrap_or(i64::MAX)
 }
 
 impl LeaseKeeper {
+    /// The least time to live, in seconds.
+    pub(crate) fn ttl_min(&self) -> i64 {
+        let tuning = self.tuning.get();
+        ttl_min(tuning.heartbeat_interval, tuning.election_timeout)
+    }
+
     /// Renews a lease; answers its time to live, or `None` when there is no such lease. A lease
     /// whose time is over is answered for when it has ended.
     pub(crate) async fn keep_alive(&self, id: i64) -> Result<Option<i64>, Error> {

@@ -4,12 +4,13 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use althing_storage::store::{LeaseRecord, Store};
 use parking_lot::Mutex;
 
 use super::expiry::{Due, Expiry, Limits, Renewal};
+use crate::raft_node::LiveTuning;
 
 /// Tells the time; tests bring their own.
 #[derive(Clone)]
@@ -38,8 +39,9 @@ impl fmt::Debug for Clock {
 #[derive(Debug)]
 pub(crate) struct LeaseClock {
     clock: Clock,
-    /// Time that a new leader adds to each lease: nobody could renew it during the election.
-    extend: Duration,
+    /// Its election timeout is what a new leader adds to each lease: nobody could renew it during
+    /// the election.
+    tuning: LiveTuning,
     /// The term in which this member proved that it leads, zero when it does not lead.
     led_term: AtomicU64,
     deadlines: Mutex<Deadlines>,
@@ -77,10 +79,10 @@ pub struct LeaseTime {
 }
 
 impl LeaseClock {
-    pub(crate) fn new(clock: Clock, extend: Duration) -> LeaseClock {
+    pub(crate) fn new(clock: Clock, tuning: LiveTuning) -> LeaseClock {
         LeaseClock {
             clock,
-            extend,
+            tuning,
             led_term: AtomicU64::new(0),
             deadlines: Mutex::default(),
         }
@@ -120,7 +122,8 @@ impl LeaseClock {
         }
         let leases = store.leases();
         let now = self.now();
-        deadlines.expiry.promote(&leases, now, self.extend);
+        let extend = self.tuning.get().election_timeout;
+        deadlines.expiry.promote(&leases, now, extend);
         Some(leases.len())
     }
 

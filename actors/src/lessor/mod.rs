@@ -30,7 +30,7 @@ use althing_storage::store::Store;
 use futures_util::StreamExt;
 use futures_util::stream;
 
-pub(crate) use self::ask::{LeaseKeeper, ttl_min};
+pub(crate) use self::ask::LeaseKeeper;
 pub(crate) use self::clock::LeaseClock;
 pub use self::clock::{Clock, LeaseTime};
 use self::expiry::{Due, Expired, Left, Limits};

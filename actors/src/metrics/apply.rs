@@ -1,5 +1,7 @@
 //! How long commands take to apply, and which were slow.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use althing_api::commandpb::command::Request;
@@ -7,8 +9,8 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, Registry, exponential_buckets,
 };
 
-/// A command that takes longer is counted and logged, as in etcd.
-pub(crate) const SLOW_APPLY: Duration = Duration::from_millis(100);
+/// A command that takes longer is counted and logged, as in etcd, until another time is set.
+const SLOW_APPLY: Duration = Duration::from_millis(100);
 
 /// etcd's names of the commands, and ours where etcd has none.
 const OPS: [&str; 12] = [
@@ -59,6 +61,7 @@ pub(crate) struct ApplyMetrics {
     /// Failed, succeeded.
     durations: [[Histogram; 2]; OPS.len()],
     slow: IntCounter,
+    slow_us: Arc<AtomicU64>,
 }
 
 impl ApplyMetrics {
@@ -79,13 +82,27 @@ impl ApplyMetrics {
         ApplyMetrics {
             durations: OPS.map(|op| ["false", "true"].map(|success| of(op, success))),
             slow,
+            slow_us: Arc::new(AtomicU64::new(micros(SLOW_APPLY))),
         }
+    }
+
+    /// A command that takes longer is slow.
+    pub(crate) fn slow_apply(&self) -> Duration {
+        Duration::from_micros(self.slow_us.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_slow(&self, time: Duration) {
+        self.slow_us.store(micros(time), Ordering::Relaxed);
     }
 
     pub(crate) fn applied(&self, op: Op, took: Duration, succeeded: bool) {
         self.durations[op.0][usize::from(succeeded)].observe(took.as_secs_f64());
-        if took > SLOW_APPLY {
+        if took > self.slow_apply() {
             self.slow.inc();
         }
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,6 +1,7 @@
 //! A membership change that its leader began and did not finish.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use openraft::async_runtime::WatchReceiver;
@@ -24,8 +25,8 @@ async fn launch(network: &Loopback, number: u64) -> Member {
         settings.initial_members.clear();
         settings.joins = true;
     }
-    settings.heartbeat_interval = Duration::from_millis(50);
-    settings.election_timeout = Duration::from_millis(500);
+    settings.raft.heartbeat_interval = Duration::from_millis(50);
+    settings.raft.election_timeout = Duration::from_millis(500);
     let transport = network.transport(number);
     let opened = DataDir::open(dir.path()).unwrap();
     let (node, handles) = Node::launch(opened, &settings, transport).await.unwrap();

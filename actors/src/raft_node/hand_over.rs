@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use althing_api::error::Error;
+use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
-use openraft::{Instant as _, ServerState};
 
+use super::clock;
 use super::types::{Metrics, RaftHandle};
 use crate::progress::Progress;
 
@@ -34,7 +35,7 @@ impl Follower {
             matched: (metrics.replication.as_ref())
                 .and_then(|all| all.get(&id)?.as_ref().map(|matched| matched.index)),
             heard: (metrics.heartbeat.as_ref())
-                .and_then(|all| all.get(&id)?.as_ref().map(|at| at.elapsed())),
+                .and_then(|all| all.get(&id)?.as_ref().map(|at| clock::since(**at))),
         }
     }
 

@@ -19,6 +19,7 @@
 
 mod ask_change;
 mod change;
+mod clock;
 mod config;
 mod dead_leader;
 mod entry;
@@ -35,6 +36,7 @@ mod picture;
 mod propose;
 mod read_index;
 mod reconfigure;
+mod retention;
 mod runtime;
 mod sole_voter;
 mod stall;
@@ -42,22 +44,25 @@ mod start;
 mod state_machine;
 mod step;
 mod suspicion;
+mod tuning;
 pub(crate) mod types;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, WrapFuture};
 use althing_api::error::Error;
 use althing_storage::store::Store;
 use bytes::Bytes;
 use futures_util::FutureExt;
+use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
-use openraft::{Instant as _, ServerState};
 use tokio::time::Instant;
 
 pub use self::change::MemberChange;
-pub(crate) use self::config::{CORE_QUEUE, RaftSettings};
+#[cfg(any(test, feature = "testing"))]
+pub use self::clock::KeptClock;
+pub(crate) use self::config::CORE_QUEUE;
 use self::dead_leader::Inquiry;
 pub(crate) use self::entry::Entry;
 use self::heard::Heard;
@@ -74,10 +79,14 @@ pub(crate) use self::propose::Proposer;
 use self::read_index::ReadRounds;
 pub(crate) use self::reconfigure::Change;
 use self::reconfigure::Changes;
+use self::retention::Retention;
 pub(crate) use self::sole_voter::SoleVoter;
 use self::stall::Stall;
 pub(crate) use self::start::{RaftSetup, StartedRaft, start};
 pub use self::state_machine::StateMachine;
+use self::tuning::RETENTION_INTERVAL;
+pub use self::tuning::RaftTuning;
+pub(crate) use self::tuning::{LiveTuning, Retune};
 use self::types::{Encoded, RaftHandle, ServerMetrics, StoredMembership};
 use crate::halt::Halt;
 use crate::lessor::Lead;
@@ -95,10 +104,7 @@ pub(crate) struct RaftNodeSetup {
     pub(crate) sole_voter: Arc<SoleVoter>,
     pub(crate) links: Arc<Links>,
     pub(crate) store: Store,
-    /// Members without a vote at once; one more is refused.
-    pub(crate) learners_max: usize,
-    pub(crate) heartbeat_interval: Duration,
-    pub(crate) election_timeout: Duration,
+    pub(crate) tuning: LiveTuning,
     /// Told who leads.
     pub(crate) lead: Lead,
     pub(crate) flush_clock: Arc<FlushClock>,
@@ -122,6 +128,9 @@ pub(crate) struct RaftNode {
     suspected: Option<u64>,
     stall: Stall,
     changes: Changes,
+    retention: Retention,
+    /// What calls `look`.
+    looks: Option<SpawnHandle>,
     /// Since when no leader is known, as far as it was not asked about since.
     leaderless: Option<Instant>,
 }
@@ -139,6 +148,8 @@ impl RaftNode {
             suspected: None,
             stall: Stall::default(),
             changes: Changes::default(),
+            retention: Retention::default(),
+            looks: None,
             leaderless: None,
         }
     }
@@ -193,7 +204,7 @@ impl RaftNode {
                 let acked = self.raft.metrics().borrow_watched().last_quorum_acked;
                 Part::Leads {
                     since: since.elapsed(),
-                    quorum_heard: acked.map(|at| at.elapsed()),
+                    quorum_heard: acked.map(|at| clock::since(*at)),
                 }
             }
             (None, Some(leader)) if leader != self.setup.me => Part::Follows {
@@ -202,7 +213,7 @@ impl RaftNode {
             },
             (None, _) => Part::Alone,
         };
-        let leader = leader_view::leader(self.setup.me, part, self.setup.election_timeout);
+        let leader = leader_view::leader(self.setup.me, part, self.tuning().election_timeout);
         let term = metrics.vote.leader_id.term;
         if !self.setup.progress.lead(term, leader) {
             return;
@@ -217,9 +228,11 @@ impl RaftNode {
         }
     }
 
-    /// Looks whether the leader is still heard, and, as leader, whether the disk lets this member
-    /// lead and something is left to do. A sole voter hears nobody and can hand over to nobody.
+    /// Looks whether the leader is still heard. As leader, shows that it lives, and looks whether
+    /// the disk lets it lead and something is left to do. A sole voter hears nobody and can hand
+    /// over to nobody.
     fn look(&mut self, ctx: &mut Context<Self>) {
+        self.beat();
         let metrics = self.raft.server_metrics().borrow_watched().clone();
         if !self.leads_alone(&metrics) {
             self.tell_leader(&metrics);
@@ -239,7 +252,7 @@ impl RaftNode {
             return;
         }
         let since = *self.leaderless.get_or_insert_with(Instant::now);
-        if since.elapsed() >= 2 * self.setup.election_timeout {
+        if since.elapsed() >= 2 * self.tuning().election_timeout {
             self.leaderless = None;
             for link in self.setup.links.all() {
                 actix_rt::spawn(async move {
@@ -253,7 +266,7 @@ impl RaftNode {
     /// A leader whose disk hangs hands over.
     fn look_at_the_disk(&mut self) {
         let busy_for = self.setup.flush_clock.busy_for();
-        let (leads, timeout) = (self.leads.is_some(), self.setup.election_timeout);
+        let (leads, timeout) = (self.leads.is_some(), self.tuning().election_timeout);
         if self.stall.hands_over(leads, busy_for, timeout) {
             self.leave_stalled(busy_for.unwrap_or_default());
         }
@@ -267,7 +280,7 @@ impl RaftNode {
             "the disk does not finish a write of the log; handing the lead over"
         );
         let (raft, progress) = (self.raft.clone(), Arc::clone(&self.setup.progress));
-        let patience = self.setup.election_timeout;
+        let patience = self.tuning().election_timeout;
         actix_rt::spawn(async move {
             match hand_over::hand_over(raft, progress, None, patience).await {
                 Ok(()) => tracing::warn!("another member leads, since the disk of this one hangs"),
@@ -309,7 +322,8 @@ impl Actor for RaftNode {
             }
             addr.do_send(CoreEnded);
         });
-        ctx.run_interval(self.setup.heartbeat_interval, RaftNode::look);
+        self.look_regularly(ctx);
+        ctx.run_interval(RETENTION_INTERVAL, |node, _| node.retain_log());
     }
 }
 
@@ -409,8 +423,8 @@ impl Handler<PipeEnded> for RaftNode {
             vote: metrics.vote,
             metrics: self.setup.metrics.clone(),
         };
-        let setup = &self.setup;
-        let asking = inquiry.run(setup.heartbeat_interval, setup.election_timeout);
+        let tuning = self.tuning();
+        let asking = inquiry.run(tuning.heartbeat_interval, tuning.election_timeout);
         let asking = asking.into_actor(self);
         ctx.spawn(asking.map(|(), node, _| node.suspected = None));
     }
@@ -422,7 +436,7 @@ impl Handler<MoveLeader> for RaftNode {
     fn handle(&mut self, MoveLeader { to, reply }: MoveLeader, _: &mut Context<Self>) {
         let raft = self.raft.clone();
         let progress = Arc::clone(&self.setup.progress);
-        let patience = self.setup.election_timeout;
+        let patience = self.tuning().election_timeout;
         actix_rt::spawn(async move {
             // Who asked may have given up.
             let _ = reply.send(hand_over::hand_over(raft, progress, to, patience).await);

@@ -21,6 +21,7 @@ use openraft::raft::{
 };
 use openraft::{AnyError, OptionalSend};
 
+use super::clock;
 use super::types::{PeerNode, RaftLogId, RaftVote, Snapshot, Types, to_raft_log_id};
 use crate::peer_link::wire::{self, WireError};
 use crate::peer_link::{Call, Link, LinkError, Links, Pipe, waits};
@@ -223,6 +224,6 @@ impl RaftNetworkV2<Types> for PeerClient {
     }
 
     fn backoff(&self) -> Option<Backoff> {
-        Some(Backoff::new(waits()))
+        Some(Backoff::new(waits().map(clock::to_raft)))
     }
 }

@@ -114,8 +114,8 @@ impl RaftNode {
             links: Arc::clone(&self.setup.links),
             progress: Arc::clone(&self.setup.progress),
             store: self.setup.store.clone(),
-            election_timeout: self.setup.election_timeout,
-            learners_max: self.setup.learners_max,
+            election_timeout: self.tuning().election_timeout,
+            learners_max: self.tuning().learners_max,
             leads_since,
         }
     }
@@ -128,7 +128,7 @@ impl RaftNode {
             return None;
         }
         let metrics = self.raft.metrics().borrow_watched().clone();
-        duty(&metrics, self.setup.election_timeout)
+        duty(&metrics, self.tuning().election_timeout)
     }
 }
 

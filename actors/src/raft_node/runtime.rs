@@ -1,5 +1,5 @@
-//! What openraft runs on: tokio's clock and channels, with chance and the place of tasks as
-//! `ground` says, and values that wake who waits in order.
+//! What openraft runs on: tokio's timers and channels, with raft's own clock, chance and the place
+//! of tasks as `ground` says, and values that wake who waits in order.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -12,6 +12,7 @@ use openraft_rt::{
 use openraft_rt_tokio::TokioRuntime;
 use rand_core::TryRng;
 
+use super::clock::{self, RaftInstant};
 use crate::{ground, latest};
 
 /// The runtime of openraft's tasks.
@@ -44,14 +45,13 @@ impl TryRng for Chance {
 }
 
 type Sleep = <TokioRuntime as AsyncRuntime>::Sleep;
-type Instant = <TokioRuntime as AsyncRuntime>::Instant;
 type Timeout<R, F> = <TokioRuntime as AsyncRuntime>::Timeout<R, F>;
 
 impl AsyncRuntime for Runtime {
     type JoinError = <TokioRuntime as AsyncRuntime>::JoinError;
     type JoinHandle<T: OptionalSend + 'static> = <TokioRuntime as AsyncRuntime>::JoinHandle<T>;
     type Sleep = Sleep;
-    type Instant = Instant;
+    type Instant = RaftInstant;
     type TimeoutError = <TokioRuntime as AsyncRuntime>::TimeoutError;
     type Timeout<R, F: Future<Output = R> + OptionalSend> = Timeout<R, F>;
     type ThreadLocalRng = Chance;
@@ -73,25 +73,25 @@ impl AsyncRuntime for Runtime {
     }
 
     fn sleep(duration: Duration) -> Sleep {
-        TokioRuntime::sleep(duration)
+        TokioRuntime::sleep(clock::to_real(duration))
     }
 
-    fn sleep_until(deadline: Instant) -> Sleep {
-        TokioRuntime::sleep_until(deadline)
+    fn sleep_until(deadline: RaftInstant) -> Sleep {
+        TokioRuntime::sleep(clock::until(deadline))
     }
 
     fn timeout<R, F: Future<Output = R> + OptionalSend>(
         duration: Duration,
         future: F,
     ) -> Timeout<R, F> {
-        TokioRuntime::timeout(duration, future)
+        TokioRuntime::timeout(clock::to_real(duration), future)
     }
 
     fn timeout_at<R, F: Future<Output = R> + OptionalSend>(
-        deadline: Instant,
+        deadline: RaftInstant,
         future: F,
     ) -> Timeout<R, F> {
-        TokioRuntime::timeout_at(deadline, future)
+        TokioRuntime::timeout(clock::until(deadline), future)
     }
 
     fn is_panic(error: &Self::JoinError) -> bool {

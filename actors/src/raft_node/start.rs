@@ -8,7 +8,8 @@ use actix::{Actor, Addr};
 use openraft::errors::{InitializeError, RaftError};
 use tokio::sync::oneshot;
 
-use super::config::{RaftSettings, config};
+use super::clock;
+use super::config::config;
 use super::network::Network;
 use super::types::{PeerNode, RaftHandle, Types};
 use super::{LogStore, RaftNode, RaftNodeSetup, StateMachine};
@@ -18,7 +19,7 @@ use openraft::Raft;
 
 /// What raft is built from.
 pub(crate) struct RaftSetup {
-    pub(crate) settings: RaftSettings,
+    pub(crate) cluster_name: String,
     pub(crate) log_store: LogStore,
     pub(crate) state_machine: StateMachine,
     pub(crate) node: RaftNodeSetup,
@@ -51,7 +52,8 @@ pub(crate) async fn start(thread: &Thread, setup: RaftSetup) -> Result<StartedRa
 
 async fn start_here(setup: RaftSetup) -> Result<StartedRaft, String> {
     let me = setup.node.me;
-    let config = config(&setup.settings).map_err(|error| error.to_string())?;
+    let config = config(setup.cluster_name).map_err(|error| error.to_string())?;
+    clock::set_election_timeout(setup.node.tuning.get().election_timeout);
     let held = setup.log_store.last_index();
     let network = Network { links: setup.links };
     let raft: RaftHandle = Raft::build(me, config, network, setup.log_store, setup.state_machine)

@@ -84,9 +84,9 @@ impl StoreWriter {
     pub(crate) fn new(setup: StoreWriterSetup) -> StoreWriter {
         StoreWriter {
             replacing: setup.dir.replacing(),
+            copying: Copying::new(&setup.dir),
             setup,
             compacting: false,
-            copying: Copying::default(),
             compaction_began: None,
         }
     }

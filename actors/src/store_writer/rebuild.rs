@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use actix::{AsyncContext, Context};
+use althing_storage::data_dir::DataDir;
 use althing_storage::store::{CheckpointError, RebuildStep};
 use tokio::sync::oneshot;
 
@@ -15,6 +16,10 @@ const WINDOW_BYTES: usize = 4 << 20;
 /// The longest pause between two windows.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 
+/// What a window may take of the disk, in windows: rows take more than their bytes, and redb keeps
+/// the pages that a commit replaces until the next one.
+const WINDOWS_OF_ROOM: u64 = 3;
+
 /// The answer to who asked for the copy.
 type Asked = oneshot::Sender<Result<(), String>>;
 
@@ -26,9 +31,21 @@ pub(super) struct Copying {
     window_bytes: usize,
     /// Bytes in use when the last window ended.
     used_before: u64,
+    /// Bytes of the disk that were free when it began.
+    free_before: u64,
     /// Those who asked for it.
     asked: Vec<Asked>,
     reclaim: Reclaim,
+}
+
+impl Copying {
+    /// Begins with what earlier copies showed.
+    pub(super) fn new(dir: &DataDir) -> Copying {
+        Copying {
+            reclaim: Reclaim::knowing(dir.noted_copy()),
+            ..Copying::default()
+        }
+    }
 }
 
 impl StoreWriter {
@@ -76,6 +93,7 @@ impl StoreWriter {
         self.copying.reclaim.begins(now);
         self.copying.began = Some(now);
         self.copying.window_bytes = WINDOW_BYTES;
+        self.copying.free_before = self.setup.dir.free_bytes().unwrap_or(u64::MAX);
         self.setup.metrics.defragmenting(true);
         let sizes = self.file_sizes();
         self.copying.used_before = sizes.used;
@@ -96,6 +114,11 @@ impl StoreWriter {
     pub(super) fn step_copy(&mut self, ctx: &mut Context<Self>) {
         if self.copying.began.is_none() {
             return;
+        }
+        if let Some(lack) = self.lack_of_room() {
+            self.setup.store.abandon_rebuild();
+            self.copying.reclaim.ran_out(self.copying.free_before);
+            return self.copy_ended(Err(lack));
         }
         let start = Instant::now();
         match self.setup.store.step_rebuild(self.copying.window_bytes) {
@@ -124,6 +147,20 @@ impl StoreWriter {
         }
     }
 
+    /// Why the next window must not be copied: it might take the disk's reserve, and writes would
+    /// be refused for a copy that nobody needs.
+    fn lack_of_room(&self) -> Option<String> {
+        let free = self.setup.dir.free_bytes().ok()?;
+        let window = (self.copying.window_bytes as u64).saturating_mul(WINDOWS_OF_ROOM);
+        let needed = self.setup.gate.reserve_bytes().saturating_add(window);
+        (free < needed).then(|| {
+            format!(
+                "the disk has {free} bytes free, and the copy of the store's file would take its \
+                 reserve (--disk-reserve-bytes)"
+            )
+        })
+    }
+
     fn copy_ended(&mut self, outcome: Result<(), String>) {
         let began = self.copying.began.take();
         let took = began.map(|began| began.elapsed()).unwrap_or_default();
@@ -136,6 +173,10 @@ impl StoreWriter {
                 self.copying
                     .reclaim
                     .finished(now, sizes.allocated, sizes.used);
+                let noted = self.setup.dir.note_copy(sizes.allocated, sizes.used);
+                if let Err(error) = noted {
+                    tracing::warn!(%error, "the next start will not know what a copy takes");
+                }
                 tracing::info!(
                     ?took,
                     current_db_size_bytes = sizes.allocated,

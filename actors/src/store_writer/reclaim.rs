@@ -17,9 +17,19 @@ pub(super) struct Reclaim {
     /// What a fresh copy took for so many used bytes: allocated, used.
     fresh: Option<(u64, u64)>,
     last_attempt: Option<Instant>,
+    /// So many free bytes were too few for the last copy.
+    too_few: u64,
 }
 
 impl Reclaim {
+    /// Begins with what an earlier life of the member learnt.
+    pub(super) fn knowing(fresh: Option<(u64, u64)>) -> Reclaim {
+        Reclaim {
+            fresh,
+            ..Reclaim::default()
+        }
+    }
+
     /// A copy begins.
     pub(super) fn begins(&mut self, now: Instant) {
         self.last_attempt = Some(now);
@@ -29,6 +39,12 @@ impl Reclaim {
     pub(super) fn finished(&mut self, now: Instant, allocated: u64, used: u64) {
         self.fresh = Some((allocated, used));
         self.last_attempt = Some(now);
+        self.too_few = 0;
+    }
+
+    /// A copy that began with `free` bytes of the disk free would have taken its reserve.
+    pub(super) fn ran_out(&mut self, free: u64) {
+        self.too_few = free;
     }
 
     /// Whether a file of `allocated` bytes, `used` of them, should be copied. The disk must have
@@ -43,7 +59,8 @@ impl Reclaim {
         };
         let is_wasteful = allocated > scaled(expected, SIZE_PERCENT_MAX, 100)
             && allocated - expected.min(allocated) > WASTE_BYTES_MIN;
-        is_wasteful && !rests && free > scaled(expected, SIZE_PERCENT_MAX, 100) + reserve
+        let needed = scaled(expected, SIZE_PERCENT_MAX, 100).saturating_add(reserve);
+        is_wasteful && !rests && free > needed.max(self.too_few)
     }
 }
 
@@ -94,5 +111,11 @@ mod tests {
         let later = now + PAUSE;
         assert!(!reclaim.is_due(later, sizes(1800, 1000), u64::MAX, 0));
         assert!(reclaim.is_due(later, sizes(2000, 1000), u64::MAX, 0));
+        let mut next = Reclaim::knowing(Some((1500 * MIB, 1000 * MIB)));
+        assert!(!next.is_due(later, sizes(1800, 1000), u64::MAX, 0));
+        assert!(next.is_due(later, sizes(2000, 1000), 2000 * MIB, 0));
+        next.ran_out(2000 * MIB);
+        assert!(!next.is_due(later, sizes(2000, 1000), 2000 * MIB, 0));
+        assert!(next.is_due(later, sizes(2000, 1000), 2001 * MIB, 0));
     }
 }

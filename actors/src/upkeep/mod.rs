@@ -30,7 +30,7 @@ use self::auto_compaction::AutoCompactor;
 use self::corruption::Verdict;
 pub(crate) use self::hasher::Hasher;
 use self::quota::Warning;
-pub use self::quota::{cost, exceeds};
+pub use self::quota::{cost, exceeds, has_room};
 pub use self::settings::{AutoCompaction, SharedSettings, UpkeepSettings};
 use crate::raft_node::{Proposer, applied_members};
 use crate::supervisor::DeathWatch;
@@ -99,7 +99,7 @@ impl Upkeep {
                  --quota-backend-bytes"
             );
         }
-        if self.ending_alarm || !quota::has_room_again(quota, used) {
+        if self.ending_alarm || !has_room(quota, used) {
             return;
         }
         let ours = store.alarms().into_iter().any(|record| {

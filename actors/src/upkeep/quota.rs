@@ -46,8 +46,9 @@ pub fn exceeds(quota: Option<u64>, used: u64, cost: u64) -> bool {
     quota.is_some_and(|quota| used.saturating_add(cost) >= quota)
 }
 
-/// Whether an alarm that the quota raised has lost its cause.
-pub(super) fn has_room_again(quota: Option<u64>, used: u64) -> bool {
+/// Whether an alarm of the quota has no cause, or has lost it. One large command may exceed what is
+/// left while there is room for all others: it is refused, and an alarm would end at once.
+pub fn has_room(quota: Option<u64>, used: u64) -> bool {
     quota.is_none_or(|quota| used <= part(quota, CLEAR_PERCENT))
 }
 
@@ -138,8 +139,8 @@ mod tests {
 
     #[test]
     fn the_alarm_ends_well_below_the_quota() {
-        assert!(!has_room_again(Some(1000), 901));
-        assert!(has_room_again(Some(1000), 900));
-        assert!(has_room_again(None, u64::MAX));
+        assert!(!has_room(Some(1000), 901));
+        assert!(has_room(Some(1000), 900));
+        assert!(has_room(None, u64::MAX));
     }
 }

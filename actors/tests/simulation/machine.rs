@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use althing_actors::node::{Clock, Handles, Inbound, NodeSettings, WatchEnd};
-use althing_actors::testing::{Simulated, launch_simulated, one_of};
+use althing_actors::node::{Clock, Handles, Inbound, NodeSettings, RaftTuning, WatchEnd};
+use althing_actors::testing::{KeptClock, Simulated, launch_simulated, one_of};
 use althing_api::range::KeyRange;
 use althing_storage::wal::faulty_disk::FaultyDisk;
 use althing_storage::wal::{LogTail, WalSettings};
@@ -26,8 +26,8 @@ use crate::network::{Arrival, Network};
 use crate::record::Record;
 use crate::world::Dice;
 
-pub const HEARTBEAT: Duration = Duration::from_millis(50);
-pub const ELECTION_TIMEOUT: Duration = Duration::from_millis(300);
+const HEARTBEAT: Duration = Duration::from_millis(50);
+const ELECTION_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// A node that runs.
 #[derive(Clone)]
@@ -39,10 +39,13 @@ pub struct Live {
 pub struct Machine {
     pub number: u64,
     members: u64,
-    snapshot_count: u64,
+    /// How its node is tuned, from its next start on at the latest.
+    tuning: Cell<RaftTuning>,
     dir: TempDir,
     disk: RefCell<FaultyDisk>,
     set: RefCell<Option<LocalSet>>,
+    /// Of its node's raft.
+    clock: RefCell<KeptClock>,
     is_paused: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     live: RefCell<Option<Live>>,
@@ -72,10 +75,16 @@ impl Machine {
         Rc::new(Machine {
             number,
             members: parts.members,
-            snapshot_count: parts.snapshot_count,
+            tuning: Cell::new(RaftTuning {
+                heartbeat_interval: HEARTBEAT,
+                election_timeout: ELECTION_TIMEOUT,
+                snapshot_count: parts.snapshot_count,
+                learners_max: 1,
+            }),
             dir: data_dir(),
             disk: RefCell::default(),
             set: RefCell::default(),
+            clock: RefCell::default(),
             is_paused: Cell::new(false),
             waker: RefCell::default(),
             live: RefCell::default(),
@@ -189,6 +198,7 @@ impl Machine {
             self.snapshots.set(self.snapshots.get() + taken_over);
         }
         drop((set, live));
+        self.clock.replace(KeptClock::default());
         self.is_ready.set(false);
         self.stopping.replace(None);
         self.has_halted.replace(None);
@@ -212,9 +222,7 @@ impl Machine {
 
     fn settings(&self) -> NodeSettings {
         NodeSettings {
-            heartbeat_interval: HEARTBEAT,
-            election_timeout: ELECTION_TIMEOUT,
-            snapshot_count: self.snapshot_count,
+            raft: self.tuning.get(),
             clock: Clock::new(|| tokio::time::Instant::now().into_std()),
             wal: WalSettings {
                 segment_bytes: 192 << 10,
@@ -259,6 +267,21 @@ impl Machine {
         node.stop().await;
         self.has_halted.replace(Some("it was stopped".into()));
         let _ = stopped.send(());
+    }
+
+    /// Another interval of heartbeats, with another election timeout, and another distance of
+    /// snapshots: at once if the node runs.
+    pub fn retune(&self, heartbeat_interval: Duration, snapshot_count: u64) {
+        let tuning = RaftTuning {
+            heartbeat_interval,
+            election_timeout: 6 * heartbeat_interval,
+            snapshot_count,
+            ..self.tuning.get()
+        };
+        self.tuning.set(tuning);
+        if let Some(live) = self.live() {
+            live.handles.retune(tuning);
+        }
     }
 
     /// Stops a node that serves, in good order. Answers whether it stopped.
@@ -313,8 +336,10 @@ impl Future for Power {
         if !machine.is_paused()
             && let Some(set) = machine.set.borrow_mut().as_mut()
         {
+            machine.clock.borrow_mut().swap();
             // A node without tasks gets new ones, or crashes.
             let _ = Pin::new(set).poll(cx);
+            machine.clock.borrow_mut().swap();
         }
         Poll::Pending
     }

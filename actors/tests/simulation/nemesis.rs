@@ -47,7 +47,8 @@ fn strike(world: &Rc<World>) {
         58..66 => split(world),
         66..76 => storm(world),
         76..86 => move_leader(world),
-        86..92 => stop(world, machine),
+        86..90 => stop(world, machine),
+        90..95 => retune(world, &machine),
         _ => {
             let world = Rc::clone(world);
             tokio::task::spawn_local(async move { clients::compact(&world).await });
@@ -104,6 +105,14 @@ fn stop(world: &Rc<World>, machine: Rc<Machine>) {
             restart(&world, &machine);
         }
     });
+}
+
+/// A reload on one member: the others know nothing of it.
+fn retune(world: &Rc<World>, machine: &Rc<Machine>) {
+    let heartbeat = Duration::from_millis([10, 25, 50, 100][world.roll(3) as usize]);
+    let snapshot_count = [10, 30, 100, 10_000][world.roll(3) as usize];
+    world.network.note(("retune", heartbeat, snapshot_count));
+    machine.retune(heartbeat, snapshot_count);
 }
 
 fn isolate(world: &Rc<World>, machine: &Rc<Machine>) {

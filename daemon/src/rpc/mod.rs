@@ -26,7 +26,7 @@ use crate::metrics::{RequestKind, RequestMetrics};
 use crate::settings::{CurrentLimits, Live};
 use header::Identity;
 use read_budget::ReadBudget;
-use slow::{Asked, SLOW_REQUEST, SlowLines};
+use slow::{Asked, SlowLines, Took};
 
 mod auth;
 mod backup;
@@ -84,6 +84,8 @@ pub struct Limits {
     pub request_bytes_max: usize,
     /// Most operations of one txn (etcd: 128).
     pub txn_ops_max: usize,
+    /// One that takes longer is logged (etcd: 100 ms).
+    pub slow_request: Duration,
     /// etcd: 5 s plus twice the election timeout.
     pub request_timeout: Duration,
     /// How long a member waits for a leader before it stands for election.
@@ -194,8 +196,9 @@ impl Rpc {
     fn finish(&self, kind: RequestKind, asked: &Asked, start: Instant, succeeded: bool) {
         let took = start.elapsed();
         self.state.metrics.observe(kind, took, succeeded);
-        if took > SLOW_REQUEST {
-            let lines = &self.state.slow_lines;
+        let expected = self.limits().slow_request;
+        if took > expected {
+            let (lines, took) = (&self.state.slow_lines, Took { took, expected });
             lines.tell(kind.name(), asked, took, succeeded);
         }
     }

@@ -9,9 +9,6 @@ use althing_api::etcdserverpb::{RangeRequest, TxnRequest};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-/// A request that took longer is logged, as in etcd.
-pub(super) const SLOW_REQUEST: Duration = Duration::from_millis(100);
-
 /// Most bytes of a key that are shown.
 const SHOWN_BYTES_MAX: usize = 256;
 
@@ -144,15 +141,23 @@ impl fmt::Display for Asked {
     }
 }
 
+/// A time that was too long.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Took {
+    pub(super) took: Duration,
+    pub(super) expected: Duration,
+}
+
 impl SlowLines {
     /// Tells of a request that took too long, unless another line did so a moment ago.
-    pub(super) fn tell(&self, kind: &'static str, asked: &Asked, took: Duration, succeeded: bool) {
+    pub(super) fn tell(&self, kind: &'static str, asked: &Asked, took: Took, succeeded: bool) {
+        let Took { took, expected } = took;
         let Some(left_out) = self.0.lock().pass(Instant::now()) else {
             return;
         };
         tracing::warn!(
             ?took,
-            expected_duration = ?SLOW_REQUEST,
+            expected_duration = ?expected,
             prefix = asked.prefix(),
             kind,
             request = %asked,

@@ -149,6 +149,14 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Gives the copy up that is under way, if one is; the file in use stays. Only the StoreWriter
+    /// calls it.
+    pub fn abandon_rebuild(&self) {
+        self.shared().writer.lock().rebuild = None;
+    }
+}
+
 fn append(txn: &WriteTransaction, rows: &[RawRow]) -> Result<(), redb::Error> {
     let mut revisions = txn.open_table(REVISION)?;
     let mut values = txn.open_table(VALUE)?;

@@ -60,6 +60,7 @@ fn live(port: PortSettings) -> Live {
     let limits = Limits {
         request_bytes_max: port.request_bytes_max,
         txn_ops_max: 128,
+        slow_request: second / 10,
         request_timeout: 7 * second,
         election_timeout: second,
         watch_progress_interval: 600 * second,

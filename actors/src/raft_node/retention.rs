@@ -1,0 +1,90 @@
+//! How much of the log is kept: when the next snapshot is due, and what may go behind it. Pure.
+//!
+//! openraft would do the same with numbers that cannot be changed.
+
+/// The log behind a snapshot is kept for members that lag: half of what lies between two snapshots,
+/// which by default is etcd's 5,000 entries. Fewer entries between snapshots bound the log tighter.
+const SNAPSHOT_COUNT_PER_LOG_KEPT: u64 = 2;
+/// Entries purged at once, where snapshots are further apart than this.
+const PURGE_BATCH_MAX: u64 = 1_024;
+
+/// How far things are: each the number of entries from the beginning of the log.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Extent {
+    pub(super) applied: u64,
+    pub(super) snapshot: u64,
+    pub(super) purged: u64,
+}
+
+/// What was asked of raft.
+#[derive(Debug, Default)]
+pub(super) struct Retention {
+    /// What was applied when a snapshot was last asked for. It may have come to nothing, because
+    /// another one is under way or the disk is full; the next try waits for as many entries again.
+    tried: u64,
+}
+
+impl Retention {
+    /// Whether to ask for a snapshot now.
+    #[must_use]
+    pub(super) fn needs_snapshot(&mut self, extent: Extent, snapshot_count: u64) -> bool {
+        let last = extent.snapshot.max(self.tried);
+        let is_due = extent.applied.saturating_sub(last) >= snapshot_count;
+        if is_due {
+            self.tried = extent.applied;
+        }
+        is_due
+    }
+}
+
+/// The last entry that may go now.
+pub(super) fn purge_upto(extent: Extent, snapshot_count: u64) -> Option<u64> {
+    let end = (extent.snapshot).saturating_sub(snapshot_count / SNAPSHOT_COUNT_PER_LOG_KEPT);
+    let batch = snapshot_count.clamp(1, PURGE_BATCH_MAX);
+    (end >= extent.purged.saturating_add(batch)).then(|| end - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn extent(applied: u64, snapshot: u64, purged: u64) -> Extent {
+        Extent {
+            applied,
+            snapshot,
+            purged,
+        }
+    }
+
+    #[test]
+    fn a_snapshot_is_due_after_so_many_entries_and_not_tried_again_before_as_many_more() {
+        let mut retention = Retention::default();
+        assert!(!retention.needs_snapshot(extent(1_099, 100, 0), 1_000));
+        assert!(retention.needs_snapshot(extent(1_100, 100, 0), 1_000));
+        assert!(!retention.needs_snapshot(extent(2_099, 100, 0), 1_000));
+        assert!(retention.needs_snapshot(extent(2_100, 100, 0), 1_000));
+        assert!(!retention.needs_snapshot(extent(2_300, 2_100, 0), 1_000));
+        assert!(
+            retention.needs_snapshot(extent(2_300, 2_100, 0), 200),
+            "it was changed"
+        );
+    }
+
+    #[test]
+    fn half_the_distance_of_snapshots_stays_behind_the_last_one() {
+        assert_eq!(purge_upto(extent(11_000, 10_000, 0), 10_000), Some(4_999));
+        assert_eq!(purge_upto(extent(11_000, 10_000, 5_000), 10_000), None);
+        assert_eq!(
+            purge_upto(extent(11_000, 10_000, 3_977), 10_000),
+            None,
+            "a few"
+        );
+        assert_eq!(
+            purge_upto(extent(11_000, 10_000, 3_976), 10_000),
+            Some(4_999)
+        );
+        assert_eq!(purge_upto(extent(9, 9, 0), 1), Some(8));
+        assert_eq!(purge_upto(extent(9, 0, 0), 1), None);
+        assert_eq!(purge_upto(extent(9, 9, 0), u64::MAX), None);
+    }
+}

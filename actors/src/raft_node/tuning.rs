@@ -1,0 +1,119 @@
+//! What of raft may be changed while it runs, and what RaftNode therefore does itself: it beats,
+//! asks for snapshots and has the log purged, each by the settings of now.
+
+use std::time::Duration;
+
+use actix::{AsyncContext, Context, Handler, Message};
+use futures_util::FutureExt;
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::Fatal;
+
+use super::retention::{Extent, purge_upto};
+use super::types::{RaftLogId, Types};
+use super::{RaftNode, clock};
+use crate::latest;
+
+/// Between two looks at how much of the log is kept.
+pub(super) const RETENTION_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What of raft an operator may choose, also while the member runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RaftTuning {
+    /// How often a leader shows that it lives.
+    pub heartbeat_interval: Duration,
+    /// How long the others wait for that; at least five heartbeats.
+    pub election_timeout: Duration,
+    /// Applied entries between two snapshots.
+    pub snapshot_count: u64,
+    /// Members without a vote at once; one more is refused.
+    pub learners_max: usize,
+}
+
+/// The tuning in force, as RaftNode took it over. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct LiveTuning(latest::Sender<RaftTuning>);
+
+impl LiveTuning {
+    pub(crate) fn new(tuning: RaftTuning) -> LiveTuning {
+        LiveTuning(latest::Sender::new(tuning))
+    }
+
+    pub(crate) fn get(&self) -> RaftTuning {
+        *self.0.borrow()
+    }
+}
+
+/// Go on with this tuning.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Retune(pub(crate) RaftTuning);
+
+impl Handler<Retune> for RaftNode {
+    type Result = ();
+
+    fn handle(&mut self, Retune(tuning): Retune, ctx: &mut Context<Self>) {
+        let before = self.setup.tuning.0.send_replace(tuning);
+        if before.election_timeout != tuning.election_timeout {
+            clock::set_election_timeout(tuning.election_timeout);
+        }
+        if before.heartbeat_interval != tuning.heartbeat_interval {
+            self.beat();
+            self.look_regularly(ctx);
+        }
+    }
+}
+
+impl RaftNode {
+    pub(super) fn tuning(&self) -> RaftTuning {
+        self.setup.tuning.get()
+    }
+
+    /// Looks once in a heartbeat interval, from now on.
+    pub(super) fn look_regularly(&mut self, ctx: &mut Context<Self>) {
+        let looks = ctx.run_interval(self.tuning().heartbeat_interval, RaftNode::look);
+        if let Some(former) = self.looks.replace(looks) {
+            ctx.cancel_future(former);
+        }
+    }
+
+    /// As leader, shows the others that it lives.
+    pub(super) fn beat(&self) {
+        if self.leads.is_some() {
+            let trigger = self.raft.trigger();
+            post(trigger.heartbeat());
+        }
+    }
+
+    /// Asks for a snapshot, or lets entries go that are in one.
+    pub(super) fn retain_log(&mut self) {
+        let extent = {
+            let metrics = self.raft.data_metrics();
+            let metrics = metrics.borrow_watched();
+            Extent {
+                applied: count(metrics.last_applied.as_ref()),
+                snapshot: count(metrics.snapshot.as_ref()),
+                purged: count(metrics.purged.as_ref()),
+            }
+        };
+        let snapshot_count = self.tuning().snapshot_count;
+        let trigger = self.raft.trigger();
+        if self.retention.needs_snapshot(extent, snapshot_count) {
+            post(trigger.snapshot());
+        }
+        if let Some(upto) = purge_upto(extent, snapshot_count) {
+            post(trigger.purge_log(upto));
+        }
+    }
+}
+
+/// The entries from the beginning of the log to `last`.
+fn count(last: Option<&RaftLogId>) -> u64 {
+    last.map_or(0, |id| id.index + 1)
+}
+
+/// Hands something to the core, whose queue is longer than what is ever admitted. Should the core
+/// be gone, so is what it was for.
+fn post(asked: impl Future<Output = Result<(), Fatal<Types>>>) {
+    let done = tokio::task::unconstrained(asked).now_or_never();
+    debug_assert!(done.is_some(), "the core's queue is never full");
+}
