@@ -158,6 +158,7 @@ fn node_settings(config: &Config, settled: Settled) -> NodeSettings {
         ids,
         founders,
         joins,
+        others,
     } = settled;
     NodeSettings {
         name: config.member.name.clone(),
@@ -166,6 +167,7 @@ fn node_settings(config: &Config, settled: Settled) -> NodeSettings {
         peer_urls: config.peer.advertise_urls.clone(),
         initial_members: founders,
         joins,
+        known_members: others,
         client_urls: config.client.advertise_urls.clone(),
         heartbeat_interval: raft.heartbeat_interval,
         election_timeout: raft.election_timeout,
