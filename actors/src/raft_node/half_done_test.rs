@@ -147,7 +147,11 @@ async fn a_change_of_which_nobody_knew_whether_it_is_made_is_made_once() {
     for change in changes {
         let made = loop {
             forgets.store(true, Ordering::Relaxed);
-            match members[follower].handles.change_members(change.clone()).await {
+            match members[follower]
+                .handles
+                .change_members(change.clone())
+                .await
+            {
                 // The members have not heard one another yet.
                 Err(Error::UnhealthyCluster) => tokio::task::yield_now().await,
                 made => break made,

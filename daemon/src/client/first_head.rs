@@ -2,9 +2,9 @@
 //! authority.
 //!
 //! etcd's client of 3.4 asks a single member for its status over a connection of its own, and says
-//! `:authority: http://host:port`. Go's server takes it; our HTTP/2 library resets the stream before
-//! anything of ours sees it. So the frames are looked at as they arrive, up to the first head, and
-//! that value is replaced. Whatever comes behind passes untouched and unseen.
+//! `:authority: http://host:port`. Go's server takes it; our HTTP/2 library would reset the stream.
+//! So the frames are looked at as they arrive, up to the first head, and that value is replaced.
+//! Whatever comes behind passes untouched and unseen.
 
 use std::ops::Range;
 
