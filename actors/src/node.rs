@@ -56,6 +56,9 @@ pub struct NodeSettings {
     pub initial_members: Vec<InitialMember>,
     /// Whether the cluster has a configuration already, which comes with its log.
     pub joins: bool,
+    /// Members of the cluster that one which joins has heard of. While it hears no leader they are
+    /// asked whether it still is a member.
+    pub known_members: Vec<InitialMember>,
     pub client_urls: Vec<String>,
     /// What of raft may be changed while the member runs.
     pub raft: RaftTuning,
@@ -71,7 +74,7 @@ pub struct NodeSettings {
     pub store: StoreSettings,
 }
 
-/// One voter of the first configuration.
+/// A member that is known before the log tells of it.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub struct InitialMember {
@@ -190,6 +193,10 @@ impl Node {
     ) -> Result<Arc<Links>, StartError> {
         let threads = self.arbiters.as_ref().expect("running").threads();
         let links = start_links(&self.shared, transport, &threads, &self.supervisor);
+        let others = settings.known_members.iter();
+        for other in others.filter(|other| other.id != settings.member_id) {
+            links.reach(other.id.0, &other.peer_urls);
+        }
         let tree = self.tree.as_ref().expect("built before raft starts");
         let first_voters: BTreeMap<u64, Vec<String>> = settings
             .initial_members

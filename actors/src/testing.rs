@@ -37,6 +37,7 @@ pub fn one_member() -> NodeSettings {
         cluster_id: ClusterId(0xcdf8_18d1_4e3e_5d3a),
         peer_urls: vec!["http://localhost:2380".into()],
         joins: false,
+        known_members: Vec::new(),
         initial_members: vec![InitialMember {
             id,
             name: "default".into(),

@@ -44,7 +44,7 @@ impl World {
     fn settings(&self, number: u64) -> NodeSettings {
         let mut settings = one_of(number, self.founders);
         if number > self.founders {
-            settings.initial_members.clear();
+            settings.known_members = std::mem::take(&mut settings.initial_members);
             settings.joins = true;
         }
         settings.raft.heartbeat_interval = Duration::from_millis(50);
@@ -265,6 +265,19 @@ async fn a_member_that_is_removed_while_it_is_away_is_told_when_it_comes_back() 
     change(&handles, removal(4)).await.unwrap();
     world.launch(4).await;
     world.removed(4).await;
+}
+
+#[actix::test]
+async fn who_is_removed_before_it_heard_a_leader_is_told_all_the_same() {
+    let mut world = World::start(1).await;
+    let one = world.handles(1);
+    for is_learner in [false, true] {
+        let newcomer = 2 + u64::from(is_learner);
+        change(&one, added(newcomer, is_learner)).await.unwrap();
+        change(&one, removal(newcomer)).await.unwrap();
+        world.launch(newcomer).await;
+        world.removed(newcomer).await;
+    }
 }
 
 #[actix::test]

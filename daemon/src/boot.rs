@@ -163,6 +163,7 @@ fn node_settings(config: &Config, settled: Settled) -> NodeSettings {
         ids,
         founders,
         joins,
+        others,
     } = settled;
     NodeSettings {
         name: config.member.name.clone(),
@@ -171,6 +172,7 @@ fn node_settings(config: &Config, settled: Settled) -> NodeSettings {
         peer_urls: config.peer.advertise_urls.clone(),
         initial_members: founders,
         joins,
+        known_members: others,
         client_urls: config.client.advertise_urls.clone(),
         raft: settings::raft(config),
         proposals_max: raft.proposals_max,

@@ -97,6 +97,8 @@ pub struct Settled {
     pub founders: Vec<InitialMember>,
     /// Whether the cluster has a configuration, which comes with its log.
     pub joins: bool,
+    /// The members that it has, as far as one that joins was told.
+    pub others: Vec<InitialMember>,
 }
 
 /// The id of a member that is added to a running cluster: instead of a token, the time makes it
@@ -185,10 +187,15 @@ pub async fn settle(config: &Config, dir: &DataDir) -> Result<Settled, IdentityE
             Ok((same, founders)) if same == ids && !joins => founders,
             _ => Vec::new(),
         };
+        let others = match joins {
+            true => still_known(cluster, name, ids.cluster_id).await,
+            false => Vec::new(),
+        };
         return Ok(Settled {
             ids,
             founders,
             joins,
+            others,
         });
     }
     let path = || dir.path().to_path_buf();
@@ -201,6 +208,7 @@ pub async fn settle(config: &Config, dir: &DataDir) -> Result<Settled, IdentityE
         let Admitted {
             cluster_id,
             member_id,
+            members,
         } = taken_in.map_err(IdentityError::NotTakenIn)?;
         let ids = Ids {
             cluster_id,
@@ -211,6 +219,7 @@ pub async fn settle(config: &Config, dir: &DataDir) -> Result<Settled, IdentityE
             ids,
             founders: Vec::new(),
             joins,
+            others: members,
         });
     }
     let cluster = &first_members(config).await?;
@@ -223,6 +232,7 @@ pub async fn settle(config: &Config, dir: &DataDir) -> Result<Settled, IdentityE
             ids,
             founders,
             joins,
+            others: known.members.into_iter().map(as_heard).collect(),
         }
     } else {
         let (ids, founders) = found(cluster, name)?;
@@ -233,6 +243,7 @@ pub async fn settle(config: &Config, dir: &DataDir) -> Result<Settled, IdentityE
             ids,
             founders,
             joins,
+            others: Vec::new(),
         }
     };
     save(dir, settled.ids, name)?;
@@ -257,6 +268,28 @@ async fn first_members(config: &Config) -> Result<Cluster, IdentityError> {
 fn others(cluster: &Cluster, name: &str) -> Vec<String> {
     let others = cluster.initial.iter().filter(|(known, _)| known != name);
     others.flat_map(|(_, urls)| urls.clone()).collect()
+}
+
+fn as_heard(member: KnownMember) -> InitialMember {
+    InitialMember {
+        id: member.id,
+        name: String::new(),
+        peer_urls: member.peer_urls,
+    }
+}
+
+/// The members of the cluster that one which joined before may ask about itself. None if none
+/// answers: it then has to wait until it is asked.
+async fn still_known(cluster: &Cluster, name: &str, cluster_id: ClusterId) -> Vec<InitialMember> {
+    if !cluster.join.is_empty() {
+        return join::members(&cluster.join).await;
+    }
+    match survey::ask(others(cluster, name)).await {
+        Ok(known) if known.cluster_id == cluster_id => {
+            known.members.into_iter().map(as_heard).collect()
+        }
+        Ok(_) | Err(_) => Vec::new(),
+    }
 }
 
 /// A member that published itself has run before, and may have voted.

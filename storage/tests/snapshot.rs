@@ -4,10 +4,11 @@
 mod store_support;
 
 use std::io;
+use std::path::Path;
 
 use althing_storage::apply::apply;
 use althing_storage::entry::LogId;
-use althing_storage::snapshot::{SnapshotError, Source, export, import};
+use althing_storage::snapshot::{Arrival, SnapshotError, SnapshotMark, Source, export, import};
 use althing_storage::store::{Replacement, Store};
 use bytes::Bytes;
 use rand::rngs::StdRng;
@@ -16,6 +17,22 @@ use rand::{Rng, SeedableRng};
 use store_support::{Model, TINY, gen_command};
 
 const CLUSTER: u64 = 0xc1;
+
+/// Takes `stream` in at `arrived`, as what will be the store at `place`.
+fn taken_in(
+    mut stream: &[u8],
+    arrived: &Path,
+    place: &Path,
+) -> Result<(SnapshotMark, Replacement), SnapshotError> {
+    let settings = &TINY;
+    let arrival = Arrival {
+        arrived,
+        place,
+        settings,
+        cluster_id: CLUSTER,
+    };
+    import(&mut stream, &arrival)
+}
 
 fn filled(dir: &tempfile::TempDir, entries: u64) -> (Store, Vec<u8>) {
     let store = Store::open(&dir.path().join("store.redb"), TINY).unwrap();
@@ -44,21 +61,33 @@ fn filled(dir: &tempfile::TempDir, entries: u64) -> (Store, Vec<u8>) {
 fn an_imported_snapshot_is_the_same_store() {
     let dir = tempfile::tempdir().unwrap();
     let (store, stream) = filled(&dir, 300);
-    let dest = dir.path().join("received.redb");
-    std::fs::write(&dest, b"replaced").unwrap();
-    let mark = import(&mut stream.as_slice(), &dest, CLUSTER).unwrap();
-    let received = Store::open(&dest, TINY).unwrap();
+    let (arrived, place) = (
+        dir.path().join("arrived.redb"),
+        dir.path().join("place.redb"),
+    );
+    std::fs::write(&arrived, b"replaced").unwrap();
+    let received = Store::open(&place, TINY).unwrap();
+    let (mark, replacement) = taken_in(&stream, &arrived, &place).unwrap();
+    received.replace(replacement).unwrap();
     assert_eq!(mark.applied, store.applied());
-    assert_eq!(received.applied(), store.applied());
-    assert_eq!(received.revisions(), store.revisions());
-    assert_eq!(received.hash().unwrap(), store.hash().unwrap());
-    assert_eq!(received.hash_kv(0), store.hash_kv(0));
-    assert!(received.is_removed(77) && !received.is_removed(78));
-    assert!(!store.leases().is_empty(), "the snapshot has some");
-    assert_eq!(received.leases(), store.leases());
-    for lease in store.leases() {
-        assert_eq!(received.lease_keys(lease.id), store.lease_keys(lease.id));
-    }
+    let is_the_same = |received: &Store| {
+        assert_eq!(received.applied(), store.applied());
+        assert_eq!(received.revisions(), store.revisions());
+        assert_eq!(received.key_count(), store.key_count());
+        assert_eq!(received.used_bytes(), store.used_bytes());
+        assert_eq!(received.hash().unwrap(), store.hash().unwrap());
+        assert_eq!(received.hash_kv(0), store.hash_kv(0));
+        assert!(received.is_removed(77) && !received.is_removed(78));
+        assert!(!store.leases().is_empty(), "the snapshot has some");
+        assert_eq!(received.leases(), store.leases());
+        for lease in store.leases() {
+            assert_eq!(received.lease_keys(lease.id), store.lease_keys(lease.id));
+        }
+    };
+    is_the_same(&received);
+    drop(received);
+    // What was built beside the file is what a start reads out of it.
+    is_the_same(&Store::open(&place, TINY).unwrap());
     let names = std::fs::read_dir(dir.path()).unwrap();
     assert_eq!(names.count(), 2, "no unfinished file is left");
 }
@@ -75,11 +104,12 @@ fn what_is_only_pending_is_not_in_a_snapshot() {
 }
 
 #[test]
-fn a_changed_or_cut_stream_leaves_the_destination_alone() {
+fn a_changed_or_cut_stream_is_refused_and_leaves_no_file() {
     let dir = tempfile::tempdir().unwrap();
     let (_store, stream) = filled(&dir, 40);
-    let dest = dir.path().join("received.redb");
-    std::fs::write(&dest, b"before").unwrap();
+    let arriving = dir.path().join("snap");
+    std::fs::create_dir(&arriving).unwrap();
+    let (arrived, place) = (arriving.join("arrived.redb"), dir.path().join("place.redb"));
     let mut rng = StdRng::seed_from_u64(8);
     for case in 0..80 {
         let mut damaged = stream.clone();
@@ -89,8 +119,60 @@ fn a_changed_or_cut_stream_leaves_the_destination_alone() {
             let position = rng.random_range(0..stream.len());
             damaged[position] ^= 1 << rng.random_range(0..8);
         }
-        import(&mut damaged.as_slice(), &dest, CLUSTER).unwrap_err();
-        assert_eq!(std::fs::read(&dest).unwrap(), b"before");
+        taken_in(&damaged, &arrived, &place).unwrap_err();
+        assert_eq!(std::fs::read_dir(&arriving).unwrap().count(), 0);
+    }
+}
+
+/// Replaces the content of the first frame of rows, with all checks of the stream made right.
+fn with_rows(stream: &[u8], change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    const KIND_ROWS: u8 = 5;
+    let (mut at, mut changed) = (8, stream[..8].to_vec());
+    let mut change = Some(change);
+    while at < stream.len() - 32 {
+        let len = u32::from_le_bytes(stream[at..at + 4].try_into().unwrap()) as usize;
+        let mut content = stream[at + 8..at + 8 + len].to_vec();
+        at += 8 + len;
+        if content[0] == KIND_ROWS
+            && let Some(change) = change.take()
+        {
+            change(&mut content);
+        }
+        changed.extend(u32::try_from(content.len()).unwrap().to_le_bytes());
+        changed.extend(crc32c::crc32c(&content).to_le_bytes());
+        changed.extend(content);
+    }
+    let digest = <sha2::Sha256 as sha2::Digest>::digest(&changed);
+    changed.extend(digest);
+    changed
+}
+
+#[test]
+fn rows_that_a_sender_changed_or_sends_again_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_store, stream) = filled(&dir, 40);
+    let (arrived, place) = (
+        dir.path().join("arrived.redb"),
+        dir.path().join("place.redb"),
+    );
+    let same = with_rows(&stream, |_| {});
+    assert_eq!(same, stream);
+    let flipped = with_rows(&stream, |rows| *rows.last_mut().unwrap() ^= 1);
+    let twice = with_rows(&stream, |rows| rows.extend_from_within(1..));
+    let missing = with_rows(&stream, |rows| rows.truncate(1));
+    let cut = with_rows(&stream, |rows| rows.truncate(rows.len() - 1));
+    for (damaged, case) in [
+        (flipped, "flipped"),
+        (twice, "twice"),
+        (missing, "missing"),
+        (cut, "cut"),
+    ] {
+        let refused = taken_in(&damaged, &arrived, &place);
+        assert!(
+            matches!(refused, Err(SnapshotError::Damaged(_))),
+            "{case}: {refused:?}"
+        );
+        assert!(!arrived.exists());
     }
 }
 
@@ -98,13 +180,23 @@ fn a_changed_or_cut_stream_leaves_the_destination_alone() {
 fn a_snapshot_of_another_cluster_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let (_store, stream) = filled(&dir, 3);
-    let dest = dir.path().join("received.redb");
-    let error = import(&mut stream.as_slice(), &dest, 0xc2).unwrap_err();
+    let settings = &TINY;
+    let (arrived, place) = (
+        &dir.path().join("arrived.redb"),
+        &dir.path().join("place.redb"),
+    );
+    let arrival = Arrival {
+        arrived,
+        place,
+        settings,
+        cluster_id: 0xc2,
+    };
+    let error = import(&mut stream.as_slice(), &arrival).unwrap_err();
     assert!(matches!(
         error,
         SnapshotError::OtherCluster { found: CLUSTER, .. }
     ));
-    assert!(!dest.exists());
+    assert!(!arrived.exists());
 }
 
 #[test]
@@ -137,8 +229,7 @@ fn a_received_state_takes_the_place_of_the_one_in_use() {
     let (clone, old_view) = (ours.clone(), ours.read());
 
     let arrived = dir.path().join("arrived.redb");
-    import(&mut bytes.as_slice(), &arrived, CLUSTER).unwrap();
-    let replacement = Replacement::open(&arrived, &place, &TINY).unwrap();
+    let (_, replacement) = taken_in(&bytes, &arrived, &place).unwrap();
     assert_eq!(replacement.applied(), theirs.durable_mark());
     ours.replace(replacement).unwrap();
 
@@ -169,9 +260,8 @@ fn a_replacement_that_is_not_used_leaves_no_file() {
     let (_theirs, bytes) = filled(&from, 10);
     let dir = tempfile::tempdir().unwrap();
     let arrived = dir.path().join("arrived.redb");
-    import(&mut bytes.as_slice(), &arrived, CLUSTER).unwrap();
     let place = dir.path().join("store.redb");
-    drop(Replacement::open(&arrived, &place, &TINY).unwrap());
+    drop(taken_in(&bytes, &arrived, &place).unwrap());
     assert!(!arrived.exists() && !place.exists());
 }
 

@@ -9,7 +9,7 @@ use althing_api::error::Error;
 use althing_api::etcdserverpb::*;
 use althing_storage::apply::{Response, apply, refusal};
 use althing_storage::entry::LogId;
-use althing_storage::snapshot::{export, import};
+use althing_storage::snapshot::{Arrival, export, import};
 use althing_storage::store::{AlarmRecord, Store, StoreSettings};
 
 const SETTINGS: StoreSettings = StoreSettings {
@@ -207,7 +207,16 @@ fn alarms_and_a_downgrade_survive_a_restart_and_travel_with_a_snapshot() {
     let mut stream = Vec::new();
     export(&world.store, 1, &mut stream).unwrap();
     let received = dir.path().join("received.redb");
-    import(&mut stream.as_slice(), &received, 1).unwrap();
+    let arrival = Arrival {
+        arrived: &dir.path().join("arrived.redb"),
+        place: &received,
+        settings: &SETTINGS,
+        cluster_id: 1,
+    };
+    let (_, replacement) = import(&mut stream.as_slice(), &arrival).unwrap();
+    let store = Store::open(&received, SETTINGS).unwrap();
+    store.replace(replacement).unwrap();
+    drop(store);
     let hash = world.store.hash().unwrap();
     drop(world);
     for file in [dir.path().join("store.redb"), received] {

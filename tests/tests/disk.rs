@@ -11,10 +11,12 @@ use std::time::Instant;
 use althing_api::error::Error;
 use althing_api::etcdserverpb as pb;
 use althing_tests::binaries::althingd;
+use althing_tests::cluster::Cluster;
 use althing_tests::grpc::{Grpc, path};
 use althing_tests::member::Member;
 use althing_tests::process::DEADLINE;
 use althing_tests::small_disk::SmallDisk;
+use althing_tests::wait::until;
 use bytes::Bytes;
 use tonic::Status;
 
@@ -138,6 +140,45 @@ async fn a_full_disk_refuses_writes_serves_reads_and_is_recovered_from() {
 
     fs::remove_file(&filler).unwrap();
     writes_return(&mut client, &mut member, &value).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_with_a_full_disk_holds_nobody_up_and_replays_when_it_has_space() {
+    let Some(disk) = SmallDisk::mount(64 * MIB) else {
+        return;
+    };
+    let mut members: Vec<_> = (0..3)
+        .map(|_| Member::prepare(&althingd(), &SMALL))
+        .collect();
+    members[2].keep_data_in(&disk.path().join("data"));
+    let cluster = tokio::task::block_in_place(|| Cluster::assemble(members));
+    let leader = cluster.leader_of(&[0, 1, 2]).await;
+    if leader == 2 {
+        let to = cluster.ids().await[0];
+        let request = pb::MoveLeaderRequest { target_id: to };
+        let mut client = cluster.grpc(2).await;
+        let moved = client.unary::<pb::MoveLeaderResponse>(path::MOVE_LEADER, &request);
+        moved.await.unwrap();
+    }
+    disk.fill();
+    let value = Bytes::from(vec![b'v'; 50_000]);
+    let mut client = cluster.grpc(0).await;
+    // Twice what its log has room for.
+    for number in 0..100 {
+        let key = format!("key {}", number % 10);
+        put(&mut client, &key, &value).await.unwrap();
+    }
+    let revision = |status: pb::StatusResponse| status.header.unwrap().revision;
+    let written = revision(cluster.status(0).await);
+    let full = cluster.status(2).await;
+    assert_ne!(full.leader, 0, "it hears its leader: {:?}", full.errors);
+    assert!(revision(full) < written, "its disk is not full");
+    let refused = put(&mut cluster.grpc(2).await, "key", &value).await;
+    assert_eq!(refused.unwrap_err().message(), Error::NoSpace.text());
+
+    disk.free();
+    let caught_up = async || revision(cluster.status(2).await) >= written;
+    until(caught_up, "the follower replays what it missed").await;
 }
 
 async fn killed_and_restarted(member: &mut Member) -> Grpc {

@@ -198,7 +198,8 @@ impl Roster {
         let member = self.find(id).ok_or(Error::MemberNotFound)?;
         let matched = member.matched.unwrap_or(0);
         let is_near = u128::from(matched) * 100 >= u128::from(self.last_index * READY_PERCENT);
-        if id != self.me && (!is_near || !member.active) {
+        let is_ready = is_near && member.active && member.started;
+        if id != self.me && !is_ready {
             return Err(Error::LearnerNotReady);
         }
         let (started, members) = (self.started() + 1, self.voters().count() + 1);

@@ -143,6 +143,9 @@ fn a_learner_is_promoted_once_it_is_near_and_answers() {
     assert_eq!(promoted(&learner, 2), Err(Error::LearnerNotReady));
     learner.members[1].matched = Some(900);
     assert_eq!(promoted(&learner, 2), Ok(()));
+    learner.members[1].started = false;
+    assert_eq!(promoted(&learner, 2), Err(Error::LearnerNotReady));
+    learner.members[1].started = true;
     down(&mut learner, 2);
     assert_eq!(promoted(&learner, 2), Err(Error::LearnerNotReady));
 }

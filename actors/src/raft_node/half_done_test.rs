@@ -1,13 +1,20 @@
-//! A membership change that its leader began and did not finish.
+//! A membership change that its leader began and did not finish, or did not tell the end of.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, join_all};
 use openraft::async_runtime::WatchReceiver;
 use tempfile::TempDir;
 
 use super::*;
+use crate::peer_link::{
+    Call, Knock, LinkError, OpenPipe, Peer, Pipe, SnapshotBytes, change as wire,
+};
+use crate::raft_node::Change;
 use crate::raft_node::types::{Metrics, RaftHandle};
 use crate::testing::{Loopback, find, one_of, until};
 
@@ -19,6 +26,10 @@ struct Member {
 }
 
 async fn launch(network: &Loopback, number: u64) -> Member {
+    launch_on(network, network.transport(number), number).await
+}
+
+async fn launch_on(network: &Loopback, transport: Arc<dyn Transport>, number: u64) -> Member {
     let dir = tempfile::tempdir().unwrap();
     let mut settings = one_of(number, 3);
     if number > 3 {
@@ -27,7 +38,6 @@ async fn launch(network: &Loopback, number: u64) -> Member {
     }
     settings.raft.heartbeat_interval = Duration::from_millis(50);
     settings.raft.election_timeout = Duration::from_millis(500);
-    let transport = network.transport(number);
     let opened = DataDir::open(dir.path()).unwrap();
     let (node, handles) = Node::launch(opened, &settings, transport).await.unwrap();
     network.join(number, handles.inbound().clone());
@@ -51,6 +61,113 @@ impl Member {
 
     fn metrics(&self) -> Metrics {
         self.raft().metrics().borrow_watched().clone()
+    }
+}
+
+/// A network on which the answer to a membership change comes, and says that nobody knows whether
+/// it is made, for as long as `forgets` is set.
+#[derive(Debug)]
+struct Forgetful {
+    inner: Arc<dyn Transport>,
+    forgets: Arc<AtomicBool>,
+}
+
+impl Transport for Forgetful {
+    fn call(
+        &self,
+        peer: &Peer,
+        call: Call,
+        body: Bytes,
+    ) -> BoxFuture<'static, Result<Bytes, LinkError>> {
+        let asked = self.inner.call(peer, call, body);
+        let forgets = Arc::clone(&self.forgets);
+        async move {
+            let answer = asked.await?;
+            let is_made = call == Call::ChangeMembers
+                && matches!(wire::answer_in(answer.clone()), Ok(Ok(Change::Done { .. })));
+            let is_forgotten = is_made && forgets.swap(false, Ordering::Relaxed);
+            Ok(match is_forgotten {
+                true => wire::answer_out(Ok(Change::Unsure)),
+                false => answer,
+            })
+        }
+        .boxed()
+    }
+
+    fn knock(&self, peer: &Peer) -> BoxFuture<'static, Knock> {
+        self.inner.knock(peer)
+    }
+
+    fn open(&self, peer: &Peer, pipe: Pipe) -> BoxFuture<'static, Result<OpenPipe, LinkError>> {
+        self.inner.open(peer, pipe)
+    }
+
+    fn send_snapshot(
+        &self,
+        peer: &Peer,
+        head: Bytes,
+        body: SnapshotBytes,
+    ) -> BoxFuture<'static, Result<Bytes, LinkError>> {
+        self.inner.send_snapshot(peer, head, body)
+    }
+}
+
+#[actix::test]
+async fn a_change_of_which_nobody_knew_whether_it_is_made_is_made_once() {
+    let network = Loopback::default();
+    let forgets = Arc::new(AtomicBool::new(false));
+    let mut members = Vec::new();
+    for number in 1..=3 {
+        let transport = Arc::new(Forgetful {
+            inner: network.transport(number),
+            forgets: Arc::clone(&forgets),
+        });
+        members.push(launch_on(&network, transport, number).await);
+    }
+    join_all(members.iter().map(Member::ready)).await;
+    let follows = |member: &Member| {
+        let leader = member.handles.leader();
+        leader != MemberId(0) && leader != member.settings.member_id
+    };
+    let follower = find("a follower", || members.iter().position(follows)).await;
+    let id = MemberId(4);
+    let urls = |port: u16| vec![format!("http://m4:{port}")];
+    let (peer_urls, is_learner) = (urls(1), true);
+    let changes = [
+        MemberChange::Add {
+            id,
+            peer_urls,
+            is_learner,
+        },
+        MemberChange::Update {
+            id,
+            peer_urls: urls(2),
+        },
+        MemberChange::Remove(id),
+    ];
+    for change in changes {
+        let made = loop {
+            forgets.store(true, Ordering::Relaxed);
+            match members[follower]
+                .handles
+                .change_members(change.clone())
+                .await
+            {
+                // The members have not heard one another yet.
+                Err(Error::UnhealthyCluster) => tokio::task::yield_now().await,
+                made => break made,
+            }
+        };
+        // Asked a second time as if it were the first, the leader would refuse an addition of a
+        // member that is there, and a removal of one that is not.
+        let known = made.unwrap();
+        assert!(!forgets.load(Ordering::Relaxed), "an answer was forgotten");
+        let four = known.iter().find(|member| member.id == id);
+        match change {
+            MemberChange::Add { .. } => assert_eq!(four.unwrap().peer_urls, urls(1)),
+            MemberChange::Update { .. } => assert_eq!(four.unwrap().peer_urls, urls(2)),
+            _ => assert!(four.is_none()),
+        }
     }
 }
 

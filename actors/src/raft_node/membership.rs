@@ -1,39 +1,12 @@
 //! A raft membership as bytes: what a membership entry of the log and of the store carries.
-//!
-//! It is read years after it was written: add fields, never renumber or reuse one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use althing_api::commandpb::{self, MemberNode, VoterSet};
 use bytes::Bytes;
 use prost::Message;
 
 use super::types::{Membership, PeerNode};
-
-/// Voters and members. Two voter sets while one configuration gives way to another.
-#[derive(Clone, PartialEq, Message)]
-struct MembershipRecord {
-    #[prost(message, repeated, tag = "1")]
-    voters: Vec<VoterSet>,
-    /// Every member, voters and learners.
-    #[prost(message, repeated, tag = "2")]
-    members: Vec<MemberNode>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct VoterSet {
-    #[prost(fixed64, repeated, tag = "1")]
-    ids: Vec<u64>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct MemberNode {
-    #[prost(fixed64, tag = "1")]
-    id: u64,
-    #[prost(string, repeated, tag = "2")]
-    peer_urls: Vec<String>,
-    #[prost(bool, tag = "3")]
-    wants_vote: bool,
-}
 
 /// Why bytes are no membership.
 #[derive(Debug, thiserror::Error)]
@@ -62,12 +35,13 @@ pub(super) fn encode(membership: &Membership) -> Bytes {
             wants_vote: node.wants_vote,
         })
         .collect();
-    MembershipRecord { voters, members }.encode_to_vec().into()
+    let record = commandpb::Membership { voters, members };
+    record.encode_to_vec().into()
 }
 
 /// The empty payload is the membership of a log that has none yet.
 pub(super) fn decode(payload: &[u8]) -> Result<Membership, MembershipError> {
-    let record = MembershipRecord::decode(payload)?;
+    let record = commandpb::Membership::decode(payload)?;
     let voters: Vec<BTreeSet<u64>> = record
         .voters
         .into_iter()
@@ -142,7 +116,7 @@ mod tests {
     #[test]
     fn bytes_that_are_no_membership_are_refused() {
         assert!(decode(b"\xff\xff").is_err());
-        let voter_without_node = MembershipRecord {
+        let voter_without_node = commandpb::Membership {
             voters: vec![VoterSet { ids: vec![9] }],
             members: vec![],
         };

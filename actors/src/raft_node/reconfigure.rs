@@ -128,11 +128,19 @@ impl RaftNode {
             return None;
         }
         let metrics = self.raft.metrics().borrow_watched().clone();
-        duty(&metrics, self.tuning().election_timeout)
+        let started = started(&self.setup.store);
+        duty(&metrics, self.tuning().election_timeout, &started)
     }
 }
 
-fn duty(metrics: &Metrics, patience: Duration) -> Option<Duty> {
+/// Who told the cluster its name.
+fn started(store: &Store) -> BTreeSet<u64> {
+    let published = store.members().into_iter();
+    let named = published.filter(|record| !record.name.is_empty());
+    named.map(|record| record.id).collect()
+}
+
+fn duty(metrics: &Metrics, patience: Duration, started: &BTreeSet<u64>) -> Option<Duty> {
     let newest = &metrics.membership_config;
     // A configuration that is not committed yet is under way already.
     if metrics.state != ServerState::Leader
@@ -145,6 +153,8 @@ fn duty(metrics: &Metrics, patience: Duration) -> Option<Duty> {
     }
     let last = metrics.last_log_index.unwrap_or(0);
     let joining = picture::joining(newest.membership()).into_iter();
+    // Had it a vote before that, it could lose its disk and come back as one that never ran.
+    let joining = joining.filter(|id| started.contains(id));
     let mut followers = joining.map(|id| Follower::of(metrics, id));
     let ready = followers.find(|follower| follower.is_ready(last, patience));
     ready.map(|follower| Duty::Promote(follower.id))
@@ -262,7 +272,7 @@ impl Desk {
 
     fn roster(&self, metrics: &Metrics) -> Roster {
         let membership = metrics.membership_config.membership();
-        let published = self.store.members();
+        let started = started(&self.store);
         let led = self.leads_since.elapsed();
         // A new leader has not talked to the others for long.
         let health = HEALTH_INTERVAL.min(led.saturating_sub(self.election_timeout));
@@ -272,9 +282,7 @@ impl Desk {
             id: *id,
             part: part(membership, *id, node),
             peer_urls: node.peer_urls.clone(),
-            started: published
-                .iter()
-                .any(|record| record.id == *id && !record.name.is_empty()),
+            started: started.contains(id),
             active: *id == self.me || self.links.active_since(&[*id], now) > 0,
             connected: *id == self.me || self.links.active_since(&[*id], since) > 0,
             matched: Follower::of(metrics, *id).matched,

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{Infallible, RaftError};
-use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest,
-};
+use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
 
 use super::heard::Heard;
 use super::inbound::Refusal;
@@ -31,10 +30,11 @@ pub(super) async fn step(
 ) -> Result<Bytes, Refusal> {
     match message {
         FromPeer::Append(request) => {
-            let answer = raft.append_entries(request).await.map_err(stopped)?;
-            if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
+            // Now and not with the answer, which a disk that is full keeps back.
+            if request.vote >= raft.server_metrics().borrow_watched().vote {
                 heard.stamp();
             }
+            let answer = raft.append_entries(request).await.map_err(stopped)?;
             Ok(wire::append_answer_out(&answer))
         }
         FromPeer::Vote(request) => {

@@ -19,8 +19,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix::{Actor, Context, Handler, ResponseFuture};
 use althing_storage::data_dir::DataDir;
-use althing_storage::snapshot::{Source, import};
-use althing_storage::store::{Replacement, Store, StoreSettings};
+use althing_storage::snapshot::{Arrival, Source, import};
+use althing_storage::store::{Store, StoreSettings};
 
 use self::message::Under;
 pub(crate) use self::message::{OpenSnapshot, Receive, Transfers};
@@ -68,10 +68,14 @@ impl SnapshotterSetup {
         let number = self.arrivals.fetch_add(1, Ordering::Relaxed);
         let arrived = self.dir.arrival(number);
         let began = std::time::Instant::now();
-        let taken = import(&mut Incoming::new(body), &arrived, self.cluster_id);
-        let mark = taken.map_err(|error| refused(&error))?;
-        let replacement = Replacement::open(&arrived, &self.dir.store(), &self.settings);
-        let replacement = replacement.map_err(|error| refused(&error))?;
+        let arrival = Arrival {
+            arrived: &arrived,
+            place: &self.dir.store(),
+            settings: &self.settings,
+            cluster_id: self.cluster_id,
+        };
+        let taken = import(&mut Incoming::new(body), &arrival);
+        let (mark, replacement) = taken.map_err(|error| refused(&error))?;
         tracing::info!(
             revision = mark.revision,
             records = mark.records,

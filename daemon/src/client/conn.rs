@@ -7,11 +7,14 @@
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use althing_actors::client_session::Session;
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+
+use super::first_head::{FirstHead, Passed};
 
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -31,7 +34,14 @@ pub(super) struct Conn {
     /// `replayed <= filled <= first.len()`
     filled: usize,
     replayed: usize,
+    /// Until the first request of HTTP/2 has come.
+    first_head: Option<FirstHead>,
+    /// What that looked at, and is read next.
+    ahead: Bytes,
 }
+
+/// Read at once until then.
+const AHEAD_BYTES: usize = 4096;
 
 impl Conn {
     /// Reads until the protocol is known.
@@ -60,6 +70,8 @@ impl Conn {
             first,
             filled,
             replayed: 0,
+            first_head: (protocol == Protocol::Http2).then(FirstHead::default),
+            ahead: Bytes::new(),
         };
         Ok((conn, protocol))
     }
@@ -78,12 +90,31 @@ impl AsyncRead for Conn {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let rest = &this.first[this.replayed..this.filled];
-        if rest.is_empty() {
-            return Pin::new(&mut this.io).poll_read(cx, buf);
+        if !rest.is_empty() {
+            let count = rest.len().min(buf.remaining());
+            buf.put_slice(&rest[..count]);
+            this.replayed += count;
+            return Poll::Ready(Ok(()));
         }
-        let count = rest.len().min(buf.remaining());
-        buf.put_slice(&rest[..count]);
-        this.replayed += count;
+        while this.ahead.is_empty() {
+            let Some(first_head) = &mut this.first_head else {
+                return Pin::new(&mut this.io).poll_read(cx, buf);
+            };
+            let mut space = [0; AHEAD_BYTES];
+            let mut read = ReadBuf::new(&mut space);
+            ready!(Pin::new(&mut this.io).poll_read(cx, &mut read))?;
+            if read.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let Passed { bytes, is_over } = first_head.push(read.filled());
+            this.ahead = bytes;
+            if is_over {
+                this.first_head = None;
+            }
+        }
+        let count = this.ahead.len().min(buf.remaining());
+        buf.put_slice(&this.ahead[..count]);
+        this.ahead.advance(count);
         Poll::Ready(Ok(()))
     }
 }

@@ -34,6 +34,7 @@ mod conn;
 mod connection;
 mod deadline;
 mod exchanges;
+mod first_head;
 mod gateway;
 mod grpc;
 mod grpc_body;

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use althing_actors::node::InitialMember;
 use althing_api::id::{ClusterId, MemberId};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -16,6 +17,8 @@ use super::dial::{collect, dial, whole};
 
 /// How long one answer may take: a member gives up on a change after about as long.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a list may take that is of use and not needed.
+const LIST_TIMEOUT: Duration = Duration::from_secs(1);
 /// More than any list of members takes.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// How long a cluster is asked that cannot take a member in yet.
@@ -28,12 +31,14 @@ const UNAVAILABLE: i32 = 14;
 const NOT_ENOUGH_STARTED: &str = "not enough started members";
 
 /// What a cluster told about a member that it has taken in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Admitted {
     /// The cluster.
     pub cluster_id: ClusterId,
     /// The id that the new member has from now on.
     pub member_id: MemberId,
+    /// All that are members then.
+    pub members: Vec<InitialMember>,
 }
 
 /// Why one try failed.
@@ -69,6 +74,7 @@ struct MemberList {
 struct MemberAdded {
     header: Header,
     member: MemberJson,
+    members: Vec<MemberJson>,
 }
 
 #[derive(Deserialize)]
@@ -134,6 +140,7 @@ async fn ask_patiently(url: &str, peer_urls: &[String]) -> Result<Admitted, Fail
         return Ok(Admitted {
             cluster_id: ClusterId(known.header.cluster_id),
             member_id: own,
+            members: known.members.into_iter().map(as_told).collect(),
         });
     }
     let wish = serde_json::json!({ "peerURLs": peer_urls }).to_string();
@@ -143,7 +150,27 @@ async fn ask_patiently(url: &str, peer_urls: &[String]) -> Result<Admitted, Fail
     Ok(Admitted {
         cluster_id: ClusterId(added.header.cluster_id),
         member_id: MemberId(added.member.id),
+        members: added.members.into_iter().map(as_told).collect(),
     })
+}
+
+fn as_told(member: MemberJson) -> InitialMember {
+    InitialMember {
+        id: MemberId(member.id),
+        name: String::new(),
+        peer_urls: member.peer_urls,
+    }
+}
+
+/// The members of the cluster, as the first of those at `client_urls` that answers knows them.
+pub async fn members(client_urls: &[String]) -> Vec<InitialMember> {
+    for url in client_urls {
+        let asking = tokio::time::timeout(LIST_TIMEOUT, list(url, false));
+        if let Ok(Ok(known)) = asking.await {
+            return known.members.into_iter().map(as_told).collect();
+        }
+    }
+    Vec::new()
 }
 
 async fn list(url: &str, linearizable: bool) -> Result<MemberList, Failure> {

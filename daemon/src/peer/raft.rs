@@ -10,7 +10,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use althing_actors::node::{Inbound, Refusal};
 use althing_actors::peer_link::{Call, Pipe, SnapshotBytes};
 use althing_api::id::{ClusterId, MemberId};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, unfold};
 use futures_util::{FutureExt, StreamExt};
@@ -22,6 +22,10 @@ use crate::client::plain::plain_error;
 
 /// Chunks of answers, or of a snapshot, between the connection and the node.
 const CHUNKS_MAX: usize = 4;
+
+/// Bytes of a snapshot that are handed over together: what arrives is in smaller pieces, and each
+/// hand-over wakes a thread.
+const SNAPSHOT_CHUNK_BYTES: usize = 256 << 10;
 
 /// A member that is set up wrongly asks again and again; one line in this time tells of it.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
@@ -221,13 +225,27 @@ impl<W: WayIn> Door<W> {
         };
         let (to, chunks) = mpsc::channel(CHUNKS_MAX);
         let taking = self.way_in.snapshot(head, chunks);
+        let mut gathered = BytesMut::from(frames.rest());
         let feeding = async move {
-            if to.send(Ok(frames.rest())).await.is_err() {
-                return;
-            }
-            while let Some(bytes) = body.next().await {
-                // Who takes it in has given up: its answer says why.
-                if to.send(bytes.map_err(io::Error::other)).await.is_err() {
+            loop {
+                let next = body.next().await;
+                let (is_over, failure) = match next {
+                    Some(Ok(bytes)) => {
+                        gathered.extend_from_slice(&bytes);
+                        (false, None)
+                    }
+                    Some(Err(error)) => (true, Some(io::Error::other(error))),
+                    None => (true, None),
+                };
+                let chunk = is_over || gathered.len() >= SNAPSHOT_CHUNK_BYTES;
+                let chunk = chunk.then(|| Ok(gathered.split().freeze()));
+                for chunk in chunk.into_iter().chain(failure.map(Err)) {
+                    // Who takes it in has given up: its answer says why.
+                    if to.send(chunk).await.is_err() {
+                        return;
+                    }
+                }
+                if is_over {
                     return;
                 }
             }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::Write;
 
+use althing_api::commandpb::Membership;
 use althing_api::mvccpb::KeyValue;
 use bytes::Bytes;
 use prost::Message;
@@ -170,15 +171,15 @@ impl Backup {
     }
 
     /// What a membership says that cannot be read is left out: no restore uses it.
-    fn membership(&self) -> MembershipRow {
+    fn membership(&self) -> Membership {
         let payload = self.meta.applied.membership.as_ref();
-        let row = payload.and_then(|(_, payload)| MembershipRow::decode(payload.clone()).ok());
+        let row = payload.and_then(|(_, payload)| Membership::decode(payload.clone()).ok());
         row.unwrap_or_default()
     }
 
     fn write_members<W: Write>(
         &self,
-        membership: &MembershipRow,
+        membership: &Membership,
         writer: &mut Writer<W>,
     ) -> Result<(), BackupError> {
         let mut rows = Vec::new();
@@ -213,7 +214,7 @@ impl Backup {
 
     fn write_meta<W: Write>(
         &self,
-        membership: &MembershipRow,
+        membership: &Membership,
         writer: &mut Writer<W>,
     ) -> Result<(), BackupError> {
         let (voters, learners) = membership
@@ -265,7 +266,7 @@ fn failed(error: DiskError) -> BackupError {
     CheckpointError::from(error).into()
 }
 
-fn is_voter(membership: &MembershipRow, id: u64) -> bool {
+fn is_voter(membership: &Membership, id: u64) -> bool {
     membership.voters.iter().any(|set| set.ids.contains(&id))
 }
 

@@ -6,10 +6,11 @@
 
 use std::path::{Path, PathBuf};
 
+use althing_api::commandpb::{MemberNode, Membership, VoterSet};
 use prost::Message;
 
 use super::import::Destiny;
-use super::rows::{self, MemberNode, MembershipRow, VoterSet};
+use super::rows;
 use super::{BackupError, BackupFile};
 use crate::data_dir::{DataDir, Identity};
 use crate::entry::{LogId, Vote};
@@ -133,7 +134,7 @@ fn begin_log(dir: &DataDir) -> Result<(), BackupError> {
     Ok(())
 }
 
-fn membership(founders: &[Founder]) -> MembershipRow {
+fn membership(founders: &[Founder]) -> Membership {
     let mut ids: Vec<u64> = founders.iter().map(|founder| founder.id).collect();
     ids.sort_unstable();
     let mut members: Vec<MemberNode> = founders
@@ -141,10 +142,11 @@ fn membership(founders: &[Founder]) -> MembershipRow {
         .map(|founder| MemberNode {
             id: founder.id,
             peer_urls: founder.peer_urls.clone(),
+            wants_vote: false,
         })
         .collect();
     members.sort_unstable_by_key(|member| member.id);
-    MembershipRow {
+    Membership {
         voters: vec![VoterSet { ids }],
         members,
     }

@@ -136,29 +136,6 @@ impl From<&LeaseRecord> for LeaseRow {
     }
 }
 
-/// A raft membership as the log's entries carry it (`raft_node/membership.rs` in the actors).
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct MembershipRow {
-    #[prost(message, repeated, tag = "1")]
-    pub voters: Vec<VoterSet>,
-    #[prost(message, repeated, tag = "2")]
-    pub members: Vec<MemberNode>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct VoterSet {
-    #[prost(fixed64, repeated, tag = "1")]
-    pub ids: Vec<u64>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct MemberNode {
-    #[prost(fixed64, tag = "1")]
-    pub id: u64,
-    #[prost(string, repeated, tag = "2")]
-    pub peer_urls: Vec<String>,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,13 +7,14 @@ use althing_api::commandpb::PublishMember;
 use prost::Message;
 
 use super::{
-    Alarm, FORMAT, FRAME_BYTES, Hashed, KIND_END, KIND_LEASES, KIND_META, KIND_RECORDS, Lease,
-    MAGIC, Meta, Record, SnapshotError, SnapshotMark,
+    Alarm, FORMAT, FRAME_BYTES, Hashed, KIND_END, KIND_LEASES, KIND_META, KIND_ROWS, Lease, MAGIC,
+    Meta, SnapshotError, SnapshotMark,
 };
 use crate::store::{
     AlarmRecord, Applied, CheckpointError, DiskMeta, DiskView, LeaseRecord, MemberRecord, Store,
 };
 
+const TOO_LARGE: SnapshotError = SnapshotError::Damaged("a record is larger than 4 GiB");
 /// A lease takes about 30 bytes.
 const LEASES_PER_FRAME: usize = FRAME_BYTES / 32;
 
@@ -74,34 +75,7 @@ fn stream(
     sink.write_all(MAGIC)?;
     frame(&mut sink, KIND_META, &meta.encode_to_vec())?;
     export_leases(&view.leases().map_err(failed)?, &mut sink)?;
-    let mut records = 0u64;
-    let mut content = Vec::with_capacity(FRAME_BYTES);
-    for stored in view.revisions().map_err(failed)? {
-        let stored = stored.map_err(failed)?;
-        let key_value = match stored.value_apart {
-            Some(_) => view
-                .join_value(stored.rev, &stored.record)
-                .map_err(failed)?,
-            None => stored.record,
-        };
-        let record = Record {
-            main: stored.rev.main,
-            sub: stored.rev.sub,
-            tombstone: stored.tombstone,
-            key_value,
-        };
-        record
-            .encode_length_delimited(&mut content)
-            .expect("a vector grows");
-        records += 1;
-        if content.len() >= FRAME_BYTES {
-            frame(&mut sink, KIND_RECORDS, &content)?;
-            content.clear();
-        }
-    }
-    if !content.is_empty() {
-        frame(&mut sink, KIND_RECORDS, &content)?;
-    }
+    let records = export_rows(view, &mut sink)?;
     frame(&mut sink, KIND_END, &records.to_le_bytes())?;
     let sha256 = sink.digest();
     sink.write_all(&sha256)?;
@@ -112,6 +86,26 @@ fn stream(
         records,
         sha256,
     })
+}
+
+/// Answers how many rows there were.
+fn export_rows(view: &DiskView, sink: &mut impl Write) -> Result<u64, SnapshotError> {
+    let failed = |error| SnapshotError::Store(CheckpointError::from(error));
+    let mut records = 0u64;
+    let mut rows = Vec::with_capacity(FRAME_BYTES);
+    for row in view.raw_rows(None).map_err(failed)? {
+        let row = row.map_err(failed)?;
+        row.carry(&mut rows).ok_or(TOO_LARGE)?;
+        records += 1;
+        if rows.len() >= FRAME_BYTES {
+            frame(sink, KIND_ROWS, &rows)?;
+            rows.clear();
+        }
+    }
+    if !rows.is_empty() {
+        frame(sink, KIND_ROWS, &rows)?;
+    }
+    Ok(records)
 }
 
 fn export_leases(leases: &[LeaseRecord], sink: &mut impl Write) -> Result<(), SnapshotError> {
@@ -128,8 +122,7 @@ fn export_leases(leases: &[LeaseRecord], sink: &mut impl Write) -> Result<(), Sn
 }
 
 fn frame(sink: &mut impl Write, kind: u8, content: &[u8]) -> Result<(), SnapshotError> {
-    let too_large = |_| SnapshotError::Damaged("a record is larger than 4 GiB");
-    let len = u32::try_from(content.len() + 1).map_err(too_large)?;
+    let len = u32::try_from(content.len() + 1).map_err(|_| TOO_LARGE)?;
     let crc = crc32c::crc32c_append(crc32c::crc32c(&[kind]), content);
     sink.write_all(&len.to_le_bytes())?;
     sink.write_all(&crc.to_le_bytes())?;

@@ -1,31 +1,62 @@
-//! Reading a snapshot into a new store file.
+//! Reading a snapshot into a new store file, and making it a store that is ready to take over.
 
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{Builder, Scope, ScopedJoinHandle, scope};
 
 use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    Alarm, FORMAT, Hashed, KIND_END, KIND_LEASES, KIND_META, KIND_RECORDS, Lease, MAGIC, Meta,
-    Record, SHA256_BYTES, SnapshotError, SnapshotMark,
+    Alarm, FORMAT, Hashed, KIND_END, KIND_LEASES, KIND_META, KIND_ROWS, Lease, MAGIC, Meta,
+    SHA256_BYTES, SnapshotError, SnapshotMark,
 };
-use crate::store::{AlarmChanges, CheckpointError, FileBuilder, LeaseRecord, SideChanges};
+use crate::store::{
+    AlarmChanges, CarriedRow, CheckpointError, DiskError, FileBuilder, LeaseRecord, LoadedRow,
+    Loading, Replacement, Rev, SideChanges, StoreSettings, Unsound,
+};
 
-/// Reads a snapshot of `cluster_id` from `stream` and makes it the store file `dest`, replacing
-/// what is there. Blocks until the file is durable. Errors leave `dest` as it was: the stream's or
-/// the disk's, a stream that is damaged, newer, or of another cluster.
+/// Frames between two threads.
+const FRAMES_MAX: usize = 2;
+const UNSOUND: SnapshotError = SnapshotError::Damaged("a row fails its check");
+
+/// Where a snapshot goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    /// Its file, replaced if it is there.
+    pub arrived: &'a Path,
+    /// The store's file, whose place it will take.
+    pub place: &'a Path,
+    /// Of the store that it will be.
+    pub settings: &'a StoreSettings,
+    /// The cluster that it must be of.
+    pub cluster_id: u64,
+}
+
+/// Reads a snapshot from `stream` into a file, and makes it a state that can take the place of the
+/// store's. Blocks until the file is durable. Errors leave no file behind: the stream's or the
+/// disk's, a stream that is damaged, of another version, or of another cluster.
 pub fn import(
     stream: &mut impl Read,
-    dest: &Path,
-    cluster_id: u64,
-) -> Result<SnapshotMark, SnapshotError> {
+    arrival: &Arrival<'_>,
+) -> Result<(SnapshotMark, Replacement), SnapshotError> {
+    let Arrival {
+        arrived,
+        place,
+        settings,
+        cluster_id,
+    } = *arrival;
     let mut stream = Hashed::new(stream);
     let meta = read_head(&mut stream, cluster_id)?;
-    let mut builder = FileBuilder::create(dest).map_err(CheckpointError::from)?;
-    let body = read_body(&mut stream, &mut builder);
-    let (records, sha256) = match body {
-        Ok(body) => body,
+    let mut builder = FileBuilder::create(arrived).map_err(failed)?;
+    let poured = pour(&mut stream, &mut builder, settings);
+    let Poured {
+        tail,
+        loading,
+        leases,
+    } = match poured {
+        Ok(poured) => poured,
         Err(error) => {
             builder.abandon();
             return Err(error);
@@ -40,17 +71,22 @@ pub fn import(
         cluster_version: meta.cluster_version.clone(),
         downgrade: meta.downgrade_target.clone(),
         alarms: alarms(&meta),
-        ..SideChanges::default()
+        leases: leases.iter().map(|one| (one.id, Some(*one))).collect(),
     };
-    builder
-        .finish(applied.log_id, meta.revision, side)
-        .map_err(CheckpointError::from)?;
-    Ok(SnapshotMark {
+    let finished = builder.finish(applied.log_id, meta.revision, side);
+    finished.map_err(failed)?;
+    let mark = SnapshotMark {
         applied,
         revision: meta.revision,
-        records,
-        sha256,
-    })
+        records: tail.records,
+        sha256: tail.sha256,
+    };
+    let replacement = Replacement::open(arrived, place, loading, settings);
+    Ok((mark, replacement.map_err(failed)?))
+}
+
+fn failed(error: DiskError) -> SnapshotError {
+    CheckpointError::from(error).into()
 }
 
 fn alarms(meta: &Meta) -> AlarmChanges {
@@ -70,8 +106,8 @@ fn read_head(stream: &mut impl Read, cluster_id: u64) -> Result<Meta, SnapshotEr
     if kind != KIND_META {
         return Err(SnapshotError::Damaged("its head is missing"));
     }
-    if meta.format > FORMAT {
-        return Err(SnapshotError::Newer { found: meta.format });
+    if meta.format != FORMAT {
+        return Err(SnapshotError::OtherFormat { found: meta.format });
     }
     if meta.cluster_id != cluster_id {
         let (found, expected) = (meta.cluster_id, cluster_id);
@@ -80,70 +116,149 @@ fn read_head(stream: &mut impl Read, cluster_id: u64) -> Result<Meta, SnapshotEr
     Ok(meta)
 }
 
-/// Copies the records and checks the stream's hash.
-fn read_body(
+/// What the three threads made of a stream.
+struct Poured {
+    tail: Tail,
+    loading: Loading,
+    leases: Vec<LeaseRecord>,
+}
+
+/// What the end of a stream says, and is true of it.
+struct Tail {
+    records: u64,
+    sha256: [u8; SHA256_BYTES],
+}
+
+/// Reads what follows the head, up to the end of the stream.
+fn pour(
     stream: &mut Hashed<impl Read>,
     builder: &mut FileBuilder,
-) -> Result<(u64, [u8; SHA256_BYTES]), SnapshotError> {
-    let records = copy_records(stream, builder)?;
+    settings: &StoreSettings,
+) -> Result<Poured, SnapshotError> {
+    scope(|threads| {
+        let (to_file, for_file) = sync_channel(FRAMES_MAX);
+        let (to_memory, for_memory) = sync_channel(FRAMES_MAX);
+        let file = start(threads, "snap-file", move || write(builder, &for_file))?;
+        let loading = Loading::new(settings);
+        let memory = start(threads, "snap-memory", move || load(loading, &for_memory))?;
+        let mut leases = Vec::new();
+        let read = read_frames(stream, &mut leases, &[to_file, to_memory]);
+        // Whoever stopped early knows why reading did.
+        let written = join(file)?;
+        let (loading, records) = join(memory)?;
+        let tail = read?;
+        if (written, records) != (tail.records, tail.records) {
+            return Err(SnapshotError::Damaged("records are missing"));
+        }
+        Ok(Poured {
+            tail,
+            loading,
+            leases,
+        })
+    })
+}
+
+fn start<'scope, T: Send + 'scope>(
+    threads: &'scope Scope<'scope, '_>,
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> io::Result<ScopedJoinHandle<'scope, T>> {
+    Builder::new().name(name.into()).spawn_scoped(threads, work)
+}
+
+fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    let ended = thread.join();
+    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Hands the rows to all of `takers`, for as long as they take them, and checks the stream's hash.
+fn read_frames(
+    stream: &mut Hashed<impl Read>,
+    leases: &mut Vec<LeaseRecord>,
+    takers: &[SyncSender<Bytes>],
+) -> Result<Tail, SnapshotError> {
+    let records = loop {
+        let (kind, content) = frame(stream)?;
+        match kind {
+            KIND_END => {
+                let records = content[..].try_into().map(u64::from_le_bytes);
+                break records.map_err(|_| SnapshotError::Damaged("its end cannot be read"))?;
+            }
+            KIND_LEASES => read_leases(content, leases)?,
+            KIND_ROWS => {
+                for taker in takers {
+                    let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
+                    taker.send(content.clone()).map_err(|_| gone())?;
+                }
+            }
+            _ => return Err(SnapshotError::Damaged("a frame is of an unknown kind")),
+        }
+    };
     let sha256 = stream.digest();
     let mut expected = [0; SHA256_BYTES];
     read_exact(stream, &mut expected)?;
     if sha256 != expected {
         return Err(SnapshotError::Damaged("its hash does not fit"));
     }
-    Ok((records, sha256))
+    Ok(Tail { records, sha256 })
 }
 
-/// Copies frames of records up to the end frame; answers how many records there were.
-fn copy_records(stream: &mut impl Read, builder: &mut FileBuilder) -> Result<u64, SnapshotError> {
-    let mut records = 0u64;
-    loop {
-        let (kind, mut content) = frame(stream)?;
-        if kind == KIND_END {
-            if *content != records.to_le_bytes() {
-                return Err(SnapshotError::Damaged("records are missing"));
+/// Writes checked rows; answers how many.
+fn write(builder: &mut FileBuilder, frames: &Receiver<Bytes>) -> Result<u64, SnapshotError> {
+    let mut counted = Ok(Counted::default());
+    let next = || {
+        let frame = frames.recv().ok()?;
+        counted = counted.and_then(|counted| counted.check(&frame));
+        counted.is_ok().then_some(frame)
+    };
+    builder.append_carried(next).map_err(failed)?;
+    counted.map(|counted| counted.rows).map_err(|_| UNSOUND)
+}
+
+/// Rows that were checked.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counted {
+    rows: u64,
+    last: Option<Rev>,
+}
+
+impl Counted {
+    /// Adds those of a frame, which must be sound and come in the order of revisions.
+    fn check(mut self, frame: &[u8]) -> Result<Counted, Unsound> {
+        let mut rows = frame;
+        while let Some(row) = CarriedRow::take(&mut rows)? {
+            row.check()?;
+            if self.last.is_some_and(|last| last >= row.rev) {
+                return Err(Unsound);
             }
-            return Ok(records);
+            self.last = Some(row.rev);
+            self.rows += 1;
         }
-        if kind == KIND_LEASES {
-            let leases = leases(content)?;
-            builder
-                .append_leases(leases)
-                .map_err(CheckpointError::from)?;
-            continue;
-        }
-        if kind != KIND_RECORDS {
-            return Err(SnapshotError::Damaged("a frame is of an unknown kind"));
-        }
-        let mut batch = Vec::new();
-        while !content.is_empty() {
-            let record = Record::decode_length_delimited(&mut content);
-            let record = record.map_err(|_| SnapshotError::Damaged("a record cannot be read"))?;
-            let Record {
-                main,
-                sub,
-                tombstone,
-                key_value,
-            } = record;
-            if main < 0 {
-                return Err(SnapshotError::Damaged("a revision is negative"));
-            }
-            batch.push((main, sub, tombstone, key_value));
-        }
-        records += batch.len() as u64;
-        builder.append(batch).map_err(CheckpointError::from)?;
+        Ok(self)
     }
 }
 
-fn leases(mut content: Bytes) -> Result<Vec<LeaseRecord>, SnapshotError> {
-    let mut leases = Vec::new();
+/// Makes memory of rows; answers how many. Their checks are looked at where they are written.
+fn load(mut loading: Loading, frames: &Receiver<Bytes>) -> Result<(Loading, u64), SnapshotError> {
+    let mut records = 0;
+    while let Ok(frame) = frames.recv() {
+        let mut rows = &frame[..];
+        while let Some(row) = CarriedRow::take(&mut rows).map_err(|_| UNSOUND)? {
+            let row = LoadedRow::of(&row).ok_or(UNSOUND)?;
+            loading.add(row).map_err(|_| UNSOUND)?;
+            records += 1;
+        }
+    }
+    Ok((loading, records))
+}
+
+fn read_leases(mut content: Bytes, leases: &mut Vec<LeaseRecord>) -> Result<(), SnapshotError> {
     while !content.is_empty() {
         let lease = Lease::decode_length_delimited(&mut content);
         let lease = lease.map_err(|_| SnapshotError::Damaged("a lease cannot be read"))?;
         leases.push(lease.into());
     }
-    Ok(leases)
+    Ok(())
 }
 
 /// Reads one frame: its kind and its content.

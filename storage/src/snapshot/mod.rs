@@ -1,14 +1,18 @@
 //! Snapshots between members: the store's durable state as one hashed stream, and back.
 //!
 //! ```text
-//!  magic | frame meta | frame leases ... | frame records ... | frame end | sha256 of all before
+//!  magic | frame meta | frame leases ... | frame rows ... | frame end | sha256 of all before
 //!  frame = length u32 LE, CRC-32C u32 LE, kind u8, content
 //! ```
 //!
 //! Never the redb file itself: copying an open one is unsafe, and it would tie members to one redb
-//! version. The stream comes from one redb read transaction, so the mark in it (log id,
-//! membership) is exactly the state it carries. Memory is bounded by a frame and its largest
-//! record.
+//! version. But its rows, as they are: neither side decodes and encodes them. The stream comes from
+//! one redb read transaction, so the mark in it (log id, membership) is exactly the state it
+//! carries.
+//!
+//! What comes in is read and hashed by the caller's thread, checked and written by a second, and
+//! made the new store's memory by a third, so that it is ready when its last byte has come. A few
+//! frames are between them, so memory is bounded by their largest record, beside the store's.
 //!
 //! It owns the file under construction, `<destination>.tmp`; the destination appears by rename,
 //! complete, verified and durable, or not at all. Every failure is a value; nothing is retried.
@@ -23,22 +27,23 @@ use althing_api::etcdserverpb::AlarmType;
 use sha2::{Digest, Sha256};
 
 pub use export::{Source, export};
-pub use import::import;
+pub use import::{Arrival, import};
 
 use crate::entry::LogId;
 use crate::store::{Applied, CheckpointError, LeaseRecord, MemberRecord};
 
 const MAGIC: &[u8; 8] = b"althsnap";
 /// The layout described above.
-const FORMAT: u32 = 2;
-/// Content of a frame of records, about.
-const FRAME_BYTES: usize = 256 * 1024;
+const FORMAT: u32 = 3;
+/// Content of a frame of rows, about. redb rebuilds a path of its tree for each.
+const FRAME_BYTES: usize = 1 << 20;
 const SHA256_BYTES: usize = 32;
 
 const KIND_META: u8 = 1;
-const KIND_RECORDS: u8 = 2;
 const KIND_END: u8 = 3;
 const KIND_LEASES: u8 = 4;
+/// 2 was that of records which were encoded anew.
+const KIND_ROWS: u8 = 5;
 
 /// What a snapshot holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,9 +78,9 @@ pub enum SnapshotError {
         /// Ours.
         expected: u64,
     },
-    /// A later version wrote the stream.
-    #[error("snapshot format {found} is newer than {FORMAT}; install the version that wrote it")]
-    Newer {
+    /// Another version wrote the stream.
+    #[error("snapshot format {found} is not {FORMAT}; run the same version on all members")]
+    OtherFormat {
         /// Its format.
         found: u32,
     },
@@ -158,19 +163,6 @@ impl Meta {
             .map(MemberRecord::from)
             .collect()
     }
-}
-
-/// One change inside a frame of records.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Record {
-    #[prost(int64, tag = "1")]
-    main: i64,
-    #[prost(uint32, tag = "2")]
-    sub: u32,
-    #[prost(bool, tag = "3")]
-    tombstone: bool,
-    #[prost(bytes = "bytes", tag = "4")]
-    key_value: bytes::Bytes,
 }
 
 /// One lease inside a frame of leases.

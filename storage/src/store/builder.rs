@@ -2,18 +2,21 @@
 //! snapshot. redb cannot open a file whose creation was cut short, so none may appear at its place.
 
 use std::ffi::OsString;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, io};
 
 use bytes::Bytes;
 
+use super::carried::CarriedRow;
 use super::disk::Disk;
 use super::error::DiskError;
 use super::history::Rev;
 use super::lease::{LeaseChanges, LeaseRecord};
 use super::medium::{FileMedium, sync_parent};
 use super::pending::{Batch, PendingRecord, SideChanges};
+use super::schema::{REVISION, RevKey, VALUE};
 use super::{record, schema};
 use crate::entry::LogId;
 
@@ -21,8 +24,9 @@ use crate::entry::LogId;
 const RECORDS_PER_COMMIT: usize = 10_000;
 /// Bytes of records per commit, about: what is collected is in memory.
 const BYTES_PER_COMMIT: usize = 32 << 20;
-/// Page cache while building, in bytes.
-const PAGE_CACHE_BYTES: usize = 16 << 20;
+/// Page cache while building, in bytes. A commit finds all that it writes in here, or it would read
+/// it again for its checksums.
+const PAGE_CACHE_BYTES: usize = 64 << 20;
 
 /// A file under construction; usable as a store after `finish`.
 #[derive(Debug)]
@@ -75,6 +79,41 @@ impl FileBuilder {
             });
         }
         self.commit_if_full()
+    }
+
+    /// Adds pieces of carried rows, in the order of revisions, for as long as `next` gives one that
+    /// it has checked.
+    pub fn append_carried(
+        &mut self,
+        mut next: impl FnMut() -> Option<Bytes>,
+    ) -> Result<(), DiskError> {
+        let mut at_end = false;
+        while !at_end {
+            self.disk.commit(|txn| {
+                let mut revisions = txn.open_table(REVISION)?;
+                let mut values = txn.open_table(VALUE)?;
+                let mut revisions = revisions.upper_bound_mut(Bound::<RevKey>::Unbounded)?;
+                let mut values = values.upper_bound_mut(Bound::<RevKey>::Unbounded)?;
+                let mut bytes = 0;
+                while bytes < BYTES_PER_COMMIT && !at_end {
+                    let piece = next();
+                    at_end = piece.is_none();
+                    let piece = piece.unwrap_or_default();
+                    bytes += piece.len();
+                    let mut rows = &piece[..];
+                    while let Ok(Some(row)) = CarriedRow::take(&mut rows) {
+                        revisions.insert_before(row.rev.key(), row.revision)?;
+                        if let Some(value) = row.value {
+                            values.insert_before(row.rev.key(), value)?;
+                        }
+                    }
+                }
+                revisions.close()?;
+                values.close()?;
+                Ok(())
+            })?;
+        }
+        Ok(())
     }
 
     /// Adds leases.

@@ -43,10 +43,10 @@ pub(crate) struct StoredRecord {
 }
 
 /// A revision's rows as they are in the file.
-pub(super) struct RawRow {
+pub(crate) struct RawRow {
     pub rev: Rev,
-    pub revision: AccessGuard<'static, &'static [u8]>,
-    pub value: Option<AccessGuard<'static, &'static [u8]>>,
+    pub(super) revision: AccessGuard<'static, &'static [u8]>,
+    pub(super) value: Option<AccessGuard<'static, &'static [u8]>>,
 }
 
 impl RawRow {
@@ -188,7 +188,7 @@ impl DiskView {
 
     /// The rows behind those of `after`, as they are in the file: each checked, with the row of
     /// its large value.
-    pub(super) fn raw_rows(
+    pub fn raw_rows(
         &self,
         after: Option<Rev>,
     ) -> Result<impl Iterator<Item = Result<RawRow, DiskError>> + '_, DiskError> {

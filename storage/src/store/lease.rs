@@ -63,15 +63,6 @@ pub(super) struct Touch<'a> {
 }
 
 impl Leases {
-    /// The leases of a store's file, still without keys.
-    pub fn load(records: Vec<LeaseRecord>) -> Leases {
-        let mut leases = Leases::default();
-        for record in records {
-            leases.set(record);
-        }
-        leases
-    }
-
     /// Notes a change read at start-up, in the order of revisions.
     pub fn note(&mut self, touch: Touch<'_>) {
         if touch.lease != 0 {
@@ -83,8 +74,11 @@ impl Leases {
         }
     }
 
-    /// All changes were noted: attaches each key to its lease.
-    pub fn attach_noted(&mut self) {
+    /// All changes were noted: attaches each key to its lease, which is one of `records`.
+    pub fn attach_noted(&mut self, records: Vec<LeaseRecord>) {
+        for record in records {
+            self.set(record);
+        }
         let held = &mut self.held;
         self.lease_of.retain(|key, lease| {
             let lease = held.get_mut(lease);
@@ -203,6 +197,12 @@ mod tests {
         }
     }
 
+    fn holding(records: Vec<LeaseRecord>) -> Leases {
+        let mut leases = Leases::default();
+        leases.attach_noted(records);
+        leases
+    }
+
     fn commit(leases: &mut Leases, touches: &[(&'static str, i64)]) -> LeaseChanges {
         let mut changes = LeaseChanges::new();
         let keys: Vec<_> = touches
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_key_belongs_to_the_lease_of_its_last_put() {
-        let mut leases = Leases::load(vec![lease(1, false), lease(2, false)]);
+        let mut leases = holding(vec![lease(1, false), lease(2, false)]);
         commit(&mut leases, &[("b", 1), ("a", 1), ("c", 2)]);
         assert_eq!(leases.keys(1), ["a", "b"]);
         commit(&mut leases, &[("a", 2), ("b", 0)]);
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_bound_lease_ends_with_its_last_key_and_not_when_it_gets_it_back() {
-        let mut leases = Leases::load(vec![lease(1, true), lease(2, false)]);
+        let mut leases = holding(vec![lease(1, true), lease(2, false)]);
         commit(&mut leases, &[("a", 1), ("b", 2)]);
         assert!(commit(&mut leases, &[("a", 0), ("a", 1)]).is_empty());
         let changes = commit(&mut leases, &[("a", 0), ("b", 0)]);
@@ -238,12 +238,12 @@ mod tests {
 
     #[test]
     fn start_up_attaches_what_the_newest_records_say() {
-        let mut leases = Leases::load(vec![lease(1, false)]);
+        let mut leases = Leases::default();
         let keys = ["a", "b", "a", "c"].map(Bytes::from);
         for (key, lease) in keys.iter().zip([1, 1, 0, 9]) {
             leases.note(Touch { key, lease });
         }
-        leases.attach_noted();
+        leases.attach_noted(vec![lease(1, false)]);
         assert_eq!(leases.keys(1), ["b"]);
         assert_eq!(
             leases.lease_of.len(),

@@ -3,25 +3,17 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use parking_lot::{Mutex, RwLock};
-
-use super::alarm::Alarms;
 use super::builder::FileBuilder;
-use super::compaction::Writer;
 use super::disk::Disk;
-use super::disk_view::{DiskView, StoredRecord};
+use super::disk_view::StoredRecord;
 use super::error::{DiskError, StoreOpenError};
-use super::history::Stamp;
-use super::index::Index;
-use super::lease::{Leases, Touch};
+use super::loading::{LoadedRow, Loading};
 use super::medium::Medium;
-use super::pending::{Pending, SideChanges};
+use super::pending::SideChanges;
 use super::schema::{EMPTY_REVISION, FORMAT};
-use super::side_tables::Meta;
-use super::{Published, Shared, StoreSettings, record};
+use super::{Shared, StoreSettings};
 
 /// Opens the store on `medium`.
 pub(super) fn open(
@@ -67,49 +59,15 @@ fn rebuild(medium: Arc<dyn Medium>, settings: &StoreSettings) -> Result<Shared, 
             return Err(StoreOpenError::Foreign { path, detail });
         }
     }
-    let view = disk.view().map_err(refuse)?;
-    let meta = view.meta().map_err(refuse)?;
-    let index = Index::new(settings.record_cache_bytes);
-    let mut leases = Leases::load(view.leases().map_err(refuse)?);
-    let used_bytes = load(&view, &meta, &index, &mut leases).map_err(refuse)?;
-    leases.attach_noted();
-    drop(view);
-    let durable = meta.applied.clone();
-    Ok(Shared {
-        index,
-        pending: RwLock::new(Pending::default()),
-        leases: RwLock::new(leases),
-        writer: Mutex::new(Writer::new(meta.compact_scheduled, meta.compact_finished)),
-        published: RwLock::new(Published {
-            current: meta.revision,
-            compacted: meta.compact_scheduled,
-            applied: meta.applied,
-            members: meta.members,
-            removed: meta.removed,
-            cluster_version: meta.cluster_version,
-            downgrade_target: meta.downgrade_target,
-            alarms: Alarms::load(meta.alarms),
-            pin: Arc::new(()),
-            older_views: Vec::new(),
-        }),
-        disk: RwLock::new(disk),
-        durable: RwLock::new(durable),
-        pending_bytes_max: settings.pending_bytes_max,
-        used_bytes: AtomicU64::new(used_bytes),
-        deleted: AtomicU64::new(0),
-        fault: OnceLock::new(),
-    })
+    let loaded = load(disk, settings);
+    loaded.map_err(refuse)
 }
 
-/// Fills the index and notes which keys have leases; answers about how many bytes the rows take.
-fn load(
-    view: &DiskView,
-    meta: &Meta,
-    index: &Index,
-    leases: &mut Leases,
-) -> Result<u64, DiskError> {
-    let mut used = 0;
-    let mut rows = 0;
+/// Builds the memory from the rows of the file.
+fn load(disk: Arc<Disk>, settings: &StoreSettings) -> Result<Shared, DiskError> {
+    let view = disk.view()?;
+    let meta = view.meta()?;
+    let mut loading = Loading::new(settings);
     for stored in view.revisions()? {
         let StoredRecord {
             rev,
@@ -118,31 +76,16 @@ fn load(
             record,
             used_bytes,
         } = stored?;
-        let kv = record::decode(&record);
-        let kv = kv.map_err(|_| view.damaged("the record", rev))?;
-        if rev.main > meta.revision || (!tombstone && kv.mod_revision != rev.main) {
-            return Err(view.damaged("the place", rev));
-        }
-        used += used_bytes;
-        rows += 1;
-        let stamp = Stamp {
+        let added = loading.add(LoadedRow {
             rev,
             tombstone,
-            create: kv.create_revision,
-            version: kv.version,
-        };
-        let lease = kv.lease;
-        leases.note(Touch {
-            key: &kv.key,
-            lease,
+            value_apart: value_apart.is_some(),
+            record,
+            used_bytes,
         });
-        let whole = !tombstone && value_apart.is_none();
-        index.push(&kv.key, stamp, whole.then_some(record));
+        added.map_err(|what| view.damaged(what, rev))?;
     }
-    if rows != view.revision_count()? {
-        return Err(view.damaged_table("revision"));
-    }
-    Ok(used)
+    loading.finish(disk, &view, meta, settings)
 }
 
 fn refusal(path: &Path, error: DiskError) -> StoreOpenError {

@@ -12,9 +12,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::StorageBackend;
 
+use super::disk::Disk;
+use super::error::DiskError;
+use super::loading::Loading;
 use super::medium::{FileMedium, Medium, sync_parent};
-use super::{Applied, Shared, Store, StoreSettings, open};
-use crate::error::OpenError;
+use super::{Applied, Shared, Store, StoreSettings};
 
 /// A state that is ready to take over. Dropped unused, its file is removed.
 #[derive(Debug)]
@@ -78,15 +80,24 @@ impl Medium for Arriving {
 }
 
 impl Replacement {
-    /// Opens the store's file at `arrived`, which will take the place of the one at `place`, and
-    /// builds its index. Blocks. Errors as of [`Store::open`].
-    pub fn open(
+    /// Opens the store's file at `arrived`, which will take the place of the one at `place`; what
+    /// was built of its rows while they were written is its memory. Blocks. Error: the file cannot
+    /// be read, or holds other rows; it is removed.
+    pub(crate) fn open(
         arrived: &Path,
         place: &Path,
+        loading: Loading,
         settings: &StoreSettings,
-    ) -> Result<Replacement, OpenError> {
+    ) -> Result<Replacement, DiskError> {
         let medium = Arc::new(Arriving::new(arrived, place));
-        let shared = open::open(Arc::clone(&medium) as Arc<dyn Medium>, settings)?;
+        let disk = Disk::new(Arc::clone(&medium) as _, settings.page_cache_bytes);
+        let disk = Arc::new(disk);
+        let finish = || {
+            let view = disk.view()?;
+            let meta = view.meta()?;
+            loading.finish(Arc::clone(&disk), &view, meta, settings)
+        };
+        let shared = finish().inspect_err(|_| medium.discard())?;
         Ok(Replacement {
             shared: Some(Arc::new(shared)),
             medium,

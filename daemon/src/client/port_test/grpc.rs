@@ -227,3 +227,32 @@ fn the_health_service_knows_the_member_under_the_empty_name() {
         );
     });
 }
+
+#[test]
+fn a_client_that_names_a_url_as_the_authority_is_answered() {
+    with_port(settings(), |port| async move {
+        let mut io = port.connect().await;
+        let block = [
+            b"\x83\x86\x04\x16/etcdserverpb.KV/Range".as_slice(),
+            b"\x41\x15http://127.0.0.1:2379",
+            b"\x5f\x10application/grpc",
+        ]
+        .concat();
+        let length = u8::try_from(block.len()).unwrap();
+        let head = [&[0, 0, length, 1, 4, 0, 0, 0, 1], &block[..]].concat();
+        let data = b"\0\0\x05\0\x01\0\0\0\x01\0\0\0\0\0";
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        io.write_all(&[&preface[..], &head, data].concat())
+            .await
+            .unwrap();
+        let (mut kind, mut stream) = (0, 0);
+        while stream == 0 {
+            let mut frame = [0; 9];
+            io.read_exact(&mut frame).await.unwrap();
+            (kind, stream) = (frame[3], frame[8]);
+            let mut content = vec![0; usize::from(frame[1]) << 8 | usize::from(frame[2])];
+            io.read_exact(&mut content).await.unwrap();
+        }
+        assert_eq!(kind, 1, "headers, and no reset");
+    });
+}
