@@ -17,10 +17,14 @@
 
 mod clients;
 mod history;
+mod holders;
 mod machine;
+mod membership;
 mod nemesis;
 mod network;
+mod orders;
 mod panics;
+mod promises;
 mod record;
 mod trace;
 mod transport;
@@ -86,11 +90,14 @@ fn no_misfortune_breaks_a_promise() {
     let outcomes = run_all(seeds());
     let sum = |count: fn(&Outcome) -> u64| outcomes.iter().map(count).sum::<u64>();
     println!(
-        "{} seeds: {} operations, {} revisions, {} terms, {} snapshots taken over, {} messages",
+        "{} seeds: {} operations, {} revisions, {} terms, {} members changed, {} configurations, \
+         {} snapshots taken over, {} messages",
         outcomes.len(),
         sum(|outcome| outcome.operations as u64),
         sum(|outcome| outcome.revisions as u64),
         sum(|outcome| outcome.terms),
+        sum(|outcome| outcome.changes),
+        sum(|outcome| outcome.configurations as u64),
         sum(|outcome| outcome.snapshots),
         sum(|outcome| outcome.noted),
     );
