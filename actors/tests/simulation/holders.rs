@@ -54,10 +54,8 @@ async fn hold(world: &Rc<World>, holder: u64, id: i64) -> Result<(), String> {
     let lives = Duration::from_secs(ttl);
     world.record.leases().promised(id, asked + lives)?;
     let attached = attach(world, holder, key_of(id), id).await;
-    if attached.is_some() {
-        if attach(world, holder, LOCK, id).await == Some(true) {
-            world.record.takes_lock(&LOCK, id)?;
-        }
+    if attached.is_some() && attach(world, holder, LOCK, id).await == Some(true) {
+        world.record.takes_lock(&LOCK, id)?;
     }
     for _ in 0..world.roll(6) {
         pass(Duration::from_millis(world.roll(ttl * 500))).await;

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::clients;
 use crate::history::{Ask, Told};
 use crate::holders;
-use crate::machine::{Machine, Parts};
+use crate::machine::{Live, Machine, Parts};
 use crate::membership;
 use crate::nemesis;
 use crate::network::{CALM, Network};
@@ -260,9 +260,11 @@ impl World {
                     && machine.watched() == revision + 1
             })
         };
+        // One that never heard who else is a member has nobody who could tell it.
         let is_informed = |machine: &Rc<Machine>| {
-            !machine.was_up()
-                || machine.has_departed()
+            let knows = |live: Live| !live.handles.members().is_empty();
+            machine.has_departed()
+                || !machine.live().is_some_and(knows)
                 || !newest.store().is_removed(machine.number)
         };
         self.members().iter().all(is_current)
