@@ -17,7 +17,7 @@ mod simulated;
 
 pub use self::hanging_disk::HangingDisk;
 pub use self::loopback::Loopback;
-pub use self::simulated::{Simulated, launch_simulated, pass, simulate};
+pub use self::simulated::{Simulated, launch_simulated, pass, simulate, voter_sets};
 use crate::arbiters::Arbiters;
 use crate::node::{
     self, Clock, Handles, InitialMember, Node, NodeSettings, RaftTuning, StartError, UpkeepSettings,

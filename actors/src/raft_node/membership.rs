@@ -40,7 +40,7 @@ pub(super) fn encode(membership: &Membership) -> Bytes {
 }
 
 /// The empty payload is the membership of a log that has none yet.
-pub(super) fn decode(payload: &[u8]) -> Result<Membership, MembershipError> {
+pub(crate) fn decode(payload: &[u8]) -> Result<Membership, MembershipError> {
     let record = commandpb::Membership::decode(payload)?;
     let voters: Vec<BTreeSet<u64>> = record
         .voters

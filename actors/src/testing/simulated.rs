@@ -1,5 +1,6 @@
 //! Entry points of simulations: a thread that is a world of its own, and a node that lives there.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use althing_storage::wal::{Background, Disk, LogTail, Wal};
 use crate::ground;
 use crate::node::{Handles, Node, NodeSettings, StartError, open_beside};
 use crate::peer_link::Transport;
+use crate::raft_node::membership;
 
 /// Makes this thread a simulation: nodes launched on it start no threads, and what chance decides
 /// follows from `seed`. It needs a runtime with a paused clock, and a `LocalSet` for each node.
@@ -47,4 +49,14 @@ pub async fn launch_simulated(
     let log = opened.wal.tail();
     let (node, handles) = Node::launch_opened(opened, settings, transport).await?;
     Ok(Simulated { node, handles, log })
+}
+
+/// The voter sets of a membership, as the payload of its entry has them: two while one gives way
+/// to the other.
+///
+/// # Panics
+/// When `payload` is no membership.
+pub fn voter_sets(payload: &[u8]) -> Vec<BTreeSet<u64>> {
+    let membership = membership::decode(payload).expect("written by a member");
+    membership.get_joint_config().clone()
 }

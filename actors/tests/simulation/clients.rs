@@ -16,6 +16,7 @@ use althing_storage::apply::Response;
 use bytes::Bytes;
 
 use crate::history::{Ask, Op, Told};
+use crate::holders;
 use crate::machine::Machine;
 use crate::world::World;
 
@@ -140,6 +141,17 @@ pub fn read(handles: &Handles) -> Told {
     }
 }
 
+/// The keys that end with a lease, and their leases, from the local store.
+pub fn leased(handles: &Handles) -> Vec<(Bytes, i64)> {
+    let range = RangeRequest {
+        key: Bytes::from_static(holders::LEASED),
+        range_end: Bytes::from_static(holders::LEASED_END),
+        ..RangeRequest::default()
+    };
+    let found = handles.store().read().range(&range).unwrap();
+    found.kvs.into_iter().map(|kv| (kv.key, kv.lease)).collect()
+}
+
 async fn write(handles: &Handles, request: command::Request) -> Told {
     let applied = match handles
         .propose(Command {
@@ -175,6 +187,22 @@ fn request(ask: Ask) -> command::Request {
                 ..TxnRequest::default()
             })
         }
+        Ask::Create { key, value, lease } => command::Request::Txn(TxnRequest {
+            compare: vec![Compare {
+                result: compare::CompareResult::Equal.into(),
+                target: compare::CompareTarget::Version.into(),
+                key: key.clone(),
+                target_union: Some(compare::TargetUnion::Version(0)),
+                ..Compare::default()
+            }],
+            success: vec![RequestOp {
+                request: Some(request_op::Request::RequestPut(PutRequest {
+                    lease,
+                    ..put(key, value)
+                })),
+            }],
+            ..TxnRequest::default()
+        }),
         Ask::Delete { key } => command::Request::DeleteRange(DeleteRangeRequest {
             key,
             ..DeleteRangeRequest::default()

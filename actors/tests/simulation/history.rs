@@ -26,6 +26,12 @@ pub enum Ask {
         keys: Vec<Bytes>,
         value: Bytes,
     },
+    /// Puts `value` with a lease if there is no such key.
+    Create {
+        key: Bytes,
+        value: Bytes,
+        lease: i64,
+    },
     Delete {
         key: Bytes,
     },
@@ -90,7 +96,9 @@ impl History {
         let mut asked: BTreeMap<&Bytes, &Op> = BTreeMap::new();
         for op in &self.ops {
             match &op.ask {
-                Ask::Put { value, .. } | Ask::Swap { value, .. } => asked.insert(value, op),
+                Ask::Put { value, .. } | Ask::Create { value, .. } | Ask::Swap { value, .. } => {
+                    asked.insert(value, op)
+                }
                 Ask::Delete { .. } | Ask::Read { .. } => None,
             };
         }
@@ -137,7 +145,9 @@ impl History {
                 .collect();
             let asked: Vec<(&Bytes, Option<&Bytes>)> = match &op.ask {
                 Ask::Put { keys, value } => keys.iter().map(|key| (key, Some(value))).collect(),
-                Ask::Swap { key, value, .. } => vec![(key, Some(value))],
+                Ask::Create { key, value, .. } | Ask::Swap { key, value, .. } => {
+                    vec![(key, Some(value))]
+                }
                 Ask::Delete { key } => vec![(key, None)],
                 Ask::Read { .. } => continue,
             };
@@ -258,6 +268,8 @@ fn fits(
         (Ask::Swap { key, expected, .. }, Told::Done { changed: false, .. }) => {
             value(state, key).as_ref() != Some(expected)
         }
+        (Ask::Create { key, .. }, Told::Done { changed: true, .. }) => !former.contains_key(key),
+        (Ask::Create { key, .. }, Told::Done { changed: false, .. }) => state.contains_key(key),
         (Ask::Delete { key }, Told::Done { changed: false, .. }) => !state.contains_key(key),
         (Ask::Read { .. }, Told::State { state: read, .. }) => {
             let expected = state.values();

@@ -9,8 +9,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use althing_actors::node::{Clock, Handles, Inbound, NodeSettings, RaftTuning, WatchEnd};
+use althing_actors::node::{
+    Clock, Handles, NodeSettings, RaftTuning, Refusal, StartError, WatchEnd,
+};
 use althing_actors::testing::{KeptClock, Simulated, launch_simulated, one_of};
+use althing_api::id::MemberId;
 use althing_api::range::KeyRange;
 use althing_storage::wal::faulty_disk::FaultyDisk;
 use althing_storage::wal::{LogTail, WalSettings};
@@ -27,7 +30,8 @@ use crate::record::Record;
 use crate::world::Dice;
 
 const HEARTBEAT: Duration = Duration::from_millis(50);
-const ELECTION_TIMEOUT: Duration = Duration::from_millis(300);
+pub const ELECTION_TIMEOUT: Duration = Duration::from_millis(300);
+const LEARNERS_MAX: usize = 2;
 
 /// A node that runs.
 #[derive(Clone)]
@@ -38,7 +42,7 @@ pub struct Live {
 
 pub struct Machine {
     pub number: u64,
-    members: u64,
+    founders: u64,
     /// How its node is tuned, from its next start on at the latest.
     tuning: Cell<RaftTuning>,
     dir: TempDir,
@@ -50,6 +54,12 @@ pub struct Machine {
     waker: RefCell<Option<Waker>>,
     live: RefCell<Option<Live>>,
     is_ready: Cell<bool>,
+    /// It was begun once.
+    was_up: Cell<bool>,
+    /// It was told that it is no member any more.
+    has_departed: Cell<bool>,
+    /// Nobody starts it again.
+    is_broken: Cell<bool>,
     /// It stopped by itself.
     has_halted: RefCell<Option<String>>,
     /// From which revision the watcher of everything goes on.
@@ -62,8 +72,10 @@ pub struct Machine {
 }
 
 /// What all machines are made of.
+#[derive(Clone)]
 pub struct Parts {
-    pub members: u64,
+    /// Who forms the cluster; machines with higher numbers join it.
+    pub founders: u64,
     pub snapshot_count: u64,
     pub network: Network,
     pub record: Rc<Record>,
@@ -74,12 +86,12 @@ impl Machine {
     pub fn new(number: u64, parts: &Parts) -> Rc<Machine> {
         Rc::new(Machine {
             number,
-            members: parts.members,
+            founders: parts.founders,
             tuning: Cell::new(RaftTuning {
                 heartbeat_interval: HEARTBEAT,
                 election_timeout: ELECTION_TIMEOUT,
                 snapshot_count: parts.snapshot_count,
-                learners_max: 1,
+                learners_max: LEARNERS_MAX,
             }),
             dir: data_dir(),
             disk: RefCell::default(),
@@ -89,6 +101,9 @@ impl Machine {
             waker: RefCell::default(),
             live: RefCell::default(),
             is_ready: Cell::new(false),
+            was_up: Cell::new(false),
+            has_departed: Cell::new(false),
+            is_broken: Cell::new(false),
             has_halted: RefCell::default(),
             watched: Cell::new(2),
             snapshots: Cell::new(0),
@@ -122,6 +137,30 @@ impl Machine {
     /// Why the node stopped by itself, if it did.
     pub fn halted(&self) -> Option<String> {
         self.has_halted.borrow().clone()
+    }
+
+    pub fn was_up(&self) -> bool {
+        self.was_up.get()
+    }
+
+    pub fn has_departed(&self) -> bool {
+        self.has_departed.get()
+    }
+
+    /// It ends, and nobody starts it again for now.
+    pub fn break_down(&self) {
+        self.is_broken.set(true);
+        if self.is_up() {
+            self.crash(true);
+        }
+    }
+
+    pub fn is_broken(&self) -> bool {
+        self.is_broken.get()
+    }
+
+    pub fn mend(&self) {
+        self.is_broken.set(false);
     }
 
     /// For who has to find out what went wrong.
@@ -217,10 +256,16 @@ impl Machine {
         let set = LocalSet::new();
         set.spawn_local(Rc::clone(self).run());
         self.set.replace(Some(set));
+        self.was_up.set(true);
         self.wake();
     }
 
     fn settings(&self) -> NodeSettings {
+        let mut settings = one_of(self.number, self.founders);
+        if self.number > self.founders {
+            settings.initial_members.clear();
+            settings.joins = true;
+        }
         NodeSettings {
             raft: self.tuning.get(),
             clock: Clock::new(|| tokio::time::Instant::now().into_std()),
@@ -228,7 +273,7 @@ impl Machine {
                 segment_bytes: 192 << 10,
                 tail_bytes: 8 << 10,
             },
-            ..one_of(self.number, self.members)
+            ..settings
         }
     }
 
@@ -243,10 +288,11 @@ impl Machine {
             log,
         } = match launched {
             Ok(launched) => launched,
+            Err(StartError::Removed) => return self.departs(),
             Err(error) => return self.fails(format!("it does not start: {error}")),
         };
         let arrivals = self.network.open_door(self.number);
-        actix_spawn(serve(arrivals, handles.inbound().clone()));
+        actix_spawn(serve(arrivals, handles.clone()));
         actix_spawn(watch_all(Rc::clone(&self), handles.clone()));
         self.live.replace(Some(Live {
             handles: handles.clone(),
@@ -254,13 +300,22 @@ impl Machine {
         }));
         match node.ready(&handles, &settings).await {
             Ok(()) => self.is_ready.set(true),
+            Err(StartError::Removed) => {
+                self.departs();
+                return node.stop().await;
+            }
             Err(error) => return self.fails(format!("it does not come to serve: {error}")),
         }
         let (stop, stops) = oneshot::channel();
         self.stopping.replace(Some(stop));
+        let removed = node.removed();
         let stopped = tokio::select! {
             biased;
             cause = node.halted() => return self.fails(format!("it halts: {}", cause.0)),
+            () = removed => {
+                self.departs();
+                return node.stop().await;
+            }
             Ok(stopped) = stops => stopped,
         };
         self.is_ready.set(false);
@@ -291,6 +346,11 @@ impl Machine {
         };
         let (stopped, stops) = oneshot::channel();
         stopping.send(stopped).is_ok() && stops.await.is_ok()
+    }
+
+    fn departs(&self) {
+        self.is_ready.set(false);
+        self.has_departed.set(true);
     }
 
     fn fails(&self, why: String) {
@@ -346,9 +406,15 @@ impl Future for Power {
 }
 
 /// The peer port.
-async fn serve(mut arrivals: mpsc::UnboundedReceiver<Arrival>, inbound: Inbound) {
+async fn serve(mut arrivals: mpsc::UnboundedReceiver<Arrival>, handles: Handles) {
     while let Some(arrival) = arrivals.recv().await {
-        let inbound = inbound.clone();
+        let inbound = handles.inbound().clone();
+        let (me, from) = arrival.way();
+        let (me, from) = (MemberId(me), MemberId(from));
+        if let Err(refusal) = inbound.admit(handles.status().cluster_id, from, me) {
+            refuse(arrival, refusal);
+            continue;
+        }
         match arrival {
             Arrival::Call { call, body, back } => actix_spawn(async move {
                 back.answer(inbound.call(call, body).await);
@@ -368,12 +434,19 @@ async fn serve(mut arrivals: mpsc::UnboundedReceiver<Arrival>, inbound: Inbound)
                         Some(answer) = under_way.next() => back.answer(answer),
                         request = requests.recv() => match request {
                             Some(request) => under_way.push_back(inbound.send(pipe, request)),
-                            None => return,
+                            None => return inbound.pipe_ended(pipe, from),
                         },
                     }
                 }
             }),
         }
+    }
+}
+
+fn refuse(arrival: Arrival, refusal: Refusal) {
+    match arrival {
+        Arrival::Call { back, .. } | Arrival::Snapshot { back, .. } => back.answer(Err(refusal)),
+        Arrival::Pipe { back, .. } => back.answer(Err(refusal)),
     }
 }
 

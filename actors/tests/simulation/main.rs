@@ -1,6 +1,7 @@
 //! A deterministic simulation of whole clusters: real nodes in one thread, with simulated network,
 //! disk and clock, through crashes that lose what was not synced, partitions, pauses, storms,
-//! snapshots and moves of the lead. What a seed does, it does again.
+//! snapshots, moves of the lead, and members that come, go and are replaced, while clients write,
+//! read, watch, and hold leases and a lock. What a seed does, it does again.
 //!
 //! The log is on a disk that loses what was not synced; the store's file keeps what was written,
 //! because redb has crash tests of its own in `storage`. tokio's clock is paused: time passes when
@@ -10,6 +11,7 @@
 //! cargo test -p althing-actors --test simulation                           some seeds
 //! SEEDS=1000000 cargo test --release -p althing-actors --test simulation   many
 //! SEED=7 cargo test -p althing-actors --test simulation -- --nocapture     one, again
+//! tests/seeds                                                              those of this commit
 //! ```
 
 // All of this file is tests.
@@ -17,32 +19,32 @@
 
 mod clients;
 mod history;
+mod holders;
 mod machine;
+mod membership;
 mod nemesis;
 mod network;
+mod orders;
 mod panics;
+mod promises;
 mod record;
 mod trace;
 mod transport;
+#[path = "../../../tests/src/variable.rs"]
+mod variable;
 mod world;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
+use variable::number;
 use world::Outcome;
 
 /// Of an ordinary run of the tests.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 40;
 /// Seeds that are run twice.
 const REPLAYED: u64 = 5;
-
-fn number(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    Some(
-        text.parse()
-            .unwrap_or_else(|_| panic!("{variable} is a number, not {text:?}")),
-    )
-}
 
 /// The seeds to run: `SEED` alone, or `SEEDS` of them from `FIRST` on.
 fn seeds() -> std::ops::Range<u64> {
@@ -55,9 +57,12 @@ fn seeds() -> std::ops::Range<u64> {
     }
 }
 
-/// Runs `seeds` on all processors, until one goes wrong.
+/// Runs `seeds` on all processors, until one goes wrong, or no other is begun because `BUDGET_S`
+/// seconds have passed.
 fn run_all(seeds: std::ops::Range<u64>) -> Vec<Outcome> {
     panics::note();
+    let budget = number("BUDGET_S").map_or(Duration::MAX, Duration::from_secs);
+    let began = Instant::now();
     let next = AtomicU64::new(seeds.start);
     let has_failed = AtomicBool::new(false);
     let outcomes = Mutex::new(Vec::new());
@@ -65,7 +70,7 @@ fn run_all(seeds: std::ops::Range<u64>) -> Vec<Outcome> {
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while !has_failed.load(Ordering::Relaxed) {
+                while !has_failed.load(Ordering::Relaxed) && began.elapsed() < budget {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= seeds.end {
                         return;
@@ -86,11 +91,14 @@ fn no_misfortune_breaks_a_promise() {
     let outcomes = run_all(seeds());
     let sum = |count: fn(&Outcome) -> u64| outcomes.iter().map(count).sum::<u64>();
     println!(
-        "{} seeds: {} operations, {} revisions, {} terms, {} snapshots taken over, {} messages",
+        "{} seeds: {} operations, {} revisions, {} terms, {} members changed, {} configurations, \
+         {} snapshots taken over, {} messages",
         outcomes.len(),
         sum(|outcome| outcome.operations as u64),
         sum(|outcome| outcome.revisions as u64),
         sum(|outcome| outcome.terms),
+        sum(|outcome| outcome.changes),
+        sum(|outcome| outcome.configurations as u64),
         sum(|outcome| outcome.snapshots),
         sum(|outcome| outcome.noted),
     );

@@ -28,9 +28,12 @@ pub async fn run(world: &Rc<World>) {
 
 /// Nodes that met the end of their power are restarted.
 fn bury(world: &Rc<World>) {
-    for machine in &world.machines {
+    for machine in world.machines() {
         if machine.is_up() && machine.lost_power() {
-            crash(world, machine, true);
+            crash(world, &machine, true);
+        }
+        if machine.is_up() && machine.has_departed() {
+            machine.crash(false);
         }
     }
 }
@@ -82,7 +85,7 @@ fn restart(world: &Rc<World>, machine: &Rc<Machine>) {
     let max_ms = if world.roll(1) == 0 { 30 } else { 1_500 };
     let machine = Rc::clone(machine);
     later(world, max_ms, move |world| {
-        if !machine.is_up() {
+        if !machine.is_up() && machine.was_up() && !machine.is_broken() && !machine.has_departed() {
             world.launch(&machine);
         }
     });
@@ -100,7 +103,7 @@ fn stop(world: &Rc<World>, machine: Rc<Machine>) {
     tokio::task::spawn_local(async move {
         let has_stopped = machine.stop().await;
         world.stops.set(world.stops.get() - 1);
-        if has_stopped && world.is_busy() {
+        if has_stopped && machine.is_up() && world.is_busy() {
             machine.crash(false);
             restart(&world, &machine);
         }
@@ -117,12 +120,12 @@ fn retune(world: &Rc<World>, machine: &Rc<Machine>) {
 
 fn isolate(world: &Rc<World>, machine: &Rc<Machine>) {
     let me = machine.number;
-    for other in 1..=world.machines.len() as u64 {
+    for other in 1..=world.machines().len() as u64 {
         world.network.cut(me, other);
         world.network.cut(other, me);
     }
     later(world, 1_500, move |world| {
-        for other in 1..=world.machines.len() as u64 {
+        for other in 1..=world.machines().len() as u64 {
             world.network.heal(me, other);
             world.network.heal(other, me);
         }
@@ -137,11 +140,11 @@ fn cut_one_way(world: &Rc<World>, machine: &Rc<Machine>) {
 
 /// Two halves that do not hear each other.
 fn split(world: &Rc<World>) {
-    let here: Vec<u64> = (1..=world.machines.len() as u64)
+    let here: Vec<u64> = (1..=world.machines().len() as u64)
         .filter(|_| world.roll(1) == 0)
         .collect();
-    for from in 1..=world.machines.len() as u64 {
-        for to in 1..=world.machines.len() as u64 {
+    for from in 1..=world.machines().len() as u64 {
+        for to in 1..=world.machines().len() as u64 {
             if here.contains(&from) != here.contains(&to) {
                 world.network.cut(from, to);
             }
@@ -162,12 +165,11 @@ fn storm(world: &Rc<World>) {
 
 fn move_leader(world: &Rc<World>) {
     let to = MemberId(world.any_machine().number);
-    for machine in &world.machines {
+    for machine in world.machines() {
         let Some(handles) = machine.ready() else {
             continue;
         };
         if handles.leader().0 == machine.number {
-            let machine = Rc::clone(machine);
             tokio::task::spawn_local(async move {
                 // It may fail; what it must not do is harm.
                 let _ = machine

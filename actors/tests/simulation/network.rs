@@ -104,6 +104,16 @@ pub enum Arrival {
     },
 }
 
+impl Arrival {
+    /// From whom its answer comes, and to whom.
+    pub fn way(&self) -> (u64, u64) {
+        match self {
+            Arrival::Call { back, .. } | Arrival::Snapshot { back, .. } => back.way,
+            Arrival::Pipe { back, .. } => back.way,
+        }
+    }
+}
+
 /// The way back of one answer.
 pub struct Back {
     pub net: Network,
@@ -323,6 +333,13 @@ impl Network {
     }
 }
 
+fn refused(refusal: Refusal) -> LinkError {
+    match refusal {
+        Refusal::Removed => LinkError::Removed,
+        refusal => LinkError::Refused(refusal.to_string()),
+    }
+}
+
 pub fn sum(kind: u64, body: &[u8]) -> u64 {
     let mut trace = Trace::default();
     trace.add((kind, body));
@@ -336,7 +353,7 @@ impl Back {
             return;
         };
         let what = sum(8, answer.as_deref().unwrap_or_default());
-        let answer = answer.map_err(|refusal| LinkError::Refused(refusal.to_string()));
+        let answer = answer.map_err(refused);
         self.net
             .post(self.way, what, None, move |net, arrives| match arrives {
                 true => drop(waiter.send(answer)),
@@ -400,7 +417,7 @@ impl Line {
 impl PipeBack {
     pub fn answer(&self, answer: Result<Bytes, Refusal>) {
         let what = sum(9, answer.as_deref().unwrap_or_default());
-        let answer = answer.map_err(|refusal| LinkError::Refused(refusal.to_string()));
+        let answer = answer.map_err(refused);
         let line = Arc::clone(&self.line);
         self.line.post(&self.net, self.way, what, 1, move |_| {
             let sent = match &*line.answers.lock() {

@@ -1,13 +1,20 @@
 //! What a run brings to light, and what must hold at every moment of it.
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::cell::{Cell, RefCell, RefMut};
+use std::collections::{BTreeMap, BTreeSet};
 
+use althing_actors::testing::voter_sets;
 use althing_api::mvccpb::Event;
 use althing_api::mvccpb::event::EventType;
+use althing_storage::entry::{Entry, EntryKind};
+use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::history::{Fact, History, Op};
+use crate::holders;
 use crate::machine::Live;
+use crate::orders;
+use crate::promises::Promises;
 use crate::trace::Trace;
 
 /// Shared by everything that runs.
@@ -16,8 +23,11 @@ pub struct Record {
     violation: RefCell<Option<String>>,
     history: RefCell<History>,
     moment: Cell<u64>,
+    promises: RefCell<Promises>,
     /// The term and the content of each entry that some member has applied, by index.
     applied: RefCell<BTreeMap<u64, (u64, u64)>>,
+    /// The voter sets of the entries among them that have some.
+    configurations: RefCell<BTreeMap<u64, Vec<BTreeSet<u64>>>>,
     /// How far each member's log was compared with them.
     compared: RefCell<BTreeMap<u64, u64>>,
     /// The newest state that each member has shown.
@@ -42,6 +52,16 @@ impl Record {
 
     pub fn did(&self, op: Op) {
         self.history.borrow_mut().ops.push(op);
+    }
+
+    /// What the holders of leases were promised.
+    pub fn leases(&self) -> RefMut<'_, Promises> {
+        self.promises.borrow_mut()
+    }
+
+    /// The holder of lease `id` was told that it has `lock`.
+    pub fn takes_lock(&self, lock: &Bytes, id: i64) -> Result<(), String> {
+        self.leases().takes(lock, id, Instant::now())
     }
 
     /// A compaction up to `revision` was asked for.
@@ -81,14 +101,23 @@ impl Record {
 
     fn saw(&self, member: u64, revision: i64, facts: Vec<Fact>) {
         let mut history = self.history.borrow_mut();
-        let known = history
-            .facts
-            .entry(revision)
-            .or_insert_with(|| facts.clone());
+        let known = history.facts.entry(revision).or_insert_with(|| {
+            self.saw_first(&facts);
+            facts.clone()
+        });
         if *known != facts {
             self.violated(format!(
                 "revision {revision} is {facts:?} at member {member}, and {known:?} elsewhere"
             ));
+        }
+    }
+
+    fn saw_first(&self, facts: &[Fact]) {
+        let deleted = facts.iter().filter(|fact| fact.value.is_none());
+        for lease in deleted.filter_map(|fact| holders::lease_of(&fact.key)) {
+            if let Err(what) = self.leases().ended(lease, Instant::now()) {
+                self.violated(what);
+            }
         }
     }
 
@@ -117,19 +146,26 @@ impl Record {
             return self.violated(format!("member {member} cannot read its log"));
         };
         for entry in entries {
-            let mut content = Trace::default();
-            content.add((format!("{:?}", entry.kind), entry.payload.as_ref()));
-            let entry_here = (entry.id.term, content.hash());
-            let mut all = self.applied.borrow_mut();
-            let known = *all.entry(entry.id.index).or_insert(entry_here);
-            if known != entry_here {
-                let index = entry.id.index;
-                self.violated(format!(
-                    "entry {index} of member {member} is {entry_here:x?}, elsewhere {known:x?}"
-                ));
-            }
+            self.compare_entry(member, &entry);
         }
         *next = end;
+    }
+
+    fn compare_entry(&self, member: u64, entry: &Entry) {
+        let mut content = Trace::default();
+        content.add((entry.kind as u8, entry.payload.as_ref()));
+        let (index, entry_here) = (entry.id.index, (entry.id.term, content.hash()));
+        let mut all = self.applied.borrow_mut();
+        let known = *all.entry(index).or_insert(entry_here);
+        if known != entry_here {
+            self.violated(format!(
+                "entry {index} of member {member} is {entry_here:x?}, elsewhere {known:x?}"
+            ));
+        }
+        if entry.kind == EntryKind::Membership {
+            let sets = voter_sets(&entry.payload);
+            self.configurations.borrow_mut().insert(index, sets);
+        }
     }
 
     /// A member starts again: its log is compared from the beginning.
@@ -160,19 +196,26 @@ impl Record {
         }
     }
 
-    /// Whether what clients saw fits what became visible.
+    /// Whether what clients saw fits what became visible, and each configuration its neighbours.
     pub fn check(&self) -> Result<(), String> {
+        let configurations = self.configurations.borrow();
+        let entries = self.applied.borrow();
+        let entries = entries
+            .keys()
+            .map(|index| (*index, configurations.get(index).cloned()));
+        orders::follow(&entries.collect())?;
         self.history.borrow().check()
     }
 
-    /// Operations, revisions, entries.
-    pub fn size(&self) -> (usize, usize, usize) {
+    /// Operations and revisions.
+    pub fn size(&self) -> (usize, usize) {
         let history = self.history.borrow();
-        (
-            history.ops.len(),
-            history.facts.len(),
-            self.applied.borrow().len(),
-        )
+        (history.ops.len(), history.facts.len())
+    }
+
+    /// Configurations that were applied, the first included.
+    pub fn configurations(&self) -> usize {
+        self.configurations.borrow().len()
     }
 }
 

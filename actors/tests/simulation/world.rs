@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use althing_actors::testing::{pass, simulate};
+use althing_actors::node::Handles;
+use althing_actors::testing::{pass, simulate, voter_sets};
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -14,15 +15,21 @@ use tokio::time::Instant;
 
 use crate::clients;
 use crate::history::{Ask, Told};
-use crate::machine::{Machine, Parts};
+use crate::holders;
+use crate::machine::{Live, Machine, Parts};
+use crate::membership;
 use crate::nemesis;
 use crate::network::{CALM, Network};
+use crate::orders::Orders;
 use crate::record::Record;
 
 /// What the run itself chooses at random.
 pub type Dice = Rc<RefCell<StdRng>>;
 
-const CLIENTS: u64 = 4;
+const CLIENTS: u64 = 3;
+const HOLDERS: u64 = 2;
+/// Entries between two snapshots: a seed takes one of these.
+const SNAPSHOT_COUNTS: [u64; 4] = [4, 12, 40, 10_000];
 /// Between two looks at what must hold at every moment.
 const LOOK: Duration = Duration::from_millis(20);
 /// Within this time a cluster whose misfortune is over serves again, on every member.
@@ -30,7 +37,9 @@ const RECOVERY_MAX: Duration = Duration::from_secs(60);
 
 /// A run.
 pub struct World {
-    pub machines: Vec<Rc<Machine>>,
+    machines: RefCell<Vec<Rc<Machine>>>,
+    parts: Parts,
+    pub orders: RefCell<Orders>,
     pub network: Network,
     pub record: Rc<Record>,
     dice: Dice,
@@ -52,6 +61,9 @@ pub struct Outcome {
     pub revisions: usize,
     pub terms: u64,
     pub snapshots: u64,
+    pub configurations: usize,
+    /// Changes of the membership that were told to be done.
+    pub changes: u64,
     pub violation: Option<String>,
 }
 
@@ -74,25 +86,22 @@ pub fn run(seed: u64) -> Outcome {
 impl World {
     fn new(seed: u64) -> Rc<World> {
         let dice = Rc::new(RefCell::new(StdRng::seed_from_u64(seed)));
-        let members = if dice.borrow_mut().random_bool(0.15) {
-            5
-        } else {
-            3
-        };
-        let snapshot_count = [15, 30, 60, 10_000][dice.borrow_mut().random_range(0..4)];
+        let founders = [1, 3, 3, 3, 3, 3, 5][dice.borrow_mut().random_range(0..7)];
+        let snapshot_count = SNAPSHOT_COUNTS[dice.borrow_mut().random_range(0..4)];
         let network = Network::new(seed);
         let record = Rc::new(Record::default());
         let parts = Parts {
-            members,
+            founders,
             snapshot_count,
             network: network.clone(),
             record: Rc::clone(&record),
             dice: Rc::clone(&dice),
         };
+        let machines = (1..=founders).map(|number| Machine::new(number, &parts));
         Rc::new(World {
-            machines: (1..=members)
-                .map(|number| Machine::new(number, &parts))
-                .collect(),
+            machines: RefCell::new(machines.collect()),
+            parts,
+            orders: RefCell::new(Orders::new(founders)),
             network,
             record,
             dice,
@@ -104,22 +113,32 @@ impl World {
 
     async fn live(self: &Rc<World>) {
         tokio::task::spawn_local(self.network.clone().carry());
-        for machine in &self.machines {
+        for machine in self.machines() {
             tokio::task::spawn_local(machine.power());
             machine.launch();
         }
         let looks = tokio::task::spawn_local(Rc::clone(self).look_for_ever());
-        let is_there = || {
-            self.machines
+        let all_serve = || {
+            self.machines()
                 .iter()
                 .all(|machine| machine.ready().is_some())
         };
-        if !self.until(is_there).await {
+        if !self.until(all_serve).await {
             return self.violated("the cluster never formed");
         }
-        let clients: Vec<_> = (1..=CLIENTS)
+        let mut clients: Vec<_> = (1..=CLIENTS)
             .map(|client| tokio::task::spawn_local(clients::run(Rc::clone(self), client)))
             .collect();
+        if self.roll(2) > 0 {
+            let holders = CLIENTS + 1..=CLIENTS + HOLDERS;
+            clients.extend(
+                holders
+                    .map(|holder| tokio::task::spawn_local(holders::run(Rc::clone(self), holder))),
+            );
+        }
+        if self.parts.founders == 1 || self.roll(2) > 0 {
+            clients.push(tokio::task::spawn_local(membership::run(Rc::clone(self))));
+        }
         nemesis::run(self).await;
         self.is_busy.set(false);
         for client in clients {
@@ -129,7 +148,7 @@ impl World {
             self.recover().await;
         }
         looks.abort();
-        for machine in &self.machines {
+        for machine in self.machines() {
             machine.crash(false);
         }
         if self.record.violation().is_none()
@@ -143,72 +162,120 @@ impl World {
     async fn recover(self: &Rc<World>) {
         self.network.heal_all();
         self.network.set_weather(CALM);
-        for machine in &self.machines {
+        for machine in self.machines() {
+            machine.mend();
             machine.keep_power();
             machine.resume();
         }
         if !self.until(|| self.stops.get() == 0).await {
             return self.violated("an orderly stop does not end");
         }
-        let is_there = || {
+        let all_serve = || {
             self.revive();
-            self.machines
-                .iter()
-                .all(|machine| machine.ready().is_some())
+            let members = self.members();
+            !members.is_empty() && members.iter().all(|member| member.ready().is_some())
         };
-        if !self.until(is_there).await {
+        if !self.until(all_serve).await {
             return self.violated("not all members come to serve again");
         }
-        for machine in &self.machines {
+        for machine in self.members() {
             let number = machine.number;
             let put = Ask::Put {
                 keys: vec![Bytes::from_static(b"end")],
                 value: format!("end-{number}").into(),
             };
-            let told = clients::perform(self, 0, machine, put, RECOVERY_MAX).await;
-            if !matches!(told, Some(Told::Done { .. })) {
-                return self.violated(&format!("member {number} takes no writes: {told:?}"));
-            }
             let read = Ask::Read { fresh: true };
-            let told = clients::perform(self, 0, machine, read, RECOVERY_MAX).await;
-            if !matches!(told, Some(Told::State { .. })) {
-                return self.violated(&format!("member {number} answers no read: {told:?}"));
+            let answers = [
+                clients::perform(self, 0, &machine, put, RECOVERY_MAX).await,
+                clients::perform(self, 0, &machine, read, RECOVERY_MAX).await,
+            ];
+            let serves = matches!(answers, [Some(Told::Done { .. }), Some(Told::State { .. })]);
+            // A change of the membership may have been under way.
+            if !serves && !machine.has_departed() {
+                return self.violated(&format!("member {number} does not serve: {answers:?}"));
             }
         }
-        if !self.until(|| self.is_settled()).await {
+        let is_over = || {
+            self.revive();
+            self.is_settled()
+        };
+        if !self.until(is_over).await {
             return self.violated("members never applied and told the same");
         }
         self.compare_states();
+        let members = self
+            .newest()
+            .map_or_else(Vec::new, |newest| newest.members());
+        if let Err(what) = self.orders.borrow().check(&membership::seats(members)) {
+            self.violated(&what);
+        }
     }
 
-    /// Whoever does not run does so from now on.
+    /// Whoever was begun, or is a member, and does not run does so from now on.
     fn revive(&self) {
-        for machine in &self.machines {
+        let members = self.members();
+        for machine in self.machines() {
+            if machine.has_departed() {
+                machine.crash(false);
+                continue;
+            }
             if machine.halted().is_some() || machine.lost_power() {
                 machine.crash(true);
             }
-            if !machine.is_up() {
-                self.launch(machine);
+            let is_member = members.iter().any(|member| member.number == machine.number);
+            if !machine.is_up() && (is_member || machine.was_up()) {
+                self.launch(&machine);
             }
         }
     }
 
-    fn is_settled(&self) -> bool {
-        let mut states = self.machines.iter().filter_map(|machine| {
-            let handles = machine.ready()?;
-            let revision = handles.store().revisions().current;
-            let is_told = machine.watched() == revision + 1;
-            Some((handles.applied_index(), revision, is_told))
+    /// Of those that run whoever has applied most.
+    fn newest(&self) -> Option<Handles> {
+        let running = self.machines().into_iter().filter_map(|machine| {
+            let live = machine.live().filter(|_| !machine.has_departed());
+            live.map(|live| live.handles)
         });
-        let Some(first) = states.next() else {
+        running.max_by_key(|handles| handles.applied_index())
+    }
+
+    /// Its members, as far as anybody that runs knows.
+    fn members(&self) -> Vec<Rc<Machine>> {
+        let members = self
+            .newest()
+            .map_or_else(Vec::new, |newest| newest.members());
+        let members = members.iter().map(|member| self.machine(member.id.0));
+        members.collect()
+    }
+
+    /// All members have the same, nothing is half done, and whoever was removed knows it.
+    fn is_settled(&self) -> bool {
+        let Some(newest) = self.newest() else {
             return false;
         };
-        first.2 && states.all(|state| state == first)
+        let is_current = |machine: &Rc<Machine>| {
+            machine.ready().is_some_and(|handles| {
+                let revision = handles.store().revisions().current;
+                revision == newest.store().revisions().current
+                    && handles.applied_index() == newest.applied_index()
+                    && machine.watched() == revision + 1
+            })
+        };
+        // One that never heard who else is a member has nobody who could tell it.
+        let is_informed = |machine: &Rc<Machine>| {
+            let knows = |live: Live| !live.handles.members().is_empty();
+            machine.has_departed()
+                || !machine.live().is_some_and(knows)
+                || !newest.store().is_removed(machine.number)
+        };
+        self.members().iter().all(is_current)
+            && self.machines().iter().all(is_informed)
+            && newest.store().lease_count() == 0
+            && has_its_voters(&newest)
     }
 
     fn compare_states(&self) {
         let mut first = None;
-        for machine in &self.machines {
+        for machine in self.members() {
             let Some(handles) = machine.ready() else {
                 return;
             };
@@ -257,29 +324,41 @@ impl World {
         if let Some(what) = crate::panics::last() {
             self.record.violated(format!("a panic: {what}"));
         }
-        for machine in &self.machines {
+        for machine in self.machines() {
             if let Some(live) = machine.live() {
                 self.record.compare(machine.number, &live);
+                self.look_at_leases(&machine, &live.handles);
+            }
+            if machine.has_departed() && !self.orders.borrow().may_be_gone(machine.number) {
+                self.violated(&format!("nobody removed member {}", machine.number));
             }
         }
         for (term, leader) in self.network.leaders() {
             if !self.led.borrow_mut().insert(term) {
                 continue;
             }
-            let machine = &self.machines[leader as usize - 1];
-            if let Some(live) = machine.live() {
+            if let Some(live) = self.machine(leader).live() {
                 self.record.complete(leader, term, &live);
+            }
+        }
+    }
+
+    /// A key with a lease is never seen without it.
+    fn look_at_leases(&self, machine: &Machine, handles: &Handles) {
+        for (key, lease) in clients::leased(handles) {
+            if handles.store().lease(lease).is_none() {
+                let number = machine.number;
+                self.violated(&format!(
+                    "member {number} has {key:?} without its lease {lease}"
+                ));
             }
         }
     }
 
     /// Something that must never happen has happened; what it looks like.
     fn violated(&self, what: &str) {
-        let members: String = self
-            .machines
-            .iter()
-            .map(|machine| machine.describe())
-            .collect();
+        let machines = self.machines();
+        let members: String = machines.iter().map(|machine| machine.describe()).collect();
         self.record.violated(format!("{what}{members}"));
     }
 
@@ -297,24 +376,39 @@ impl World {
         self.dice.borrow_mut().random_range(0..=max)
     }
 
+    pub fn machines(&self) -> Vec<Rc<Machine>> {
+        self.machines.borrow().clone()
+    }
+
+    /// The machine of member `number`.
+    pub fn machine(&self, number: u64) -> Rc<Machine> {
+        Rc::clone(&self.machines.borrow()[number as usize - 1])
+    }
+
+    /// One more machine, on which nothing runs yet.
+    pub fn new_machine(&self) -> Rc<Machine> {
+        let mut machines = self.machines.borrow_mut();
+        let machine = Machine::new(machines.len() as u64 + 1, &self.parts);
+        tokio::task::spawn_local(machine.power());
+        machines.push(Rc::clone(&machine));
+        machine
+    }
+
     pub fn any_machine(&self) -> Rc<Machine> {
-        let position = self.roll(self.machines.len() as u64 - 1);
-        Rc::clone(&self.machines[position as usize])
+        let machines = self.machines.borrow().len() as u64;
+        self.machine(1 + self.roll(machines - 1))
     }
 
     /// One of those that serve.
     pub fn any_ready(&self) -> Option<Rc<Machine>> {
-        let ready = self
-            .machines
-            .iter()
-            .filter(|machine| machine.ready().is_some());
-        let ready: Vec<&Rc<Machine>> = ready.collect();
+        let mut ready = self.machines();
+        ready.retain(|machine| machine.ready().is_some());
         let last = (ready.len() as u64).checked_sub(1)?;
-        Some(Rc::clone(ready[self.roll(last) as usize]))
+        Some(Rc::clone(&ready[self.roll(last) as usize]))
     }
 
     fn outcome(&self, seed: u64) -> Outcome {
-        let (operations, revisions, _) = self.record.size();
+        let (operations, revisions) = self.record.size();
         let trace = self.network.trace();
         Outcome {
             seed,
@@ -324,11 +418,25 @@ impl World {
             revisions,
             terms: self.network.leaders().len() as u64,
             snapshots: self
-                .machines
+                .machines()
                 .iter()
                 .map(|machine| machine.snapshots())
                 .sum(),
+            configurations: self.record.configurations(),
+            changes: self.orders.borrow().done(),
             violation: self.record.violation(),
         }
     }
+}
+
+/// One set of voters, and all that shall have a vote in it.
+fn has_its_voters(handles: &Handles) -> bool {
+    let Some((_, payload)) = handles.store().applied().membership else {
+        return false;
+    };
+    let [voters] = &voter_sets(&payload)[..] else {
+        return false;
+    };
+    let mut members = handles.members().into_iter();
+    members.all(|member| member.is_learner != voters.contains(&member.id.0))
 }
