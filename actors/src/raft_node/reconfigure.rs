@@ -72,12 +72,11 @@ enum Duty {
 }
 
 impl RaftNode {
-    /// Begins the next change, if none is under way.
+    /// Begins the next change that was asked for, if none is under way.
     pub(super) fn change_next(&mut self, ctx: &mut Context<Self>) {
         if self.changes.under_way {
             return;
         }
-        let addr = ctx.address();
         while let Some(next) = self.changes.waiting.pop_front() {
             let ChangeMembers {
                 change,
@@ -88,22 +87,34 @@ impl RaftNode {
                 continue;
             }
             let desk = self.desk();
-            self.changes.under_way = true;
-            actix_rt::spawn(async move {
+            self.begin(ctx, async move {
                 // Who asked may have given up.
                 let _ = reply.send(desk.change(change, again).await);
-                addr.do_send(ChangeEnded);
             });
+            return;
+        }
+    }
+
+    /// Does what nobody asks for, if no change is under way. It is looked for now and then, and not
+    /// at the end of a change: what raft refuses for now, because this leader's own first entry is
+    /// not committed yet, it would refuse at once and without end.
+    pub(super) fn do_duty(&mut self, ctx: &mut Context<Self>) {
+        if self.changes.under_way {
             return;
         }
         if let Some(duty) = self.duty() {
             let desk = self.desk();
-            self.changes.under_way = true;
-            actix_rt::spawn(async move {
-                desk.fulfil(duty).await;
-                addr.do_send(ChangeEnded);
-            });
+            self.begin(ctx, async move { desk.fulfil(duty).await });
         }
+    }
+
+    fn begin(&mut self, ctx: &mut Context<Self>, change: impl Future<Output = ()> + 'static) {
+        self.changes.under_way = true;
+        let addr = ctx.address();
+        actix_rt::spawn(async move {
+            change.await;
+            addr.do_send(ChangeEnded);
+        });
     }
 
     fn desk(&self) -> Desk {

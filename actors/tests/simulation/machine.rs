@@ -24,6 +24,7 @@ use rand::Rng;
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
+use tokio::time::Instant;
 
 use crate::network::{Arrival, Network};
 use crate::record::Record;
@@ -32,6 +33,8 @@ use crate::world::Dice;
 const HEARTBEAT: Duration = Duration::from_millis(50);
 pub const ELECTION_TIMEOUT: Duration = Duration::from_millis(300);
 const LEARNERS_MAX: usize = 2;
+/// A node that runs so often while no time passes runs without end. Some hundred are usual.
+const TURNS_MAX: u64 = 50_000;
 
 /// A node that runs.
 #[derive(Clone)]
@@ -116,7 +119,10 @@ impl Machine {
 
     /// Runs the node's tasks, for ever.
     pub fn power(self: &Rc<Machine>) -> impl Future<Output = ()> + use<> {
-        Power(Rc::clone(self))
+        Power {
+            machine: Rc::clone(self),
+            turns: (Instant::now(), 0),
+        }
     }
 
     pub fn is_up(&self) -> bool {
@@ -268,7 +274,7 @@ impl Machine {
         }
         NodeSettings {
             raft: self.tuning.get(),
-            clock: Clock::new(|| tokio::time::Instant::now().into_std()),
+            clock: Clock::new(|| Instant::now().into_std()),
             wal: WalSettings {
                 segment_bytes: 192 << 10,
                 tail_bytes: 8 << 10,
@@ -385,16 +391,39 @@ fn data_dir() -> TempDir {
     in_memory.unwrap_or_else(|_| tempfile::tempdir().unwrap())
 }
 
-struct Power(Rc<Machine>);
+struct Power {
+    machine: Rc<Machine>,
+    /// The last moment at which the node ran, and how often it did.
+    turns: (Instant, u64),
+}
+
+impl Power {
+    /// Whether the node may run once more.
+    fn take_turn(&mut self) -> bool {
+        let now = Instant::now();
+        if self.turns.0 != now {
+            self.turns = (now, 0);
+        }
+        self.turns.1 += 1;
+        if self.turns.1 == TURNS_MAX {
+            let number = self.machine.number;
+            let what = format!("member {number} is busy without end");
+            self.machine.record.violated(what);
+        }
+        self.turns.1 < TURNS_MAX
+    }
+}
 
 impl Future for Power {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let machine = &self.0;
+        let power = self.get_mut();
+        let machine = Rc::clone(&power.machine);
         machine.waker.replace(Some(cx.waker().clone()));
         if !machine.is_paused()
             && let Some(set) = machine.set.borrow_mut().as_mut()
+            && power.take_turn()
         {
             machine.clock.borrow_mut().swap();
             // A node without tasks gets new ones, or crashes.
