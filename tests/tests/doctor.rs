@@ -221,7 +221,7 @@ fn a_stopped_members_store_gives_its_unused_space_back() {
     for number in 0..KEYS {
         ask(&member, &["put", &format!("k{number}"), &value]);
     }
-    // In the file before it is compacted, and with a key behind it: the file's end would be cut off.
+    // On the disk before it is compacted, and with a key behind it: free space at the end goes.
     member.stop();
     member.restart();
     ask(&member, &["put", "x", &value]);
