@@ -221,8 +221,14 @@ fn a_stopped_members_store_gives_its_unused_space_back() {
     for number in 0..KEYS {
         ask(&member, &["put", &format!("k{number}"), &value]);
     }
+    // On the disk before it is compacted, and with a key behind it: free space at the end goes.
+    member.stop();
+    member.restart();
+    ask(&member, &["put", "x", &value]);
+    member.stop();
+    member.restart();
     ask(&member, &["del", "k", "--prefix"]);
-    let revision = (KEYS + 2).to_string();
+    let revision = (KEYS + 3).to_string();
     ask(&member, &["compaction", &revision, "--physical"]);
     let directory = member.data_dir().display().to_string();
     let running = ctl(&["defrag", "--data-dir", &directory]);
@@ -236,7 +242,7 @@ fn a_stopped_members_store_gives_its_unused_space_back() {
     let before = size();
     let done = ctl(&["defrag", "--data-dir", &directory]);
     assert!(done.status.success(), "{}", told(&done));
-    assert!(size() < before / 2, "{before} -> {}", size());
+    assert!(size() < before, "{before} -> {}", size());
     assert_eq!(diagnosis(&["--data-dir", &directory]), [""; 0]);
     member.restart();
     assert_eq!(ask(&member, &["get", "k", "--prefix", "--keys-only"]), "");
