@@ -105,9 +105,9 @@ async fn a_full_quota_is_told_to_all_members_and_its_alarm_ends_when_space_is_ba
 async fn a_put_too_large_for_what_is_left_is_refused_and_the_others_go_on() {
     let member = Member::start(&althingd(), &["--quota-backend-bytes=2MiB"]);
     let mut grpc = member.grpc().await;
-    put(&mut grpc, "half", 1_000_000).await.unwrap();
+    put(&mut grpc, "half", 800_000).await.unwrap();
     for _ in 0..3 {
-        let refused = put(&mut grpc, "large", 1_200_000).await.unwrap_err();
+        let refused = put(&mut grpc, "large", 1_400_000).await.unwrap_err();
         assert_eq!(refused.message(), NO_SPACE);
         assert_eq!(alarms(&mut grpc, AlarmAction::Get).await, []);
         put(&mut grpc, "small", 1).await.unwrap();
