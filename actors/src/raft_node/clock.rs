@@ -101,13 +101,13 @@ impl RaftClock {
     }
 
     fn to_raft(self, real: Duration) -> Duration {
-        let parts = real.as_nanos() * ELECTION_TIMEOUT.as_nanos();
+        let parts = (real.as_nanos()).saturating_mul(ELECTION_TIMEOUT.as_nanos());
         from_nanos(parts / self.election_timeout.as_nanos().max(1))
     }
 
     /// Rounded up, so that who waits for a moment does not wake before it.
     fn to_real(self, raft: Duration) -> Duration {
-        let parts = raft.as_nanos() * self.election_timeout.as_nanos();
+        let parts = (raft.as_nanos()).saturating_mul(self.election_timeout.as_nanos());
         from_nanos(parts.div_ceil(ELECTION_TIMEOUT.as_nanos()))
     }
 }
