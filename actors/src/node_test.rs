@@ -1,6 +1,7 @@
 //! A whole node on real files, as its front ends use it.
 
 use std::io;
+use std::time::Duration;
 
 use actix::{ActorContext, Context, Handler, Message};
 use althing_api::commandpb::Command;

@@ -345,6 +345,7 @@ mod tests {
         let log = Log {
             level: "a=b=c=".to_owned(),
             format: LogFormat::Json,
+            slow_request: std::time::Duration::ZERO,
         };
         assert!(matches!(start(&log), Err(LogError::Filter { .. })));
     }

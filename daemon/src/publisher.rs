@@ -51,30 +51,29 @@ mod tests {
 
     use super::*;
 
-    #[actix_rt::test]
-    async fn the_last_wish_is_published_last_and_what_nobody_wishes_any_more_is_not() {
-        let published = Rc::new(RefCell::new(Vec::new()));
-        let (begun, go_on) = (Rc::new(Notify::new()), Rc::new(Notify::new()));
-        let (list, theirs) = (
-            Rc::clone(&published),
-            (Rc::clone(&begun), Rc::clone(&go_on)),
-        );
-        let publisher = Publisher::with(async move |urls: Vec<String>| {
-            theirs.0.notify_one();
-            theirs.1.notified().await;
-            list.borrow_mut().extend(urls);
-            Ok(())
+    #[test]
+    fn the_last_wish_is_published_last_and_what_nobody_wishes_any_more_is_not() {
+        actix_rt::System::new().block_on(async {
+            let published = Rc::new(RefCell::new(Vec::new()));
+            let (begun, go_on) = (Rc::new(Notify::new()), Rc::new(Notify::new()));
+            let (list, tell, wait) = (published.clone(), begun.clone(), go_on.clone());
+            let publisher = Publisher::with(async move |urls: Vec<String>| {
+                tell.notify_one();
+                wait.notified().await;
+                list.borrow_mut().extend(urls);
+                Ok(())
+            });
+            publisher.wish(vec!["first".into()]);
+            begun.notified().await;
+            publisher.wish(vec!["second".into()]);
+            publisher.wish(vec!["third".into()]);
+            go_on.notify_one();
+            begun.notified().await;
+            go_on.notify_one();
+            while published.borrow().len() < 2 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(*published.borrow(), ["first", "third"]);
         });
-        publisher.wish(vec!["first".into()]);
-        begun.notified().await;
-        publisher.wish(vec!["second".into()]);
-        publisher.wish(vec!["third".into()]);
-        go_on.notify_one();
-        begun.notified().await;
-        go_on.notify_one();
-        while published.borrow().len() < 2 {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(*published.borrow(), ["first", "third"]);
     }
 }

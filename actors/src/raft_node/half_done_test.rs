@@ -1,6 +1,7 @@
 //! A membership change that its leader began and did not finish.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use openraft::async_runtime::WatchReceiver;
