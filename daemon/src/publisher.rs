@@ -1,5 +1,6 @@
-//! Tells the cluster new client URLs, one publication after the other, so that the last wish is also
-//! the last that the cluster hears. What was wished meanwhile and is not wished any more is left out.
+//! Tells the cluster new client URLs, one publication after the other, so that the last wish is
+//! also the last that the cluster hears. What was wished meanwhile and is not wished any more is
+//! left out.
 //!
 //! It needs a leader, so nobody waits for it. Its task ends with this value.
 
