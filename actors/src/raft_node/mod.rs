@@ -240,7 +240,7 @@ impl RaftNode {
             self.look_at_the_disk();
         }
         self.change_next(ctx);
-        self.do_duty(ctx);
+        self.take_up_duty(ctx);
     }
 
     /// A member that hears no leader may have been removed. A voter finds out when it asks for

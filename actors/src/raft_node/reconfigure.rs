@@ -98,7 +98,7 @@ impl RaftNode {
     /// Does what nobody asks for, if no change is under way. It is looked for now and then, and not
     /// at the end of a change: what raft refuses for now, because this leader's own first entry is
     /// not committed yet, it would refuse at once and without end.
-    pub(super) fn do_duty(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn take_up_duty(&mut self, ctx: &mut Context<Self>) {
         if self.changes.under_way {
             return;
         }

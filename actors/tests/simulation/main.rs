@@ -42,7 +42,7 @@ use variable::number;
 use world::Outcome;
 
 /// Of an ordinary run of the tests.
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 30;
 /// Seeds that are run twice.
 const REPLAYED: u64 = 5;
 /// Seeds that found a fault, as long as the plans that follow from a seed stay as they are.

@@ -260,14 +260,19 @@ impl World {
                     && machine.watched() == revision + 1
             })
         };
-        // One that never heard who else is a member has nobody who could tell it.
+        // Whom it knows may be gone too: then there is nobody who could tell it.
+        let members = self.members();
+        let is_member = |number: u64| members.iter().any(|member| member.number == number);
         let is_informed = |machine: &Rc<Machine>| {
-            let knows = |live: Live| !live.handles.members().is_empty();
+            let knows_one = |live: Live| {
+                let known = live.handles.members();
+                known.iter().any(|member| is_member(member.id.0))
+            };
             machine.has_departed()
-                || !machine.live().is_some_and(knows)
+                || !machine.live().is_some_and(knows_one)
                 || !newest.store().is_removed(machine.number)
         };
-        self.members().iter().all(is_current)
+        members.iter().all(is_current)
             && self.machines().iter().all(is_informed)
             && newest.store().lease_count() == 0
             && has_its_voters(&newest)
