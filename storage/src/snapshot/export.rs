@@ -79,8 +79,8 @@ fn stream(
     for stored in view.revisions().map_err(failed)? {
         let stored = stored.map_err(failed)?;
         let key_value = match stored.value_apart {
-            Some(_) => view
-                .join_value(stored.rev, &stored.record)
+            Some(bytes) => view
+                .join_value(stored.rev, &stored.record, bytes)
                 .map_err(failed)?,
             None => stored.record,
         };
