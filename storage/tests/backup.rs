@@ -124,6 +124,19 @@ fn a_bump_moves_the_revision_and_forgets_the_history_and_keeps_the_keys() {
 }
 
 #[test]
+fn a_bump_that_leaves_no_revisions_to_use_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = filled(dir.path(), 3, 20);
+    let file = saved(&store, &dir.path().join("backup.db"));
+    let target = dir.path().join("bumped");
+    for bump in [u64::MAX, i64::MAX as u64, i64::MAX as u64 / 2] {
+        let refused = restore(&file, &restoring(target.clone(), bump), &mut |_| {});
+        assert!(matches!(refused, Err(BackupError::Revision(_))), "{bump}");
+        assert!(!target.exists());
+    }
+}
+
+#[test]
 fn a_restored_directory_holds_who_it_is_and_a_log_that_begins_behind_the_state() {
     let dir = tempfile::tempdir().unwrap();
     let store = filled(dir.path(), 4, 50);

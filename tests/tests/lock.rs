@@ -303,6 +303,26 @@ async fn a_candidate_that_campaigns_again_changes_its_value_and_keeps_its_place(
 }
 
 #[tokio::test]
+async fn a_candidate_that_cannot_change_its_value_has_left_the_queue_when_it_hears_so() {
+    let mut world = World::new().await;
+    let lease = world.grant().await;
+    let first = campaign_request("e", lease, "one");
+    let led = world.election.campaign(first).await.unwrap().into_inner();
+    let key = led.leader.unwrap().key;
+    // The key outlives its lease, under which nothing can be put any more.
+    let put = pb::PutRequest {
+        key,
+        ..pb::PutRequest::default()
+    };
+    let _: pb::PutResponse = world.kv.unary(path::PUT, &put).await.unwrap();
+    world.revoke(lease).await;
+    let again = campaign_request("e", lease, "two");
+    let refused = world.election.campaign(again).await;
+    assert_refused(refused, "etcdserver: requested lease not found");
+    assert!(world.keys("e/").await.is_empty());
+}
+
+#[tokio::test]
 async fn an_observer_waits_for_a_leader_and_is_told_each_value_and_each_successor() {
     let mut world = World::new().await;
     let (one, two) = (world.grant().await, world.grant().await);

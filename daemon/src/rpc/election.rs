@@ -30,13 +30,12 @@ impl Election for Rpc {
         let queue = Queue::new(self, &request.name);
         let entered = queue.enter(lease, request.value.clone()).await?;
         let place = entered.place;
-        let waiting = Waiting::new(self, place.clone());
         // Who stood in the queue already may have changed its mind about the value.
-        if entered.former.is_some_and(|kv| kv.value != request.value) {
-            self.proclaim_at(&place, lease, request.value).await?;
-        }
-        queue.reach_the_head(&place).await?;
-        waiting.keep();
+        let changed = entered.former.is_some_and(|kv| kv.value != request.value);
+        let value = changed.then_some(request.value);
+        let waiting = Waiting::new(self, place.clone());
+        let led = self.lead_from(&queue, &place, lease, value).await;
+        waiting.settled(led).await?;
         let leader = LeaderKey {
             name: request.name,
             key: place.key,
@@ -106,6 +105,21 @@ impl Rpc {
             create_revision: leader.rev,
         };
         Ok((place, lease))
+    }
+
+    /// Waits for the lead, after proclaiming `value`.
+    async fn lead_from(
+        &self,
+        queue: &Queue,
+        place: &Place,
+        lease: i64,
+        value: Option<Bytes>,
+    ) -> Result<(), Status> {
+        if let Some(value) = value {
+            self.proclaim_at(place, lease, value).await?;
+        }
+        queue.reach_the_head(place).await?;
+        Ok(())
     }
 
     /// Puts the leader's value, if it still leads.

@@ -3,7 +3,7 @@
 //! resource that remembers the highest one it saw can refuse a holder whose lease has ended.
 
 use althing_api::etcdserverpb::kv_server::Kv;
-use althing_api::etcdserverpb::{DeleteRangeRequest, RangeRequest};
+use althing_api::etcdserverpb::{DeleteRangeRequest, RangeRequest, ResponseHeader};
 use althing_api::v3lockpb::lock_server::Lock;
 use althing_api::v3lockpb::*;
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 
 use super::Rpc;
 use super::guard::{Call, Learner};
-use super::queue::{Queue, Waiting, unmapped};
+use super::queue::{Place, Queue, Waiting, unmapped};
 
 #[tonic::async_trait]
 impl Lock for Rpc {
@@ -23,23 +23,8 @@ impl Lock for Rpc {
         let entered = queue.enter(lease, Bytes::new()).await?;
         let place = entered.place;
         let waiting = Waiting::new(self, place.clone());
-        let waited = queue.reach_the_head(&place).await?;
-        let header = if waited {
-            // The lease may have ended meanwhile, and our key with it.
-            let own = RangeRequest {
-                key: place.key.clone(),
-                ..RangeRequest::default()
-            };
-            let (kv, header) = self.first(own).await?;
-            if kv.is_none() {
-                waiting.keep();
-                return Err(Status::unknown("mutex: session is expired"));
-            }
-            Some(header)
-        } else {
-            entered.header
-        };
-        waiting.keep();
+        let held = self.hold_from(&queue, &place).await;
+        let header = waiting.settled(held).await?.or(entered.header);
         Ok(Response::new(LockResponse {
             header,
             key: place.key,
@@ -58,5 +43,29 @@ impl Lock for Rpc {
         let answer = self.delete_range(Request::new(delete)).await;
         let header = answer.map_err(unmapped)?.into_inner().header;
         Ok(Response::new(UnlockResponse { header }))
+    }
+}
+
+impl Rpc {
+    /// Waits for the lock; the header of the last look at the queue, if there was anything to wait
+    /// for.
+    async fn hold_from(
+        &self,
+        queue: &Queue,
+        place: &Place,
+    ) -> Result<Option<ResponseHeader>, Status> {
+        if !queue.reach_the_head(place).await? {
+            return Ok(None);
+        }
+        // The lease may have ended meanwhile, and our key with it.
+        let own = RangeRequest {
+            key: place.key.clone(),
+            ..RangeRequest::default()
+        };
+        let (kv, header) = self.first(own).await?;
+        match kv {
+            Some(_) => Ok(Some(header)),
+            None => Err(Status::unknown("mutex: session is expired")),
+        }
     }
 }

@@ -203,9 +203,21 @@ impl Waiting {
         }
     }
 
-    /// The wait is over; the place is kept.
-    pub fn keep(mut self) {
+    /// What came of it; a place that brought nothing is left before the caller hears of that.
+    pub async fn settled<T>(mut self, outcome: Result<T, Status>) -> Result<T, Status> {
+        if let (Err(_), Some(place)) = (&outcome, &self.place) {
+            leave(&self.rpc, place).await;
+        }
         self.place = None;
+        outcome
+    }
+}
+
+async fn leave(rpc: &Rpc, place: &Place) {
+    if let Err(status) = rpc.leave(place).await {
+        let key = String::from_utf8_lossy(&place.key);
+        let error = status.message();
+        tracing::warn!(%key, error, "cannot leave a queue; its lease will");
     }
 }
 
@@ -217,13 +229,7 @@ impl Drop for Waiting {
         // Without a runtime the member is ending, and the lease will free the place.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let rpc = self.rpc.clone();
-            runtime.spawn(async move {
-                if let Err(status) = rpc.leave(&place).await {
-                    let key = String::from_utf8_lossy(&place.key);
-                    let error = status.message();
-                    tracing::warn!(%key, error, "cannot leave a queue; its lease will");
-                }
-            });
+            runtime.spawn(async move { leave(&rpc, &place).await });
         }
     }
 }

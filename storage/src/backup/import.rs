@@ -16,6 +16,9 @@ use crate::store::{CheckpointError, DiskError, FileBuilder, SideChanges};
 const BATCH_RECORDS: usize = 1_000;
 /// Bytes of records handed over at once, about.
 const BATCH_BYTES: usize = 1 << 20;
+/// Where a restored store may begin at most, so that it never runs out of revisions: at a million a
+/// second the rest lasts 146,000 years.
+const REVISION_MAX: i64 = i64::MAX / 2;
 
 /// What becomes of the state beyond what the file says.
 #[derive(Clone, Debug)]
@@ -46,23 +49,14 @@ impl BackupFile {
     ) -> Result<Imported, BackupError> {
         let mut builder = FileBuilder::create(dest).map_err(failed)?;
         let copied = self.copy(&mut builder, report);
-        let mut imported = match copied {
-            Ok(imported) => imported,
+        let placed = copied.and_then(|imported| self.placed(imported, destiny.bump));
+        let (imported, compacted) = match placed {
+            Ok(placed) => placed,
             Err(error) => {
                 builder.abandon();
                 return Err(error);
             }
         };
-        let (scheduled, finished) = self.compactions()?;
-        let mut compacted = scheduled.max(finished);
-        imported.revision = imported.revision.max(compacted.unwrap_or(0));
-        if destiny.bump > 0 {
-            let bumped = imported.revision.checked_add_unsigned(destiny.bump);
-            imported.revision = bumped.ok_or(BackupError::Revision(
-                "--bump-revision would exceed the largest revision; choose a smaller one",
-            ))?;
-            compacted = Some(imported.revision);
-        }
         let side = SideChanges {
             membership: Some((destiny.at, destiny.membership.clone())),
             compact: compacted,
@@ -71,6 +65,29 @@ impl BackupFile {
         let finished = builder.finish(Some(destiny.at), imported.revision, side);
         finished.map_err(failed)?;
         Ok(imported)
+    }
+
+    /// Settles at which revision the state stands, and up to which it is compacted.
+    fn placed(
+        &self,
+        mut imported: Imported,
+        bump: u64,
+    ) -> Result<(Imported, Option<i64>), BackupError> {
+        let (scheduled, finished) = self.compactions()?;
+        let mut compacted = scheduled.max(finished);
+        imported.revision = imported.revision.max(compacted.unwrap_or(0));
+        if imported.revision > REVISION_MAX {
+            return Err(self.damaged("a revision that no store comes to"));
+        }
+        if bump > 0 {
+            let bumped = imported.revision.checked_add_unsigned(bump);
+            let bumped = bumped.filter(|revision| *revision <= REVISION_MAX);
+            imported.revision = bumped.ok_or(BackupError::Revision(
+                "--bump-revision would exceed the largest revision; choose a smaller one",
+            ))?;
+            compacted = Some(imported.revision);
+        }
+        Ok((imported, compacted))
     }
 
     fn copy(
