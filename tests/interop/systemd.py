@@ -7,7 +7,6 @@ Needs root, mmdebstrap, systemd-nspawn and a Debian mirror; says so and ends wel
 missing. The root is kept in target/; a run changes an overlay of it only. PACKAGES (default: made
 from the debug build in target/) holds the two packages, of which the second upgrades the first."""
 
-import json
 import os
 import pathlib
 import shutil
@@ -25,7 +24,6 @@ SUITE = "bookworm"
 DEADLINE_S = 90
 OLD, NEW = "0.0.1", "0.0.2"
 TOML = "/etc/althing/althing.toml"
-THREE = "default=http://localhost:2380,b=http://localhost:2480,c=http://localhost:2580"
 
 
 def missing():
@@ -267,8 +265,9 @@ def a_stop_is_orderly(m):
 
 def a_member_without_its_cluster_says_what_it_waits_for_and_is_given_time(m):
     m.must("systemctl stop althing && mv /var/lib/althing /var/lib/althing.kept && "
-           "install -d -m 700 -o althing -g althing /var/lib/althing && "
-           f"echo ALTHING_INITIAL_CLUSTER={THREE} > /etc/default/althing")
+           "install -d -m 700 -o althing -g althing /var/lib/althing && echo "
+           "ALTHING_INITIAL_CLUSTER=default=http://localhost:2380,"
+           "b=http://localhost:2480,c=http://localhost:2580 > /etc/default/althing")
     m.must("systemctl start --no-block althing")
     wanted = "waiting for 2 of 3 members; 1 answer"
     until("the status says so", lambda: m.show("StatusText") == wanted)
@@ -277,43 +276,6 @@ def a_member_without_its_cluster_says_what_it_waits_for_and_is_given_time(m):
     until("it was given time", lambda: time.monotonic() - begun > 8)
     equal((m.show("ActiveState"), m.show("MainPID")), ("activating", pid))
     m.must("systemctl stop althing; rm -rf /var/lib/althing; "
-           "mv /var/lib/althing.kept /var/lib/althing; rm /etc/default/althing; "
-           "systemctl start althing")
-
-
-def a_leader_that_is_stopped_hands_over(m):
-    m.must("systemctl stop althing && mv /var/lib/althing /var/lib/althing.kept && "
-           "install -d -m 700 -o althing -g althing /var/lib/althing && "
-           f"echo ALTHING_INITIAL_CLUSTER={THREE} > /etc/default/althing")
-    for name, client, peer in (("b", 2479, 2480), ("c", 2579, 2580)):
-        m.must(f"install -d -m 700 -o althing -g althing /var/lib/althing-{name} && "
-               f"systemd-run --quiet --unit=althing-{name} --uid=althing althingd --name {name} "
-               f"--data-dir /var/lib/althing-{name} --initial-cluster {THREE} "
-               f"--listen-client-urls http://localhost:{client} "
-               f"--advertise-client-urls http://localhost:{client} "
-               f"--listen-peer-urls http://localhost:{peer} "
-               f"--initial-advertise-peer-urls http://localhost:{peer}")
-    m.must("systemctl start althing")
-    ask = "althingctl --endpoints localhost:2379,localhost:2479,localhost:2579 "
-    rows = m.must(ask + "member list").splitlines()
-    own = next(row.split(", ")[0] for row in rows if row.split(", ")[2] == "default")
-
-    def leads():
-        # Who leads already is no target, which is well.
-        m.run(ask + f"move-leader {own}")
-        status = json.loads(m.must("althingctl endpoint status -w json"))[0]["Status"]
-        return status["leader"] == status["header"]["member_id"] and status["raftTerm"]
-
-    term = until("the service leads", leads)
-    m.must("systemctl stop althing")
-    equal((m.show("Result"), m.show("ExecMainStatus")), ("success", "0"))
-    m.must("althingctl --endpoints localhost:2479 put written after")
-    status = json.loads(m.must("althingctl --endpoints localhost:2479 endpoint status -w json"))
-    equal(status[0]["Status"]["raftTerm"], term + 1)
-    said = m.must("journalctl -u althing --no-pager -n 40")
-    equal([line for line in said.splitlines() if "was not handed over" in line], [])
-    m.must("systemctl stop althing-b althing-c; "
-           "rm -rf /var/lib/althing /var/lib/althing-b /var/lib/althing-c && "
            "mv /var/lib/althing.kept /var/lib/althing; rm /etc/default/althing; "
            "systemctl start althing")
 
@@ -347,7 +309,6 @@ STEPS = [
     the_watchdog_ends_a_process_that_hangs,
     a_stop_is_orderly,
     a_member_without_its_cluster_says_what_it_waits_for_and_is_given_time,
-    a_leader_that_is_stopped_hands_over,
     an_upgrade_keeps_data_and_configuration,
     remove_keeps_data_and_configuration_and_purge_does_not,
     lintian_finds_nothing,
