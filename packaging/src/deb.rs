@@ -16,6 +16,7 @@ use crate::manual;
 const SERVICE: &str = include_str!("../deb/althing.service");
 const SYSUSERS: &str = include_str!("../deb/sysusers.conf");
 const TMPFILES: &str = include_str!("../deb/tmpfiles.conf");
+const ALERTS: &str = include_str!("../prometheus/alerts.yml");
 const DEFAULT: &str = include_str!("../deb/default");
 const README: &str = include_str!("../deb/README.Debian");
 const COPYRIGHT: &str = include_str!("../deb/copyright");
@@ -121,6 +122,7 @@ impl Package {
         plain(&tree.join("usr/lib/sysusers.d/althing.conf"), SYSUSERS)?;
         plain(&tree.join("usr/lib/tmpfiles.d/althing.conf"), TMPFILES)?;
         plain(&tree.join("etc/default/althing"), DEFAULT)?;
+        plain(&tree.join("usr/share/althing/alerts.yml"), ALERTS)?;
         let doc = tree.join("usr/share/doc/althing");
         plain(&doc.join("README.Debian"), README)?;
         plain(&doc.join("copyright"), COPYRIGHT)?;

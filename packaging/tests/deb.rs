@@ -43,6 +43,7 @@ fn the_package_has_programs_service_pages_completions_and_conffiles() {
         "./etc/default/althing",
         "./usr/lib/systemd/system/althing.service",
         "./usr/lib/sysusers.d/althing.conf",
+        "./usr/share/althing/alerts.yml",
         "./usr/lib/tmpfiles.d/althing.conf",
         "./usr/share/man/man1/althingd.1.gz",
         "./usr/share/man/man1/althingctl-config-reload.1.gz",

@@ -142,14 +142,14 @@ fn files_that_are_no_store_are_refused_by_name_and_with_a_remedy() {
 }
 
 #[test]
-fn a_store_of_a_newer_format_is_refused() {
+fn a_store_of_another_format_is_refused() {
     const META: redb::TableDefinition<&str, &[u8]> = redb::TableDefinition::new("meta");
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.redb");
     drop(Store::open(&path, TINY).unwrap());
     let db = redb::Database::create(&path).unwrap();
     let txn = db.begin_write().unwrap();
-    let format = 2u32.to_le_bytes();
+    let format = 3u32.to_le_bytes();
     let crc = store_support::crc32c(&[b"format".as_slice(), &format].concat());
     let row = [crc.to_le_bytes(), format].concat();
     txn.open_table(META)
@@ -159,7 +159,7 @@ fn a_store_of_a_newer_format_is_refused() {
     txn.commit().unwrap();
     drop(db);
     let error = Store::open(&path, TINY).unwrap_err().to_string();
-    assert!(error.contains("format 2 is newer"), "{error}");
+    assert!(error.contains("store format 3 is not 2"), "{error}");
 }
 
 #[test]

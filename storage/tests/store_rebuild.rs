@@ -177,6 +177,39 @@ fn the_copy_takes_about_what_the_rows_take_and_views_opened_before_still_read() 
 }
 
 #[test]
+fn the_file_takes_little_more_than_the_values_in_it_whatever_their_size() {
+    for len in [1_100, 2_100, 4_200, 9_000, 16_384, 66_000, 600_000] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut world = World::new(&dir, TINY);
+        let value: Vec<u8> = (0..len).map(|n: usize| (n / 7) as u8).collect();
+        let count = (12 << 20) / len;
+        let total = (count * len) as u64;
+        for key in 0..count {
+            world.apply(put(key as u64, &value));
+            if key * len % (1 << 20) < len {
+                world.checkpoint();
+            }
+        }
+        world.checkpoint();
+        let World { store, place, .. } = world;
+        let sizes = store.sizes();
+        println!("values of {len} bytes: {sizes:?}");
+        assert!(sizes.allocated < total * 14 / 10, "{sizes:?}");
+        assert!(sizes.in_use > total, "{sizes:?}");
+        drop(store);
+        let store = Store::open(&place, TINY).unwrap();
+        let all = RangeRequest {
+            key: "key".into(),
+            range_end: "l".into(),
+            ..Default::default()
+        };
+        let read = store.read().range(&all).unwrap();
+        assert_eq!(read.kvs.len(), count);
+        assert!(read.kvs.iter().all(|kv| kv.value == value));
+    }
+}
+
+#[test]
 fn a_copy_that_is_given_up_leaves_the_store_and_no_file() {
     let dir = tempfile::tempdir().unwrap();
     let mut world = World::new(&dir, TINY);

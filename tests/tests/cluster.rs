@@ -164,6 +164,11 @@ async fn without_a_quorum_writes_and_reads_fail_as_with_etcd_and_old_data_is_ser
             .starts_with("etcdserver: request timed out"),
         "{refused}"
     );
+    // Its caller gave up waiting for it, which is a failure like any other.
+    let metrics = cluster.member(2).json().get("/metrics").await.unwrap();
+    let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
+    let failed = "etcd_server_proposals_failed_total 1";
+    assert!(metrics.lines().any(|line| line == failed), "{metrics}");
     let request = pb::RangeRequest {
         key: Bytes::from_static(b"k"),
         serializable: true,

@@ -129,6 +129,13 @@ async fn a_full_disk_refuses_writes_serves_reads_and_is_recovered_from() {
         );
     }
 
+    // There is no room for a copy of the store's file: that is said at once, and changes nothing.
+    let defragment = pb::DefragmentRequest::default();
+    let answer: Result<pb::DefragmentResponse, _> =
+        client.unary(path::DEFRAGMENT, &defragment).await;
+    let refused = answer.unwrap_err();
+    assert!(refused.message().contains("bytes free"), "{refused}");
+
     // Killed while the disk is full, it comes back and still serves what it acknowledged.
     let mut client = killed_and_restarted(&mut member).await;
     for key in &acknowledged {

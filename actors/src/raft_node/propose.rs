@@ -57,6 +57,17 @@ pub(crate) enum Attempt {
     Elsewhere(Option<u64>),
 }
 
+/// Counts a failed proposal when it is dropped. So one counts, too, that its caller gives up.
+struct Failure<'a>(Option<&'a Metrics>);
+
+impl Drop for Failure<'_> {
+    fn drop(&mut self) {
+        if let Some(metrics) = self.0 {
+            metrics.proposal_failed();
+        }
+    }
+}
+
 impl Proposer {
     /// Proposes a client's command, unless the disk is full.
     pub(crate) async fn propose(&self, command: Command) -> Result<Applied, Error> {
@@ -64,19 +75,26 @@ impl Proposer {
         let encoded = Bytes::from(command.encode_to_vec());
         let room = self.gate.reserve(&command, encoded.len()).await?;
         drop(command);
-        self.counted(self.propose_anywhere(encoded, permit, Some(room)).await)
+        let outcome = self.propose_anywhere(encoded, permit, Some(room));
+        self.counted(outcome).await
     }
 
     /// Proposes what the member itself needs, which is small and rare.
     pub(crate) async fn propose_ungated(&self, command: &Command) -> Result<Applied, Error> {
         let permit = self.proposals.admit()?;
         let encoded = Bytes::from(command.encode_to_vec());
-        self.counted(self.propose_anywhere(encoded, permit, None).await)
+        self.counted(self.propose_anywhere(encoded, permit, None))
+            .await
     }
 
-    fn counted<T>(&self, outcome: Result<T, Error>) -> Result<T, Error> {
-        if outcome.is_err() {
-            self.metrics.proposal_failed();
+    async fn counted<T>(
+        &self,
+        proposal: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let mut failure = Failure(Some(&self.metrics));
+        let outcome = proposal.await;
+        if outcome.is_ok() {
+            failure.0 = None;
         }
         outcome
     }

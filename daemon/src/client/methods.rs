@@ -2,9 +2,12 @@
 //! costs one look-up by path and a few atomic additions, no label look-up.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
+};
 use tonic::Code;
 
 use Kind::{BidiStream, ServerStream, Unary};
@@ -162,10 +165,28 @@ pub(super) struct Method {
     pub(super) is_stream: bool,
     started: IntCounter,
     handled: [IntCounter; CODES.len()],
+    handling: Handling,
     messages_received: IntCounter,
     messages_sent: IntCounter,
     bytes_received: IntCounter,
     bytes_sent: IntCounter,
+}
+
+/// How long the calls of a method take. Made by its first call: a histogram is fourteen lines of
+/// /metrics, and most methods are never called.
+#[derive(Debug)]
+struct Handling {
+    all: HistogramVec,
+    labels: [&'static str; 3],
+    one: OnceLock<Histogram>,
+}
+
+impl Handling {
+    fn ended(&self, start: Instant) {
+        let one = || self.all.with_label_values(&self.labels);
+        let histogram = self.one.get_or_init(one);
+        histogram.observe(start.elapsed().as_secs_f64());
+    }
 }
 
 /// The methods by path.
@@ -217,6 +238,7 @@ pub(super) fn unknown(path: &str) -> tonic::Status {
 struct Counters {
     started: IntCounterVec,
     handled: IntCounterVec,
+    handling: HistogramVec,
     messages_received: IntCounterVec,
     messages_sent: IntCounterVec,
     bytes_received: IntCounter,
@@ -237,7 +259,14 @@ impl Counters {
             registry.register(Box::new(counter.clone()))?;
             Ok::<_, prometheus::Error>(counter)
         };
+        let handling = HistogramOpts::new(
+            "grpc_server_handling_seconds",
+            "Time from the start of an RPC on the server to its end.",
+        );
+        let handling = HistogramVec::new(handling, &by_method)?;
+        registry.register(Box::new(handling.clone()))?;
         Ok(Counters {
+            handling,
             started: vec(
                 "grpc_server_started_total",
                 "Total number of RPCs started on the server.",
@@ -269,7 +298,7 @@ impl Counters {
         })
     }
 
-    fn method(&self, service: Service, kind: Kind, names: [&str; 2]) -> Method {
+    fn method(&self, service: Service, kind: Kind, names: [&'static str; 2]) -> Method {
         let is_stream = kind != Unary;
         let [service_name, method] = names;
         let kind = kind.label();
@@ -282,6 +311,11 @@ impl Counters {
                 self.handled
                     .with_label_values(&[kind, service_name, method, code])
             }),
+            handling: Handling {
+                all: self.handling.clone(),
+                labels,
+                one: OnceLock::new(),
+            },
             messages_received: self.messages_received.with_label_values(&labels),
             messages_sent: self.messages_sent.with_label_values(&labels),
             bytes_received: self.bytes_received.clone(),
@@ -319,6 +353,7 @@ impl Method {
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) method: Arc<Method>,
+    start: Instant,
     finished: bool,
 }
 
@@ -327,6 +362,7 @@ impl Call {
         method.started.inc();
         Call {
             method: method.clone(),
+            start: Instant::now(),
             finished: false,
         }
     }
@@ -335,6 +371,7 @@ impl Call {
     pub(super) fn finish(&mut self, code: Code) {
         if !std::mem::replace(&mut self.finished, true) {
             self.method.handled[code as usize].inc();
+            self.method.handling.ended(self.start);
         }
     }
 }
@@ -365,6 +402,8 @@ mod tests {
         let registry = Registry::new();
         let methods = Methods::register(&registry).unwrap();
         let method = methods.get("/etcdserverpb.KV/Put").unwrap();
+        let shown = || prometheus::TextEncoder::new().encode_to_string(&registry.gather());
+        assert!(!shown().unwrap().contains("grpc_server_handling_seconds"));
         let mut call = Call::start(method);
         call.finish(Code::Ok);
         call.finish(Code::Internal);
@@ -374,5 +413,9 @@ mod tests {
         assert_eq!(method.handled[Code::Ok as usize].get(), 1);
         assert_eq!(method.handled[Code::Internal as usize].get(), 0);
         assert_eq!(method.handled[Code::Cancelled as usize].get(), 1);
+        let timed = r#"grpc_server_handling_seconds_count{grpc_method="Put""#;
+        let lines = shown().unwrap();
+        let line = lines.lines().find(|line| line.starts_with(timed));
+        assert!(line.unwrap().ends_with(" 2"), "{line:?}");
     }
 }

@@ -150,8 +150,8 @@ impl Backup {
                     let len = joined_len(&stored.record, len);
                     writer.put(key.bytes(), Value::Length(len))?;
                 }
-                Some(_) => {
-                    let joined = self.view.join_value(rev, &stored.record);
+                Some(len) => {
+                    let joined = self.view.join_value(rev, &stored.record, len);
                     writer.put(key.bytes(), Value::Bytes(&joined.map_err(failed)?))?;
                 }
             }

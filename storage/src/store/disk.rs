@@ -19,7 +19,7 @@ use super::history::Rev;
 use super::lease::LeaseChanges;
 use super::medium::{Boxed, Medium};
 use super::pending::{Batch, PendingRecord};
-use super::schema::{self, ALARM, LEASE, MEMBER, META, REMOVED, REVISION, RevKey, VALUE};
+use super::schema::{self, ALARM, LEASE, MEMBER, META, PieceKey, REMOVED, REVISION, RevKey, VALUE};
 
 /// How often a read opens the file again that failing commits close under it.
 const OPENINGS_MAX: usize = 8;
@@ -246,10 +246,7 @@ impl Disk {
             let mut revisions = txn.open_table(REVISION)?;
             let mut values = txn.open_table(VALUE)?;
             for rev in dead {
-                for table in [&mut revisions, &mut values] {
-                    let row = table.remove(rev.key())?;
-                    freed += row.map_or(0, |row| schema::row_bytes(row.value().len()));
-                }
+                freed += remove_revision(&mut revisions, &mut values, *rev)?;
             }
             if let Some(revision) = finished {
                 let mut meta = txn.open_table(META)?;
@@ -335,6 +332,23 @@ fn change_leases(txn: &WriteTransaction, leases: &LeaseChanges) -> Result<(), re
     Ok(())
 }
 
+/// Deletes a revision with the pieces of its value. Answers about how many bytes they took.
+pub(super) fn remove_revision(
+    revisions: &mut Table<'_, RevKey, &'static [u8]>,
+    values: &mut Table<'_, PieceKey, &'static [u8]>,
+    rev: Rev,
+) -> Result<u64, redb::Error> {
+    let Some(row) = revisions.remove(rev.key())? else {
+        return Ok(0);
+    };
+    let freed = schema::row_bytes(row.value().len());
+    let Some(value_bytes) = schema::value_apart(row.value()) else {
+        return Ok(freed);
+    };
+    values.retain_in(schema::piece_keys(rev), |_, _| false)?;
+    Ok(freed + schema::pieces_bytes(value_bytes))
+}
+
 /// Appends records behind the last one; redb refuses any other order. Answers about how many bytes
 /// they take.
 fn append_records(txn: &WriteTransaction, records: &[PendingRecord]) -> Result<u64, redb::Error> {
@@ -345,13 +359,13 @@ fn append_records(txn: &WriteTransaction, records: &[PendingRecord]) -> Result<u
     let mut revisions = txn.open_table(REVISION)?;
     let mut values = txn.open_table(VALUE)?;
     let mut revisions = revisions.upper_bound_mut(Bound::<RevKey>::Unbounded)?;
-    let mut values = values.upper_bound_mut(Bound::<RevKey>::Unbounded)?;
+    let mut values = values.upper_bound_mut(Bound::<PieceKey>::Unbounded)?;
     for pending in records {
         let rows = schema::rows(pending);
         used += rows.used_bytes();
         revisions.insert_before(pending.rev.key(), rows.revision.as_slice())?;
-        if let Some(value) = rows.value {
-            values.insert_before(pending.rev.key(), value.as_slice())?;
+        for (key, piece) in schema::piece_rows(pending.rev, &rows.value.unwrap_or_default()) {
+            values.insert_before(key, piece.as_slice())?;
         }
     }
     revisions.close()?;

@@ -16,7 +16,7 @@ use super::error::DiskError;
 use super::history::Rev;
 use super::medium::Medium;
 use super::record;
-use super::schema::{self, REVISION, RevKey, VALUE};
+use super::schema::{self, PieceKey, REVISION, RevKey, VALUE};
 
 /// A consistent view of the file.
 pub(crate) struct DiskView {
@@ -24,7 +24,7 @@ pub(crate) struct DiskView {
     opening: u64,
     pub(super) txn: ReadTransaction,
     revision: ReadOnlyTable<RevKey, &'static [u8]>,
-    value: ReadOnlyTable<RevKey, &'static [u8]>,
+    value: ReadOnlyTable<PieceKey, &'static [u8]>,
     /// redb ends all views of a database that is dropped, and another file may take the place of
     /// this one meanwhile. The last field: dropped behind what reads it.
     _disk: Arc<Disk>,
@@ -35,7 +35,7 @@ pub(crate) struct DiskView {
 pub(crate) struct StoredRecord {
     pub rev: Rev,
     pub tombstone: bool,
-    /// Length of the value, if it is in the other table and missing here.
+    /// Length of the value, if its pieces are in the other table and it is missing here.
     pub value_apart: Option<u64>,
     pub record: Bytes,
     /// About what its rows take in the file.
@@ -46,16 +46,19 @@ pub(crate) struct StoredRecord {
 pub(crate) struct RawRow {
     pub rev: Rev,
     pub(super) revision: AccessGuard<'static, &'static [u8]>,
-    pub(super) value: Option<AccessGuard<'static, &'static [u8]>>,
+    pub(super) pieces: Vec<Piece>,
 }
 
 impl RawRow {
     /// What they take, about.
     pub fn bytes(&self) -> usize {
-        let value = self.value.as_ref();
-        self.revision.value().len() + value.map_or(0, |row| row.value().len())
+        let pieces = self.pieces.iter().map(|(_, row)| row.value().len());
+        self.revision.value().len() + pieces.sum::<usize>()
     }
 }
+
+/// A row of table `value` as redb hands it out, and its number.
+type Piece = (u32, AccessGuard<'static, &'static [u8]>);
 
 /// A row of table `revision` as redb hands it out.
 type Row = (
@@ -85,7 +88,7 @@ impl StoredRecords<'_> {
         let rev = Rev::from_key(key.value()).ok_or_else(bad_key)?;
         let row = schema::read_revision(rev, value.value());
         let row = row.ok_or_else(|| self.view.damaged("the record", rev))?;
-        let value_bytes = row.value_apart.map_or(0, schema::value_row_bytes);
+        let value_bytes = row.value_apart.map_or(0, schema::pieces_bytes);
         Ok(StoredRecord {
             rev,
             used_bytes: schema::row_bytes(value.value().len()) + value_bytes,
@@ -155,25 +158,39 @@ impl DiskView {
         };
         let row = schema::read_revision(rev, row.value());
         let row = row.ok_or_else(|| self.damaged("the record", rev))?;
-        if row.value_apart.is_none() {
-            return Ok(Some(Bytes::copy_from_slice(row.record)));
+        match row.value_apart {
+            None => Ok(Some(Bytes::copy_from_slice(row.record))),
+            Some(bytes) => self.join_value(rev, row.record, bytes).map(Some),
         }
-        self.join_value(rev, row.record).map(Some)
     }
 
-    /// Puts a large value back into its record.
-    pub fn join_value(&self, rev: Rev, record: &[u8]) -> Result<Bytes, DiskError> {
+    /// Puts a large value, of so many bytes, back into its record.
+    pub fn join_value(&self, rev: Rev, record: &[u8], bytes: u64) -> Result<Bytes, DiskError> {
         let kv = KeyValue::decode(record);
         let mut kv = kv.map_err(|_| self.damaged("the record", rev))?;
-        let row = self
-            .value
-            .get(rev.key())
-            .map_err(|error| self.error(error))?;
-        let row = row.ok_or_else(|| self.damaged("the missing value", rev))?;
-        let value = schema::read_value(rev, row.value());
-        let value = value.ok_or_else(|| self.damaged("the value", rev))?;
-        kv.value = Bytes::copy_from_slice(value);
+        let mut value = Vec::new();
+        for (_, row) in self.pieces(rev, bytes)? {
+            value.extend_from_slice(schema::piece(row.value()));
+        }
+        kv.value = value.into();
         Ok(record::encode(&kv))
+    }
+
+    /// The pieces of a value of so many bytes, in their order; each checked, and all there.
+    fn pieces(&self, rev: Rev, bytes: u64) -> Result<Vec<Piece>, DiskError> {
+        let rows = self.value.range(schema::piece_keys(rev));
+        let (mut pieces, mut found) = (Vec::new(), 0);
+        for row in rows.map_err(|error| self.error(error))? {
+            let (key, row) = row.map_err(|error| self.error(error))?;
+            let (_, _, number) = key.value();
+            let piece = schema::read_piece(rev, number, row.value());
+            found += piece.ok_or_else(|| self.damaged("the value", rev))?.len() as u64;
+            pieces.push((number, row));
+        }
+        match found == bytes {
+            true => Ok(pieces),
+            false => Err(self.damaged("the missing value", rev)),
+        }
     }
 
     /// Rows that table `revision` says it has.
@@ -204,21 +221,14 @@ impl DiskView {
         let rev = Rev::from_key(key.value()).ok_or_else(bad_key)?;
         let read = schema::read_revision(rev, row.value());
         let read = read.ok_or_else(|| self.damaged("the record", rev))?;
-        let value = match read.value_apart {
-            None => None,
-            Some(_) => {
-                let row = self.value.get(rev.key());
-                let row = row.map_err(|error| self.error(error))?;
-                let row = row.ok_or_else(|| self.damaged("the missing value", rev))?;
-                schema::read_value(rev, row.value())
-                    .ok_or_else(|| self.damaged("the value", rev))?;
-                Some(row)
-            }
+        let pieces = match read.value_apart {
+            None => Vec::new(),
+            Some(bytes) => self.pieces(rev, bytes)?,
         };
         Ok(RawRow {
             rev,
             revision: row,
-            value,
+            pieces,
         })
     }
 

@@ -57,18 +57,18 @@ pub enum StoreOpenError {
         /// What was found.
         detail: String,
     },
-    /// A later version wrote the file.
+    /// Another version wrote the file.
     #[error(
-        "{path}: store format {found} is newer than {known}, the newest this version reads; \
+        "{path}: store format {found} is not {known}, which this version reads; \
          install the version that wrote it",
         path = path.display()
     )]
-    Newer {
+    OtherFormat {
         /// The file.
         path: PathBuf,
         /// Its format.
         found: u32,
-        /// The newest format known here.
+        /// The format known here.
         known: u32,
     },
 }

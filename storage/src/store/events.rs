@@ -152,8 +152,8 @@ impl Slice<'_> {
         if !(self.wants)(&kv.key) {
             return Ok(());
         }
-        if row.value_apart.is_some() {
-            let whole = view.join_value(row.rev, &row.record)?;
+        if let Some(bytes) = row.value_apart {
+            let whole = view.join_value(row.rev, &row.record, bytes)?;
             kv = record::decode(&whole).map_err(|_| damaged())?;
         }
         self.add(row.rev, row.tombstone, kv);

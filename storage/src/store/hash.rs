@@ -82,7 +82,7 @@ impl Shared {
                 pending.pop_front();
             }
             let record = match value_apart {
-                Some(_) => view.join_value(rev, &record)?,
+                Some(bytes) => view.join_value(rev, &record, bytes)?,
                 None => record,
             };
             visit(&PendingRecord {

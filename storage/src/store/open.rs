@@ -52,7 +52,7 @@ fn rebuild(medium: Arc<dyn Medium>, settings: &StoreSettings) -> Result<Shared, 
         Some(FORMAT) => {}
         Some(found) => {
             let known = FORMAT;
-            return Err(StoreOpenError::Newer { path, found, known });
+            return Err(StoreOpenError::OtherFormat { path, found, known });
         }
         None => {
             let detail = "a redb file of another program".to_owned();

@@ -17,12 +17,14 @@ use std::sync::Arc;
 
 use redb::{Key, ReadableTable, TableDefinition, TableError, Value, WriteTransaction};
 
-use super::disk::Disk;
+use super::disk::{Disk, remove_revision};
 use super::disk_view::{DiskView, RawRow};
 use super::error::DiskError;
 use super::history::Rev;
 use super::replace::Arriving;
-use super::schema::{ALARM, LEASE, MEMBER, META, REMOVED, REVISION, RevKey, VALUE};
+use super::schema::{
+    ALARM, LEASE, MEMBER, META, PieceKey, REMOVED, REVISION, RevKey, VALUE, piece_key,
+};
 use super::{CheckpointError, Shared, Store};
 
 /// How far a copy is.
@@ -161,11 +163,11 @@ fn append(txn: &WriteTransaction, rows: &[RawRow]) -> Result<(), redb::Error> {
     let mut revisions = txn.open_table(REVISION)?;
     let mut values = txn.open_table(VALUE)?;
     let mut revisions = revisions.upper_bound_mut(Bound::<RevKey>::Unbounded)?;
-    let mut values = values.upper_bound_mut(Bound::<RevKey>::Unbounded)?;
+    let mut values = values.upper_bound_mut(Bound::<PieceKey>::Unbounded)?;
     for row in rows {
         revisions.insert_before(row.rev.key(), row.revision.value())?;
-        if let Some(value) = &row.value {
-            values.insert_before(row.rev.key(), value.value())?;
+        for (number, piece) in &row.pieces {
+            values.insert_before(piece_key(row.rev, *number), piece.value())?;
         }
     }
     revisions.close()?;
@@ -177,8 +179,7 @@ fn remove(txn: &WriteTransaction, revs: &[Rev]) -> Result<(), redb::Error> {
     let mut revisions = txn.open_table(REVISION)?;
     let mut values = txn.open_table(VALUE)?;
     for rev in revs {
-        revisions.remove(rev.key())?;
-        values.remove(rev.key())?;
+        remove_revision(&mut revisions, &mut values, *rev)?;
     }
     Ok(())
 }

@@ -3,14 +3,19 @@
 //! | table | key | value |
 //! |---|---|---|
 //! | `revision` | (main, sub) | flags, CRC, KeyValue bytes; of a large value only its length |
-//! | `value` | (main, sub) | CRC, a large value |
+//! | `value` | (main, sub, number) | CRC, a piece of a large value |
 //! | `meta` | name | bytes, CRC |
 //! | `member` | member id | PublishMember bytes, CRC |
 //! | `alarm` | kind, member id | CRC, whether it clears itself |
 //! | `removed` | id of a removed member | CRC |
 //! | `lease` | lease id | CRC, seconds, seconds left, generation, whether it is bound |
 //!
+//! redb gives a row that does not fit into a page of 4 KiB the next power of two, half of it for
+//! nothing at worst. So large values are cut into pieces that fill such pages.
+//!
 //! redb returns flipped bits as data, so each row carries a CRC-32C over its place and content.
+
+use std::ops::RangeInclusive;
 
 use althing_api::commandpb::PublishMember;
 use althing_api::etcdserverpb::AlarmType;
@@ -28,9 +33,11 @@ use crate::entry::LogId;
 
 /// Key of a revision's rows.
 pub(super) type RevKey = (u64, u32);
+/// Key of a piece of its value.
+pub(super) type PieceKey = (u64, u32, u32);
 
 pub(super) const REVISION: TableDefinition<RevKey, &[u8]> = TableDefinition::new("revision");
-pub(super) const VALUE: TableDefinition<RevKey, &[u8]> = TableDefinition::new("value");
+pub(super) const VALUE: TableDefinition<PieceKey, &[u8]> = TableDefinition::new("value");
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 pub(super) const MEMBER: TableDefinition<u64, &[u8]> = TableDefinition::new("member");
 
@@ -53,11 +60,17 @@ pub(super) const META_CLUSTER_VERSION: &str = "cluster_version";
 pub(super) const META_DOWNGRADE: &str = "downgrade";
 
 /// The layout described above.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 /// The revision of a store that nothing was written to, as in etcd.
 pub(super) const EMPTY_REVISION: i64 = 1;
 /// Values above this size live in their own table, so that start-up does not read them.
 pub(super) const APART_VALUE_BYTES_MIN: usize = 1024;
+/// Pieces of which four fill a page, with what redb and the CRC take.
+const SMALL_PIECE_BYTES: usize = 992;
+/// Pieces that fill a page alone: few rows, and a value of many pages wastes little in its last.
+const LARGE_PIECE_BYTES: usize = 4064;
+/// From this size on, a value is cut into large pieces.
+const LARGE_PIECES_VALUE_BYTES_MIN: usize = 16 << 10;
 
 const TOMBSTONE: u8 = 1;
 const VALUE_APART: u8 = 2;
@@ -89,18 +102,37 @@ fn place(rev: Rev, flags: u8) -> [u8; 13] {
     place
 }
 
-/// The rows of one change: of table `revision`, and of table `value` if the value goes there.
+/// Key of a piece of the value of `rev`.
+pub(super) fn piece_key(rev: Rev, number: u32) -> PieceKey {
+    let (main, sub) = rev.key();
+    (main, sub, number)
+}
+
+/// Keys of all pieces of the value of `rev`.
+pub(super) fn piece_keys(rev: Rev) -> RangeInclusive<PieceKey> {
+    piece_key(rev, 0)..=piece_key(rev, u32::MAX)
+}
+
+/// How long the pieces of a value of `len` bytes are, but for the last.
+fn piece_bytes(len: usize) -> usize {
+    match len < LARGE_PIECES_VALUE_BYTES_MIN {
+        true => SMALL_PIECE_BYTES,
+        false => LARGE_PIECE_BYTES,
+    }
+}
+
+/// The rows of one change: of table `revision`, and the value whose pieces go to table `value`.
 #[derive(Debug)]
 pub(super) struct Rows {
     pub revision: Vec<u8>,
-    pub value: Option<Vec<u8>>,
+    pub value: Option<Bytes>,
 }
 
 impl Rows {
     /// About what the rows take in the file.
     pub fn used_bytes(&self) -> u64 {
         let value = self.value.as_ref();
-        row_bytes(self.revision.len()) + value.map_or(0, |row| row_bytes(row.len()))
+        row_bytes(self.revision.len()) + value.map_or(0, |value| pieces_bytes(value.len() as u64))
     }
 }
 
@@ -109,9 +141,10 @@ pub(super) fn row_bytes(len: usize) -> u64 {
     len as u64 + ROW_OVERHEAD_BYTES
 }
 
-/// About what the row of a value of `len` bytes takes in the file.
-pub(super) fn value_row_bytes(len: u64) -> u64 {
-    len + CRC_BYTES as u64 + ROW_OVERHEAD_BYTES
+/// About what the pieces of a value of `len` bytes take in the file.
+pub(super) fn pieces_bytes(len: u64) -> u64 {
+    let pieces = usize::try_from(len).map_or(0, |len| len.div_ceil(piece_bytes(len)));
+    len + pieces as u64 * (CRC_BYTES as u64 + ROW_OVERHEAD_BYTES)
 }
 
 /// Lays out a change. The record is what this store encoded before, so it decodes.
@@ -132,15 +165,28 @@ pub(super) fn rows(pending: &PendingRecord) -> Rows {
     }
     let value = std::mem::take(&mut kv.value);
     let flags = flags | VALUE_APART;
-    let mut row = Vec::with_capacity(CRC_BYTES + value.len());
-    row.extend_from_slice(&crc_of(&place(pending.rev, flags), &value));
-    row.extend_from_slice(&value);
     let mut content = (value.len() as u64).to_le_bytes().to_vec();
     kv.encode(&mut content).expect("a vector grows");
     Rows {
         revision: revision_row(pending.rev, flags, &content),
-        value: Some(row),
+        value: Some(value),
     }
+}
+
+/// The rows of the pieces of a value, by their numbers.
+pub(super) fn piece_rows(rev: Rev, value: &[u8]) -> impl Iterator<Item = (PieceKey, Vec<u8>)> {
+    let pieces = value.chunks(piece_bytes(value.len()));
+    (0..).zip(pieces).map(move |(number, piece)| {
+        let row = seal(&piece_place(rev, number), piece);
+        (piece_key(rev, number), row)
+    })
+}
+
+fn piece_place(rev: Rev, number: u32) -> [u8; 17] {
+    let mut bytes = [0; 17];
+    bytes[..13].copy_from_slice(&place(rev, VALUE_APART));
+    bytes[13..].copy_from_slice(&number.to_le_bytes());
+    bytes
 }
 
 fn revision_row(rev: Rev, flags: u8, record: &[u8]) -> Vec<u8> {
@@ -192,10 +238,23 @@ pub(super) fn split_revision(row: &[u8]) -> Option<RevisionRow<'_>> {
     })
 }
 
-/// Reads a row of table `value`; `None` when its CRC does not fit.
-pub(super) fn read_value(rev: Rev, row: &[u8]) -> Option<&[u8]> {
-    let (crc, value) = row.split_first_chunk::<CRC_BYTES>()?;
-    (*crc == crc_of(&place(rev, VALUE_APART), value)).then_some(value)
+/// Length of the value that a row of table `revision` leaves to table `value`. Unchecked: for what
+/// is deleted.
+pub(super) fn value_apart(row: &[u8]) -> Option<u64> {
+    let (flags, rest) = row.split_first()?;
+    let (_, content) = rest.split_first_chunk::<CRC_BYTES>()?;
+    let (len, _) = content.split_first_chunk::<8>()?;
+    (flags & VALUE_APART != 0).then_some(u64::from_le_bytes(*len))
+}
+
+/// A piece whose row was checked before.
+pub(super) fn piece(row: &[u8]) -> &[u8] {
+    row.get(CRC_BYTES..).unwrap_or_default()
+}
+
+/// Reads a piece of the value of `rev`; `None` when its CRC does not fit.
+pub(super) fn read_piece(rev: Rev, number: u32, row: &[u8]) -> Option<&[u8]> {
+    unseal(&piece_place(rev, number), row)
 }
 
 /// A row of a side table: the content behind its CRC.
@@ -320,6 +379,35 @@ impl From<PublishMember> for MemberRecord {
             name: message.name,
             peer_urls: message.peer_urls,
             client_urls: message.client_urls,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_fill_pages_and_make_the_value_again() {
+        // What redb takes for a page's head, and for each row beside its value.
+        let row = |bytes: usize| bytes + CRC_BYTES + size_of::<PieceKey>() + size_of::<u32>();
+        let fits = |rows: usize, bytes: usize| 4 + rows * row(bytes) <= 4096;
+        assert!(fits(4, SMALL_PIECE_BYTES) && fits(1, LARGE_PIECE_BYTES));
+        assert!(!fits(4, SMALL_PIECE_BYTES + 12) && !fits(1, LARGE_PIECE_BYTES + 12));
+        let rev = Rev { main: 7, sub: 1 };
+        for len in [1, 991, 992, 993, 16_383, 16_384, 70_000] {
+            let value: Vec<u8> = (0..len).map(|n: usize| n as u8).collect();
+            let mut again = Vec::new();
+            for (number, (key, row)) in (0..).zip(piece_rows(rev, &value)) {
+                assert_eq!(key, piece_key(rev, number));
+                again.extend_from_slice(read_piece(rev, number, &row).unwrap());
+                // In another place, or changed, it is none.
+                assert_eq!(read_piece(rev, number + 1, &row), None);
+                let mut flipped = row;
+                *flipped.last_mut().unwrap() ^= 1;
+                assert_eq!(read_piece(rev, number, &flipped), None);
+            }
+            assert_eq!(again, value);
         }
     }
 }

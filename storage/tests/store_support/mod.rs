@@ -311,10 +311,10 @@ impl Running<'_> {
             create_revision: former.as_ref().map_or(main, |kv| kv.create_revision),
             mod_revision: main,
             version: known.version + 1,
-            lease: if put.ignore_lease {
-                known.lease
-            } else {
-                put.lease
+            lease: match &former {
+                Some(former) if put.ignore_lease => former.lease,
+                // Nothing to keep: an earlier op of the same txn deleted it.
+                _ => put.lease,
             },
         };
         self.state.insert(put.key.to_vec(), kv.clone());
