@@ -16,7 +16,7 @@ use super::history::Rev;
 use super::lease::{LeaseChanges, LeaseRecord};
 use super::medium::{FileMedium, sync_parent};
 use super::pending::{Batch, PendingRecord, SideChanges};
-use super::schema::{REVISION, RevKey, VALUE};
+use super::schema::{PieceKey, REVISION, RevKey, VALUE, piece_key};
 use super::{record, schema};
 use crate::entry::LogId;
 
@@ -93,7 +93,7 @@ impl FileBuilder {
                 let mut revisions = txn.open_table(REVISION)?;
                 let mut values = txn.open_table(VALUE)?;
                 let mut revisions = revisions.upper_bound_mut(Bound::<RevKey>::Unbounded)?;
-                let mut values = values.upper_bound_mut(Bound::<RevKey>::Unbounded)?;
+                let mut values = values.upper_bound_mut(Bound::<PieceKey>::Unbounded)?;
                 let mut bytes = 0;
                 while bytes < BYTES_PER_COMMIT && !at_end {
                     let piece = next();
@@ -103,8 +103,8 @@ impl FileBuilder {
                     let mut rows = &piece[..];
                     while let Ok(Some(row)) = CarriedRow::take(&mut rows) {
                         revisions.insert_before(row.rev.key(), row.revision)?;
-                        if let Some(value) = row.value {
-                            values.insert_before(row.rev.key(), value)?;
+                        for (number, piece) in row.pieces() {
+                            values.insert_before(piece_key(row.rev, number), piece)?;
                         }
                     }
                 }

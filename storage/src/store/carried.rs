@@ -2,16 +2,21 @@
 //! with their own checks, one behind the other.
 //!
 //! ```text
-//!  main u64 LE | sub u32 LE | length u32 LE | length u32 LE | row of `revision` | row of `value`
+//!  main u64 LE | sub u32 LE | length u32 LE | length u32 LE | row of `revision` | pieces
+//!  piece = number u32 LE | length u32 LE | row of `value`
 //! ```
-//! The second length is zero where the value is inside the record. Nothing is decoded and encoded
-//! again on the way; a change of the rows' layout is a new format of the snapshot.
+//! The second length is that of all pieces, zero where the value is inside the record. Nothing is
+//! decoded and encoded again on the way; a change of the rows' layout is a new format of the
+//! snapshot.
+
+use std::iter;
 
 use super::disk_view::RawRow;
 use super::history::Rev;
 use super::schema;
 
 const HEAD_BYTES: usize = 20;
+const PIECE_HEAD_BYTES: usize = 8;
 
 /// A revision's rows.
 #[derive(Clone, Copy, Debug)]
@@ -19,8 +24,8 @@ pub(crate) struct CarriedRow<'a> {
     pub rev: Rev,
     /// Of table `revision`.
     pub revision: &'a [u8],
-    /// Of table `value`, if the value goes there.
-    pub value: Option<&'a [u8]>,
+    /// Of table `value`, each behind its number and length.
+    pieces: &'a [u8],
 }
 
 /// What is behind `rows` is no row, or one that fails its check.
@@ -31,17 +36,30 @@ impl RawRow {
     /// Adds it to `rows`. `None`: a row of more than 4 GiB, which the file cannot hold either.
     pub fn carry(&self, rows: &mut Vec<u8>) -> Option<()> {
         let revision = self.revision.value();
-        let value = self.value.as_ref().map_or(&[][..], |row| row.value());
+        let pieces = self.pieces.iter().map(|(_, row)| row.value().len());
+        let pieces_bytes = pieces.map(|bytes| PIECE_HEAD_BYTES + bytes).sum();
         let Rev { main, sub } = self.rev;
         rows.extend_from_slice(&main.to_le_bytes());
         rows.extend_from_slice(&sub.to_le_bytes());
-        for row in [revision, value] {
-            rows.extend_from_slice(&u32::try_from(row.len()).ok()?.to_le_bytes());
+        for bytes in [revision.len(), pieces_bytes] {
+            rows.extend_from_slice(&length(bytes)?);
         }
         rows.extend_from_slice(revision);
-        rows.extend_from_slice(value);
+        for (number, row) in &self.pieces {
+            rows.extend_from_slice(&number.to_le_bytes());
+            rows.extend_from_slice(&length(row.value().len())?);
+            rows.extend_from_slice(row.value());
+        }
         Some(())
     }
+}
+
+fn length(bytes: usize) -> Option<[u8; 4]> {
+    u32::try_from(bytes).ok().map(u32::to_le_bytes)
+}
+
+fn number(head: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]])
 }
 
 impl<'a> CarriedRow<'a> {
@@ -51,32 +69,47 @@ impl<'a> CarriedRow<'a> {
             return Ok(None);
         }
         let (head, rest) = rows.split_first_chunk::<HEAD_BYTES>().ok_or(Unsound)?;
-        let number =
-            |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-        let main = u64::from(number(0)) | u64::from(number(4)) << 32;
+        let main = u64::from(number(head, 0)) | u64::from(number(head, 4)) << 32;
         let rev = Rev {
             main: i64::try_from(main).map_err(|_| Unsound)?,
-            sub: number(8),
+            sub: number(head, 8),
         };
-        let (revision, value) = (number(12) as usize, number(16) as usize);
+        let (revision, pieces) = (number(head, 12) as usize, number(head, 16) as usize);
         let (revision, rest) = rest.split_at_checked(revision).ok_or(Unsound)?;
-        let (value, rest) = rest.split_at_checked(value).ok_or(Unsound)?;
+        let (pieces, rest) = rest.split_at_checked(pieces).ok_or(Unsound)?;
         *rows = rest;
         Ok(Some(CarriedRow {
             rev,
             revision,
-            value: (!value.is_empty()).then_some(value),
+            pieces,
         }))
+    }
+
+    /// The pieces of its value with their numbers, as far as they can be told apart.
+    pub fn pieces(&self) -> impl Iterator<Item = (u32, &'a [u8])> + use<'a> {
+        let mut rest = self.pieces;
+        iter::from_fn(move || {
+            let (head, behind) = rest.split_first_chunk::<PIECE_HEAD_BYTES>()?;
+            let (row, behind) = behind.split_at_checked(number(head, 4) as usize)?;
+            rest = behind;
+            Some((number(head, 0), row))
+        })
     }
 
     /// Looks at the checks of its rows, and at whether they belong together.
     pub fn check(&self) -> Result<(), Unsound> {
         let row = schema::read_revision(self.rev, self.revision).ok_or(Unsound)?;
-        let value = self.value.map(|value| schema::read_value(self.rev, value));
-        let apart = match value {
-            Some(value) => Some(value.ok_or(Unsound)?.len() as u64),
-            None => None,
-        };
-        (row.value_apart == apart).then_some(()).ok_or(Unsound)
+        let (mut bytes, mut value_bytes, mut next) = (0, 0, 0);
+        for (number, piece) in self.pieces() {
+            bytes += PIECE_HEAD_BYTES + piece.len();
+            if number < next {
+                return Err(Unsound);
+            }
+            next = number.checked_add(1).ok_or(Unsound)?;
+            let read = schema::read_piece(self.rev, number, piece).ok_or(Unsound)?;
+            value_bytes += read.len() as u64;
+        }
+        let is_whole = bytes == self.pieces.len() && value_bytes == row.value_apart.unwrap_or(0);
+        is_whole.then_some(()).ok_or(Unsound)
     }
 }

@@ -342,7 +342,8 @@ pub(super) fn remove_revision(
         return Ok(0);
     };
     let freed = schema::row_bytes(row.value().len());
-    let Some(value_bytes) = schema::value_apart(row.value()) else {
+    let read = schema::split_revision(row.value());
+    let Some(value_bytes) = read.and_then(|row| row.value_apart) else {
         return Ok(freed);
     };
     values.retain_in(schema::piece_keys(rev), |_, _| false)?;

@@ -36,7 +36,7 @@ impl LoadedRow {
     /// Of a row that is carried to the file; `None` for one that cannot be.
     pub fn of(row: &CarriedRow<'_>) -> Option<LoadedRow> {
         let read = schema::split_revision(row.revision)?;
-        let value = row.value.map_or(0, |value| schema::row_bytes(value.len()));
+        let value = read.value_apart.map_or(0, schema::pieces_bytes);
         Some(LoadedRow {
             rev: row.rev,
             tombstone: read.tombstone,

@@ -238,15 +238,6 @@ pub(super) fn split_revision(row: &[u8]) -> Option<RevisionRow<'_>> {
     })
 }
 
-/// Length of the value that a row of table `revision` leaves to table `value`. Unchecked: for what
-/// is deleted.
-pub(super) fn value_apart(row: &[u8]) -> Option<u64> {
-    let (flags, rest) = row.split_first()?;
-    let (_, content) = rest.split_first_chunk::<CRC_BYTES>()?;
-    let (len, _) = content.split_first_chunk::<8>()?;
-    (flags & VALUE_APART != 0).then_some(u64::from_le_bytes(*len))
-}
-
 /// A piece whose row was checked before.
 pub(super) fn piece(row: &[u8]) -> &[u8] {
     row.get(CRC_BYTES..).unwrap_or_default()
