@@ -200,7 +200,9 @@ fn refusal(error: &OpenError) -> Refusal {
         OpenError::WalDamaged { .. } => "wal-damaged",
         OpenError::WalIncomplete { .. } => "wal-incomplete",
         OpenError::Foreign { .. } => "directory-foreign",
-        OpenError::Newer { .. } | OpenError::Store(StoreOpenError::Newer { .. }) => "newer-format",
+        OpenError::Newer { .. } | OpenError::Store(StoreOpenError::OtherFormat { .. }) => {
+            "other-format"
+        }
         OpenError::Locked { .. } => "directory-in-use",
         OpenError::FileDamaged { .. } => "identity-damaged",
         OpenError::Store(_) => "store-damaged",
