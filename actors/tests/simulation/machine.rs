@@ -1,6 +1,8 @@
 //! One simulated machine: a disk, and a node whose tasks live in a set of their own. Dropping the
 //! set is the crash; not polling it is the pause.
 
+mod port;
+
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
@@ -9,24 +11,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use althing_actors::node::{
-    Clock, Handles, NodeSettings, RaftTuning, Refusal, StartError, WatchEnd,
-};
+use althing_actors::node::{Clock, Handles, NodeSettings, RaftTuning, StartError, WatchEnd};
 use althing_actors::testing::{KeptClock, Simulated, launch_simulated, one_of};
-use althing_api::id::MemberId;
 use althing_api::range::KeyRange;
 use althing_storage::wal::faulty_disk::FaultyDisk;
 use althing_storage::wal::{LogTail, WalSettings};
 use bytes::Bytes;
-use futures_util::StreamExt;
-use futures_util::stream::FuturesOrdered;
 use rand::Rng;
 use tempfile::TempDir;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 
-use crate::network::{Arrival, Network};
+use crate::network::Network;
 use crate::record::Record;
 use crate::world::Dice;
 
@@ -298,7 +295,7 @@ impl Machine {
             Err(error) => return self.fails(format!("it does not start: {error}")),
         };
         let arrivals = self.network.open_door(self.number);
-        actix_spawn(serve(arrivals, handles.clone()));
+        actix_spawn(port::serve(arrivals, handles.clone()));
         actix_spawn(watch_all(Rc::clone(&self), handles.clone()));
         self.live.replace(Some(Live {
             handles: handles.clone(),
@@ -431,51 +428,6 @@ impl Future for Power {
             machine.clock.borrow_mut().swap();
         }
         Poll::Pending
-    }
-}
-
-/// The peer port.
-async fn serve(mut arrivals: mpsc::UnboundedReceiver<Arrival>, handles: Handles) {
-    while let Some(arrival) = arrivals.recv().await {
-        let inbound = handles.inbound().clone();
-        let (me, from) = arrival.way();
-        let (me, from) = (MemberId(me), MemberId(from));
-        if let Err(refusal) = inbound.admit(handles.status().cluster_id, from, me) {
-            refuse(arrival, refusal);
-            continue;
-        }
-        match arrival {
-            Arrival::Call { call, body, back } => actix_spawn(async move {
-                back.answer(inbound.call(call, body).await);
-            }),
-            Arrival::Snapshot { head, body, back } => actix_spawn(async move {
-                back.answer(inbound.snapshot(head, body).await);
-            }),
-            Arrival::Pipe {
-                pipe,
-                mut requests,
-                back,
-            } => actix_spawn(async move {
-                let mut under_way = FuturesOrdered::new();
-                loop {
-                    tokio::select! {
-                        biased;
-                        Some(answer) = under_way.next() => back.answer(answer),
-                        request = requests.recv() => match request {
-                            Some(request) => under_way.push_back(inbound.send(pipe, request)),
-                            None => return inbound.pipe_ended(pipe, from),
-                        },
-                    }
-                }
-            }),
-        }
-    }
-}
-
-fn refuse(arrival: Arrival, refusal: Refusal) {
-    match arrival {
-        Arrival::Call { back, .. } | Arrival::Snapshot { back, .. } => back.answer(Err(refusal)),
-        Arrival::Pipe { back, .. } => back.answer(Err(refusal)),
     }
 }
 

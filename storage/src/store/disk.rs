@@ -5,6 +5,7 @@
 //! opened again, in place, by the next caller.
 
 use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -38,6 +39,18 @@ pub(crate) struct Disk {
 struct Open {
     db: Database,
     opening: u64,
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        shut(self.db.get_mut().take());
+    }
+}
+
+/// Closes the file. redb tidies it up meanwhile, and may panic over damaged pages; nothing that was
+/// committed depends on that, and the next opening refuses or repairs the file.
+fn shut(open: Option<Open>) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(open)));
 }
 
 impl Disk {
@@ -90,7 +103,7 @@ impl Disk {
     fn close(&self, opening: u64) {
         let mut slot = self.db.write();
         if slot.as_ref().is_some_and(|open| open.opening == opening) {
-            *slot = None;
+            shut(slot.take());
         }
     }
 
