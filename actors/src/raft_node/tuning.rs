@@ -112,8 +112,7 @@ fn count(last: Option<&RaftLogId>) -> u64 {
 }
 
 /// Hands something to the core, whose queue is longer than what is ever admitted. Should the core
-/// be gone, so is what it was for.
+/// be gone, so is what it was for, and nobody waits until it has ended.
 fn post(asked: impl Future<Output = Result<(), Fatal<Types>>>) {
-    let done = tokio::task::unconstrained(asked).now_or_never();
-    debug_assert!(done.is_some(), "the core's queue is never full");
+    let _ = tokio::task::unconstrained(asked).now_or_never();
 }
