@@ -162,10 +162,19 @@ async fn a_lease_granted_anew_under_its_id_does_not_inherit_the_old_deadline() {
     let (_node, handles) = start(dir.path(), &clock).await;
     grant(&handles, 1, 10).await;
     clock.advance(secs(9));
-    let revoke = |generation| command::Request::LeaseRevoke(LeaseRevoke { id: 1, generation });
-    let refused = apply(&handles, revoke(78)).await;
+    let revoke = |generation, counted_in_term| {
+        command::Request::LeaseRevoke(LeaseRevoke {
+            id: 1,
+            generation,
+            counted_in_term,
+        })
+    };
+    let refused = apply(&handles, revoke(78, 0)).await;
     assert_eq!(refused, Err(Error::LeaseNotFound), "of another generation");
-    apply(&handles, revoke(0)).await.unwrap();
+    let other = handles.term() + 1;
+    let refused = apply(&handles, revoke(0, other)).await;
+    assert_eq!(refused, Err(Error::LeaseNotFound), "counted by another");
+    apply(&handles, revoke(0, handles.term())).await.unwrap();
     assert_eq!(put(&handles, "k", 1).await, Err(Error::LeaseNotFound));
     grant(&handles, 1, 20).await;
     grant(&handles, 2, 2).await;

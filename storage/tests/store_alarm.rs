@@ -94,6 +94,7 @@ fn requests() -> Vec<(&'static str, Request)> {
     let revoke = LeaseRevoke {
         id: 9,
         generation: 0,
+        counted_in_term: 0,
     };
     let delete_op = request_op::Request::RequestDeleteRange(delete.clone());
     vec![

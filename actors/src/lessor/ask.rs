@@ -142,7 +142,7 @@ impl LeaseKeeper {
             remaining_ttl: 0,
             generation: lease.generation,
         };
-        let applied = self.proposer.propose(checkpoint(vec![whole])).await?;
+        let applied = self.proposer.propose(checkpoint(vec![whole], 0)).await?;
         applied.response.map(drop)?;
         // The clock is told too, but perhaps later than our next look.
         self.clock.look_up(&self.proposer.store, &[lease.id]);
@@ -164,9 +164,12 @@ impl LeaseKeeper {
     }
 }
 
-/// The command that logs what is left of leases.
-pub(super) fn checkpoint(leases: Vec<LeaseRemaining>) -> Command {
-    let request = command::Request::LeaseCheckpoint(LeaseCheckpoint { leases });
+/// The command that logs what is left of leases, as counted in a term; zero: whoever leads.
+pub(super) fn checkpoint(leases: Vec<LeaseRemaining>, counted_in_term: u64) -> Command {
+    let request = command::Request::LeaseCheckpoint(LeaseCheckpoint {
+        leases,
+        counted_in_term,
+    });
     Command {
         request: Some(request),
     }

@@ -201,6 +201,10 @@ impl LeaseClock {
         if !self.counts(&deadlines) {
             return Due::default();
         }
-        deadlines.expiry.due(self.now(), limits)
+        let term = deadlines.term;
+        Due {
+            term,
+            ..deadlines.expiry.due(self.now(), limits)
+        }
     }
 }

@@ -77,6 +77,8 @@ pub(super) struct Left {
 /// What is due.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Due {
+    /// The term whose deadlines say so.
+    pub(super) term: u64,
     pub(super) expired: Vec<Expired>,
     pub(super) left: Vec<Left>,
 }

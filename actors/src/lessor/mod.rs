@@ -109,10 +109,15 @@ impl Lessor {
     fn tick(&mut self, _: &mut Context<Self>) {
         self.follow_lead();
         let room = ENDING_MAX.saturating_sub(self.ending.load(Ordering::Relaxed));
-        let Due { expired, left } = self.parts.clock.due(Limits {
+        let due = self.parts.clock.due(Limits {
             expired: EXPIRED_PER_TICK_MAX.min(room),
             left: LEFT_PER_TICK_MAX,
         });
+        let Due {
+            term,
+            expired,
+            left,
+        } = due;
         let Some(proposer) = self.parts.proposer.get() else {
             return;
         };
@@ -123,7 +128,7 @@ impl Lessor {
             actix_rt::spawn(async move {
                 let ends = expired
                     .into_iter()
-                    .map(|lease| end(&parts, &proposer, lease));
+                    .map(|lease| end(&parts, &proposer, lease, term));
                 let mut ends = stream::iter(ends).buffer_unordered(ENDING_AT_ONCE);
                 while ends.next().await.is_some() {
                     ending.fetch_sub(1, Ordering::Relaxed);
@@ -131,7 +136,7 @@ impl Lessor {
             });
         }
         for left in left.chunks(LEFT_PER_ENTRY_MAX) {
-            let command = ask::checkpoint(left.iter().map(remaining).collect());
+            let command = ask::checkpoint(left.iter().map(remaining).collect(), term);
             let proposer = proposer.clone();
             actix_rt::spawn(async move {
                 if let Err(error) = proposer.propose(command).await {
@@ -150,10 +155,15 @@ fn remaining(left: &Left) -> LeaseRemaining {
     }
 }
 
-/// Ends a lease whose time is over. What fails is tried again when it is due again.
-async fn end(parts: &LessorParts, proposer: &Proposer, lease: Expired) {
+/// Ends a lease whose time is over, as counted in `term`. What fails is tried again when it is due
+/// again.
+async fn end(parts: &LessorParts, proposer: &Proposer, lease: Expired, term: u64) {
     let Expired { id, generation } = lease;
-    let request = command::Request::LeaseRevoke(LeaseRevoke { id, generation });
+    let request = command::Request::LeaseRevoke(LeaseRevoke {
+        id,
+        generation,
+        counted_in_term: term,
+    });
     let command = Command {
         request: Some(request),
     };

@@ -74,7 +74,10 @@ async fn hold(world: &Rc<World>, holder: u64, id: i64) -> Result<(), String> {
     }
     if world.roll(2) == 0 {
         world.record.leases().gives_up(id);
-        let revoke = LeaseRevoke { id, generation: 0 };
+        let revoke = LeaseRevoke {
+            id,
+            ..LeaseRevoke::default()
+        };
         propose(world, command::Request::LeaseRevoke(revoke)).await;
     }
     Ok(())

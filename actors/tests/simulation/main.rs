@@ -46,10 +46,16 @@ const SEEDS: u64 = 30;
 /// Seeds that are run twice.
 const REPLAYED: u64 = 5;
 /// Seeds that found a fault, as long as the plans that follow from a seed stay as they are.
-const FOUND: [(u64, &str); 1] = [(
-    20,
-    "a new leader tried without a pause to finish a change of the membership",
-)];
+const FOUND: [(u64, &str); 2] = [
+    (
+        20,
+        "a new leader tried without a pause to finish a change of the membership",
+    ),
+    (
+        233,
+        "a leader that stood still had the next one end leases that had been renewed there",
+    ),
+];
 
 /// The seeds to run: `SEED` alone, or `SEEDS` of them from `FIRST` on.
 fn seeds() -> std::ops::Range<u64> {

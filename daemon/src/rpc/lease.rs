@@ -54,6 +54,7 @@ impl Lease for Rpc {
         let request = command::Request::LeaseRevoke(LeaseRevoke {
             id: request.into_inner().id,
             generation: 0,
+            counted_in_term: 0,
         });
         let (answer, revision) = self.propose(RequestKind::LeaseRevoke, request).await?;
         let apply::Response::LeaseRevoke(mut answer) = answer else {

@@ -1,10 +1,11 @@
 //! LeaseGrant, LeaseRevoke, LeaseCheckpoint, and a put that brings its own lease.
 //!
 //! No clock decides here. An expiry is a revocation like a client's, except that it names the
-//! generation that expired: should the lease have been renewed or granted anew meanwhile, it is
-//! refused.
+//! generation that expired, and the term of the leader that counted its time: should the lease have
+//! been granted anew meanwhile, or another leader have taken over the counting, it is refused.
 
-use althing_api::commandpb::{LeaseCheckpoint, LeaseGrant, LeaseRevoke, PutWithTtl};
+use althing_api::commandpb::command::Request;
+use althing_api::commandpb::{Command, LeaseCheckpoint, LeaseGrant, LeaseRevoke, PutWithTtl};
 use althing_api::error::Error;
 use althing_api::etcdserverpb::{LeaseGrantResponse, LeaseRevokeResponse, PutRequest, PutResponse};
 
@@ -13,6 +14,17 @@ use crate::store::{Keyspace, LeaseRecord, WriteTxn};
 
 /// Largest time to live, in seconds: what etcd's nanoseconds hold.
 pub const TTL_MAX: i64 = 9_000_000_000;
+
+/// Whether `command` holds in the log of `term`. What a leader's clock found of leases does not
+/// outlive its lead: one that stood still while another led has heard of no renewal.
+pub fn holds_in(command: &Command, term: u64) -> bool {
+    let counted_in = match &command.request {
+        Some(Request::LeaseRevoke(revoke)) => revoke.counted_in_term,
+        Some(Request::LeaseCheckpoint(checkpoint)) => checkpoint.counted_in_term,
+        _ => 0,
+    };
+    counted_in == 0 || counted_in == term
+}
 
 fn check_grant(txn: &WriteTxn, grant: &LeaseGrant) -> Result<(), Error> {
     if grant.id == 0 {

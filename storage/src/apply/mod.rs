@@ -20,7 +20,7 @@ use althing_api::etcdserverpb::{
 };
 
 pub use self::alarm::{adds, refusal};
-pub use self::lease::TTL_MAX;
+pub use self::lease::{TTL_MAX, holds_in};
 use crate::store::{Keyspace, MemberRecord, ReadView, WriteTxn};
 
 /// The answer to a command. Headers carry only the revision; the endpoint fills the rest.

@@ -80,6 +80,7 @@ fn about_leases(rng: &mut StdRng) -> Request {
         4..6 => Request::LeaseRevoke(LeaseRevoke {
             id: lease(rng),
             generation: if rng.random() { 0 } else { generation(rng) },
+            counted_in_term: 0,
         }),
         6..8 => Request::LeaseCheckpoint(LeaseCheckpoint {
             leases: (1..=3)
@@ -89,6 +90,7 @@ fn about_leases(rng: &mut StdRng) -> Request {
                     generation: generation(rng),
                 })
                 .collect(),
+            counted_in_term: 0,
         }),
         _ => Request::PutWithTtl(PutWithTtl {
             put: Some(put(rng)),
