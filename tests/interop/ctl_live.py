@@ -26,7 +26,9 @@ class Running:
     def __init__(self, player, program, line, env=None, endpoint=None):
         line = [player.programs[program], "--endpoints=" + (endpoint or player.here)] + line
         env = player.environment(PREFIXES[program], env or {})
-        self.process = subprocess.Popen(line, env=env,
+        # A shell starts its background jobs deaf to SIGINT, and they pass that on.
+        hears = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+        self.process = subprocess.Popen(line, env=env, preexec_fn=hears,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE)
         self.program = program
