@@ -83,8 +83,18 @@ class Cluster:
             if self.processes[n].poll() is None:
                 return self.send(n, path, body)
 
+    def ask_until(self, field, path, body):
+        """Asks until an answer has this field: between two leaders there is none to tell it."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            answer = self.ask(path, body)[2]
+            if field in answer:
+                return answer[field]
+            time.sleep(0.05)
+        raise RuntimeError("no %s from %s" % (field, path))
+
     def members(self):
-        return self.ask("/v3/cluster/member/list", {"linearizable": True})[2].get("members", [])
+        return self.ask_until("members", "/v3/cluster/member/list", {"linearizable": True})
 
     def until_all_know(self):
         """Waits until the change before is applied on all members that run."""
@@ -104,8 +114,8 @@ class Cluster:
         return next(one["ID"] for one in self.members() if one.get("name") == "m%d" % n)
 
     def leader(self):
-        told = self.ask("/v3/maintenance/status", {})[2]
-        return next(n for n in range(SIZE) if self.id_of(n) == told["leader"])
+        told = self.ask_until("leader", "/v3/maintenance/status", {})
+        return next(n for n in range(SIZE) if self.id_of(n) == told)
 
     def lead_with(self, n):
         """Makes a member the leader, so that both programs have the same one."""

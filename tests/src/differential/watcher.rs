@@ -97,9 +97,10 @@ impl Watcher {
         }
     }
 
-    /// The revision it starts from.
-    pub fn start(&self) -> i64 {
-        self.start
+    /// The revision it was asked to start from; 0 is the next one. A watcher of a named revision
+    /// that is still to come holds back its stream's progress, one of the next revision does not.
+    pub fn asked_start(&self) -> i64 {
+        self.request.start_revision
     }
 
     /// Its start, while it may be behind.

@@ -141,7 +141,7 @@ impl WatchStream {
             && self
                 .watchers
                 .values()
-                .all(|watcher| watcher.start() <= history.revision + 1);
+                .all(|watcher| watcher.asked_start() <= history.revision);
         self.progress = None;
         let deadline = Instant::now() + PATIENCE;
         loop {
