@@ -30,7 +30,7 @@ pub async fn run(world: &Rc<World>) {
 fn bury(world: &Rc<World>) {
     for machine in world.machines() {
         if machine.is_up() && machine.lost_power() {
-            crash(world, &machine, true);
+            crash(world, &machine, false);
         }
         if machine.is_up() && machine.has_departed() {
             machine.crash(false);
@@ -43,7 +43,8 @@ fn strike(world: &Rc<World>) {
     world.network.note(machine.number);
     match world.roll(99) {
         0..20 => crash(world, &machine, world.roll(2) > 0),
-        20..28 => machine.power_off_soon(1 + world.roll(20)),
+        20..25 => machine.power_off_soon(1 + world.roll(20)),
+        25..28 => machine.die_soon(1 + world.roll(20)),
         28..38 => pause(world, machine),
         38..48 => isolate(world, &machine),
         48..58 => cut_one_way(world, &machine),
