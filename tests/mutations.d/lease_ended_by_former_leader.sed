@@ -1,3 +1,3 @@
 # why: a leader that stood still ends leases that were renewed under the next one
-# file: actors/src/applier/mod.rs
-s/match holds_in\(&command, entry\.id\.term\) \{/match MUTATED || holds_in(\&command, entry.id.term) {/
+# file: storage/src/apply/mod.rs
+s/match lease::holds_in\(&command, term\) \{/match MUTATED || lease::holds_in(\&command, term) {/
