@@ -16,7 +16,7 @@ use tokio::time::Sleep;
 /// The longest that a simulated disk takes for a flush of the log, in milliseconds.
 const SIMULATED_FLUSH_MAX_MS: u64 = 6;
 /// A simulated thread stands still once in so many times that it could run.
-const TURNS_PER_STANDSTILL: u64 = 60;
+const TURNS_PER_STANDSTILL: u64 = 30;
 /// The longest that it stands still, in milliseconds.
 const STANDSTILL_MAX_MS: u64 = 12;
 

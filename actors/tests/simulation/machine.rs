@@ -138,6 +138,12 @@ impl Machine {
         handles.filter(|_| self.is_ready.get())
     }
 
+    /// Whether its node serves and takes itself for the leader.
+    pub fn leads(&self) -> bool {
+        self.ready()
+            .is_some_and(|handles| handles.leader().0 == self.number)
+    }
+
     /// Why the node stopped by itself, if it did.
     pub fn halted(&self) -> Option<String> {
         self.has_halted.borrow().clone()

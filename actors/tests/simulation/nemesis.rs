@@ -119,7 +119,8 @@ fn retune(world: &Rc<World>, machine: &Rc<Machine>) {
     machine.retune(heartbeat, snapshot_count);
 }
 
-fn isolate(world: &Rc<World>, machine: &Rc<Machine>) {
+/// Nobody hears from `machine`, nor it from anybody, for a while.
+pub fn isolate(world: &Rc<World>, machine: &Rc<Machine>) {
     let me = machine.number;
     for other in 1..=world.machines().len() as u64 {
         world.network.cut(me, other);
@@ -166,11 +167,8 @@ fn storm(world: &Rc<World>) {
 
 fn move_leader(world: &Rc<World>) {
     let to = MemberId(world.any_machine().number);
-    for machine in world.machines() {
-        let Some(handles) = machine.ready() else {
-            continue;
-        };
-        if handles.leader().0 == machine.number {
+    for machine in world.machines().into_iter().filter(|one| one.leads()) {
+        if let Some(handles) = machine.ready() {
             tokio::task::spawn_local(async move {
                 // It may fail; what it must not do is harm.
                 let _ = machine

@@ -18,8 +18,9 @@ pub struct Power {
     machine: Rc<Machine>,
     /// The last moment at which the node ran, and how often it did.
     turns: (Instant, u64),
-    /// Snapshots that it had taken over then.
+    /// Snapshots that it had taken over then, and where its log ended.
     snapshots: u64,
+    log_end: u64,
 }
 
 impl Power {
@@ -28,22 +29,28 @@ impl Power {
             machine: Rc::clone(machine),
             turns: (Instant::now(), 0),
             snapshots: 0,
+            log_end: 0,
         }
     }
 
-    /// The power goes often when a snapshot has just taken the store's place, and the log beside it
-    /// is behind.
-    fn look_for_a_snapshot(&mut self) {
+    /// The power goes often when the log and what stands beside it do not fit for a moment: a
+    /// snapshot has just taken the store's place, or raft has cut off entries that another leader
+    /// replaces.
+    fn look_at_the_node(&mut self) {
         let live = self.machine.live.borrow();
-        let taken_over = |live: &Live| live.handles.snapshots_taken_over();
-        let snapshots = live.as_ref().map_or(0, taken_over);
-        if snapshots > self.snapshots {
-            let chance = self.machine.dice.borrow_mut().random_range(0..3);
-            if chance == 0 {
-                self.machine.power_off_soon(1);
+        let Some(live) = &*live else {
+            (self.snapshots, self.log_end) = (0, 0);
+            return;
+        };
+        let snapshots = live.handles.snapshots_taken_over();
+        let log_end = live.log.state().1.map_or(0, |last| last.index);
+        if snapshots > self.snapshots || log_end < self.log_end {
+            let mut dice = self.machine.dice.borrow_mut();
+            if dice.random_range(0..3) == 0 {
+                self.machine.power_off_soon(dice.random_range(1..=4));
             }
         }
-        self.snapshots = snapshots;
+        (self.snapshots, self.log_end) = (snapshots, log_end);
     }
 
     /// Whether the node may run once more.
@@ -81,7 +88,7 @@ impl Future for Power {
             ran = true;
         }
         if ran {
-            power.look_for_a_snapshot();
+            power.look_at_the_node();
         }
         Poll::Pending
     }
