@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use rand::Rng;
 use tokio::time::Instant;
 
-use super::{Live, Machine};
+use super::Machine;
 
 /// A node that runs so often while no time passes runs without end. Some hundred are usual.
 const TURNS_MAX: u64 = 50_000;
