@@ -20,8 +20,8 @@ use crate::{service, systemd};
 pub const EXIT_HALTED: u8 = 70;
 /// What a shell shows for a process that a signal ended, above the signal's number.
 const EXIT_SIGNALLED: i32 = 128;
-/// How long a stop waits for a successor. It takes a few round trips where there is one, and looking
-/// for one lasts two election timeouts: more than a service manager waits, when they are long.
+/// How long a stop waits for a successor. It takes a few round trips where there is one; looking
+/// for one takes up to two election timeouts, which may be more than a service manager waits.
 const HAND_OVER_MAX: Duration = Duration::from_secs(10);
 
 /// The signals that ask the process to end.
