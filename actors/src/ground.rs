@@ -106,7 +106,7 @@ impl<T: Future<Output = ()> + Unpin> Future for Unsteady<T> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.stands.is_none() && chance() % TURNS_PER_STANDSTILL == 0 {
+        if self.stands.is_none() && chance().is_multiple_of(TURNS_PER_STANDSTILL) {
             let time = Duration::from_millis(1 + chance() % STANDSTILL_MAX_MS);
             self.stands = Some(Box::pin(tokio::time::sleep(time)));
         }
