@@ -49,11 +49,11 @@ const REPLAYED: u64 = 5;
 /// Seeds that found a fault, as long as the plans that follow from a seed stay as they are.
 const FOUND: [(u64, &str); 2] = [
     (
-        20,
+        130,
         "a new leader tried without a pause to finish a change of the membership",
     ),
     (
-        233,
+        122,
         "a leader that stood still had the next one end leases that had been renewed there",
     ),
 ];
