@@ -84,7 +84,7 @@ pub struct Client {
     pub streams_max: u32,
     /// Most client connections at once.
     pub connections_max: usize,
-    /// The shortest interval at which a client may ping.
+    /// The shortest interval at which a client with calls open may ping; zero: five minutes.
     pub keepalive_min_time: Duration,
     /// How often the server pings an idle connection; zero: never.
     pub keepalive_interval: Duration,

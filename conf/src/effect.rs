@@ -26,6 +26,7 @@ const RELOAD: &[&str] = &[
     "client.txn_ops_max",
     "client.streams_max",
     "client.connections_max",
+    "client.keepalive_min_time",
     "client.keepalive_interval",
     "client.keepalive_timeout",
     "client.grpc_gateway",

@@ -45,6 +45,7 @@ mod held;
 pub(crate) mod info;
 mod lazy_io;
 mod methods;
+mod pings;
 pub(crate) mod plain;
 #[cfg(test)]
 mod port_test;
@@ -83,8 +84,11 @@ pub struct PortSettings {
     pub streams_max: u32,
     /// Largest encoded command, in bytes; a received message may be 512 KiB larger.
     pub request_bytes_max: usize,
-    /// Idle time of an HTTP/2 connection after which it is pinged.
-    pub keepalive_interval: Duration,
+    /// The least time between two pings of a client that has calls open; others may ping every two
+    /// hours.
+    pub ping_interval_min: Duration,
+    /// Idle time of an HTTP/2 connection after which it is pinged; none: it never is.
+    pub keepalive_interval: Option<Duration>,
     /// How long a ping may stay unanswered.
     pub keepalive_timeout: Duration,
     /// Whether `/v3/...` is served.

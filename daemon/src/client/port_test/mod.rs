@@ -28,6 +28,7 @@ mod grpc;
 mod http1;
 mod http2;
 mod json;
+mod pings;
 mod probes;
 mod stop;
 
@@ -74,7 +75,8 @@ fn settings() -> PortSettings {
         connections_max: 1000,
         streams_max: u32::MAX,
         request_bytes_max: 1_572_864,
-        keepalive_interval: Duration::from_secs(7200),
+        ping_interval_min: Duration::from_secs(5),
+        keepalive_interval: Some(Duration::from_secs(7200)),
         keepalive_timeout: Duration::from_secs(20),
         gateway: true,
         cors: Vec::new(),
