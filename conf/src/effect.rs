@@ -22,6 +22,7 @@ const RELOAD: &[&str] = &[
     "client.listen_urls",
     "client.advertise_urls",
     "client.metrics_urls",
+    "client.metrics",
     "client.request_bytes_max",
     "client.txn_ops_max",
     "client.streams_max",
@@ -48,6 +49,7 @@ const RELOAD: &[&str] = &[
     "log.level",
     "log.format",
     "log.slow_request",
+    "log.slow_call",
 ];
 
 const FIRST_START: &[&str] = &[

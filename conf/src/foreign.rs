@@ -113,7 +113,6 @@ pub(crate) static FOREIGN: &[Foreign] = &[
     tuning("compact-hash-check-time"),
     tuning("raft-read-timeout"),
     tuning("raft-write-timeout"),
-    tuning("warning-unary-request-duration"),
     tuning("bcrypt-cost"),
     tuning("auth-token-ttl"),
     tuning("self-signed-cert-validity"),
@@ -180,8 +179,6 @@ pub(crate) static FOREIGN: &[Foreign] = &[
         "socket-reuse-port",
         "a second process on the port would take half of the requests",
     ),
-    tuning_switch("experimental-initial-corrupt-check"),
-    tuning("experimental-corrupt-check-time"),
     tuning_switch("experimental-compact-hash-check-enabled"),
     tuning("experimental-compact-hash-check-time"),
     only(
@@ -200,11 +197,6 @@ pub(crate) static FOREIGN: &[Foreign] = &[
         "gRPC and HTTP share the client port",
     ),
     off("enable-pprof", "this version has no profiling endpoint"),
-    only(
-        "metrics",
-        &["", "basic"],
-        "this version has the basic metrics only",
-    ),
     only("log-outputs", &["", "default", "stderr"], LOGS),
     only("log-output", &["", "default", "stderr"], LOGS),
     off("enable-log-rotation", LOGS),
@@ -221,6 +213,4 @@ pub(crate) static FOREIGN: &[Foreign] = &[
         "etcd's version 2 API is not served",
     ),
     tuning("experimental-compaction-batch-limit"),
-    tuning("experimental-watch-progress-notify-interval"),
-    tuning("experimental-warning-apply-duration"),
 ];

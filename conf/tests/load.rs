@@ -328,6 +328,30 @@ fn harmless_flags_of_etcd_warn_and_the_others_are_refused() {
 }
 
 #[test]
+fn a_flags_former_name_counts_where_the_present_one_is_not_set() {
+    let args = [
+        "--experimental-warning-apply-duration=1s",
+        "--experimental-initial-corrupt-check=false",
+    ];
+    let env = [("ETCD_EXPERIMENTAL_CORRUPT_CHECK_TIME", "5m")];
+    let loaded = load(&args, &env).unwrap();
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    let (log, store) = (&loaded.config.log, &loaded.config.store);
+    assert_eq!(log.slow_request, Duration::from_secs(1));
+    assert!(!store.initial_corrupt_check);
+    assert_eq!(store.corrupt_check_interval, Duration::from_secs(300));
+    let given = origin(&loaded, "log.slow_request");
+    assert_eq!(given, "the flag --experimental-warning-apply-duration");
+
+    let args = [
+        "--warning-apply-duration=2s",
+        "--experimental-warning-apply-duration=1s",
+    ];
+    let loaded = load(&args, &[]).unwrap();
+    assert_eq!(loaded.config.log.slow_request, Duration::from_secs(2));
+}
+
+#[test]
 fn an_etcd_key_in_the_file_is_answered_with_ours() {
     let dir = tempfile::tempdir().unwrap();
     let text = "listen-client-urls = \"x\"\n[store]\ncors = \"*\"\ncert_file = \"y\"\n[nothing]\n";

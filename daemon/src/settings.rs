@@ -103,6 +103,8 @@ fn port(config: &Config) -> PortSettings {
         },
         keepalive_interval: keepalive_interval(client),
         keepalive_timeout: client.keepalive_timeout,
+        slow_call: config.log.slow_call,
+        is_metrics_extensive: client.metrics == config::Metrics::Extensive,
         gateway: client.grpc_gateway,
         cors: client.cors.clone(),
         host_whitelist: client.host_whitelist.clone(),
