@@ -18,9 +18,8 @@ use std::time::{Duration, Instant};
 
 use actix::{Actor, Context, Handler, Recipient};
 use althing_api::commandpb::Command;
-use althing_api::error::Error;
 use althing_api::mvccpb::event::EventType;
-use althing_storage::apply::{Response, apply, holds_in};
+use althing_storage::apply::{Response, apply_in};
 use althing_storage::entry::{Entry, EntryKind};
 use althing_storage::store::{Committed, LeaseFact, Store};
 use prost::Message as _;
@@ -143,10 +142,7 @@ impl Applier {
                 })?;
                 let (op, began) = (Op::of(command.request.as_ref()), Instant::now());
                 let mut txn = self.store.begin();
-                let response = match holds_in(&command, entry.id.term) {
-                    true => apply(&mut txn, command),
-                    false => Err(Error::LeaseNotFound),
-                };
+                let response = apply_in(&mut txn, command, entry.id.term);
                 // A refusal has changed nothing, so its commit moves only the applied id.
                 let mut committed = txn.commit(entry.id);
                 let took = began.elapsed();

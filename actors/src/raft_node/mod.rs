@@ -333,12 +333,7 @@ impl Handler<Propose> for RaftNode {
 
     fn handle(&mut self, propose: Propose, _: &mut Context<Self>) {
         for Proposal { command, reply } in propose.proposals {
-            let handed_over = self.raft.client_write_ff(Encoded(command), Some(reply));
-            // The core's queue is longer than the number of admitted proposals, so this never
-            // waits. Without `unconstrained` tokio would make it, once per 128 messages, to be
-            // fair to others. Should the core be gone, the reply is dropped, which answers
-            // `Stopped`, and nobody waits until it has ended.
-            let _ = tokio::task::unconstrained(handed_over).now_or_never();
+            tuning::post(self.raft.client_write_ff(Encoded(command), Some(reply)));
         }
     }
 }

@@ -111,8 +111,10 @@ fn count(last: Option<&RaftLogId>) -> u64 {
     last.map_or(0, |id| id.index + 1)
 }
 
-/// Hands something to the core, whose queue is longer than what is ever admitted. Should the core
-/// be gone, so is what it was for, and nobody waits until it has ended.
-fn post(asked: impl Future<Output = Result<(), Fatal<Types>>>) {
+/// Hands something to the core, whose queue is longer than what is ever admitted, so this never
+/// waits. Without `unconstrained` tokio would make it, once per 128 messages, to be fair to others.
+/// Should the core be gone, so is what it was for (the reply of a proposal is dropped, which answers
+/// `Stopped`), and nobody waits until it has ended.
+pub(super) fn post(asked: impl Future<Output = Result<(), Fatal<Types>>>) {
     let _ = tokio::task::unconstrained(asked).now_or_never();
 }

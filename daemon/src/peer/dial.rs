@@ -87,7 +87,7 @@ async fn connect(url: &str) -> io::Result<Connection> {
 }
 
 /// Small messages leave at once, and a member that vanished is found out about.
-fn prepare(io: &TcpStream) -> io::Result<()> {
+pub(super) fn prepare(io: &TcpStream) -> io::Result<()> {
     io.set_nodelay(true)?;
     let socket = SockRef::from(io);
     let probes = TcpKeepalive::new()

@@ -15,6 +15,8 @@ mod frame;
 pub mod join;
 mod path;
 mod raft;
+mod snapshot_in;
+mod snapshot_out;
 pub mod survey;
 mod transport;
 
@@ -31,6 +33,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 pub use self::raft::WayIn;
+use self::snapshot_in::SnapshotIn;
 pub use self::transport::HttpTransport;
 
 use crate::client::info::version_body;
@@ -94,6 +97,7 @@ pub fn serve<M: Membership, W: WayIn>(
     listener: TcpListener,
     closing: watch::Receiver<bool>,
 ) -> io::Result<(Server, ServerHandle)> {
+    let snapshot_in = SnapshotIn::default();
     let server = HttpServer::new(move || {
         let (versions, members) = (membership.clone(), membership.clone());
         App::new()
@@ -112,13 +116,14 @@ pub fn serve<M: Membership, W: WayIn>(
                     std::future::ready(get(&request, || members_body(&members)))
                 }),
             )
-            .configure(|config| raft::routes(config, &way_in, &closing))
+            .configure(|config| raft::routes(config, &way_in, &snapshot_in, &closing))
             .default_service(web::to(|| std::future::ready(not_found())))
     })
     .on_connect(|connection, _| {
         let connection = connection.downcast_ref::<actix_rt::net::TcpStream>();
-        // Small answers leave at once; if not, they leave a little later.
-        let _ = connection.map(|connection| connection.set_nodelay(true));
+        // If it cannot be done, small answers leave a little later, and a member that vanished is
+        // found out about by whoever waits for it.
+        let _ = connection.map(dial::prepare);
     })
     .keep_alive(KEEP_ALIVE)
     .workers(WORKERS)

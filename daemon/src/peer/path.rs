@@ -9,6 +9,11 @@ pub(super) const FROM_HEADER: &str = "x-server-from";
 /// Which member it is for, in hex.
 pub(super) const TO_HEADER: &str = "x-raft-to";
 
+/// Which snapshot a request is about: a number that the sender has drawn.
+pub(super) const TRANSFER_HEADER: &str = "althing-transfer";
+/// From which byte on it brings the snapshot.
+pub(super) const OFFSET_HEADER: &str = "althing-offset";
+
 /// The largest body of a call and of its answer.
 pub(super) const CALL_BYTES_MAX: usize = 64 << 10;
 

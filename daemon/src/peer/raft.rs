@@ -10,22 +10,21 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use althing_actors::node::{Inbound, Refusal};
 use althing_actors::peer_link::{Call, Pipe, SnapshotBytes};
 use althing_api::id::{ClusterId, MemberId};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, unfold};
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, watch};
 
 use super::frame::{Chunks, Frames};
-use super::path::{self, CALL_BYTES_MAX, CLUSTER_HEADER, FROM_HEADER, TO_HEADER};
+use super::path::{
+    self, CALL_BYTES_MAX, CLUSTER_HEADER, FROM_HEADER, OFFSET_HEADER, TO_HEADER, TRANSFER_HEADER,
+};
+use super::snapshot_in::SnapshotIn;
 use crate::client::plain::plain_error;
 
-/// Chunks of answers, or of a snapshot, between the connection and the node.
+/// Chunks of answers between the connection and the node.
 const CHUNKS_MAX: usize = 4;
-
-/// Bytes of a snapshot that are handed over together: what arrives is in smaller pieces, and each
-/// hand-over wakes a thread.
-const SNAPSHOT_CHUNK_BYTES: usize = 256 << 10;
 
 /// A member that is set up wrongly asks again and again; one line in this time tells of it.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
@@ -81,6 +80,7 @@ impl WayIn for Inbound {
 #[derive(Clone)]
 struct Door<W> {
     way_in: W,
+    snapshot_in: SnapshotIn,
     /// Ends the pipes when the port closes.
     closing: watch::Receiver<bool>,
     complaints: Arc<Complaints>,
@@ -116,10 +116,12 @@ impl Complaints {
 pub(super) fn routes<W: WayIn>(
     config: &mut web::ServiceConfig,
     way_in: &W,
+    snapshot_in: &SnapshotIn,
     closing: &watch::Receiver<bool>,
 ) {
     let door = Door {
         way_in: way_in.clone(),
+        snapshot_in: snapshot_in.clone(),
         closing: closing.clone(),
         complaints: Arc::new(Complaints {
             start: Instant::now(),
@@ -141,16 +143,32 @@ pub(super) fn routes<W: WayIn>(
         };
         config.route(path::of_pipe(pipe), web::post().to(answer));
     }
+    let at_snapshot = door.clone();
     let answer = move |request: HttpRequest, body: web::Payload| {
-        let door = door.clone();
+        let door = at_snapshot.clone();
         async move { door.snapshot(&request, body).await }
     };
     config.route(path::SNAPSHOT, web::post().to(answer));
+    let answer = move |request: HttpRequest| {
+        let door = door.clone();
+        async move { door.snapshot_arrived(&request).await }
+    };
+    config.route(path::SNAPSHOT, web::get().to(answer));
 }
 
 fn id_in(request: &HttpRequest, header: &str) -> Option<u64> {
     let text = request.headers().get(header)?.to_str().ok()?;
     u64::from_str_radix(text, 16).ok()
+}
+
+fn number_in(request: &HttpRequest, header: &str) -> Option<u64> {
+    let text = request.headers().get(header)?.to_str().ok()?;
+    text.parse().ok()
+}
+
+fn unnamed() -> HttpResponse {
+    let text = "the request does not say which snapshot it is about";
+    refused(&Refusal::Malformed(text.to_owned()))
 }
 
 impl<W: WayIn> Door<W> {
@@ -207,51 +225,29 @@ impl<W: WayIn> Door<W> {
         HttpResponse::Ok().streaming(body)
     }
 
-    async fn snapshot(&self, request: &HttpRequest, mut body: web::Payload) -> HttpResponse {
+    /// Takes a snapshot in, or what was left of it.
+    async fn snapshot(&self, request: &HttpRequest, body: web::Payload) -> HttpResponse {
         if let Err(refusal) = self.admit(request) {
             return refused(&refusal);
         }
-        let mut frames = Frames::default();
-        let head = loop {
-            match frames.next() {
-                Ok(Some(head)) => break head,
-                Ok(None) => {}
-                Err(error) => return plain_error(StatusCode::BAD_REQUEST, &error.to_string()),
-            }
-            match body.next().await {
-                Some(Ok(bytes)) => frames.push(&bytes),
-                _ => return plain_error(StatusCode::BAD_REQUEST, "the snapshot is cut"),
-            }
+        let (id, offset) = (TRANSFER_HEADER, OFFSET_HEADER);
+        let (Some(id), Some(offset)) = (number_in(request, id), number_in(request, offset)) else {
+            return unnamed();
         };
-        let (to, chunks) = mpsc::channel(CHUNKS_MAX);
-        let taking = self.way_in.snapshot(head, chunks);
-        let mut gathered = BytesMut::from(frames.rest());
-        let feeding = async move {
-            loop {
-                let next = body.next().await;
-                let (is_over, failure) = match next {
-                    Some(Ok(bytes)) => {
-                        gathered.extend_from_slice(&bytes);
-                        (false, None)
-                    }
-                    Some(Err(error)) => (true, Some(io::Error::other(error))),
-                    None => (true, None),
-                };
-                let chunk = is_over || gathered.len() >= SNAPSHOT_CHUNK_BYTES;
-                let chunk = chunk.then(|| Ok(gathered.split().freeze()));
-                for chunk in chunk.into_iter().chain(failure.map(Err)) {
-                    // Who takes it in has given up: its answer says why.
-                    if to.send(chunk).await.is_err() {
-                        return;
-                    }
-                }
-                if is_over {
-                    return;
-                }
-            }
+        let taken = self.snapshot_in.receive(&self.way_in, id, offset, body);
+        answered(taken.await)
+    }
+
+    /// Tells how far one came.
+    async fn snapshot_arrived(&self, request: &HttpRequest) -> HttpResponse {
+        if let Err(refusal) = self.admit(request) {
+            return refused(&refusal);
+        }
+        let Some(id) = number_in(request, TRANSFER_HEADER) else {
+            return unnamed();
         };
-        let (answer, ()) = tokio::join!(taking, feeding);
-        answered(answer)
+        let arrived = self.snapshot_in.arrived(id).await;
+        answered(arrived.map(|arrived| arrived.to_string().into()))
     }
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //!  calls      a few kept connections per member, one request each at a time
 //!  pipes      one connection each: an endless request, answered by an endless answer
-//!  snapshots  one connection each
+//!  snapshots  one connection each, and another when it breaks; see `snapshot_out`
 //! ```
 //! Every request names the cluster and the member that it is for; the other end checks both before
 //! it looks at anything else.
@@ -18,15 +18,15 @@ use althing_actors::peer_link::{
 use althing_api::id::{ClusterId, MemberId};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
-use http::{HeaderValue, Method, Request, StatusCode};
+use futures_util::{FutureExt, Stream, TryStreamExt};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::dial::{Body, Connection, collect, dial, knock, whole};
-use super::frame::{self, Chunks, Frames};
+use super::frame::{self, Frames};
 use super::path::{self, CALL_BYTES_MAX, CLUSTER_HEADER, FROM_HEADER, TO_HEADER};
 
 /// Connections kept for the calls of one member: heartbeats, votes and read indexes at once.
@@ -57,14 +57,15 @@ impl HttpTransport {
         }))
     }
 
-    fn request(
+    pub(super) fn request(
         &self,
         connection: &Connection,
         peer: &Peer,
+        method: Method,
         path: &str,
         body: Body,
     ) -> Request<Body> {
-        let mut request = connection.request(Method::POST, path, body);
+        let mut request = connection.request(method, path, body);
         let headers = request.headers_mut();
         headers.insert(CLUSTER_HEADER, self.0.cluster.clone());
         headers.insert(FROM_HEADER, self.0.me.clone());
@@ -94,16 +95,14 @@ impl HttpTransport {
         call: Call,
         body: Bytes,
     ) -> Result<Bytes, LinkError> {
-        let request = self.request(&connection, peer, path::of_call(call), whole(body));
-        let answer = connection.send(request).await.map_err(lost)?;
-        let status = answer.status();
-        let body = collect(answer.into_body(), CALL_BYTES_MAX).await;
-        let body = body.map_err(lost)?;
-        self.keep(peer, connection);
-        match status {
-            StatusCode::OK => Ok(body),
-            status => Err(refused(status, &body)),
+        let (path, body) = (path::of_call(call), whole(body));
+        let request = self.request(&connection, peer, Method::POST, path, body);
+        let head = connection.send(request).await.map_err(lost)?;
+        let answer = answer(head).await;
+        if !matches!(answer, Err(LinkError::Lost(_))) {
+            self.keep(peer, connection);
         }
+        answer
     }
 
     async fn call(self, peer: Peer, call: Call, body: Bytes) -> Result<Bytes, LinkError> {
@@ -123,14 +122,13 @@ impl HttpTransport {
         let mut connection = dial(&peer.urls).await.map_err(LinkError::NotSent)?;
         let (requests, from) = mpsc::channel(pipe.window());
         let body = streamed(frame::request_body(from));
-        let request = self.request(&connection, &peer, path::of_pipe(pipe), body);
+        let request = self.request(&connection, &peer, Method::POST, path::of_pipe(pipe), body);
         // Nothing was sent yet but the head.
         let unsent = |error: hyper::Error| LinkError::NotSent(error.to_string());
         let answer = connection.send(request).await.map_err(unsent)?;
-        let status = answer.status();
-        if status != StatusCode::OK {
-            let body = collect(answer.into_body(), CALL_BYTES_MAX).await;
-            return Err(refused(status, &body.map_err(lost)?));
+        if answer.status() != StatusCode::OK {
+            let refused = self::answer(answer).await;
+            return Err(refused.expect_err("an answer that is not OK is a refusal"));
         }
         let (to, answers) = mpsc::channel(pipe.window());
         tokio::spawn(async move {
@@ -142,34 +140,9 @@ impl HttpTransport {
         });
         Ok(OpenPipe { requests, answers })
     }
-
-    async fn snapshot(
-        self,
-        peer: Peer,
-        head: Bytes,
-        body: SnapshotBytes,
-    ) -> Result<Bytes, LinkError> {
-        let mut connection = dial(&peer.urls).await.map_err(LinkError::NotSent)?;
-        let mut first = Chunks::default();
-        first.request(head);
-        let first = first.next().expect("a head was added above");
-        let rest = stream::unfold(body, |mut body| async {
-            body.recv().await.map(|chunk| (chunk, body))
-        });
-        let body = streamed(stream::once(std::future::ready(Ok(first))).chain(rest));
-        let request = self.request(&connection, &peer, path::SNAPSHOT, body);
-        let answer = connection.send(request).await.map_err(lost)?;
-        let status = answer.status();
-        let body = collect(answer.into_body(), CALL_BYTES_MAX).await;
-        let body = body.map_err(lost)?;
-        match status {
-            StatusCode::OK => Ok(body),
-            status => Err(refused(status, &body)),
-        }
-    }
 }
 
-fn streamed(chunks: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Body {
+pub(super) fn streamed(chunks: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Body {
     StreamBody::new(chunks.map_ok(Frame::data)).boxed_unsync()
 }
 
@@ -199,8 +172,19 @@ async fn read_answers(
     }
 }
 
-fn lost(error: impl std::fmt::Display) -> LinkError {
+pub(super) fn lost(error: impl std::fmt::Display) -> LinkError {
     LinkError::Lost(error.to_string())
+}
+
+/// The answer with this head: what was done, or a refusal.
+pub(super) async fn answer(head: Response<Incoming>) -> Result<Bytes, LinkError> {
+    let status = head.status();
+    let body = collect(head.into_body(), CALL_BYTES_MAX).await;
+    let body = body.map_err(lost)?;
+    match status {
+        StatusCode::OK => Ok(body),
+        status => Err(refused(status, &body)),
+    }
 }
 
 fn refused(status: StatusCode, body: &[u8]) -> LinkError {

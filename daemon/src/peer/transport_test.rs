@@ -1,9 +1,11 @@
 //! Both ends of the peer protocol over real sockets, with an echo in the place of a node.
 
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use althing_actors::node::{MemberStatus, Refusal};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
 use super::*;
@@ -83,14 +85,71 @@ impl WayIn for Echo {
         async move {
             let mut sum = 0_usize;
             while let Some(chunk) = body.recv().await {
-                sum += chunk
-                    .map_err(|_| Refusal::Malformed("cut".to_owned()))?
-                    .len();
+                let chunk = chunk.map_err(|_| Refusal::Malformed("cut".to_owned()))?;
+                if chunk != numbered(sum, chunk.len()) {
+                    return Err(Refusal::Malformed("in disorder".to_owned()));
+                }
+                sum += chunk.len();
             }
             Ok(Bytes::from(format!("{} then {sum}", head.len())))
         }
         .boxed()
     }
+}
+
+/// Bytes of a snapshot from `offset` on, none of which could stand in the place of its neighbours.
+fn numbered(offset: usize, length: usize) -> Vec<u8> {
+    let bytes = offset..offset + length;
+    bytes.map(|at| (at % 251) as u8).collect()
+}
+
+/// A snapshot of as many chunks of 100,000 bytes, fed as it is taken.
+fn snapshot_of(chunks: usize) -> SnapshotBytes {
+    let (to, body) = mpsc::channel(2);
+    actix_rt::spawn(async move {
+        for chunk in 0..chunks {
+            let chunk = numbered(chunk * 100_000, 100_000);
+            if to.send(Ok(Bytes::from(chunk))).await.is_err() {
+                return;
+            }
+        }
+    });
+    body
+}
+
+/// Stands before a member's port, and breaks a connection as soon as so many bytes have gone in
+/// altogether, once for each of `breaks`. Answers where it listens, and counts those bytes.
+async fn breaking(peer: &Peer, mut breaks: Vec<usize>) -> (Peer, Arc<AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let member = peer.urls[1].strip_prefix("http://").unwrap().to_owned();
+    let (id, urls) = (peer.id, vec![url]);
+    let passed = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&passed);
+    actix_rt::spawn(async move {
+        loop {
+            let (io, _) = listener.accept().await.unwrap();
+            let (mut from, mut back) = io.into_split();
+            let io = tokio::net::TcpStream::connect(&member).await.unwrap();
+            let (mut answers, mut to) = io.into_split();
+            let answered = actix_rt::spawn(async move {
+                let _ = tokio::io::copy(&mut answers, &mut back).await;
+            });
+            let mut bytes = vec![0; 10_000];
+            while let Ok(read) = from.read(&mut bytes).await
+                && read > 0
+                && to.write_all(&bytes[..read]).await.is_ok()
+            {
+                let passed = count.fetch_add(read, Ordering::Relaxed) + read;
+                if breaks.first().is_some_and(|at| *at <= passed) {
+                    breaks.remove(0);
+                    answered.abort();
+                    break;
+                }
+            }
+        }
+    });
+    (Peer { id, urls }, passed)
 }
 
 /// Runs `test` against a peer port, with a transport that believes to be of `cluster`.
@@ -185,17 +244,8 @@ fn a_pipe_ends_with_its_requests() {
 fn a_snapshot_arrives_whole_or_is_refused() {
     with_port(|transport, peer| async move {
         let head = Bytes::from_static(b"head");
-        let (chunks, body) = mpsc::channel(2);
-        let feed = async move {
-            for _ in 0..40 {
-                chunks
-                    .send(Ok(Bytes::from(vec![1; 100_000])))
-                    .await
-                    .unwrap();
-            }
-        };
-        let sending = Transport::send_snapshot(&transport, &peer, head.clone(), body);
-        let (answer, ()) = tokio::join!(sending, feed);
+        let body = snapshot_of(40);
+        let answer = Transport::send_snapshot(&transport, &peer, head.clone(), body).await;
         assert_eq!(answer.unwrap(), "4 then 4000000");
 
         let (chunks, body) = mpsc::channel(2);
@@ -204,6 +254,41 @@ fn a_snapshot_arrives_whole_or_is_refused() {
         let cut = Transport::send_snapshot(&transport, &peer, head, body).await;
         assert!(cut.is_err(), "{cut:?}");
     });
+}
+
+#[test]
+fn a_snapshot_whose_connections_break_goes_on_where_it_was() {
+    with_port(|transport, peer| async move {
+        let breaks = vec![350_000, 400_000, 2_000_000];
+        let (way, passed) = breaking(&peer, breaks).await;
+        let head = Bytes::from_static(b"head");
+        let sent = Transport::send_snapshot(&transport, &way, head, snapshot_of(40)).await;
+        assert_eq!(sent.unwrap(), "4 then 4000000");
+        // Had it begun anew each time, the breaks would come on top.
+        let passed = passed.load(Ordering::Relaxed);
+        assert!(passed < 4_000_000 + 2_000_000, "{passed}");
+    });
+}
+
+#[test]
+fn a_snapshot_that_nobody_goes_on_with_makes_room_for_the_next() {
+    with_port(|transport, peer| async move {
+        let (way, passed) = breaking(&peer, vec![350_000]).await;
+        let head = Bytes::from_static(b"head");
+        let given_up = Transport::send_snapshot(&transport, &way, head.clone(), snapshot_of(40));
+        tokio::select! {
+            sent = given_up => panic!("{sent:?}"),
+            () = until(|| passed.load(Ordering::Relaxed) > 350_000) => {}
+        }
+        let next = Transport::send_snapshot(&transport, &peer, head, snapshot_of(3)).await;
+        assert_eq!(next.unwrap(), "4 then 300000");
+    });
+}
+
+async fn until(holds: impl Fn() -> bool) {
+    while !holds() {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[test]

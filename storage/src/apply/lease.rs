@@ -17,7 +17,7 @@ pub const TTL_MAX: i64 = 9_000_000_000;
 
 /// Whether `command` holds in the log of `term`. What a leader's clock found of leases does not
 /// outlive its lead: one that stood still while another led has heard of no renewal.
-pub fn holds_in(command: &Command, term: u64) -> bool {
+pub(super) fn holds_in(command: &Command, term: u64) -> bool {
     let counted_in = match &command.request {
         Some(Request::LeaseRevoke(revoke)) => revoke.counted_in_term,
         Some(Request::LeaseCheckpoint(checkpoint)) => checkpoint.counted_in_term,

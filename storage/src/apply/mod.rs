@@ -20,7 +20,7 @@ use althing_api::etcdserverpb::{
 };
 
 pub use self::alarm::{adds, refusal};
-pub use self::lease::{TTL_MAX, holds_in};
+pub use self::lease::TTL_MAX;
 use crate::store::{Keyspace, MemberRecord, ReadView, WriteTxn};
 
 /// The answer to a command. Headers carry only the revision; the endpoint fills the rest.
@@ -36,6 +36,15 @@ pub enum Response {
     Alarm(AlarmResponse),
     /// A command without an answer of its own.
     Done,
+}
+
+/// Applies `command`, which the log holds in an entry of `term`. Errors: `LeaseNotFound` for what
+/// the clock of an earlier leader found, and those of [`apply`].
+pub fn apply_in(txn: &mut WriteTxn, command: Command, term: u64) -> Result<Response, Error> {
+    match lease::holds_in(&command, term) {
+        true => apply(txn, command),
+        false => Err(Error::LeaseNotFound),
+    }
 }
 
 /// Applies `command`. A refusal changes nothing. Never panics on any command that decodes; panics

@@ -20,7 +20,6 @@ impl Store {
         let batch = shared.pending.read().front(flushed, max_records);
         if let Some(batch) = batch {
             let used = shared.disk().append(&batch)?;
-            shared.used_bytes.fetch_add(used, Ordering::Relaxed);
             if let Some(revision) = batch.side.compact {
                 writer.schedule(revision);
             }
@@ -31,7 +30,9 @@ impl Store {
             }
             drop(durable);
             // Only now: a reader that misses a record in pending looks into redb, and finds it.
-            shared.pending.write().drop_front(&batch);
+            let mut pending = shared.pending.write();
+            pending.drop_front(&batch);
+            shared.used_bytes.fetch_add(used, Ordering::Relaxed);
         }
         Ok(Checkpoint {
             durable: self.durable(),

@@ -380,10 +380,11 @@ impl Store {
     /// About how many bytes all records and leases take, in the store's file or on their way to it;
     /// the disk is not asked.
     pub fn used_bytes(&self) -> u64 {
-        // In this order: what a checkpoint moves meanwhile counts twice rather than not at all.
-        let pending = self.shared().pending.read().bytes();
         let leases = self.lease_count() as u64 * lease::LEASE_BYTES;
-        pending as u64 + leases + self.shared().used_bytes.load(Ordering::Relaxed)
+        // Both while pending stands still: a checkpoint moves bytes from one to the other.
+        let shared = self.shared();
+        let pending = shared.pending.read();
+        pending.bytes() as u64 + leases + shared.used_bytes.load(Ordering::Relaxed)
     }
 
     /// Revisions that compaction deleted from the file since the start.

@@ -13,6 +13,8 @@ use crate::grpc::path;
 
 /// Size of every value, in bytes.
 pub const VALUE_BYTES: usize = 256;
+/// Values of one transaction with which keys are loaded.
+const LOAD_BYTES: usize = 100 * VALUE_BYTES;
 /// Keys that the reads of a bench choose from.
 pub const KEYS: u64 = 100_000;
 /// Keys of a long range and of a page.
@@ -77,7 +79,7 @@ impl Workload {
 
     fn put(&mut self, random: &mut StdRng) {
         let key = format!("put-{:08}", random.random_range(0..PUT_KEYS));
-        let request = put(key, random);
+        let request = put(key, VALUE_BYTES, random);
         self.framed
             .push(frames::frame(path::PUT, &request.encode_to_vec()));
         self.text
@@ -114,14 +116,16 @@ fn request(kind: Kind, random: &mut StdRng) -> pb::RangeRequest {
     }
 }
 
-/// Transactions of 100 puts each that make `keys` keys.
-pub fn loading(keys: u64) -> impl Iterator<Item = pb::TxnRequest> {
+/// Transactions of many puts each, as far as `LOAD_BYTES` reach, that make `keys` keys.
+pub fn loading(keys: u64, value_bytes: usize) -> impl Iterator<Item = pb::TxnRequest> {
     let mut random = StdRng::seed_from_u64(2);
-    (0..keys).step_by(100).map(move |first| pb::TxnRequest {
-        success: (first..(first + 100).min(keys))
+    let puts = LOAD_BYTES / value_bytes;
+    (0..keys).step_by(puts).map(move |first| pb::TxnRequest {
+        success: (first..(first + puts as u64).min(keys))
             .map(|number| pb::RequestOp {
                 request: Some(pb::request_op::Request::RequestPut(put(
                     key_name(number),
+                    value_bytes,
                     &mut random,
                 ))),
             })
@@ -135,8 +139,8 @@ fn key_name(number: u64) -> String {
 }
 
 /// A put of a value that does not compress.
-fn put(key: String, random: &mut StdRng) -> pb::PutRequest {
-    let mut value = vec![0; VALUE_BYTES];
+fn put(key: String, value_bytes: usize, random: &mut StdRng) -> pb::PutRequest {
+    let mut value = vec![0; value_bytes];
     random.fill(&mut value[..]);
     pb::PutRequest {
         key: key.into(),

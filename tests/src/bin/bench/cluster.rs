@@ -30,6 +30,8 @@ const FOLLOWER_GET: Kind = Kind::Get {
 };
 /// So few entries between snapshots that a member which was away needs one.
 const SHORT_LOG: [&str; 2] = ["--snapshot-count", "1000"];
+/// A value of a usual size where objects are stored, such as those of Kubernetes.
+const OBJECT_BYTES: usize = 4_096;
 const MIB: f64 = 1_048_576.0;
 
 /// One row of load.
@@ -87,7 +89,7 @@ pub async fn compare(
             .each_ref()
             .map(|program| Cluster::start(program, SIZE, &[]));
         for cluster in &clusters {
-            load(&cluster.members()[0], KEYS).await?;
+            load(&cluster.members()[0], KEYS, VALUE_BYTES).await?;
         }
         for row in rows {
             loaded(&clusters, *row, effort, table).await?;
@@ -106,7 +108,9 @@ pub async fn compare(
         outages(programs, name, End::Move, effort, table).await?;
     }
     if "cluster catch-up".contains(only) {
-        catch_up(programs, effort, table).await?;
+        for value_bytes in [VALUE_BYTES, OBJECT_BYTES] {
+            catch_up(programs, effort, value_bytes, table).await?;
+        }
     }
     Ok(())
 }
@@ -235,9 +239,14 @@ struct CatchUp {
     p99_meanwhile_us: f64,
 }
 
-async fn catch_up(programs: &[PathBuf; 2], effort: Effort, table: &mut Table) -> Outcome {
-    let ours = catch_up_once(&programs[0], effort).await?;
-    let theirs = catch_up_once(&programs[1], effort).await?;
+async fn catch_up(
+    programs: &[PathBuf; 2],
+    effort: Effort,
+    value_bytes: usize,
+    table: &mut Table,
+) -> Outcome {
+    let ours = catch_up_once(&programs[0], effort, value_bytes).await?;
+    let theirs = catch_up_once(&programs[1], effort, value_bytes).await?;
     let slower = |one: &CatchUp| one.p99_meanwhile_us / one.p99_before_us;
     let rows = [
         (
@@ -265,20 +274,21 @@ async fn catch_up(programs: &[PathBuf; 2], effort: Effort, table: &mut Table) ->
             Some(Target::Ours(Bound::AtMost(3.0))),
         ),
     ];
-    let mib = (effort.caught_up * VALUE_BYTES as u64) as f64 / MIB;
+    let mib = effort.caught_up as f64 / MIB;
     table.figures(
-        &format!("cluster, a member catches up, {mib:.0} MiB"),
+        &format!("cluster, a member catches up, {mib:.0} MiB in values of {value_bytes} bytes"),
         &rows,
     )?;
     Ok(())
 }
 
-async fn catch_up_once(program: &Path, effort: Effort) -> Outcome<CatchUp> {
+async fn catch_up_once(program: &Path, effort: Effort, value_bytes: usize) -> Outcome<CatchUp> {
     let mut cluster = Cluster::start(program, SIZE, &SHORT_LOG);
     let leader = cluster.leader_of(&[0, 1, 2]).await;
     let late = cluster.positions_without(&[leader])[0];
     cluster.member(late).kill();
-    load(&cluster.members()[leader], effort.caught_up).await?;
+    let keys = effort.caught_up / value_bytes as u64;
+    load(&cluster.members()[leader], keys, value_bytes).await?;
     let servers = [Server::of(&cluster.members()[leader])];
     let workload = Arc::new(Workload::new(Kind::Put));
     let shape = |measured| Shape {
@@ -305,7 +315,7 @@ async fn catch_up_once(program: &Path, effort: Effort) -> Outcome<CatchUp> {
         "  {held} bytes on its disk before, {} after",
         bytes_on_disk(&data_dir)?
     );
-    let bytes = (effort.caught_up * VALUE_BYTES as u64) as f64;
+    let bytes = effort.caught_up as f64;
     Ok(CatchUp {
         mib_per_s: bytes / MIB / took.as_secs_f64(),
         p99_before_us: before.p99_us,

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use althing_tests::binaries;
 use althing_tests::grpc::{Grpc, path};
-use althing_tests::load::workload::{KEYS, Workload, loading};
+use althing_tests::load::workload::{KEYS, VALUE_BYTES, Workload, loading};
 use althing_tests::load::{Sample, Shape, measure};
 use althing_tests::member::Member;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -48,7 +48,7 @@ struct Effort {
     all_max: Duration,
     /// How often a leader's lead is ended in each way.
     ends: usize,
-    /// Keys that a member catches up with.
+    /// Bytes of values that a member catches up with.
     caught_up: u64,
 }
 
@@ -60,7 +60,7 @@ const QUICK: Effort = Effort {
     row_max: Duration::from_secs(120),
     all_max: Duration::from_secs(15 * 60),
     ends: 10,
-    caught_up: 400_000,
+    caught_up: 100 << 20,
 };
 const FULL: Effort = Effort {
     rounds: 5,
@@ -70,7 +70,7 @@ const FULL: Effort = Effort {
     row_max: Duration::from_secs(600),
     all_max: Duration::from_secs(2 * 60 * 60),
     ends: 50,
-    caught_up: 4_194_304,
+    caught_up: 1 << 30,
 };
 
 /// Why something was not measured.
@@ -151,7 +151,7 @@ async fn requests(options: &Options, table: &mut Table) -> Outcome {
         .each_ref()
         .map(|program| Member::start(program, &[]));
     for member in &members {
-        load(member, KEYS).await?;
+        load(member, KEYS, VALUE_BYTES).await?;
     }
     table.head();
     for scenario in chosen {
@@ -197,8 +197,8 @@ async fn compare(
     Ok(())
 }
 
-/// Puts `keys` keys in transactions of 100.
-async fn load(member: &Member, keys: u64) -> Outcome {
+/// Puts `keys` keys in transactions of many.
+async fn load(member: &Member, keys: u64, value_bytes: usize) -> Outcome {
     let client = member.grpc().await;
     let put = |request| {
         let mut client: Grpc = client.clone();
@@ -207,7 +207,7 @@ async fn load(member: &Member, keys: u64) -> Outcome {
             answer.map(|_: althing_api::etcdserverpb::TxnResponse| ())
         }
     };
-    stream::iter(loading(keys))
+    stream::iter(loading(keys, value_bytes))
         .map(put)
         .buffer_unordered(LOADERS)
         .try_collect::<()>()

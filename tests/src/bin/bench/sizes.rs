@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use althing_tests::load::proc_stat::{ProcStat, bytes_on_disk};
+use althing_tests::load::workload::VALUE_BYTES;
 use althing_tests::member::Member;
 use tokio::time::timeout;
 
@@ -86,7 +87,7 @@ async fn of_size(programs: &[PathBuf; 2], keys: u64, rounds: usize, table: &mut 
 
 async fn measure(program: &Path, keys: u64, rounds: usize) -> Result<Size, Failure> {
     let mut member = Member::start(program, &[]);
-    load(&member, keys).await?;
+    load(&member, keys, VALUE_BYTES).await?;
     tokio::time::sleep(SETTLE).await;
     let loaded = ProcStat::read(member.process_id())?;
     let disk = bytes_on_disk(member.data_dir())?;

@@ -11,7 +11,7 @@ use althing_tests::load::fan_out::{self, Fan};
 use althing_tests::load::idle;
 use althing_tests::load::json_watch::JsonWatches;
 use althing_tests::load::keep_alive::{self, Kept, Renewals};
-use althing_tests::load::workload::{KEYS, Kind, Workload};
+use althing_tests::load::workload::{KEYS, Kind, VALUE_BYTES, Workload};
 use althing_tests::load::{Protocol, Sample, Shape, measure};
 use althing_tests::member::Member;
 use tokio::time::timeout;
@@ -162,7 +162,7 @@ async fn json(programs: &[PathBuf; 2], effort: Effort, table: &mut Table) -> Out
     let mut alone: [Vec<Sample>; 2] = [Vec::new(), Vec::new()];
     let mut beside: [Vec<Sample>; 2] = [Vec::new(), Vec::new()];
     for (at, member) in members.iter().enumerate() {
-        load(member, KEYS).await?;
+        load(member, KEYS, VALUE_BYTES).await?;
         let (port, pid) = (member.client_port(), member.process_id());
         for _ in 0..effort.rounds {
             let changing = change(member).await;

@@ -1,0 +1,190 @@
+//! A snapshot on its way to another member. A connection that breaks costs nothing but the bytes
+//! that were under way: the next one goes on where the member says it is.
+//!
+//! ```text
+//!  POST, head and bytes from 0 --answer--> done
+//!    '-- lost --> GET: how far did it come? --n--> POST, head and bytes from n
+//!                   '-- the member knows nothing of it, or too far back --> lost; raft begins anew
+//! ```
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use althing_actors::peer_link::{LinkError, Peer, SnapshotBytes};
+use bytes::{Buf, Bytes};
+use futures_util::{Stream, StreamExt, stream};
+use http::{HeaderValue, Method};
+use tokio::sync::Mutex;
+
+use super::dial::{dial, whole};
+use super::frame::Chunks;
+use super::path::{self, OFFSET_HEADER, TRANSFER_HEADER};
+use super::transport::{HttpTransport, answer, lost, streamed};
+
+/// Bytes that were handed to a connection and are kept in case they do not arrive: more than the
+/// buffers of both ends hold.
+const KEPT_BYTES_MAX: usize = 16 << 20;
+/// Tries in a row that bring no byte further, and the wait before the first; it doubles.
+const TRIES_MAX: u32 = 5;
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+
+/// What is left of a snapshot, with the end of what is gone.
+struct Outpour {
+    body: SnapshotBytes,
+    kept: VecDeque<Bytes>,
+    /// Where the first kept byte is, and the first that was not taken from the body yet.
+    begin: u64,
+    end: u64,
+    /// Which byte is sent next.
+    next: u64,
+    /// The snapshot cannot be read to its end.
+    is_broken: bool,
+}
+
+impl Outpour {
+    fn new(body: SnapshotBytes) -> Outpour {
+        Outpour {
+            body,
+            kept: VecDeque::new(),
+            begin: 0,
+            end: 0,
+            next: 0,
+            is_broken: false,
+        }
+    }
+
+    /// Goes on from `offset`, if what is there is still kept.
+    fn seek(&mut self, offset: u64) -> bool {
+        let is_kept = (self.begin..=self.end).contains(&offset);
+        if is_kept {
+            self.next = offset;
+        }
+        is_kept
+    }
+
+    async fn chunk(&mut self) -> Option<io::Result<Bytes>> {
+        if self.next == self.end {
+            match self.body.recv().await? {
+                Ok(chunk) => self.keep(chunk),
+                Err(error) => {
+                    self.is_broken = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+        let mut at = self.begin;
+        for chunk in &self.kept {
+            let behind = at + chunk.len() as u64;
+            if self.next < behind {
+                let mut chunk = chunk.clone();
+                chunk.advance((self.next - at) as usize);
+                self.next = behind;
+                return Some(Ok(chunk));
+            }
+            at = behind;
+        }
+        // An empty chunk of the body.
+        Some(Ok(Bytes::new()))
+    }
+
+    fn keep(&mut self, chunk: Bytes) {
+        self.end += chunk.len() as u64;
+        self.kept.push_back(chunk);
+        while self.kept.len() > 1 && self.end - self.begin > KEPT_BYTES_MAX as u64 {
+            let first = self.kept.pop_front().map_or(0, |chunk| chunk.len());
+            self.begin += first as u64;
+        }
+    }
+}
+
+/// The chunks from where `outpour` is, for as long as the connection takes them.
+fn chunks(outpour: Arc<Mutex<Outpour>>) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+    stream::unfold(outpour, |outpour| async {
+        let chunk = outpour.lock().await.chunk().await;
+        chunk.map(|chunk| (chunk, outpour))
+    })
+}
+
+impl HttpTransport {
+    pub(super) async fn snapshot(
+        self,
+        peer: Peer,
+        head: Bytes,
+        body: SnapshotBytes,
+    ) -> Result<Bytes, LinkError> {
+        let transfer = HeaderValue::from(rand::random::<u64>());
+        let outpour = Arc::new(Mutex::new(Outpour::new(body)));
+        let (mut offset, mut tries) = (0, 0);
+        loop {
+            let poured = self.pour(&peer, &transfer, offset, &head, &outpour).await;
+            let why = match poured {
+                Err(LinkError::Lost(why)) => why,
+                answer => return answer,
+            };
+            let lost = || LinkError::Lost(why.clone());
+            if outpour.lock().await.is_broken {
+                return Err(lost());
+            }
+            let arrived = loop {
+                if tries == TRIES_MAX {
+                    return Err(lost());
+                }
+                tokio::time::sleep(FIRST_WAIT * (1 << tries)).await;
+                tries += 1;
+                match self.arrived(&peer, &transfer).await {
+                    Ok(arrived) => break arrived,
+                    Err(LinkError::NotSent(_) | LinkError::Lost(_)) => {}
+                    Err(LinkError::Refused(_) | LinkError::Removed) => return Err(lost()),
+                }
+            };
+            if !outpour.lock().await.seek(arrived) {
+                return Err(lost());
+            }
+            tracing::info!(remote_member = %peer.id, offset = arrived, %why, "goes on with a snapshot");
+            if arrived > offset {
+                tries = 0;
+            }
+            offset = arrived;
+        }
+    }
+
+    /// Sends what is left on a connection of its own.
+    async fn pour(
+        &self,
+        peer: &Peer,
+        transfer: &HeaderValue,
+        offset: u64,
+        head: &Bytes,
+        outpour: &Arc<Mutex<Outpour>>,
+    ) -> Result<Bytes, LinkError> {
+        let mut connection = dial(&peer.urls).await.map_err(LinkError::NotSent)?;
+        let mut first = Chunks::default();
+        first.request(head.clone());
+        let first = first.next().expect("a head was added above");
+        let first = stream::once(std::future::ready(Ok(first)));
+        let body = streamed(first.chain(chunks(Arc::clone(outpour))));
+        let mut request = self.request(&connection, peer, Method::POST, path::SNAPSHOT, body);
+        let headers = request.headers_mut();
+        headers.insert(TRANSFER_HEADER, transfer.clone());
+        headers.insert(OFFSET_HEADER, HeaderValue::from(offset));
+        let head = connection.send(request).await.map_err(lost)?;
+        answer(head).await
+    }
+
+    /// Asks how far a transfer came; what is still under way is given up.
+    async fn arrived(&self, peer: &Peer, transfer: &HeaderValue) -> Result<u64, LinkError> {
+        let mut connection = dial(&peer.urls).await.map_err(LinkError::NotSent)?;
+        let nothing = whole(Bytes::new());
+        let mut request = self.request(&connection, peer, Method::GET, path::SNAPSHOT, nothing);
+        request
+            .headers_mut()
+            .insert(TRANSFER_HEADER, transfer.clone());
+        let head = connection.send(request).await.map_err(lost)?;
+        let body = answer(head).await?;
+        let arrived = std::str::from_utf8(&body).ok();
+        let arrived = arrived.and_then(|text| text.parse().ok());
+        arrived.ok_or_else(|| LinkError::Refused("it does not say how far it is".to_owned()))
+    }
+}
