@@ -100,8 +100,9 @@ impl Handles {
         if self.leader() != self.0.member_id || self.0.proposer.sole_voter.is_alone() {
             return;
         }
-        if let Err(error) = self.0.proposer.move_leader(None).await {
-            tracing::warn!(%error, "the lead was not handed over");
+        match self.0.proposer.move_leader(None).await {
+            Ok(()) => tracing::info!(leader = %self.leader(), "handed the lead over"),
+            Err(error) => tracing::warn!(%error, "the lead was not handed over"),
         }
     }
 

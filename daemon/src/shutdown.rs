@@ -7,6 +7,7 @@
 
 use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use althing_actors::node::HaltCause;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -19,6 +20,9 @@ use crate::{service, systemd};
 pub const EXIT_HALTED: u8 = 70;
 /// What a shell shows for a process that a signal ended, above the signal's number.
 const EXIT_SIGNALLED: i32 = 128;
+/// How long a stop waits for a successor. It takes a few round trips where there is one; looking
+/// for one takes up to two election timeouts, which may be more than a service manager waits.
+const HAND_OVER_MAX: Duration = Duration::from_secs(10);
 
 /// The signals that ask the process to end.
 #[derive(Debug)]
@@ -151,7 +155,10 @@ pub async fn stop(running: Running) {
     } = running;
     drop(publisher);
     ports.close_clients(patience).await;
-    handles.step_aside().await;
+    let aside = tokio::time::timeout(HAND_OVER_MAX, handles.step_aside());
+    if aside.await.is_err() {
+        tracing::warn!("no other member took the lead in time; the others elect one");
+    }
     ports.close_peers(patience).await;
     drop((handles, rpc, ports));
     node.stop().await;

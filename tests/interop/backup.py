@@ -19,123 +19,14 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "clients"))
-from against import READY, START_S, STOP_S, free_ports  # noqa: E402
+from against import free_ports  # noqa: E402
+from backup_server import DEADLINE_S, Differs, Server, b64, expect  # noqa: E402
 
-DEADLINE_S = 120
 TXN_PUTS = 100
-PAGE = 1000
 LARGE = 300_000
 LEASES = 20
-
-
-class Differs(Exception):
-    """A part did not come to what it should."""
-
-
-def expect(is_so, what):
-    if not is_so:
-        raise Differs(what)
-
-
-def b64(raw):
-    return base64.b64encode(raw).decode()
-
-
-class Server:
-    """A running member, spoken to by its JSON gateway."""
-    ctl = None
-
-    def __init__(self, program, directory, extra=(), ports=None):
-        self.ports = ports or free_ports(2)
-        client, peer = (f"http://127.0.0.1:{port}" for port in self.ports)
-        self.endpoint, self.peer = f"127.0.0.1:{self.ports[0]}", peer
-        line = [program, "--data-dir", directory, "--listen-client-urls", client,
-                "--advertise-client-urls", client, "--listen-peer-urls", peer,
-                "--initial-advertise-peer-urls", peer]
-        extra = list(extra) or ["--name", "default", "--initial-cluster", f"default={peer}"]
-        clean = {name: value for name, value in os.environ.items()
-                 if not name.startswith(("ETCD_", "ALTHING_"))}
-        self.process = subprocess.Popen(line + extra, stdin=subprocess.DEVNULL, env=clean,
-                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                        text=True, errors="replace")
-        self.printed, self.ready = [], threading.Event()
-        threading.Thread(target=self.follow, daemon=True).start()
-
-    def follow(self):
-        for line in self.process.stdout:
-            self.printed.append(line)
-            if READY in line:
-                self.ready.set()
-
-    def serving(self):
-        """Waits until it serves."""
-        if not self.ready.wait(START_S):
-            raise Differs("the server does not serve:\n" + "".join(self.printed[-10:]))
-        return self
-
-    def stop(self):
-        self.process.terminate()
-        try:
-            self.process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.stop()
-
-    def post(self, path, **body):
-        request = urllib.request.Request(f"http://{self.endpoint}/v3/{path}",
-                                         json.dumps(body).encode())
-        with urllib.request.urlopen(request, timeout=DEADLINE_S) as answer:
-            return json.load(answer)
-
-    def put(self, pairs, lease=0):
-        ops = [{"requestPut": {"key": b64(key), "value": b64(value), "lease": lease}}
-               for key, value in pairs]
-        return int(self.post("kv/txn", success=ops)["header"]["revision"])
-
-    def delete(self, keys):
-        ops = [{"requestDeleteRange": {"key": b64(key)}} for key in keys]
-        return int(self.post("kv/txn", success=ops)["header"]["revision"])
-
-    def revision(self):
-        answer = self.post("kv/range", key=b64(b"\0"), range_end=b64(b"\0"), count_only=True)
-        return int(answer["header"]["revision"])
-
-    def keys(self, revision=0, prefix=None):
-        """Every key at a revision, with what is known about it."""
-        start, end = b"\0", b"\0"
-        if prefix:
-            start, end = prefix, prefix[:-1] + bytes([prefix[-1] + 1])
-        found = {}
-        while True:
-            answer = self.post("kv/range", key=b64(start), range_end=b64(end), limit=PAGE,
-                               revision=revision)
-            for kv in answer.get("kvs", []):
-                found[kv.pop("key")] = kv
-            if not answer.get("more"):
-                return found
-            start = base64.b64decode(list(found)[-1]) + b"\0"
-
-    def leases(self):
-        """Each lease's time to live and keys."""
-        leases = {}
-        for lease in self.post("lease/leases").get("leases", []):
-            life = self.post("lease/timetolive", ID=lease["ID"], keys=True)
-            leases[lease["ID"]] = (life["grantedTTL"], sorted(life.get("keys", [])))
-        return leases
-
-    def hash_kv(self):
-        """Not every release has it in the gateway."""
-        line = [Server.ctl, "--endpoints", self.endpoint, "endpoint", "hashkv", "-w", "json"]
-        return json.loads(subprocess.check_output(line))[0]["HashKV"]["hash"]
 
 
 class Player:
@@ -397,6 +288,10 @@ def mirrors(player, source, compacted):
     with player.althingd().serving() as member:
         line = [player.options.althingctl, "--endpoints", source.endpoint, "make-mirror",
                 "--prefix", "/leased/", "--dest-prefix", "/copy/", member.endpoint]
+        foreseen = player.run("althingctl", *line[1:], "--dry-run")
+        count = len(source.keys(prefix=b"/leased/"))
+        expect(foreseen.startswith(f"would copy {count} keys to where 0 keys are"), foreseen)
+        expect(not member.keys(), "a dry run copied something")
         mirror = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         try:
             def told(server, prefix):
@@ -462,8 +357,33 @@ def portable(player, source, compacted):
         expect("1 deleted" in told and b64(b"surplus") in member.keys(), told)
 
 
+def offline(player, source, compacted):
+    """A stopped member's file is defragmented, etcd's by its own tool, and serves the same."""
+    def taken(directory):
+        files = (os.path.join(path, name) for path, _, names in os.walk(directory)
+                 for name in names if name in ("db", "store.redb"))
+        return sum(os.stat(file).st_blocks for file in files)
+
+    snapshot = player.place("e.db")
+    player.run("etcdctl", "--endpoints", source.endpoint, "snapshot", "save", snapshot)
+    for program, restored, serve in (
+            ("restorer", player.restored_etcd, player.etcd),
+            ("althingctl", player.restored, player.althingd)):
+        with restored(snapshot) as member:
+            last = member.delete([b"/large/%d" % number for number in range(4)])
+            member.post("kv/compaction", revision=last, physical=True)
+            keys, hashed = member.keys(), member.hash_kv()
+        before = taken(member.directory)
+        player.run(program, "defrag", "--data-dir", member.directory)
+        after = taken(member.directory)
+        expect(0 < after <= before, f"{program}: {before} blocks became {after}")
+        with serve(member.directory, ports=member.ports).serving() as again:
+            expect(again.keys() == keys, f"{program}: keys differ")
+            expect(again.hash_kv() == hashed, f"{program}: HashKV differs")
+
+
 PARTS = [from_etcd, to_etcd, under_load, safe_by_default, three_members, both_ways, mirrors,
-         refusals, portable]
+         refusals, portable, offline]
 
 
 def main():

@@ -76,13 +76,13 @@ class Player:
         revision = self.admin("get", prefix)["header"]["revision"]
         return {"k": prefix, "rev": str(revision), "next": str(revision + 1)}
 
-    def run(self, program, prefix, case, words):
+    def run(self, program, prefix, case, words, timeout=TIMEOUT_SECONDS):
         path = self.programs[program]
         env = self.environment(prefix, case.env)
         fill = lambda text: self.fill(text, words)
         where = fill((case.endpoint if case.endpoint is not None else self.here).encode())
         line = [path.encode(), b"--endpoints=" + where] + [fill(word) for word in case.line]
-        done = subprocess.run(line, input=fill(case.stdin), env=env, timeout=TIMEOUT_SECONDS,
+        done = subprocess.run(line, input=fill(case.stdin), env=env, timeout=timeout,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
         return done.stdout, done.stderr, done.returncode
 

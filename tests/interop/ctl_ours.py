@@ -4,6 +4,7 @@ None, or what is wrong.
 """
 
 import os
+import re
 import select
 import signal
 import socket
@@ -15,6 +16,8 @@ from ctl_live import PREFIXES, Running, Stuck, tested
 
 OUTAGES = 6
 PUTS_PER_OUTAGE = 5
+# For ten thousand puts, on a machine that is busy.
+CHECK_SECONDS = 180
 
 
 def queued(player, name, number):
@@ -254,6 +257,23 @@ def a_command_under_a_lost_lock_is_warned_of(player):
     return None if code == 7 else "exit code %d" % code
 
 
+@tested
+def a_check_clears_up_after_itself(player):
+    """It compacts and defragments where it is told to, and tells what etcdctl tells."""
+    case = Case(["check", "datascale", "--load=s", "--auto-compact", "--auto-defrag"])
+    out, _err, code = player.run("althingctl", "ALTHINGCTL", case, {}, timeout=CHECK_SECONDS)
+    expected = """Start data scale check for work load [10000 key-value pairs, 1024 bytes \
+per key-value, 50 concurrent clients].
+Compacting with revision N
+Compacted with revision N
+Defragmenting "HERE"
+Defragmented "HERE"
+PASS: Approximate system memory used : N MB.
+""".replace("HERE", player.here)
+    told = re.sub(r"(revision |used : )\d[\d.]*", r"\1N", out.decode())
+    return None if (told, code) == (expected, 0) else repr((told, code))
+
+
 def tests():
     """Every test with its name."""
     lock, elect = ["lock", "NAME"], ["elect", "NAME", "me"]
@@ -265,5 +285,6 @@ def tests():
     for test in (a_watch_survives_outages, once_waits_for_one_change, a_count_of_events_is_kept,
                  a_ttl_is_kept_or_its_absence_told, a_watch_waits_for_a_server,
                  a_lease_is_renewed_after_an_outage, a_holder_that_is_cut_off_gives_up_in_time,
-                 a_command_under_a_lost_lock_is_warned_of):
+                 a_command_under_a_lost_lock_is_warned_of,
+                 a_check_clears_up_after_itself):
         yield test.__name__.replace("_", " "), test

@@ -60,7 +60,7 @@ class Puts:
     """How long single puts take, until this ends."""
 
     def __init__(self, port):
-        self.port, self.ended, self.slowest, self.count = port, threading.Event(), 0, 0
+        self.port, self.ended, self.slowest, self.refusal = port, threading.Event(), 0, None
         self.thread = threading.Thread(target=self.run)
         self.thread.start()
 
@@ -68,12 +68,18 @@ class Puts:
         client = Client(self.port)
         while not self.ended.wait(0.01):
             begun = time.monotonic()
-            client.post("kv/put", key=b64(b"probe"), value=b64(b"x"))
-            self.slowest = max(self.slowest, time.monotonic() - begun)
-            self.count += 1
+            try:
+                client.post("kv/put", key=b64(b"probe"), value=b64(b"x"))
+            except OSError as error:
+                self.refusal = error
+                return
+            finally:
+                self.slowest = max(self.slowest, time.monotonic() - begun)
 
     def told(self):
         """The slowest since it was asked last, in ms."""
+        if self.refusal:
+            raise SystemExit(f"a put was refused after {self.slowest:.1f} s: {self.refusal}")
         slowest, self.slowest = self.slowest, 0
         return slowest * 1000
 

@@ -7,6 +7,7 @@ Needs root, mmdebstrap, systemd-nspawn and a Debian mirror; says so and ends wel
 missing. The root is kept in target/; a run changes an overlay of it only. PACKAGES (default: made
 from the debug build in target/) holds the two packages, of which the second upgrades the first."""
 
+import json
 import os
 import pathlib
 import shutil
@@ -24,6 +25,12 @@ SUITE = "bookworm"
 DEADLINE_S = 90
 OLD, NEW = "0.0.1", "0.0.2"
 TOML = "/etc/althing/althing.toml"
+# Members beside the service, with the ports of their clients and of their peers.
+OTHERS = {"b": (2479, 2480), "c": (2579, 2580)}
+CLUSTER = ",".join(["default=http://localhost:2380"] + [
+    f"{name}=http://localhost:{peer}" for name, (_, peer) in OTHERS.items()])
+# The first election timeout of a cluster is that of the service; the others would wait so long.
+OTHERS_ELECT_MS = 50_000
 
 
 def missing():
@@ -104,6 +111,10 @@ class Machine:
         """A property of the service."""
         return self.must(f"systemctl show --property={name} --value althing").strip()
 
+    def set(self, section, key, value):
+        """Writes an option into the configuration."""
+        self.must(f"sed -i '/^\\[{section}\\]/,/^\\[/ s|^#\\?{key} = .*|{key} = {value}|' {TOML}")
+
     def serves(self):
         return self.run("althingctl endpoint health").returncode == 0
 
@@ -175,6 +186,28 @@ def nobody_else_reads_its_configuration_and_root_does(m):
         raise AssertionError("nobody may read the configuration")
 
 
+RELOADED = [
+    ("log", "level", '"debug"'), ("log", "format", '"console"'), ("log", "slow_request", '"1s"'),
+    ("store", "quota_bytes", '"1GiB"'), ("store", "disk_reserve_bytes", '"16MiB"'),
+    ("store", "auto_compaction_mode", '"revision"'),
+    ("store", "auto_compaction_retention", '"1000000"'),
+    ("store", "corrupt_check_interval", '"1m"'),
+    ("client", "advertise_urls", '["http://localhost:2379", "http://127.0.0.1:2379"]'),
+    ("client", "listen_urls", '["http://localhost:2379", "http://localhost:3379"]'),
+    ("client", "metrics_urls", '["http://127.0.0.1:9100"]'),
+    ("client", "request_bytes_max", '"2MiB"'), ("client", "txn_ops_max", "64"),
+    ("client", "streams_max", "100"), ("client", "connections_max", "1000"),
+    ("client", "read_bytes_max", '"64MiB"'), ("client", "watch_progress_interval", '"1m"'),
+    ("client", "keepalive_interval", '"1h"'), ("client", "keepalive_timeout", '"30s"'),
+    ("client", "grpc_gateway", "false"), ("client", "cors", '["http://a"]'),
+    ("client", "host_whitelist", '["localhost"]'), ("client", "shutdown_timeout", '"5s"'),
+    ("peer", "listen_urls", '["http://localhost:2380", "http://localhost:3380"]'),
+    ("raft", "proposals_max", "1000"), ("raft", "heartbeat_interval", '"50ms"'),
+    ("raft", "election_timeout", '"2s"'), ("raft", "snapshot_count", "100"),
+    ("cluster", "learners_max", "2"),
+]
+
+
 def each_kind_of_setting_reloads_under_load(m):
     m.must("mkdir -p /run/notes")
     load = subprocess.Popen(m.enter(
@@ -182,29 +215,23 @@ def each_kind_of_setting_reloads_under_load(m):
         "n=0; while [ ! -e /run/notes/enough ]; do n=$((n+1)); "
         "althingctl put load $n >/dev/null || echo failed >> /run/notes/failed; done; "
         "echo $n > /run/notes/written"))
-    kinds = [
-        ("log", "level", '"debug"'), ("log", "format", '"console"'),
-        ("store", "quota_bytes", '"1GiB"'), ("store", "disk_reserve_bytes", '"16MiB"'),
-        ("client", "request_bytes_max", '"2MiB"'), ("client", "txn_ops_max", "64"),
-        ("client", "streams_max", "100"), ("client", "connections_max", "1000"),
-        ("client", "read_bytes_max", '"64MiB"'), ("client", "keepalive_interval", '"1h"'),
-        ("client", "cors", '["http://a"]'), ("client", "watch_progress_interval", '"1m"'),
-        ("client", "metrics_urls", '["http://127.0.0.1:9100"]'),
-        ("client", "advertise_urls", '["http://localhost:2379", "http://127.0.0.1:2379"]'),
-        ("raft", "proposals_max", "1000"), ("raft", "heartbeat_interval", '"50ms"'),
-        ("raft", "election_timeout", '"2s"'), ("raft", "snapshot_count", "100"),
-        ("cluster", "learners_max", "2"), ("log", "slow_request", '"1s"'),
-    ]
     pid = m.show("MainPID")
     m.must(f"cp {TOML} /run/notes/before.toml")
-    for section, key, value in kinds:
-        m.must(f"sed -i '/^\\[{section}\\]/,/^\\[/ s|^#{key} = .*|{key} = {value}|' {TOML}")
+    for section, key, value in RELOADED:
+        m.set(section, key, value)
         m.must("systemctl reload althing")
         shown = m.must("althingctl config show --origin")
         line = next(line for line in shown.splitlines() if line.startswith(f"{section}.{key} "))
         contains(line, TOML)
     until("the new URL is published",
           lambda: "127.0.0.1:2379" in m.must("althingctl member list"))
+    elsewhere = "althingctl --endpoints localhost:3379 endpoint health"
+    m.must(elsewhere)
+    for section, port in (("client", 2379), ("peer", 2380)):
+        m.set(section, "listen_urls", f'["http://localhost:{port}"]')
+    m.must("systemctl reload althing")
+    if m.run(elsewhere).returncode == 0:
+        raise AssertionError("a listener that was taken out still serves")
     m.must("touch /run/notes/enough")
     load.wait(timeout=60)
     equal(m.run("cat /run/notes/failed").stdout, "")
@@ -267,9 +294,8 @@ def a_stop_is_orderly(m):
 
 def a_member_without_its_cluster_says_what_it_waits_for_and_is_given_time(m):
     m.must("systemctl stop althing && mv /var/lib/althing /var/lib/althing.kept && "
-           "install -d -m 700 -o althing -g althing /var/lib/althing && echo "
-           "ALTHING_INITIAL_CLUSTER=default=http://localhost:2380,"
-           "b=http://localhost:2480,c=http://localhost:2580 > /etc/default/althing")
+           "install -d -m 700 -o althing -g althing /var/lib/althing && "
+           f"echo ALTHING_INITIAL_CLUSTER={CLUSTER} > /etc/default/althing")
     m.must("systemctl start --no-block althing")
     wanted = "waiting for 2 of 3 members; 1 answer"
     until("the status says so", lambda: m.show("StatusText") == wanted)
@@ -277,9 +303,56 @@ def a_member_without_its_cluster_says_what_it_waits_for_and_is_given_time(m):
     # Twice the time that a start may take without asking for more.
     until("it was given time", lambda: time.monotonic() - begun > 8)
     equal((m.show("ActiveState"), m.show("MainPID")), ("activating", pid))
-    m.must("systemctl stop althing; rm -rf /var/lib/althing; "
-           "mv /var/lib/althing.kept /var/lib/althing; rm /etc/default/althing; "
-           "systemctl start althing")
+    for name, (client, peer) in OTHERS.items():
+        m.must(f"systemd-run --quiet --unit=althing-{name} -p Type=notify -p User=althing "
+               f"-p StateDirectory=althing-{name} -p StateDirectoryMode=0700 --no-block "
+               f"althingd --name={name} --data-dir=/var/lib/althing-{name} "
+               f"--listen-client-urls=http://localhost:{client} "
+               f"--advertise-client-urls=http://localhost:{client} "
+               f"--listen-peer-urls=http://localhost:{peer} "
+               f"--initial-advertise-peer-urls=http://localhost:{peer} "
+               f"--initial-cluster={CLUSTER} --election-timeout={OTHERS_ELECT_MS}")
+    until("the status says so",
+          lambda: m.show("StatusText") == "serving, leads; 3 of 3 members answer")
+    until("every member serves", lambda: m.run(
+        "systemctl is-active althing " + " ".join(f"althing-{name}" for name in OTHERS)
+    ).returncode == 0)
+    equal(m.show("MainPID"), pid)
+
+
+def a_stop_hands_the_lead_over(m):
+    # Long enough for a machine that is busy: how long the leader looks for a successor.
+    m.set("raft", "election_timeout", '"20s"')
+    m.must("systemctl reload althing")
+    term = terms(m)
+    m.must("systemctl stop althing")
+    # Nobody's election timeout is as short as this.
+    m.must("althingctl --endpoints localhost:2579 --command-timeout=10s put handed over")
+    # One election, which the leader asked for before it went.
+    equal(terms(m), {term + 1 for term in term})
+    log = m.must("journalctl -u althing --no-pager -o cat")
+    log = log[log.rindex("received signal; shutting down"):]
+    if not -1 < log.find("handed the lead over") < log.find("stopped"):
+        raise AssertionError(f"nothing was handed over:\n{log}")
+    m.must("systemctl start althing")
+    until("the status says so", lambda: m.show("StatusText").startswith("serving, follows "))
+    equal(m.must("althingctl get handed --print-value-only").strip(), "over")
+    # All at once, so that the leader may find no successor and has to end without one.
+    m.must("systemctl stop althing althing-b althing-c")
+    log = m.must("journalctl -u 'althing*' --no-pager -o cat")
+    if "'stop-sigterm' timed out" in log:
+        raise AssertionError(f"a member did not end in time:\n{log[-3000:]}")
+    m.must("rm -rf /var/lib/althing; mv /var/lib/althing.kept /var/lib/althing; "
+           "rm /etc/default/althing")
+    m.set("raft", "election_timeout", '"2s"')
+    m.must("systemctl start althing")
+
+
+def terms(m):
+    """The terms that the members beside the service are in."""
+    where = ",".join(f"localhost:{client}" for client, _ in OTHERS.values())
+    status = json.loads(m.must(f"althingctl --endpoints {where} endpoint status -w json"))
+    return {member["Status"]["raftTerm"] for member in status}
 
 
 def an_upgrade_keeps_data_and_configuration(m):
@@ -311,6 +384,7 @@ STEPS = [
     the_watchdog_ends_a_process_that_hangs,
     a_stop_is_orderly,
     a_member_without_its_cluster_says_what_it_waits_for_and_is_given_time,
+    a_stop_hands_the_lead_over,
     an_upgrade_keeps_data_and_configuration,
     remove_keeps_data_and_configuration_and_purge_does_not,
     lintian_finds_nothing,

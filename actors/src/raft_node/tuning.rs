@@ -113,8 +113,8 @@ fn count(last: Option<&RaftLogId>) -> u64 {
 
 /// Hands something to the core, whose queue is longer than what is ever admitted, so this never
 /// waits. Without `unconstrained` tokio would make it, once per 128 messages, to be fair to others.
-/// Should the core be gone, so is what it was for (the reply of a proposal is dropped, which answers
-/// `Stopped`), and nobody waits until it has ended.
+/// Should the core be gone, so is what it was for (the reply of a proposal is dropped, which
+/// answers `Stopped`), and nobody waits until it has ended.
 pub(super) fn post(asked: impl Future<Output = Result<(), Fatal<Types>>>) {
     let _ = tokio::task::unconstrained(asked).now_or_never();
 }

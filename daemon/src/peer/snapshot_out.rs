@@ -142,7 +142,7 @@ impl HttpTransport {
             if !outpour.lock().await.seek(arrived) {
                 return Err(lost());
             }
-            tracing::info!(remote_member = %peer.id, offset = arrived, %why, "goes on with a snapshot");
+            tracing::info!(remote_member = %peer.id, offset = arrived, %why, "resumes a snapshot");
             if arrived > offset {
                 tries = 0;
             }
