@@ -288,6 +288,7 @@ fn harmless_flags_of_etcd_warn_and_the_others_are_refused() {
         "--logger=zap",
         "--log-outputs=stderr",
         "--auto-tls=false",
+        "--experimental-distributed-tracing-address=collector:4317",
     ];
     let loaded = load(
         &args,
@@ -299,6 +300,7 @@ fn harmless_flags_of_etcd_warn_and_the_others_are_refused() {
         "--logger",
         "--log-outputs",
         "--auto-tls",
+        "--experimental-distributed-tracing-address",
         "ETCD_MAX_SNAPSHOTS",
     ] {
         assert!(
@@ -317,13 +319,20 @@ fn harmless_flags_of_etcd_warn_and_the_others_are_refused() {
         "--cert-file=a.pem",
         "--client-cert-auth",
         "--discovery=http://d",
+        "--experimental-enable-distributed-tracing",
     ];
     let found = mistakes(&args, &[("ETCD_AUTH_TOKEN", "jwt,sign-method=RS256")]);
     let names: Vec<&str> = found
         .iter()
         .map(|mistake| mistake.option.as_str())
         .collect();
-    let expected = ["auth-token", "cert-file", "client-cert-auth", "discovery"];
+    let expected = [
+        "auth-token",
+        "cert-file",
+        "client-cert-auth",
+        "discovery",
+        "experimental-enable-distributed-tracing",
+    ];
     assert_eq!(names, expected);
 }
 
