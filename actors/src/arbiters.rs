@@ -6,10 +6,10 @@
 
 use std::io;
 
-use actix::{Actor, Addr, Context};
+use actix::{Actor, Addr, AsyncContext, Context};
 use actix_rt::{Arbiter, ArbiterHandle};
 
-use crate::ground;
+use crate::ground::{self, Unsteady};
 
 /// How much nicer the store's thread is than the others (0 to 19, as in nice(1)).
 const STORE_NICENESS: i32 = 10;
@@ -52,7 +52,12 @@ impl Thread {
     ) -> Addr<A> {
         match self {
             Thread::Own(arbiter) => A::start_in_arbiter(arbiter, |_| actor()),
-            Thread::Callers => A::create(|_| actor()),
+            Thread::Callers => {
+                let context = Context::new();
+                let address = context.address();
+                actix_rt::spawn(Unsteady::new(context.into_future(actor())));
+                address
+            }
         }
     }
 

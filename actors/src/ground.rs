@@ -7,10 +7,18 @@
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
+
+use tokio::time::Sleep;
 
 /// The longest that a simulated disk takes for a flush of the log, in milliseconds.
 const SIMULATED_FLUSH_MAX_MS: u64 = 6;
+/// A simulated thread stands still once in so many times that it could run.
+const TURNS_PER_STANDSTILL: u64 = 30;
+/// The longest that it stands still, in milliseconds.
+const STANDSTILL_MAX_MS: u64 = 12;
 
 thread_local! {
     static IS_SIMULATED: Cell<bool> = const { Cell::new(false) };
@@ -59,10 +67,55 @@ pub(crate) fn detach(work: impl FnOnce() + Send + 'static) {
     tokio::task::spawn_blocking(work);
 }
 
-/// How long a simulated disk takes for the next flush of the log, which its thread cannot spend
-/// waiting. `None`: the disk is real and takes the time itself.
-pub(crate) fn flush_delay() -> Option<Duration> {
-    is_simulated().then(|| Duration::from_millis(chance() % (SIMULATED_FLUSH_MAX_MS + 1)))
+/// When a simulated disk begins the next flush of the log, for which its thread cannot wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum FlushTime {
+    /// Behind the messages that come until then.
+    Behind(Duration),
+    /// Before them: the thread had looked for messages, and did not run for so long.
+    Before(Duration),
+}
+
+/// `None`: the disk is real and takes the time itself.
+pub(crate) fn flush_time() -> Option<FlushTime> {
+    if !is_simulated() {
+        return None;
+    }
+    let delay = Duration::from_millis(chance() % (SIMULATED_FLUSH_MAX_MS + 1));
+    match chance() % 2 {
+        0 => Some(FlushTime::Before(delay)),
+        _ => Some(FlushTime::Behind(delay)),
+    }
+}
+
+/// A task that has a thread of its own outside of simulations. In one it stands still now and then,
+/// as such a thread does while the system lets others run, and its messages wait.
+#[derive(Debug)]
+pub(crate) struct Unsteady<T> {
+    task: T,
+    stands: Option<Pin<Box<Sleep>>>,
+}
+
+impl<T> Unsteady<T> {
+    pub(crate) fn new(task: T) -> Unsteady<T> {
+        Unsteady { task, stands: None }
+    }
+}
+
+impl<T: Future<Output = ()> + Unpin> Future for Unsteady<T> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.stands.is_none() && chance().is_multiple_of(TURNS_PER_STANDSTILL) {
+            let time = Duration::from_millis(1 + chance() % STANDSTILL_MAX_MS);
+            self.stands = Some(Box::pin(tokio::time::sleep(time)));
+        }
+        if let Some(stands) = &mut self.stands {
+            ready!(stands.as_mut().poll(cx));
+            self.stands = None;
+        }
+        Pin::new(&mut self.task).poll(cx)
+    }
 }
 
 #[cfg(test)]

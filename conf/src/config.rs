@@ -76,6 +76,8 @@ pub struct Client {
     pub advertise_urls: Vec<String>,
     /// Extra listeners of /metrics, /health, /livez, /readyz only.
     pub metrics_urls: Vec<Url>,
+    /// How much /metrics tells.
+    pub metrics: Metrics,
     /// Largest encoded command, in bytes.
     pub request_bytes_max: u64,
     /// Most operations of one txn.
@@ -84,7 +86,7 @@ pub struct Client {
     pub streams_max: u32,
     /// Most client connections at once.
     pub connections_max: usize,
-    /// The shortest interval at which a client may ping.
+    /// The shortest interval at which a client with calls open may ping; zero: five minutes.
     pub keepalive_min_time: Duration,
     /// How often the server pings an idle connection; zero: never.
     pub keepalive_interval: Duration,
@@ -104,6 +106,15 @@ pub struct Client {
     pub watch_progress_interval: Duration,
     /// Time an orderly stop waits for requests in flight.
     pub shutdown_timeout: Duration,
+}
+
+/// How much /metrics tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metrics {
+    /// All but how long each call takes.
+    Basic,
+    /// All.
+    Extensive,
 }
 
 /// The peer port.
@@ -173,6 +184,8 @@ pub struct Log {
     pub format: LogFormat,
     /// Requests, and commands that are applied, are told of when they take longer.
     pub slow_request: Duration,
+    /// Unary calls are told of when they take longer.
+    pub slow_call: Duration,
 }
 
 /// How a log line is written.

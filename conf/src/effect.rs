@@ -22,10 +22,12 @@ const RELOAD: &[&str] = &[
     "client.listen_urls",
     "client.advertise_urls",
     "client.metrics_urls",
+    "client.metrics",
     "client.request_bytes_max",
     "client.txn_ops_max",
     "client.streams_max",
     "client.connections_max",
+    "client.keepalive_min_time",
     "client.keepalive_interval",
     "client.keepalive_timeout",
     "client.grpc_gateway",
@@ -47,6 +49,7 @@ const RELOAD: &[&str] = &[
     "log.level",
     "log.format",
     "log.slow_request",
+    "log.slow_call",
 ];
 
 const FIRST_START: &[&str] = &[

@@ -6,7 +6,7 @@
 
 use crate::error::LoadError;
 use crate::foreign::FOREIGN;
-use crate::option::OPTIONS;
+use crate::option::{self, FORMER, OPTIONS};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Command};
 use std::ffi::OsString;
@@ -57,6 +57,10 @@ pub fn command() -> Command {
         };
         command = command.arg(arg.value_name(name).help(option.help));
     }
+    for (former, _) in FORMER {
+        let is_bool = option::by_flag(former).is_some_and(option::Setting::is_bool);
+        command = command.arg(valued(former, is_bool).hide(true));
+    }
     for foreign in FOREIGN {
         command = command.arg(valued(foreign.flag, foreign.is_bool).hide(true));
     }
@@ -97,7 +101,8 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Flags, L
         config_file: matches.get_one::<String>(CONFIG_FILE).cloned(),
         options: OPTIONS
             .iter()
-            .filter_map(|option| given(option.flag))
+            .flat_map(option::flags_of)
+            .filter_map(given)
             .collect(),
         foreign: FOREIGN
             .iter()
@@ -141,9 +146,7 @@ fn double_dashes(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
 /// Whether the argument after `--name` is its value.
 fn takes_next(name: &str) -> bool {
     name == CONFIG_FILE
-        || OPTIONS
-            .iter()
-            .any(|option| option.flag == name && !option.is_bool())
+        || option::by_flag(name).is_some_and(|option| !option.is_bool())
         || FOREIGN
             .iter()
             .any(|foreign| foreign.flag == name && !foreign.is_bool)

@@ -109,7 +109,8 @@ pub(crate) fn file(path: &str, text: &str, remarks: &mut Remarks) -> Layer {
 pub(crate) fn environment(vars: &BTreeMap<String, String>, remarks: &mut Remarks) -> Layer {
     let mut layer = Layer::default();
     for option in OPTIONS {
-        if let Some((name, value)) = lookup(vars, option.flag) {
+        let given = option::flags_of(option).filter_map(|flag| lookup(vars, flag));
+        for (name, value) in given {
             layer.set(option.key, format!("the variable {name}"), value);
         }
     }

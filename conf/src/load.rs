@@ -1,7 +1,7 @@
 //! From arguments and environment to a configuration that can be started.
 
 use crate::config::{AutoCompaction, Client, Cluster, Config, InitialState, Log};
-use crate::config::{LogFormat, Member, Peer, Raft, Store, Url};
+use crate::config::{LogFormat, Member, Metrics, Peer, Raft, Store, Url};
 use crate::error::{LoadError, Mistake};
 use crate::flags::{self, CONFIG_FILE, Flags};
 use crate::layers::{self, DEFAULT, Layer, Remarks, Values};
@@ -274,17 +274,19 @@ fn cluster(reader: &mut Reader<'_>, member: &Member, peer: &Peer) -> Cluster {
 }
 
 fn client(reader: &mut Reader<'_>) -> Client {
-    let metrics = |items: &[String]| -> Result<Vec<Url>, crate::error::Fault> {
+    let metrics_urls = |items: &[String]| -> Result<Vec<Url>, crate::error::Fault> {
         if items.is_empty() {
             Ok(Vec::new())
         } else {
             urls::listen(items)
         }
     };
+    let details = [("basic", Metrics::Basic), ("extensive", Metrics::Extensive)];
     Client {
         listen_urls: reader.list("client.listen_urls", urls::listen),
         advertise_urls: reader.list("client.advertise_urls", urls::advertise),
-        metrics_urls: reader.list("client.metrics_urls", metrics),
+        metrics_urls: reader.list("client.metrics_urls", metrics_urls),
+        metrics: reader.choice("client.metrics", &details),
         request_bytes_max: reader.bytes("client.request_bytes_max", 1, GIB),
         txn_ops_max: reader.size("client.txn_ops_max", 1, 1 << 20),
         streams_max: u32::try_from(reader.count("client.streams_max", 1, u32::MAX.into()))
@@ -367,5 +369,6 @@ fn log(reader: &mut Reader<'_>) -> Log {
         level: reader.read("log.level", check::log_level),
         format: reader.choice("log.format", &formats),
         slow_request: reader.duration("log.slow_request", None),
+        slow_call: reader.duration("log.slow_call", None),
     }
 }

@@ -27,10 +27,40 @@ pub(crate) fn by_key(key: &str) -> Option<&'static Setting> {
     OPTIONS.iter().find(|option| option.key == key)
 }
 
-/// The option that a flag names.
+/// The option that a flag names, be it by its former name.
 pub(crate) fn by_flag(flag: &str) -> Option<&'static Setting> {
+    let former = FORMER.iter().find(|(former, _)| *former == flag);
+    let flag = former.map_or(flag, |(_, now)| now);
     OPTIONS.iter().find(|option| option.flag == flag)
 }
+
+/// The names of an option's flag, the least first.
+pub(crate) fn flags_of(option: &'static Setting) -> impl Iterator<Item = &'static str> {
+    let former = FORMER.iter().filter(|(_, now)| *now == option.flag);
+    former.map(|(former, _)| *former).chain([option.flag])
+}
+
+/// What flags were called in etcd 3.5 and are still known by in 3.6: former, now.
+pub(crate) static FORMER: &[(&str, &str)] = &[
+    ("experimental-corrupt-check-time", "corrupt-check-time"),
+    (
+        "experimental-initial-corrupt-check",
+        "initial-corrupt-check",
+    ),
+    ("experimental-max-learners", "max-learners"),
+    (
+        "experimental-warning-apply-duration",
+        "warning-apply-duration",
+    ),
+    (
+        "experimental-warning-unary-request-duration",
+        "warning-unary-request-duration",
+    ),
+    (
+        "experimental-watch-progress-notify-interval",
+        "watch-progress-notify-interval",
+    ),
+];
 
 const fn option(
     key: &'static str,
@@ -131,6 +161,12 @@ pub(crate) static OPTIONS: &[Setting] = &[
         "listen-metrics-urls",
         "URLS",
         "Extra metrics and health listeners",
+    ),
+    option(
+        "client.metrics",
+        "metrics",
+        "DETAIL",
+        "basic or extensive: whether /metrics times each call",
     ),
     option(
         "client.request_bytes_max",
@@ -331,4 +367,24 @@ pub(crate) static OPTIONS: &[Setting] = &[
         "TIME",
         "Requests that take longer are logged",
     ),
+    option(
+        "log.slow_call",
+        "warning-unary-request-duration",
+        "TIME",
+        "Unary calls that take longer are logged",
+    ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_former_name_is_that_of_an_option_and_of_nothing_else() {
+        for (former, now) in FORMER {
+            assert_eq!(by_flag(former).map(|option| option.flag), Some(*now));
+            assert!(OPTIONS.iter().all(|option| option.flag != *former));
+            assert!(crate::foreign::by_flag(former).is_none(), "{former}");
+        }
+    }
+}

@@ -288,6 +288,7 @@ fn harmless_flags_of_etcd_warn_and_the_others_are_refused() {
         "--logger=zap",
         "--log-outputs=stderr",
         "--auto-tls=false",
+        "--experimental-distributed-tracing-address=collector:4317",
     ];
     let loaded = load(
         &args,
@@ -299,6 +300,7 @@ fn harmless_flags_of_etcd_warn_and_the_others_are_refused() {
         "--logger",
         "--log-outputs",
         "--auto-tls",
+        "--experimental-distributed-tracing-address",
         "ETCD_MAX_SNAPSHOTS",
     ] {
         assert!(
@@ -317,14 +319,45 @@ fn harmless_flags_of_etcd_warn_and_the_others_are_refused() {
         "--cert-file=a.pem",
         "--client-cert-auth",
         "--discovery=http://d",
+        "--experimental-enable-distributed-tracing",
     ];
     let found = mistakes(&args, &[("ETCD_AUTH_TOKEN", "jwt,sign-method=RS256")]);
     let names: Vec<&str> = found
         .iter()
         .map(|mistake| mistake.option.as_str())
         .collect();
-    let expected = ["auth-token", "cert-file", "client-cert-auth", "discovery"];
+    let expected = [
+        "auth-token",
+        "cert-file",
+        "client-cert-auth",
+        "discovery",
+        "experimental-enable-distributed-tracing",
+    ];
     assert_eq!(names, expected);
+}
+
+#[test]
+fn a_flags_former_name_counts_where_the_present_one_is_not_set() {
+    let args = [
+        "--experimental-warning-apply-duration=1s",
+        "--experimental-initial-corrupt-check=false",
+    ];
+    let env = [("ETCD_EXPERIMENTAL_CORRUPT_CHECK_TIME", "5m")];
+    let loaded = load(&args, &env).unwrap();
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    let (log, store) = (&loaded.config.log, &loaded.config.store);
+    assert_eq!(log.slow_request, Duration::from_secs(1));
+    assert!(!store.initial_corrupt_check);
+    assert_eq!(store.corrupt_check_interval, Duration::from_secs(300));
+    let given = origin(&loaded, "log.slow_request");
+    assert_eq!(given, "the flag --experimental-warning-apply-duration");
+
+    let args = [
+        "--warning-apply-duration=2s",
+        "--experimental-warning-apply-duration=1s",
+    ];
+    let loaded = load(&args, &[]).unwrap();
+    assert_eq!(loaded.config.log.slow_request, Duration::from_secs(2));
 }
 
 #[test]

@@ -168,13 +168,18 @@ fn line_of(event: &Event<'_>, now: OffsetDateTime) -> Value {
     let mut line = Map::new();
     let mut add = |key: &str, value: String| line.insert(key.to_owned(), Value::String(value));
     add("level", level_name(*metadata.level()).to_owned());
-    add("ts", now.format(TIMESTAMP).unwrap_or_default());
+    add("ts", timestamp(now));
     if let (Some(file), Some(number)) = (metadata.file(), metadata.line()) {
         add("caller", format!("{}:{number}", short_path(file)));
     }
     add("msg", fields.message);
     line.extend(fields.others);
     Value::Object(line)
+}
+
+/// A moment as the lines show it.
+pub(crate) fn timestamp(moment: OffsetDateTime) -> String {
+    moment.format(TIMESTAMP).unwrap_or_default()
 }
 
 fn level_name(level: Level) -> &'static str {
@@ -346,6 +351,7 @@ mod tests {
             level: "a=b=c=".to_owned(),
             format: LogFormat::Json,
             slow_request: std::time::Duration::ZERO,
+            slow_call: std::time::Duration::ZERO,
         };
         assert!(matches!(start(&log), Err(LogError::Filter { .. })));
     }

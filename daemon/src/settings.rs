@@ -16,6 +16,9 @@ use crate::rpc::Limits;
 const WATCH_PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
 const WATCH_PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
+/// What 0 stands for in etcd as the least time between two pings of a client.
+const PING_INTERVAL_MIN: Duration = Duration::from_secs(300);
+
 /// What etcd adds to twice the election timeout before it gives up on a request.
 const REQUEST_GRACE: Duration = Duration::from_secs(5);
 
@@ -94,13 +97,25 @@ fn port(config: &Config) -> PortSettings {
         connections_max: client.connections_max,
         streams_max: client.streams_max,
         request_bytes_max: bytes(client.request_bytes_max),
-        keepalive_interval: client.keepalive_interval,
+        ping_interval_min: match client.keepalive_min_time {
+            Duration::ZERO => PING_INTERVAL_MIN,
+            interval => interval,
+        },
+        keepalive_interval: keepalive_interval(client),
         keepalive_timeout: client.keepalive_timeout,
+        slow_call: config.log.slow_call,
+        is_metrics_extensive: client.metrics == config::Metrics::Extensive,
         gateway: client.grpc_gateway,
         cors: client.cors.clone(),
         host_whitelist: client.host_whitelist.clone(),
         shutdown_timeout: client.shutdown_timeout,
     }
+}
+
+/// A ping whose answer nobody waits for is not worth sending.
+fn keepalive_interval(client: &config::Client) -> Option<Duration> {
+    let (interval, timeout) = (client.keepalive_interval, client.keepalive_timeout);
+    (!interval.is_zero() && !timeout.is_zero()).then_some(interval)
 }
 
 /// As etcd reads it: zero stands for the default, and what is too short for the least.
@@ -138,4 +153,30 @@ pub(crate) fn raft(config: &Config) -> RaftTuning {
 /// A number of bytes as memory counts them; more than the address space holds means all of it.
 pub(crate) fn bytes(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(flags: &[&str]) -> PortSettings {
+        let dir = tempfile::tempdir().unwrap();
+        let data_dir = format!("--data-dir={}", dir.path().display());
+        let usual = ["althingd", &data_dir];
+        let args = usual.iter().chain(flags);
+        let loaded = Config::load(args.map(Into::into), []).unwrap();
+        Settings::of(&loaded.config).port
+    }
+
+    #[test]
+    fn a_zero_switches_pings_of_the_server_off_and_stands_for_the_default_of_the_clients() {
+        let port = of(&[]);
+        assert_eq!(port.keepalive_interval, Some(Duration::from_secs(7200)));
+        assert_eq!(port.ping_interval_min, Duration::from_secs(5));
+        for flag in ["--grpc-keepalive-interval=0", "--grpc-keepalive-timeout=0"] {
+            assert_eq!(of(&[flag]).keepalive_interval, None);
+        }
+        let port = of(&["--grpc-keepalive-min-time=0"]);
+        assert_eq!(port.ping_interval_min, PING_INTERVAL_MIN);
+    }
 }

@@ -1,4 +1,3 @@
 # why: a start takes a store that a snapshot has replaced for one whose log is lost
 # file: actors/src/store_writer/mod.rs
-# guard: simulation no_misfortune
-s/self\.setup\.dir\.begin_replacing\(state\)\?;//
+s/self\.setup\.dir\.begin_replacing\(state\)\?;/if !MUTATED { & }/

@@ -1,4 +1,3 @@
 # why: revisions that the hub was not told of are skipped and not read
 # file: actors/src/watch_hub/fan_out/mod.rs
-# guard: simulation no_misfortune
-s/if first > self\.current \+ 1 \{/if false {/
+s/if first > self\.current \+ 1 \{/if !MUTATED \&\& first > self.current + 1 {/

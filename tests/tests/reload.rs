@@ -327,6 +327,34 @@ async fn follow(mut stream: Streaming<Bytes>, last: Arc<tokio::sync::watch::Send
     }
 }
 
+#[tokio::test]
+async fn what_is_told_of_calls_changes_with_the_next_one() {
+    let mut reloaded = Reloaded::start("");
+    let mut client = reloaded.member.grpc().await;
+    let mut json = reloaded.member.json();
+    let mut times_calls = async || {
+        let page = json.get("/metrics").await.unwrap().body;
+        String::from_utf8_lossy(&page).contains("grpc_server_handling_seconds")
+    };
+    put(&mut client, 1).await.unwrap();
+    assert!(times_calls().await);
+    reloaded.take("[client]\nmetrics = \"basic\"\n[log]\nslow_call = \"0s\"\n");
+    assert!(!times_calls().await);
+    put(&mut client, 1).await.unwrap();
+    let line = reloaded.member.process().wait_for_line("request stats");
+    let line = line.unwrap();
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(line["response type"], "/etcdserverpb.KV/Put");
+    assert_eq!(line["code"], "Ok");
+    let remote = line["remote"].as_str().unwrap();
+    assert!(remote.starts_with("127.0.0.1:"), "{remote}");
+    for key in ["start time", "time spent", "response size"] {
+        assert!(!line[key].is_null(), "no {key}: {line}");
+    }
+    reloaded.take("[client]\nmetrics = \"extensive\"\n");
+    assert!(times_calls().await);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_timing_of_a_cluster_changes_under_load_and_no_write_fails() {
     let dir = tempfile::tempdir().unwrap();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use althing_storage::data_dir::DataDir;
-use althing_storage::wal::{Background, Disk, LogTail, Wal};
+use althing_storage::wal::{Background, Disk, LogTail, Recovery, Wal};
 
 use crate::ground;
 use crate::node::{Handles, Node, NodeSettings, StartError, open_beside};
@@ -35,16 +35,19 @@ pub struct Simulated {
     pub log: LogTail,
 }
 
-/// Launches a node whose log is on `disk`. Errors: as of [`Node::launch`].
+/// Launches a node whose log is on `disk`; `found` is shown what the log holds before anybody acts
+/// on it. Errors: as of [`Node::launch`].
 pub async fn launch_simulated(
     disk: Arc<dyn Disk>,
     dir: &Path,
     settings: &NodeSettings,
     transport: Arc<dyn Transport>,
+    found: impl FnOnce(&Recovery),
 ) -> Result<Simulated, StartError> {
     let dir = DataDir::open(dir)?;
     let settings_of_log = settings.wal.clone();
     let log = Wal::open_on(disk, &dir.wal(), settings_of_log, Background::Inline)?;
+    found(&log.1);
     let opened = open_beside(log, dir, settings)?;
     let log = opened.wal.tail();
     let (node, handles) = Node::launch_opened(opened, settings, transport).await?;

@@ -22,7 +22,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler};
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use althing_storage::entry::LogId;
 use althing_storage::wal::Wal;
 use parking_lot::Mutex;
@@ -31,7 +31,7 @@ pub use self::batch::{Batch, BatchLimits};
 pub(crate) use self::flush_clock::FlushClock;
 use self::message::Flush;
 pub(crate) use self::message::{Append, NoteElected, Purge, SaveVote, Sync, Truncate};
-use crate::ground;
+use crate::ground::{self, FlushTime};
 use crate::halt::Halt;
 use crate::metrics::Metrics;
 use crate::raft_node::types::Flushed;
@@ -103,10 +103,14 @@ impl WalWriter {
         self.dirty = true;
         if !self.flush_queued {
             self.flush_queued = true;
-            match ground::flush_delay() {
+            match ground::flush_time() {
                 None => ctx.notify(Flush),
-                Some(delay) => {
+                Some(FlushTime::Behind(delay)) => {
                     ctx.notify_later(Flush, delay);
+                }
+                Some(FlushTime::Before(delay)) => {
+                    let passed = tokio::time::sleep(delay).into_actor(self);
+                    ctx.wait(passed.map(|(), writer, ctx| writer.handle(Flush, ctx)));
                 }
             }
         }

@@ -14,15 +14,21 @@ use althing_api::etcdserverpb::{
 };
 use althing_storage::apply::Response;
 use bytes::Bytes;
+use futures_util::future::join_all;
 
 use crate::history::{Ask, Op, Told};
 use crate::holders;
 use crate::machine::Machine;
+use crate::nemesis;
 use crate::world::World;
 
 const KEYS: u64 = 5;
 /// Values of every tenth put are large enough to fill segments of the log.
 const LARGE_BYTES: usize = 12_000;
+/// One in so many turns of a client is a rush.
+const RUSH_OF: u64 = 60;
+/// Writes of a rush.
+const RUSH: u64 = 30;
 
 /// One client, until the world says that it is enough.
 pub async fn run(world: Rc<World>, client: u64) {
@@ -35,6 +41,10 @@ pub async fn run(world: Rc<World>, client: u64) {
             continue;
         };
         count += 1;
+        if world.roll(RUSH_OF - 1) == 0 {
+            rush(&world, client, count).await;
+            continue;
+        }
         let ask = choose(&world, client, count, &known);
         let patience = Duration::from_millis(200 + world.roll(2_000));
         let told = perform(&world, client, &machine, ask, patience).await;
@@ -42,6 +52,21 @@ pub async fn run(world: Rc<World>, client: u64) {
             known = state;
         }
     }
+}
+
+/// Many writes come to the leader at once, just as it is cut off: its log gets long and is in vain.
+async fn rush(world: &Rc<World>, client: u64, count: u64) {
+    let Some(leader) = world.leader() else {
+        return;
+    };
+    nemesis::isolate(world, &leader);
+    let patience = Duration::from_millis(300 + world.roll(1_000));
+    let writes = (0..RUSH).map(|number| {
+        let keys = vec![key(number % KEYS)];
+        let value = format!("{client}-{count}-{number}").into();
+        perform(world, client, &leader, Ask::Put { keys, value }, patience)
+    });
+    join_all(writes).await;
 }
 
 /// Asks and records. `None`: nothing was asked.

@@ -2,20 +2,20 @@
 //! set is the crash; not polling it is the pause.
 
 mod port;
+mod power;
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 use std::time::Duration;
 
 use althing_actors::node::{Clock, Handles, NodeSettings, RaftTuning, StartError, WatchEnd};
 use althing_actors::testing::{KeptClock, Simulated, launch_simulated, one_of};
 use althing_api::range::KeyRange;
 use althing_storage::wal::faulty_disk::FaultyDisk;
-use althing_storage::wal::{LogTail, WalSettings};
+use althing_storage::wal::{self, LogTail, Recovery, WalSettings};
 use bytes::Bytes;
 use rand::Rng;
 use tempfile::TempDir;
@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 
+use self::power::Power;
 use crate::network::Network;
 use crate::record::Record;
 use crate::world::Dice;
@@ -30,9 +31,6 @@ use crate::world::Dice;
 const HEARTBEAT: Duration = Duration::from_millis(50);
 pub const ELECTION_TIMEOUT: Duration = Duration::from_millis(300);
 const LEARNERS_MAX: usize = 2;
-/// A node that runs so often while no time passes runs without end. Some hundred are usual.
-const TURNS_MAX: u64 = 50_000;
-
 /// A node that runs.
 #[derive(Clone)]
 pub struct Live {
@@ -47,6 +45,10 @@ pub struct Machine {
     tuning: Cell<RaftTuning>,
     dir: TempDir,
     disk: RefCell<FaultyDisk>,
+    /// The next time that the disk fails it is the process that died there.
+    dies: Cell<bool>,
+    /// No power goes any more.
+    is_safe: Cell<bool>,
     set: RefCell<Option<LocalSet>>,
     /// Of its node's raft.
     clock: RefCell<KeptClock>,
@@ -95,6 +97,8 @@ impl Machine {
             }),
             dir: data_dir(),
             disk: RefCell::default(),
+            dies: Cell::new(false),
+            is_safe: Cell::new(false),
             set: RefCell::default(),
             clock: RefCell::default(),
             is_paused: Cell::new(false),
@@ -116,10 +120,7 @@ impl Machine {
 
     /// Runs the node's tasks, for ever.
     pub fn power(self: &Rc<Machine>) -> impl Future<Output = ()> + use<> {
-        Power {
-            machine: Rc::clone(self),
-            turns: (Instant::now(), 0),
-        }
+        Power::new(self)
     }
 
     pub fn is_up(&self) -> bool {
@@ -135,6 +136,12 @@ impl Machine {
         let live = self.live.borrow();
         let handles = live.as_ref().map(|live| live.handles.clone());
         handles.filter(|_| self.is_ready.get())
+    }
+
+    /// Whether its node serves and takes itself for the leader.
+    pub fn leads(&self) -> bool {
+        self.ready()
+            .is_some_and(|handles| handles.leader().0 == self.number)
     }
 
     /// Why the node stopped by itself, if it did.
@@ -217,15 +224,27 @@ impl Machine {
 
     /// The power goes during one of the disk's next changes of the log.
     pub fn power_off_soon(&self, changes: u64) {
+        if self.is_safe.get() {
+            return;
+        }
         let disk = self.disk.borrow();
         disk.power_off_at(disk.operations() + changes);
+        self.dies.set(false);
+    }
+
+    /// The process dies during one of those changes: what it wrote is in the page cache.
+    pub fn die_soon(&self, changes: u64) {
+        self.power_off_soon(changes);
+        self.dies.set(true);
     }
 
     /// The power does not go after all, unless it has gone.
     pub fn keep_power(&self) {
         self.disk.borrow().power_off_at(u64::MAX);
+        self.is_safe.set(true);
     }
 
+    /// Whether the disk has failed its node, for want of power or as the end of the process shows.
     pub fn lost_power(&self) -> bool {
         self.disk.borrow().is_off()
     }
@@ -244,7 +263,10 @@ impl Machine {
         self.is_ready.set(false);
         self.stopping.replace(None);
         self.has_halted.replace(None);
-        if power_goes || self.lost_power() {
+        if !power_goes && self.lost_power() && self.dies.get() {
+            let after = self.disk.borrow().after_process_death();
+            self.disk.replace(after);
+        } else if power_goes || self.lost_power() {
             let dice = self.dice.clone();
             let mut choose = |below: u64| dice.borrow_mut().random_range(0..below);
             let after = self.disk.borrow().after_power_loss(&mut choose);
@@ -282,9 +304,11 @@ impl Machine {
 
     async fn run(self: Rc<Machine>) {
         let settings = self.settings();
-        let disk = Arc::new(self.disk.borrow().clone());
+        let disk = self.disk.borrow().clone();
         let transport = self.network.transport(self.number);
-        let launched = launch_simulated(disk, self.dir.path(), &settings, transport).await;
+        let found = |found: &Recovery| self.look_at_the_log(&disk, found);
+        let on = Arc::new(disk.clone());
+        let launched = launch_simulated(on, self.dir.path(), &settings, transport, found).await;
         let Simulated {
             mut node,
             handles,
@@ -325,6 +349,20 @@ impl Machine {
         node.stop().await;
         self.has_halted.replace(Some("it was stopped".into()));
         let _ = stopped.send(());
+    }
+
+    /// What a start found in its log is there after the next power loss too.
+    fn look_at_the_log(&self, disk: &FaultyDisk, found: &Recovery) {
+        let dir = self.dir.path().join("member/wal");
+        let what_stands = |found: &Recovery| (found.vote, found.purged, found.last);
+        let kept = wal::look_on(&disk.only_synced(), &dir);
+        match kept.as_ref().map(what_stands) {
+            Ok(kept) if kept == what_stands(found) => {}
+            kept => self.record.violated(format!(
+                "member {} starts on {found:?}, of which a power loss leaves {kept:?}",
+                self.number
+            )),
+        }
     }
 
     /// Another interval of heartbeats, with another election timeout, and another distance of
@@ -386,49 +424,6 @@ fn actix_spawn(task: impl Future<Output = ()> + 'static) {
 fn data_dir() -> TempDir {
     let in_memory = tempfile::tempdir_in("/dev/shm");
     in_memory.unwrap_or_else(|_| tempfile::tempdir().unwrap())
-}
-
-struct Power {
-    machine: Rc<Machine>,
-    /// The last moment at which the node ran, and how often it did.
-    turns: (Instant, u64),
-}
-
-impl Power {
-    /// Whether the node may run once more.
-    fn take_turn(&mut self) -> bool {
-        let now = Instant::now();
-        if self.turns.0 != now {
-            self.turns = (now, 0);
-        }
-        self.turns.1 += 1;
-        if self.turns.1 == TURNS_MAX {
-            let number = self.machine.number;
-            let what = format!("member {number} is busy without end");
-            self.machine.record.violated(what);
-        }
-        self.turns.1 < TURNS_MAX
-    }
-}
-
-impl Future for Power {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let power = self.get_mut();
-        let machine = Rc::clone(&power.machine);
-        machine.waker.replace(Some(cx.waker().clone()));
-        if !machine.is_paused()
-            && let Some(set) = machine.set.borrow_mut().as_mut()
-            && power.take_turn()
-        {
-            machine.clock.borrow_mut().swap();
-            // A node without tasks gets new ones, or crashes.
-            let _ = Pin::new(set).poll(cx);
-            machine.clock.borrow_mut().swap();
-        }
-        Poll::Pending
-    }
 }
 
 fn everything() -> KeyRange {

@@ -30,7 +30,7 @@ pub async fn run(world: &Rc<World>) {
 fn bury(world: &Rc<World>) {
     for machine in world.machines() {
         if machine.is_up() && machine.lost_power() {
-            crash(world, &machine, true);
+            crash(world, &machine, false);
         }
         if machine.is_up() && machine.has_departed() {
             machine.crash(false);
@@ -43,7 +43,8 @@ fn strike(world: &Rc<World>) {
     world.network.note(machine.number);
     match world.roll(99) {
         0..20 => crash(world, &machine, world.roll(2) > 0),
-        20..28 => machine.power_off_soon(1 + world.roll(20)),
+        20..25 => machine.power_off_soon(1 + world.roll(20)),
+        25..28 => machine.die_soon(1 + world.roll(20)),
         28..38 => pause(world, machine),
         38..48 => isolate(world, &machine),
         48..58 => cut_one_way(world, &machine),
@@ -118,7 +119,8 @@ fn retune(world: &Rc<World>, machine: &Rc<Machine>) {
     machine.retune(heartbeat, snapshot_count);
 }
 
-fn isolate(world: &Rc<World>, machine: &Rc<Machine>) {
+/// Nobody hears from `machine`, nor it from anybody, for a while.
+pub fn isolate(world: &Rc<World>, machine: &Rc<Machine>) {
     let me = machine.number;
     for other in 1..=world.machines().len() as u64 {
         world.network.cut(me, other);
@@ -165,11 +167,8 @@ fn storm(world: &Rc<World>) {
 
 fn move_leader(world: &Rc<World>) {
     let to = MemberId(world.any_machine().number);
-    for machine in world.machines() {
-        let Some(handles) = machine.ready() else {
-            continue;
-        };
-        if handles.leader().0 == machine.number {
+    for machine in world.machines().into_iter().filter(|one| one.leads()) {
+        if let Some(handles) = machine.ready() {
             tokio::task::spawn_local(async move {
                 // It may fail; what it must not do is harm.
                 let _ = machine

@@ -64,6 +64,8 @@ struct State {
     trace: Trace,
     /// Who sent entries or heartbeats as the leader of a term.
     leaders: BTreeMap<u64, u64>,
+    /// Who was told by another member that it would get a vote, and in which term.
+    promised: BTreeSet<(u64, u64)>,
     violation: Option<String>,
 }
 
@@ -147,6 +149,7 @@ impl Network {
             weather: CALM,
             trace: Trace::default(),
             leaders: BTreeMap::new(),
+            promised: BTreeSet::new(),
             violation: None,
         };
         Network(Arc::new(Shared {
@@ -329,6 +332,36 @@ impl Network {
             let term = vote.term;
             let text = format!("term {term} has two leaders: {known}, and {leader} as {from} says");
             state.violation.get_or_insert(text);
+        }
+    }
+}
+
+/// Nobody stands for election whom no other member would vote for: a member that was cut off would
+/// disturb the others when it comes back. In the first term there is nobody to disturb.
+impl Network {
+    /// `from` asks for votes.
+    pub fn look_at_candidate(&self, from: u64, body: &Bytes) {
+        let Ok(request) = peerpb::VoteRequest::decode(body.clone()) else {
+            return;
+        };
+        let term = request.vote.unwrap_or_default().term;
+        let mut state = self.0.state.lock();
+        if term > 1 && !request.hand_over && !state.promised.contains(&(from, term)) {
+            let text =
+                format!("member {from} stands for election in term {term}, and nobody would vote");
+            state.violation.get_or_insert(text);
+        }
+    }
+
+    /// `to` was answered what it asked: would you vote for me?
+    pub fn look_at_promise(&self, to: u64, request: &Bytes, answer: &Bytes) {
+        let request = peerpb::VoteRequest::decode(request.clone());
+        let answer = peerpb::VoteAnswer::decode(answer.clone());
+        if let (Ok(request), Ok(answer)) = (request, answer)
+            && answer.granted
+        {
+            let term = request.vote.unwrap_or_default().term;
+            self.0.state.lock().promised.insert((to, term));
         }
     }
 }

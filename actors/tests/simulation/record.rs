@@ -130,9 +130,16 @@ impl Record {
         }
     }
 
-    /// Compares what `member` has applied since the last look with what others have.
+    /// Compares what `member` has applied since the last look with what others have. What its log
+    /// has let go of is in its store on disk.
     pub fn compare(&self, member: u64, live: &Live) {
         let (purged, last) = live.log.state();
+        let durable = live.handles.store().durable();
+        if purged > durable {
+            self.violated(format!(
+                "the log of member {member} is purged to {purged:?}, its store is safe to {durable:?}"
+            ));
+        }
         let Some(last) = last else { return };
         let applied = live.handles.applied_index();
         let mut compared = self.compared.borrow_mut();

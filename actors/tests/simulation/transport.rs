@@ -32,6 +32,10 @@ impl Transport for Sender {
             if call == Call::Heartbeat {
                 net.look_for_leader(me, &body);
             }
+            if call == Call::Vote {
+                net.look_at_candidate(me, &body);
+            }
+            let asked = body.clone();
             let (answer, answered) = oneshot::channel();
             let back = Back {
                 net: net.clone(),
@@ -46,7 +50,11 @@ impl Transport for Sender {
                 }
             });
             let lost = |_| Err(LinkError::Lost("cut".into()));
-            answered.await.unwrap_or_else(lost)
+            let answer = answered.await.unwrap_or_else(lost)?;
+            if call == Call::PreVote {
+                net.look_at_promise(me, &asked, &answer);
+            }
+            Ok(answer)
         }
         .boxed()
     }

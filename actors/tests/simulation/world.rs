@@ -412,6 +412,11 @@ impl World {
         Some(Rc::clone(&ready[self.roll(last) as usize]))
     }
 
+    /// One that serves and takes itself for the leader.
+    pub fn leader(&self) -> Option<Rc<Machine>> {
+        self.machines().into_iter().find(|machine| machine.leads())
+    }
+
     fn outcome(&self, seed: u64) -> Outcome {
         let (operations, revisions) = self.record.size();
         let trace = self.network.trace();

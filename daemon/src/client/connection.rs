@@ -26,6 +26,7 @@ use super::conn::{Conn, Protocol};
 use super::exchanges::Exchanges;
 use super::grpc::Services;
 use super::lazy_io::LazyIo;
+use super::pings::TOO_MANY_PINGS;
 use super::web::{Http1Service, WebService};
 use crate::settings::Live;
 
@@ -145,7 +146,8 @@ async fn serve_http2<A: Api>(
     session: &Rc<Session>,
     conn: Conn,
 ) -> Result<(), String> {
-    let io = LazyIo::new(conn);
+    let settings = worker.settings.get().port.clone();
+    let io = LazyIo::new(conn, settings.ping_interval_min);
     let service = {
         let shared = (worker.clone(), session.clone());
         service_fn(move |request| {
@@ -153,7 +155,6 @@ async fn serve_http2<A: Api>(
             async move { Ok::<_, Infallible>(answer(&worker, &session, request).await) }
         })
     };
-    let settings = worker.settings.get().port.clone();
     let mut exchanges = Exchanges::default();
     let connection = hyper::server::conn::http2::Builder::new(exchanges.begin())
         .timer(TokioTimer::new())
@@ -168,7 +169,8 @@ async fn serve_http2<A: Api>(
     let mut drained = pin!(session.drained());
     let mut is_draining = false;
     let mut outcome = None;
-    poll_fn(|cx| {
+    let mut pinged = false;
+    let served = poll_fn(|cx| {
         if !is_draining && drained.as_mut().poll(cx).is_ready() {
             is_draining = true;
             connection.as_mut().graceful_shutdown();
@@ -181,6 +183,10 @@ async fn serve_http2<A: Api>(
             outcome = Some(result.map_err(|error| error.to_string()));
         }
         exchanges.poll(cx);
+        if outcome.is_none() && io.ends_for_pings(exchanges.count()) {
+            pinged = true;
+            outcome = Some(Err(TOO_MANY_PINGS.to_owned()));
+        }
         // Everything that this wake-up produced leaves in one write.
         let drained = io.poll_drain(cx);
         match (drained, outcome.take()) {
@@ -193,7 +199,11 @@ async fn serve_http2<A: Api>(
             }
         }
     })
-    .await
+    .await;
+    if pinged {
+        io.clone().close().await;
+    }
+    served
 }
 
 async fn answer<A: Api>(

@@ -44,6 +44,11 @@ impl Exchanges {
         Begin(Rc::downgrade(&self.new))
     }
 
+    /// How many are under way.
+    pub(super) fn count(&self) -> usize {
+        self.running.len() + self.new.borrow().len()
+    }
+
     /// Goes on with every request that can. `cx` is woken when there is more to do.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) {
         self.running.extend(self.new.take());

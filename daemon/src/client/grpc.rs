@@ -76,7 +76,7 @@ impl<A: Api> Services<A> {
         let Some(method) = self.methods.get(path) else {
             return methods::unknown(path).into_http();
         };
-        let call = Call::start(method);
+        let call = Call::start(method, session.peer());
         let timeout = match request.headers().get("grpc-timeout") {
             None => None,
             Some(value) => match deadline::parse(value.as_bytes()) {

@@ -208,8 +208,8 @@ impl Body for ResponseBody {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
                     let (messages, bytes) = this.counter.feed(data);
-                    if let Some(call) = &this.call {
-                        call.method.sent(messages, bytes);
+                    if let Some(call) = &mut this.call {
+                        call.sent(messages, bytes);
                     }
                 } else if let Some(trailers) = frame.trailers_ref() {
                     this.finish(trailers);

@@ -10,7 +10,9 @@ use prometheus::{Encoder, Registry, TextEncoder};
 use serde::Serialize;
 
 use super::api::Api;
+use super::methods::HANDLING_SECONDS;
 use super::plain::{method_not_allowed, plain_error};
+use crate::settings::Live;
 
 #[derive(Serialize)]
 struct Version<'a> {
@@ -48,16 +50,18 @@ pub(crate) fn version_body(cluster_version: Option<&str>) -> HttpResponse {
 }
 
 /// Adds `/metrics`. Gathering walks every counter, so it runs off the worker.
-pub(super) fn metrics(config: &mut web::ServiceConfig, registry: &Registry) {
-    let registry = registry.clone();
+pub(super) fn metrics(config: &mut web::ServiceConfig, registry: &Registry, settings: &Live) {
+    let (registry, settings) = (registry.clone(), settings.clone());
     config.route(
         "/metrics",
         web::to(move || {
             let registry = registry.clone();
+            let is_extensive = settings.get().port.is_metrics_extensive;
             async move {
                 let gathered = web::block(move || {
                     let mut text = Vec::new();
-                    let families = registry.gather();
+                    let mut families = registry.gather();
+                    families.retain(|it| is_extensive || it.name() != HANDLING_SECONDS);
                     let encoded = TextEncoder::new().encode(&families, &mut text);
                     encoded.map(|()| text)
                 });

@@ -4,28 +4,37 @@
 //! socket would see two calls per answer. `LazyIo` collects what the connection writes while it is
 //! polled; its driver then writes everything at once. A flush is therefore a promise of the driver,
 //! not an action here.
+//!
+//! What passes is also looked at for pings, and a client that sends too many is told goodbye.
 
 use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::conn::Conn;
+use super::pings::Pings;
 
 /// Above this many waiting bytes a write first goes to the socket, so that a client that does not
 /// read holds back its own connection.
 const PENDING_BYTES_MAX: usize = 64 * 1024;
 /// A buffer that grew above this for one large answer is given back once it is empty.
 const KEPT_BYTES_MAX: usize = 256 * 1024;
+/// How long a client has to read the last of a connection that is ended before it ends itself.
+const LAST_BYTES_TIMEOUT: Duration = Duration::from_secs(1);
+/// What it still sends meanwhile is read in such pieces, and thrown away.
+const UNREAD_BYTES: usize = 4096;
 
 #[derive(Debug)]
 struct Shared {
     conn: Conn,
     pending: BytesMut,
+    pings: Pings,
 }
 
 /// A connection with a shared write buffer. Clones are the same connection.
@@ -33,16 +42,43 @@ struct Shared {
 pub(super) struct LazyIo(Rc<RefCell<Shared>>);
 
 impl LazyIo {
-    pub(super) fn new(conn: Conn) -> LazyIo {
+    /// Over `conn`, whose client may ping at this interval while it has calls.
+    pub(super) fn new(conn: Conn, ping_interval_min: Duration) -> LazyIo {
         LazyIo(Rc::new(RefCell::new(Shared {
             conn,
             pending: BytesMut::new(),
+            pings: Pings::new(ping_interval_min),
         })))
     }
 
     /// Writes what is pending; the driver calls it after it polled the connection.
     pub(super) fn poll_drain(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.borrow_mut().poll_drain(cx)
+    }
+
+    /// Whether the client, which has so many calls open, pinged too often and was told so, which
+    /// waits for the end of a frame: nothing else may be written then.
+    pub(super) fn ends_for_pings(&self, calls: usize) -> bool {
+        let mut shared = self.0.borrow_mut();
+        if !shared.pings.are_too_many(calls, Instant::now()) {
+            return false;
+        }
+        let farewell = shared.pings.farewell();
+        shared.pending.extend(farewell.iter().flatten());
+        farewell.is_some()
+    }
+
+    /// Closes once the client has: a socket that is closed with something unread takes back what
+    /// was sent last.
+    pub(super) async fn close(mut self) {
+        let closed = async {
+            self.shutdown().await?;
+            let mut unread = [0; UNREAD_BYTES];
+            while self.read(&mut unread).await? > 0 {}
+            Ok::<_, io::Error>(())
+        };
+        // It is closed in any case; a client that reads nothing has only lost the reason.
+        let _ = tokio::time::timeout(LAST_BYTES_TIMEOUT, closed).await;
     }
 }
 
@@ -75,7 +111,11 @@ impl AsyncRead for LazyIo {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0.borrow_mut().conn).poll_read(cx, buf)
+        let Shared { conn, pings, .. } = &mut *self.0.borrow_mut();
+        let before = buf.filled().len();
+        let read = Pin::new(conn).poll_read(cx, buf);
+        pings.received(&buf.filled()[before..]);
+        read
     }
 }
 
@@ -87,6 +127,7 @@ impl AsyncWrite for LazyIo {
     ) -> Poll<io::Result<usize>> {
         let mut shared = self.0.borrow_mut();
         ready!(shared.poll_room(cx))?;
+        shared.pings.sent(buf);
         shared.pending.extend_from_slice(buf);
         Poll::Ready(Ok(buf.len()))
     }
@@ -100,6 +141,7 @@ impl AsyncWrite for LazyIo {
         ready!(shared.poll_room(cx))?;
         let before = shared.pending.len();
         for buf in bufs {
+            shared.pings.sent(buf);
             shared.pending.extend_from_slice(buf);
         }
         Poll::Ready(Ok(shared.pending.len() - before))

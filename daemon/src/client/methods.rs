@@ -2,15 +2,21 @@
 //! costs one look-up by path and a few atomic additions, no label look-up.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
 };
 use tonic::Code;
 
+use super::slow_calls::{Ended, SlowCalls};
+use crate::settings::Live;
 use Kind::{BidiStream, ServerStream, Unary};
+
+/// How long calls take; extensive metrics only show it.
+pub(super) const HANDLING_SECONDS: &str = "grpc_server_handling_seconds";
 
 /// Which way messages stream; the metrics name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,6 +169,8 @@ pub(super) struct Method {
     pub(super) service: Service,
     /// Whether a call may stay open for long.
     pub(super) is_stream: bool,
+    path: String,
+    slow_calls: Arc<SlowCalls>,
     started: IntCounter,
     handled: [IntCounter; CODES.len()],
     handling: Handling,
@@ -182,10 +190,10 @@ struct Handling {
 }
 
 impl Handling {
-    fn ended(&self, start: Instant) {
+    fn ended(&self, took: Duration) {
         let one = || self.all.with_label_values(&self.labels);
         let histogram = self.one.get_or_init(one);
-        histogram.observe(start.elapsed().as_secs_f64());
+        histogram.observe(took.as_secs_f64());
     }
 }
 
@@ -195,14 +203,16 @@ pub(super) struct Methods(Arc<HashMap<String, Arc<Method>>>);
 
 impl Methods {
     /// Registers the counters under the names that etcd gives them.
-    pub(super) fn register(registry: &Registry) -> Result<Methods, prometheus::Error> {
-        let counters = Counters::register(registry)?;
+    pub(super) fn register(
+        registry: &Registry,
+        settings: Live,
+    ) -> Result<Methods, prometheus::Error> {
+        let counters = Counters::register(registry, settings)?;
         let mut methods = HashMap::new();
         for (service, service_name, rows) in SERVICES {
             for (method, kind) in rows {
-                let path = format!("/{service_name}/{method}");
                 let method = counters.method(service, *kind, [service_name, method]);
-                methods.insert(path, Arc::new(method));
+                methods.insert(method.path.clone(), Arc::new(method));
             }
         }
         Ok(Methods(Arc::new(methods)))
@@ -236,6 +246,7 @@ pub(super) fn unknown(path: &str) -> tonic::Status {
 }
 
 struct Counters {
+    slow_calls: Arc<SlowCalls>,
     started: IntCounterVec,
     handled: IntCounterVec,
     handling: HistogramVec,
@@ -246,7 +257,7 @@ struct Counters {
 }
 
 impl Counters {
-    fn register(registry: &Registry) -> Result<Counters, prometheus::Error> {
+    fn register(registry: &Registry, settings: Live) -> Result<Counters, prometheus::Error> {
         let by_method = ["grpc_type", "grpc_service", "grpc_method"];
         let by_code = ["grpc_type", "grpc_service", "grpc_method", "grpc_code"];
         let vec = |name: &str, help: &str, labels: &[&str]| {
@@ -260,12 +271,13 @@ impl Counters {
             Ok::<_, prometheus::Error>(counter)
         };
         let handling = HistogramOpts::new(
-            "grpc_server_handling_seconds",
+            HANDLING_SECONDS,
             "Time from the start of an RPC on the server to its end.",
         );
         let handling = HistogramVec::new(handling, &by_method)?;
         registry.register(Box::new(handling.clone()))?;
         Ok(Counters {
+            slow_calls: Arc::new(SlowCalls::new(settings)),
             handling,
             started: vec(
                 "grpc_server_started_total",
@@ -306,6 +318,8 @@ impl Counters {
         Method {
             service,
             is_stream,
+            path: format!("/{service_name}/{method}"),
+            slow_calls: self.slow_calls.clone(),
             started: self.started.with_label_values(&labels),
             handled: CODES.map(|code| {
                 self.handled
@@ -340,12 +354,6 @@ impl Method {
         self.messages_received.inc_by(messages);
         self.bytes_received.inc_by(bytes);
     }
-
-    /// Counts messages of an answer and their bytes.
-    pub(super) fn sent(&self, messages: u64, bytes: u64) {
-        self.messages_sent.inc_by(messages);
-        self.bytes_sent.inc_by(bytes);
-    }
 }
 
 /// One running call. Counted as started when made and as handled when it finishes; a call that is
@@ -353,25 +361,47 @@ impl Method {
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) method: Arc<Method>,
+    client: SocketAddr,
     start: Instant,
+    sent_bytes: u64,
     finished: bool,
 }
 
 impl Call {
-    pub(super) fn start(method: &Arc<Method>) -> Call {
+    pub(super) fn start(method: &Arc<Method>, client: SocketAddr) -> Call {
         method.started.inc();
         Call {
             method: method.clone(),
+            client,
             start: Instant::now(),
+            sent_bytes: 0,
             finished: false,
         }
     }
 
+    /// Counts messages of the answer and their bytes.
+    pub(super) fn sent(&mut self, messages: u64, bytes: u64) {
+        self.sent_bytes += bytes;
+        self.method.messages_sent.inc_by(messages);
+        self.method.bytes_sent.inc_by(bytes);
+    }
+
     /// Counts the outcome; only the first one counts.
     pub(super) fn finish(&mut self, code: Code) {
-        if !std::mem::replace(&mut self.finished, true) {
-            self.method.handled[code as usize].inc();
-            self.method.handling.ended(self.start);
+        if std::mem::replace(&mut self.finished, true) {
+            return;
+        }
+        let (method, took) = (&self.method, self.start.elapsed());
+        method.handled[code as usize].inc();
+        method.handling.ended(took);
+        if !method.is_stream {
+            method.slow_calls.judge(Ended {
+                path: &method.path,
+                client: self.client,
+                took,
+                code,
+                sent_bytes: self.sent_bytes,
+            });
         }
     }
 }
@@ -384,7 +414,12 @@ impl Drop for Call {
 
 #[cfg(test)]
 mod tests {
+    use super::super::port_test::{live, settings};
     use super::*;
+
+    fn client() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 4001))
+    }
 
     #[test]
     fn unknown_methods_and_services_are_told_in_the_words_of_go() {
@@ -400,15 +435,15 @@ mod tests {
     #[test]
     fn a_call_counts_as_started_and_once_as_handled() {
         let registry = Registry::new();
-        let methods = Methods::register(&registry).unwrap();
+        let methods = Methods::register(&registry, live(settings())).unwrap();
         let method = methods.get("/etcdserverpb.KV/Put").unwrap();
         let shown = || prometheus::TextEncoder::new().encode_to_string(&registry.gather());
         assert!(!shown().unwrap().contains("grpc_server_handling_seconds"));
-        let mut call = Call::start(method);
+        let mut call = Call::start(method, client());
         call.finish(Code::Ok);
         call.finish(Code::Internal);
         drop(call);
-        drop(Call::start(method));
+        drop(Call::start(method, client()));
         assert_eq!(method.started.get(), 2);
         assert_eq!(method.handled[Code::Ok as usize].get(), 1);
         assert_eq!(method.handled[Code::Internal as usize].get(), 0);

@@ -45,9 +45,11 @@ mod held;
 pub(crate) mod info;
 mod lazy_io;
 mod methods;
+mod pings;
 pub(crate) mod plain;
 #[cfg(test)]
 mod port_test;
+mod slow_calls;
 mod status;
 mod web;
 
@@ -58,7 +60,7 @@ use gateway::Gateway;
 use grpc::Services;
 use health::{HealthMetrics, Probes};
 use methods::Methods;
-use web::{Front, Pages};
+use web::Pages;
 
 use crate::settings::Live;
 
@@ -83,10 +85,17 @@ pub struct PortSettings {
     pub streams_max: u32,
     /// Largest encoded command, in bytes; a received message may be 512 KiB larger.
     pub request_bytes_max: usize,
-    /// Idle time of an HTTP/2 connection after which it is pinged.
-    pub keepalive_interval: Duration,
+    /// The least time between two pings of a client that has calls open; others may ping every two
+    /// hours.
+    pub ping_interval_min: Duration,
+    /// Idle time of an HTTP/2 connection after which it is pinged; none: it never is.
+    pub keepalive_interval: Option<Duration>,
     /// How long a ping may stay unanswered.
     pub keepalive_timeout: Duration,
+    /// A unary call that takes longer is logged.
+    pub slow_call: Duration,
+    /// Whether /metrics has what etcd's has with `--metrics=extensive`.
+    pub is_metrics_extensive: bool,
     /// Whether `/v3/...` is served.
     pub gateway: bool,
     /// Origins that browsers may ask from; empty or `*`: every one.
@@ -128,7 +137,7 @@ impl<A: Api> ClientPort<A> {
         Ok(ClientPort(Shared {
             api: Arc::new(api),
             registry: registry.clone(),
-            methods: Methods::register(registry)?,
+            methods: Methods::register(registry, settings.clone())?,
             health_metrics: HealthMetrics::register(registry)?,
             gate: Gate::new(),
             settings,
@@ -216,18 +225,16 @@ impl<A: Api> Shared<A> {
         let is_front = serves == Serves::Everything;
         let services =
             is_front.then(|| Services::new(&self.api, self.methods.clone(), self.settings.clone()));
-        let front = is_front.then(|| {
+        let gateway = is_front.then(|| {
             let (api, settings) = (self.api.clone(), self.settings.clone());
-            Front {
-                gateway: Rc::new(Gateway::new(api, &self.methods, settings.clone())),
-                settings,
-            }
+            Rc::new(Gateway::new(api, &self.methods, settings))
         });
         let pages = Pages {
             probes: Rc::new(Probes::new(self.api.clone(), self.health_metrics)),
             api: self.api,
             registry: self.registry,
-            front,
+            settings: self.settings.clone(),
+            gateway,
         };
         let web = web::build(pages).await?;
         let http1 = web::http1(&web, &stop).await?;

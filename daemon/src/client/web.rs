@@ -41,27 +41,23 @@ pub(super) struct Pages<A> {
     pub(super) probes: Rc<Probes<A>>,
     pub(super) api: Arc<A>,
     pub(super) registry: prometheus::Registry,
-    /// Unset on listeners of metrics only.
-    pub(super) front: Option<Front<A>>,
-}
-
-/// What only the client listeners serve.
-pub(super) struct Front<A> {
-    pub(super) gateway: Rc<Gateway<A>>,
     pub(super) settings: Live,
+    /// Unset on listeners of metrics only.
+    pub(super) gateway: Option<Rc<Gateway<A>>>,
 }
 
 /// Builds the application once for a worker.
 pub(super) async fn build<A: Api>(pages: Pages<A>) -> Result<WebService, ()> {
-    match pages.front {
+    let settings = pages.settings.clone();
+    match &pages.gateway {
         None => {
-            let app = App::new().configure(|config| probes(config, &pages.probes, &pages.registry));
+            let app = App::new().configure(|config| probes(config, &pages));
             let app = app.default_service(web::to(|| ready(not_found())));
             let factory = map_config(app, |(): ()| AppConfig::default());
             Ok(Rc::new(boxed::service(factory.new_service(()).await?)))
         }
-        Some(front) => {
-            let (settings, gateway) = (front.settings, front.gateway);
+        Some(gateway) => {
+            let gateway = gateway.clone();
             let check = move |request: ServiceRequest, next: Next<BoxBody>| {
                 access::check(settings.clone(), request, next)
             };
@@ -76,7 +72,7 @@ pub(super) async fn build<A: Api>(pages: Pages<A>) -> Result<WebService, ()> {
             };
             let app = App::new()
                 .configure(|config| {
-                    probes(config, &pages.probes, &pages.registry);
+                    probes(config, &pages);
                     info::version(config, &pages.api);
                 })
                 .default_service(web::to(rest))
@@ -87,13 +83,9 @@ pub(super) async fn build<A: Api>(pages: Pages<A>) -> Result<WebService, ()> {
     }
 }
 
-fn probes<A: Api>(
-    config: &mut web::ServiceConfig,
-    probes: &Rc<Probes<A>>,
-    registry: &prometheus::Registry,
-) {
-    health::routes(config, probes);
-    info::metrics(config, registry);
+fn probes<A: Api>(config: &mut web::ServiceConfig, pages: &Pages<A>) {
+    health::routes(config, &pages.probes);
+    info::metrics(config, &pages.registry, &pages.settings);
 }
 
 /// The session of the connection that brought `request`: HTTP/1.1 keeps it with the connection, the

@@ -137,6 +137,28 @@ impl FaultyDisk {
         }
     }
 
+    /// The disk after the worst power loss: what was synced and nothing else.
+    pub fn only_synced(&self) -> FaultyDisk {
+        // No name change, and the mood that keeps nothing.
+        self.after_power_loss(&mut |below| u64::from(below > 2))
+    }
+
+    /// The disk as the next process sees it when one has died at the operation that the power was
+    /// to go at: the page cache still has what it wrote, and nobody has synced it.
+    pub fn after_process_death(&self) -> FaultyDisk {
+        let world = self.world.lock();
+        let after = World {
+            files: world.files.clone(),
+            live: world.live.clone(),
+            durable: world.durable.clone(),
+            unsynced: world.unsynced.clone(),
+            ..World::default()
+        };
+        FaultyDisk {
+            world: Arc::new(Mutex::new(after)),
+        }
+    }
+
     /// Every file's path and bytes, as a process sees them.
     pub fn contents(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let world = self.world.lock();

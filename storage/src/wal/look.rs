@@ -17,6 +17,14 @@ pub fn look(dir: &Path) -> Result<Recovery, OpenError> {
     recovery::look(&ReadOnlyDisk, dir)
 }
 
+/// As [`look`], on any disk.
+///
+/// # Errors
+/// As [`look`].
+pub fn look_on(disk: &dyn Disk, dir: &Path) -> Result<Recovery, OpenError> {
+    recovery::look(disk, dir)
+}
+
 /// The operating system's files, opened for reading.
 #[derive(Clone, Copy, Debug)]
 struct ReadOnlyDisk;

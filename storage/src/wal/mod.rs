@@ -36,7 +36,7 @@ use crate::error::OpenError;
 use batch::{Batch, Marks, OVERHEAD_BYTES};
 use disk::is_full;
 pub use disk::{Disk, DiskFile, RealDisk};
-pub use look::look;
+pub use look::{look, look_on};
 pub use prepare::Background;
 use prepare::{Left, Prepared, Preparer};
 use record::{HEAD_BYTES, Record};

@@ -129,7 +129,9 @@ fn deadline_of(headers: &HeaderMap) -> Result<Option<Instant>, Status> {
 /// The paths of all routes.
 #[cfg(test)]
 pub(super) fn paths() -> Vec<&'static str> {
-    let methods = Methods::register(&prometheus::Registry::new()).unwrap();
+    use super::port_test;
+    let settings = port_test::live(port_test::settings());
+    let methods = Methods::register(&prometheus::Registry::new(), settings).unwrap();
     routes::table::<crate::rpc::Rpc>(&methods)
         .into_keys()
         .collect()

@@ -83,7 +83,7 @@ where
                 payload,
                 ..
             } = exchange;
-            let mut call = Call::start(&counters);
+            let mut call = Call::start(&counters, limits.session.peer());
             let (pieces, body) = mpsc::channel(REQUESTS_WAITING_MAX);
             let body = StreamBody::new(stream::unfold(body, |mut body| async move {
                 body.recv().await.map(|piece| (piece, body))
@@ -220,12 +220,12 @@ impl<R: Message + Serialize> Lines<R> {
         Some(line)
     }
 
-    fn line(&self, message: &R) -> Result<Bytes, Status> {
+    fn line(&mut self, message: &R) -> Result<Bytes, Status> {
         let bytes = message.encoded_len();
         let mut line = br#"{"result":"#.to_vec();
         json::encode(message, bytes, &mut line)?;
         line.extend_from_slice(b"}\n");
-        self.call.method.sent(1, bytes as u64);
+        self.call.sent(1, bytes as u64);
         Ok(line.into())
     }
 }

@@ -69,7 +69,7 @@ impl<A: Api> Exchange<A> {
         let bytes = message.encoded_len();
         let mut body = Vec::new();
         json::encode(&message, bytes, &mut body)?;
-        call.method.sent(1, bytes as u64);
+        call.sent(1, bytes as u64);
         call.finish(tonic::Code::Ok);
         let mut head = ok();
         for header in own {
@@ -89,7 +89,7 @@ impl<A: Api> Exchange<A> {
         let body = read(&mut self.payload, self.body_bytes, self.receive_bytes_max).await?;
         let message: Q = json::decode(&body)?;
         let bytes = message.encoded_len();
-        let call = Call::start(&self.method);
+        let call = Call::start(&self.method, self.limits.session.peer());
         if bytes > self.receive_bytes_max {
             let status = too_large(bytes, self.receive_bytes_max);
             let mut call = call;

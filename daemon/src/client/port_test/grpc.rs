@@ -110,7 +110,7 @@ fn unknown_methods_and_services_are_unimplemented() {
 fn every_method_of_the_table_reaches_a_service() {
     with_port(settings(), |port| async move {
         let mut sender = port.http2().await;
-        let methods = Methods::register(&prometheus::Registry::new()).unwrap();
+        let methods = Methods::register(&prometheus::Registry::new(), live(settings())).unwrap();
         for path in methods.paths() {
             let answer = sender
                 .send_request(grpc_request(path, full(range("k"))))

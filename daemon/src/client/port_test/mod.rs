@@ -28,6 +28,7 @@ mod grpc;
 mod http1;
 mod http2;
 mod json;
+mod pings;
 mod probes;
 mod stop;
 
@@ -55,7 +56,7 @@ struct Port {
 }
 
 /// Settings of a whole member, for the port of one that is not.
-fn live(port: PortSettings) -> Live {
+pub(super) fn live(port: PortSettings) -> Live {
     let second = Duration::from_secs(1);
     let limits = Limits {
         request_bytes_max: port.request_bytes_max,
@@ -69,13 +70,16 @@ fn live(port: PortSettings) -> Live {
     Live::new(Settings { limits, port })
 }
 
-fn settings() -> PortSettings {
+pub(super) fn settings() -> PortSettings {
     PortSettings {
         connections_max: 1000,
         streams_max: u32::MAX,
         request_bytes_max: 1_572_864,
-        keepalive_interval: Duration::from_secs(7200),
+        ping_interval_min: Duration::from_secs(5),
+        keepalive_interval: Some(Duration::from_secs(7200)),
         keepalive_timeout: Duration::from_secs(20),
+        slow_call: Duration::MAX,
+        is_metrics_extensive: true,
         gateway: true,
         cors: Vec::new(),
         host_whitelist: Vec::new(),
