@@ -1,8 +1,8 @@
 //! A deterministic simulation of whole clusters: real nodes in one thread, with simulated network,
 //! disk and clock, through crashes that lose what was not synced and such that do not, partitions,
-//! pauses, threads that stand still, storms, snapshots, moves of the lead, rushes to a leader that is
-//! cut off, and members that come, go and are replaced, while clients write, read, watch, and hold
-//! leases and a lock. What a seed does, it does again.
+//! pauses, threads that stand still, storms, snapshots, moves of the lead, rushes to a leader that
+//! is cut off, and members that come, go and are replaced, while clients write, read, watch, and
+//! hold leases and a lock. What a seed does, it does again.
 //!
 //! The log is on a disk that loses what was not synced; the store's file keeps what was written,
 //! because redb has crash tests of its own in `storage`. tokio's clock is paused: time passes when

@@ -137,7 +137,7 @@ impl Record {
         let durable = live.handles.store().durable();
         if purged > durable {
             self.violated(format!(
-                "the log of member {member} is purged to {purged:?}, its store is safe to {durable:?}"
+                "the log of member {member} is purged to {purged:?}, its store safe to {durable:?}"
             ));
         }
         let Some(last) = last else { return };
