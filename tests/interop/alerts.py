@@ -290,8 +290,6 @@ def run(trial, only):
             continue
         begun = time.monotonic()
         try:
-            # So that what fires is of this part's making.
-            until("nothing fires yet", lambda: not trial.prometheus.firing())
             part(trial)
         except (Differs, OSError, subprocess.SubprocessError) as error:
             failed += 1

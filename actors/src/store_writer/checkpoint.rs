@@ -11,6 +11,8 @@ pub struct CheckpointPace {
     pub records_max: usize,
     /// Revisions of one window of compaction.
     pub compact_revisions_max: usize,
+    /// Windows of compaction after each commit, at most.
+    pub compact_windows_max: usize,
 }
 
 impl Default for CheckpointPace {
@@ -19,6 +21,7 @@ impl Default for CheckpointPace {
             interval: Duration::from_millis(200),
             records_max: 2_000,
             compact_revisions_max: 2_000,
+            compact_windows_max: 2,
         }
     }
 }

@@ -34,6 +34,11 @@ pub(crate) struct Defragment {
     pub(crate) reply: oneshot::Sender<Result<(), String>>,
 }
 
+/// To itself: what is pending is committed, once nothing else waits.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct StepCommit;
+
 /// To itself: one window of the copy, once nothing else waits.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]

@@ -33,7 +33,7 @@ use althing_storage::store::{CheckpointError, CompactStep, Replacement, Store};
 pub use self::checkpoint::{CheckpointPace, Next, next};
 pub use self::message::Pending;
 pub(crate) use self::message::{Checkpoint, Defragment, Restore};
-use self::message::{StepCompaction, StepRebuild};
+use self::message::{StepCommit, StepCompaction, StepRebuild};
 use self::rebuild::Copying;
 use crate::applier::Backlog;
 use crate::disk_gate::DiskGate;
@@ -63,6 +63,8 @@ pub(crate) struct StoreWriterSetup {
 /// The actor.
 pub(crate) struct StoreWriter {
     setup: StoreWriterSetup,
+    /// A `StepCommit` is on its way to ourselves.
+    committing: bool,
     /// A `StepCompaction` is on its way to ourselves.
     compacting: bool,
     /// The store was replaced by this state, which the log on disk does not reach yet.
@@ -86,6 +88,7 @@ impl StoreWriter {
             replacing: setup.dir.replacing(),
             copying: Copying::new(&setup.dir),
             setup,
+            committing: false,
             compacting: false,
             compaction_began: None,
         }
@@ -147,6 +150,9 @@ impl StoreWriter {
                         self.setup.metrics.checkpointed(began.elapsed());
                     }
                     self.checkpoint_ended(false);
+                    if progressed && let Err(error) = self.keep_pace(ctx) {
+                        return self.failed(error, ctx);
+                    }
                     match next(done.durable < target, progressed) {
                         Next::Commit => {}
                         Next::WaitForLog => return,
@@ -181,22 +187,39 @@ impl StoreWriter {
         }
     }
 
+    /// Compacts between two commits: else whoever overwrites faster than this thread gets on would
+    /// leave compaction no turn, and the file would grow until the quota is used up.
+    fn keep_pace(&mut self, ctx: &mut Context<Self>) -> Result<(), CheckpointError> {
+        for _ in 0..self.setup.pace.compact_windows_max {
+            if !self.compact_window(ctx)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     fn step_compaction(&mut self, ctx: &mut Context<Self>) {
         self.compacting = false;
-        let began = Instant::now();
-        match self
-            .setup
-            .store
-            .compact_step(self.setup.pace.compact_revisions_max)
-            .inspect(|_| self.checkpoint_ended(false))
-        {
+        match self.compact_window(ctx) {
             // Behind the mailbox, so that checkpoints that came meanwhile go first.
-            Ok(CompactStep::More) => {
+            Ok(true) => self.compact(ctx),
+            Ok(false) => {}
+            Err(error) => self.failed(error, ctx),
+        }
+    }
+
+    /// One window of compaction; whether there is more to do.
+    fn compact_window(&mut self, ctx: &mut Context<Self>) -> Result<bool, CheckpointError> {
+        let began = Instant::now();
+        let step = (self.setup.store).compact_step(self.setup.pace.compact_revisions_max)?;
+        self.checkpoint_ended(false);
+        match step {
+            CompactStep::More => {
                 self.setup.metrics.compaction.window(began.elapsed());
                 self.compaction_began.get_or_insert(began);
-                self.compact(ctx);
+                Ok(true)
             }
-            Ok(CompactStep::Finished(revision)) => {
+            CompactStep::Finished(revision) => {
                 let finished = *self.setup.compacted.borrow();
                 let first = self.compaction_began.take();
                 if revision > finished {
@@ -211,8 +234,8 @@ impl StoreWriter {
                     advanced
                 });
                 self.reclaim(ctx);
+                Ok(false)
             }
-            Err(error) => self.failed(error, ctx),
         }
     }
 }
@@ -236,7 +259,21 @@ impl Drop for StoreWriter {
 impl Handler<Pending> for StoreWriter {
     type Result = ();
 
+    /// Another one comes while a commit is made, as long as clients write; were it made here, what
+    /// this actor told itself would never have its turn.
     fn handle(&mut self, _: Pending, ctx: &mut Context<Self>) {
+        if !self.committing {
+            self.committing = true;
+            ctx.notify(StepCommit);
+        }
+    }
+}
+
+impl Handler<StepCommit> for StoreWriter {
+    type Result = ();
+
+    fn handle(&mut self, _: StepCommit, ctx: &mut Context<Self>) {
+        self.committing = false;
         self.commit_all(ctx);
     }
 }
