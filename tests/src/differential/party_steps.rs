@@ -24,7 +24,8 @@ const OBSERVERS: usize = 2;
 /// Leaders that are remembered, to proclaim and resign as.
 const LEADERS_MAX: usize = 4;
 
-/// Calls without a lease, for which the member makes one of its own.
+/// Calls without a lease, for which the member makes one of its own that lives a minute: in the
+/// midst of a long sequence one side's might have ended when the other's has not.
 pub(super) fn own_leases() -> Vec<Operation> {
     let lock = lock::LockRequest {
         name: Bytes::from_static(b"own/lock"),
@@ -35,9 +36,16 @@ pub(super) fn own_leases() -> Vec<Operation> {
         lease: 0,
         value: Bytes::from_static(b"value"),
     };
+    let leader = Some(election::LeaderKey::default());
+    let proclaim = election::ProclaimRequest {
+        leader: leader.clone(),
+        value: Bytes::from_static(b"value"),
+    };
     vec![
         Operation::Call(Call::Lock(lock)),
         Operation::Call(Call::Campaign(campaign)),
+        Operation::Proclaim(proclaim),
+        Operation::Resign(election::ResignRequest { leader }),
     ]
 }
 
@@ -120,7 +128,10 @@ impl Generator {
                 rev: self.any_revision(),
                 lease: self.party(),
             }),
-            2 => Some(election::LeaderKey::default()),
+            2 => Some(election::LeaderKey {
+                lease: self.party(),
+                ..election::LeaderKey::default()
+            }),
             _ if known > 0 => {
                 let leader = self.random.random_range(0..known);
                 self.leaders.get(leader).cloned()
