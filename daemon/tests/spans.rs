@@ -42,7 +42,7 @@ impl TraceService for Collector {
         for spans in request.into_inner().resource_spans {
             self.0.send(spans).unwrap();
         }
-        Ok(Response::default())
+        Ok(Response::new(ExportTraceServiceResponse::default()))
     }
 }
 
