@@ -23,6 +23,7 @@ pub(crate) fn check(config: &Config, reader: &mut Reader<'_>) {
     joining(config, reader);
     listeners(config, reader);
     sizes(config, reader);
+    tracing(config, reader);
 }
 
 /// A log level: a word of etcd, or a filter list of `target=level`.
@@ -63,6 +64,18 @@ fn names(config: &Config, reader: &mut Reader<'_>) {
             )
         });
     rule(reader, &["member.name"], broken);
+}
+
+fn tracing(config: &Config, reader: &mut Reader<'_>) {
+    let (host, port) = config.trace.address.rsplit_once(':').unwrap_or_default();
+    let is_host = !host.is_empty() && !host.contains(['/', ' ']);
+    let broken = (!is_host || port.parse::<u16>().is_err()).then(|| {
+        Fault::new(
+            "is no host and port",
+            "write it as localhost:4317, without a scheme",
+        )
+    });
+    rule(reader, &["trace.address"], broken);
 }
 
 fn timing(config: &Config, reader: &mut Reader<'_>) {

@@ -22,6 +22,8 @@ pub struct Config {
     pub store: Store,
     /// The daemon's own log lines.
     pub log: Log,
+    /// Spans of calls, for a collector of OpenTelemetry's.
+    pub trace: Trace,
 }
 
 /// Who this member is and where its data lies.
@@ -186,6 +188,21 @@ pub struct Log {
     pub slow_request: Duration,
     /// Unary calls are told of when they take longer.
     pub slow_call: Duration,
+}
+
+/// Spans of calls, for a collector of OpenTelemetry's.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    /// Whether any are exported.
+    pub enabled: bool,
+    /// Host and port of the collector.
+    pub address: String,
+    /// What the spans say they are of.
+    pub service_name: String,
+    /// Which one of them this member is; may be empty.
+    pub instance_id: String,
+    /// Of a million traces that begin here, how many are exported.
+    pub sampling_rate: u32,
 }
 
 /// How a log line is written.

@@ -95,7 +95,6 @@ const fn on(flag: &'static str, why: &'static str) -> Foreign {
 const TLS: &str = "this version has no TLS";
 const DISCOVERY: &str = "this version discovers members by --discovery-srv only";
 const AUTH: &str = "this version has no authentication";
-const TRACING: &str = "this version exports no traces";
 const LOGS: &str = "log lines go to standard error; let the service manager keep them";
 
 pub(crate) static FOREIGN: &[Foreign] = &[
@@ -200,16 +199,6 @@ pub(crate) static FOREIGN: &[Foreign] = &[
     only("log-outputs", &["", "default", "stderr"], LOGS),
     only("log-output", &["", "default", "stderr"], LOGS),
     off("enable-log-rotation", LOGS),
-    off("enable-distributed-tracing", TRACING),
-    tuning("distributed-tracing-address"),
-    tuning("distributed-tracing-service-name"),
-    tuning("distributed-tracing-instance-id"),
-    tuning("distributed-tracing-sampling-rate"),
-    off("experimental-enable-distributed-tracing", TRACING),
-    tuning("experimental-distributed-tracing-address"),
-    tuning("experimental-distributed-tracing-service-name"),
-    tuning("experimental-distributed-tracing-instance-id"),
-    tuning("experimental-distributed-tracing-sampling-rate"),
     off("enable-v2", "etcd's version 2 API is not served"),
     off("debug", "use --log-level=debug"),
     only("proxy", &["", "off"], "this daemon is no proxy"),

@@ -1,7 +1,7 @@
 //! From arguments and environment to a configuration that can be started.
 
 use crate::config::{AutoCompaction, Client, Cluster, Config, InitialState, Log};
-use crate::config::{LogFormat, Member, Metrics, Peer, Raft, Store, Url};
+use crate::config::{LogFormat, Member, Metrics, Peer, Raft, Store, Trace, Url};
 use crate::error::{LoadError, Mistake};
 use crate::flags::{self, CONFIG_FILE, Flags};
 use crate::layers::{self, DEFAULT, Layer, Remarks, Values};
@@ -229,6 +229,7 @@ fn resolve(reader: &mut Reader<'_>) -> Config {
         raft: raft(reader),
         store: store(reader),
         log: log(reader),
+        trace: trace(reader),
     }
 }
 
@@ -370,5 +371,16 @@ fn log(reader: &mut Reader<'_>) -> Log {
         format: reader.choice("log.format", &formats),
         slow_request: reader.duration("log.slow_request", None),
         slow_call: reader.duration("log.slow_call", None),
+    }
+}
+
+fn trace(reader: &mut Reader<'_>) -> Trace {
+    Trace {
+        enabled: reader.bool("trace.enabled"),
+        address: reader.text("trace.address"),
+        service_name: reader.text("trace.service_name"),
+        instance_id: reader.text("trace.instance_id"),
+        sampling_rate: u32::try_from(reader.count("trace.sampling_rate", 0, 1_000_000))
+            .expect("the reader kept it within a million"),
     }
 }

@@ -47,6 +47,26 @@ pub(crate) static FORMER: &[(&str, &str)] = &[
         "experimental-initial-corrupt-check",
         "initial-corrupt-check",
     ),
+    (
+        "experimental-distributed-tracing-address",
+        "distributed-tracing-address",
+    ),
+    (
+        "experimental-distributed-tracing-instance-id",
+        "distributed-tracing-instance-id",
+    ),
+    (
+        "experimental-distributed-tracing-sampling-rate",
+        "distributed-tracing-sampling-rate",
+    ),
+    (
+        "experimental-distributed-tracing-service-name",
+        "distributed-tracing-service-name",
+    ),
+    (
+        "experimental-enable-distributed-tracing",
+        "enable-distributed-tracing",
+    ),
     ("experimental-max-learners", "max-learners"),
     (
         "experimental-warning-apply-duration",
@@ -372,6 +392,36 @@ pub(crate) static OPTIONS: &[Setting] = &[
         "warning-unary-request-duration",
         "TIME",
         "Unary calls that take longer are logged",
+    ),
+    option(
+        "trace.enabled",
+        "enable-distributed-tracing",
+        "",
+        "Export spans of calls over OTLP",
+    ),
+    option(
+        "trace.address",
+        "distributed-tracing-address",
+        "HOST:PORT",
+        "Where the collector of spans listens",
+    ),
+    option(
+        "trace.service_name",
+        "distributed-tracing-service-name",
+        "NAME",
+        "What the spans say they are of",
+    ),
+    option(
+        "trace.instance_id",
+        "distributed-tracing-instance-id",
+        "ID",
+        "Which one of that name this member is",
+    ),
+    option(
+        "trace.sampling_rate",
+        "distributed-tracing-sampling-rate",
+        "COUNT",
+        "How many of a million traces are exported",
     ),
 ];
 

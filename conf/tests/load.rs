@@ -288,7 +288,6 @@ fn harmless_flags_of_etcd_warn_and_the_others_are_refused() {
         "--logger=zap",
         "--log-outputs=stderr",
         "--auto-tls=false",
-        "--experimental-distributed-tracing-address=collector:4317",
     ];
     let loaded = load(
         &args,
@@ -300,7 +299,6 @@ fn harmless_flags_of_etcd_warn_and_the_others_are_refused() {
         "--logger",
         "--log-outputs",
         "--auto-tls",
-        "--experimental-distributed-tracing-address",
         "ETCD_MAX_SNAPSHOTS",
     ] {
         assert!(
@@ -319,20 +317,13 @@ fn harmless_flags_of_etcd_warn_and_the_others_are_refused() {
         "--cert-file=a.pem",
         "--client-cert-auth",
         "--discovery=http://d",
-        "--experimental-enable-distributed-tracing",
     ];
     let found = mistakes(&args, &[("ETCD_AUTH_TOKEN", "jwt,sign-method=RS256")]);
     let names: Vec<&str> = found
         .iter()
         .map(|mistake| mistake.option.as_str())
         .collect();
-    let expected = [
-        "auth-token",
-        "cert-file",
-        "client-cert-auth",
-        "discovery",
-        "experimental-enable-distributed-tracing",
-    ];
+    let expected = ["auth-token", "cert-file", "client-cert-auth", "discovery"];
     assert_eq!(names, expected);
 }
 
@@ -358,6 +349,29 @@ fn a_flags_former_name_counts_where_the_present_one_is_not_set() {
     ];
     let loaded = load(&args, &[]).unwrap();
     assert_eq!(loaded.config.log.slow_request, Duration::from_secs(2));
+}
+
+#[test]
+fn a_collector_is_a_host_and_a_port_and_the_rate_counts_a_million() {
+    let args = [
+        "--experimental-enable-distributed-tracing",
+        "--distributed-tracing-address=[::1]:1",
+        "--distributed-tracing-sampling-rate=1000000",
+    ];
+    let trace = load(&args, &[]).unwrap().config.trace;
+    assert!(trace.enabled);
+    assert_eq!(trace.sampling_rate, 1_000_000);
+    let args = [
+        "--distributed-tracing-address=http://localhost:4317",
+        "--distributed-tracing-sampling-rate=1000001",
+    ];
+    let found = mistakes(&args, &[]);
+    let options: Vec<&str> = found
+        .iter()
+        .map(|mistake| mistake.option.as_str())
+        .collect();
+    assert_eq!(options, ["trace.sampling_rate", "trace.address"]);
+    assert_eq!(mistakes(&["--distributed-tracing-address=a"], &[]).len(), 1);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! by `rpc`, which asks the node of the actors crate; `boot` starts all of it from a configuration
 //! and `shutdown` stops it. Meanwhile `operator` takes over changes of the configuration, as a
 //! signal or the `admin` socket asks, and `service` tells systemd how the member fares. `discovery`
-//! finds the first members in DNS.
+//! finds the first members in DNS. `spans` exports what took how long, where that is built.
 #![forbid(unsafe_code)]
 
 pub mod admin;
@@ -24,4 +24,5 @@ pub mod rpc;
 mod service;
 pub mod settings;
 pub mod shutdown;
+pub mod spans;
 pub mod systemd;

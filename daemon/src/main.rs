@@ -9,7 +9,7 @@ use althing_conf::Config;
 use althing_daemon::boot::BootError;
 use althing_daemon::operator::{CommandLine, Operator};
 use althing_daemon::shutdown::Signals;
-use althing_daemon::{boot, log, shutdown};
+use althing_daemon::{boot, log, shutdown, spans};
 
 /// What the operator asked for is wrong: starting again will not help (sysexits' EX_CONFIG).
 const EXIT_CONFIGURATION: u8 = 78;
@@ -57,6 +57,13 @@ async fn run(operator: Operator) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let spans = match spans::start(&operator.config().trace) {
+        Ok(spans) => spans,
+        Err(error) => {
+            tracing::error!(%error, "the configuration is refused");
+            return ExitCode::from(EXIT_CONFIGURATION);
+        }
+    };
     let started = tokio::select! {
         started = boot::start(operator.config()) => started,
         _ = signals.stop.next() => {
@@ -65,7 +72,11 @@ async fn run(operator: Operator) -> ExitCode {
         }
     };
     match started {
-        Ok(running) => shutdown::serve_until_end(running, signals, operator).await,
+        Ok(running) => {
+            let code = shutdown::serve_until_end(running, signals, operator).await;
+            spans.end().await;
+            code
+        }
         Err(error) => {
             tracing::error!(%error, "the member cannot start");
             match error {

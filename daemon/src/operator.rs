@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use crate::boot::Running;
 use crate::log;
 use crate::settings::{self, Settings};
-use crate::systemd;
+use crate::{spans, systemd};
 
 /// A question over the admin socket, with the place for its answer.
 #[derive(Debug)]
@@ -117,6 +117,7 @@ impl Operator {
         let config = &reload.next.config;
         let settings = Settings::of(config);
         let lines = self.log.prepare(&config.log).map_err(|e| e.to_string())?;
+        spans::check(&config.trace).map_err(|error| error.to_string())?;
         let bound = member.ports.bind_missing(config).await;
         let bound = bound.map_err(|error| error.to_string())?;
         // Nothing below is refused any more.

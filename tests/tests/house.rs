@@ -41,7 +41,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
 ];
 
 /// Frameworks, by the beginning of their names: who may use each, outside its tests.
-const FRAMEWORKS: [(&str, &[&str]); 10] = [
+const FRAMEWORKS: [(&str, &[&str]); 11] = [
     ("redb", &["althing-storage"]),
     ("openraft", &["althing-actors"]),
     ("actix", &["althing-actors", "althing-daemon"]),
@@ -62,6 +62,7 @@ const FRAMEWORKS: [(&str, &[&str]); 10] = [
         &["althing-conf", "althing-ctl", "althing-packaging"],
     ),
     ("config", &["althing-conf"]),
+    ("opentelemetry", &["althing-daemon"]),
     (
         "tokio",
         &[

@@ -76,7 +76,7 @@ impl<A: Api> Services<A> {
         let Some(method) = self.methods.get(path) else {
             return methods::unknown(path).into_http();
         };
-        let call = Call::start(method, session.peer());
+        let call = Call::start(method, session.peer(), request.headers());
         let timeout = match request.headers().get("grpc-timeout") {
             None => None,
             Some(value) => match deadline::parse(value.as_bytes()) {
@@ -94,7 +94,8 @@ impl<A: Api> Services<A> {
         };
         let service = method.service;
         let body = method.clone();
-        let answer = self.route(service, request.map(|inner| RequestBody::new(inner, body)));
+        let request = request.map(|inner| RequestBody::new(inner, body));
+        let answer = call.span.around(self.route(service, request));
         let answer = match limits.deadline {
             None => answer.await,
             Some(deadline) => match tokio::time::timeout_at(deadline, answer).await {

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use http::HeaderMap;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
 };
@@ -13,6 +14,7 @@ use tonic::Code;
 
 use super::slow_calls::{Ended, SlowCalls};
 use crate::settings::Live;
+use crate::spans::CallSpan;
 use Kind::{BidiStream, ServerStream, Unary};
 
 /// How long calls take; extensive metrics only show it.
@@ -364,17 +366,20 @@ pub(super) struct Call {
     client: SocketAddr,
     start: Instant,
     sent_bytes: u64,
+    pub(super) span: CallSpan,
     finished: bool,
 }
 
 impl Call {
-    pub(super) fn start(method: &Arc<Method>, client: SocketAddr) -> Call {
+    /// `headers` are the metadata of the request.
+    pub(super) fn start(method: &Arc<Method>, client: SocketAddr, headers: &HeaderMap) -> Call {
         method.started.inc();
         Call {
             method: method.clone(),
             client,
             start: Instant::now(),
             sent_bytes: 0,
+            span: CallSpan::begin(&method.path, headers, client),
             finished: false,
         }
     }
@@ -391,6 +396,7 @@ impl Call {
         if std::mem::replace(&mut self.finished, true) {
             return;
         }
+        self.span.end(code);
         let (method, took) = (&self.method, self.start.elapsed());
         method.handled[code as usize].inc();
         method.handling.ended(took);
@@ -439,11 +445,11 @@ mod tests {
         let method = methods.get("/etcdserverpb.KV/Put").unwrap();
         let shown = || prometheus::TextEncoder::new().encode_to_string(&registry.gather());
         assert!(!shown().unwrap().contains("grpc_server_handling_seconds"));
-        let mut call = Call::start(method, client());
+        let mut call = Call::start(method, client(), &HeaderMap::new());
         call.finish(Code::Ok);
         call.finish(Code::Internal);
         drop(call);
-        drop(Call::start(method, client()));
+        drop(Call::start(method, client(), &HeaderMap::new()));
         assert_eq!(method.started.get(), 2);
         assert_eq!(method.handled[Code::Ok as usize].get(), 1);
         assert_eq!(method.handled[Code::Internal as usize].get(), 0);

@@ -24,6 +24,7 @@ use tonic::Status;
 
 use crate::metrics::{RequestKind, RequestMetrics};
 use crate::settings::{CurrentLimits, Live};
+use crate::spans;
 use header::Identity;
 use read_budget::ReadBudget;
 use slow::{Asked, SlowLines, Took};
@@ -152,7 +153,8 @@ impl Rpc {
         let asked = Asked::of(command.request.as_ref());
         let proposal = self.handles.propose(command);
         let timeout = self.limits().request_timeout;
-        let outcome = match tokio::time::timeout(timeout, proposal).await {
+        let proposal = tokio::time::timeout(timeout, proposal);
+        let outcome = match spans::below("propose", proposal).await {
             Ok(Ok(applied)) => applied.response.map(|answer| (answer, applied.revision)),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(self.handles.why_timed_out(start)),
@@ -185,9 +187,9 @@ impl Rpc {
         let start = Instant::now();
         let read_index = self.handles.read_index();
         let timeout = self.limits().request_timeout;
-        let outcome = tokio::time::timeout(timeout, read_index)
-            .await
-            .unwrap_or(Err(Error::Timeout));
+        let read_index = tokio::time::timeout(timeout, read_index);
+        let outcome = spans::below("read_index", read_index).await;
+        let outcome = outcome.unwrap_or(Err(Error::Timeout));
         self.state.metrics.observe_read_index(start.elapsed());
         outcome.map_err(status::of)
     }

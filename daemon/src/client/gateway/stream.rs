@@ -83,7 +83,7 @@ where
                 payload,
                 ..
             } = exchange;
-            let mut call = Call::start(&counters, limits.session.peer());
+            let mut call = Call::start(&counters, limits.session.peer(), metadata.as_ref());
             let (pieces, body) = mpsc::channel(REQUESTS_WAITING_MAX);
             let body = StreamBody::new(stream::unfold(body, |mut body| async move {
                 body.recv().await.map(|piece| (piece, body))
@@ -92,7 +92,7 @@ where
             let decoder = ProstCodec::<R, Q>::default().decoder();
             let stream = Streaming::new_request(decoder, body, None, Some(receive_bytes_max));
             let request = Request::from_parts(metadata, Extensions::default(), stream);
-            match method(&api, request).await {
+            match call.span.around(method(&api, request)).await {
                 Ok(answer) => lines(call, answer.into_inner(), limits).await,
                 Err(status) => {
                     call.finish(status.code());

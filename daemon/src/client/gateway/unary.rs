@@ -54,7 +54,8 @@ impl<A: Api> Exchange<A> {
         R: Message + Serialize,
     {
         let (mut call, request, rest) = self.start().await?;
-        let answer = rest.within_deadline(method(&rest.api, request)).await;
+        let answer = rest.within_deadline(method(&rest.api, request));
+        let answer = call.span.around(answer).await;
         let (permit, own, message) = match answer {
             Ok(mut answer) => {
                 let permit = answer.extensions_mut().remove::<Arc<ReadPermit>>();
@@ -89,7 +90,11 @@ impl<A: Api> Exchange<A> {
         let body = read(&mut self.payload, self.body_bytes, self.receive_bytes_max).await?;
         let message: Q = json::decode(&body)?;
         let bytes = message.encoded_len();
-        let call = Call::start(&self.method, self.limits.session.peer());
+        let call = Call::start(
+            &self.method,
+            self.limits.session.peer(),
+            self.metadata.as_ref(),
+        );
         if bytes > self.receive_bytes_max {
             let status = too_large(bytes, self.receive_bytes_max);
             let mut call = call;
