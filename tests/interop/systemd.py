@@ -260,7 +260,7 @@ def a_refused_file_fails_the_start_and_is_not_tried_again(m):
     equal(m.show("ActiveState"), "failed")
     equal(m.show("ExecMainStatus"), "78")
     equal(m.show("NRestarts"), "0")
-    contains(m.must("journalctl -u althing --no-pager"), "log.nonsense")
+    contains(m.must("journalctl -u althing --no-pager"), "trace.nonsense")
     m.must(f"cp /run/notes/good.toml {TOML} && systemctl start althing")
     equal(m.must("althingctl get greeting --print-value-only").strip(), "hello")
 
