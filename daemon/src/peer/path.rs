@@ -9,9 +9,9 @@ pub(super) const FROM_HEADER: &str = "x-server-from";
 /// Which member it is for, in hex.
 pub(super) const TO_HEADER: &str = "x-raft-to";
 
-/// Which snapshot a request is about: a number that the sender has drawn.
+/// Which snapshot a request is about: a number that the sender has drawn, in hex.
 pub(super) const TRANSFER_HEADER: &str = "althing-transfer";
-/// From which byte on it brings the snapshot.
+/// From which byte on it brings the snapshot, in hex.
 pub(super) const OFFSET_HEADER: &str = "althing-offset";
 
 /// The largest body of a call and of its answer.

@@ -156,14 +156,9 @@ pub(super) fn routes<W: WayIn>(
     config.route(path::SNAPSHOT, web::get().to(answer));
 }
 
-fn id_in(request: &HttpRequest, header: &str) -> Option<u64> {
+fn hex_in(request: &HttpRequest, header: &str) -> Option<u64> {
     let text = request.headers().get(header)?.to_str().ok()?;
     u64::from_str_radix(text, 16).ok()
-}
-
-fn number_in(request: &HttpRequest, header: &str) -> Option<u64> {
-    let text = request.headers().get(header)?.to_str().ok()?;
-    text.parse().ok()
 }
 
 fn unnamed() -> HttpResponse {
@@ -174,7 +169,7 @@ fn unnamed() -> HttpResponse {
 impl<W: WayIn> Door<W> {
     /// Checks a request before its body is looked at.
     fn admit(&self, request: &HttpRequest) -> Result<(), Refusal> {
-        let id = |name| id_in(request, name);
+        let id = |name| hex_in(request, name);
         let admitted = match (id(CLUSTER_HEADER), id(FROM_HEADER), id(TO_HEADER)) {
             (Some(cluster), Some(from), Some(to)) => {
                 let (from, to) = (MemberId(from), MemberId(to));
@@ -205,7 +200,7 @@ impl<W: WayIn> Door<W> {
         }
         let (to, answers) = mpsc::channel(CHUNKS_MAX);
         let (way_in, mut closing) = (self.way_in.clone(), self.closing.clone());
-        let from = id_in(request, FROM_HEADER);
+        let from = hex_in(request, FROM_HEADER);
         actix_rt::spawn(async move {
             tokio::select! {
                 () = carry(&way_in, pipe, body, &to) => {}
@@ -231,7 +226,7 @@ impl<W: WayIn> Door<W> {
             return refused(&refusal);
         }
         let (id, offset) = (TRANSFER_HEADER, OFFSET_HEADER);
-        let (Some(id), Some(offset)) = (number_in(request, id), number_in(request, offset)) else {
+        let (Some(id), Some(offset)) = (hex_in(request, id), hex_in(request, offset)) else {
             return unnamed();
         };
         let taken = self.snapshot_in.receive(&self.way_in, id, offset, body);
@@ -243,7 +238,7 @@ impl<W: WayIn> Door<W> {
         if let Err(refusal) = self.admit(request) {
             return refused(&refusal);
         }
-        let Some(id) = number_in(request, TRANSFER_HEADER) else {
+        let Some(id) = hex_in(request, TRANSFER_HEADER) else {
             return unnamed();
         };
         let arrived = self.snapshot_in.arrived(id).await;

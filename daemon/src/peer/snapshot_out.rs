@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use althing_actors::peer_link::{LinkError, Peer, SnapshotBytes};
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use http::{HeaderValue, Method};
 use tokio::sync::Mutex;
@@ -21,7 +21,7 @@ use tokio::sync::Mutex;
 use super::dial::{dial, whole};
 use super::frame::Chunks;
 use super::path::{self, OFFSET_HEADER, TRANSFER_HEADER};
-use super::transport::{HttpTransport, answer, lost, streamed};
+use super::transport::{HttpTransport, answer, header, lost, streamed};
 
 /// Bytes that were handed to a connection and are kept in case they do not arrive: more than the
 /// buffers of both ends hold.
@@ -65,32 +65,38 @@ impl Outpour {
     }
 
     async fn chunk(&mut self) -> Option<io::Result<Bytes>> {
+        if let Some(kept) = self.kept() {
+            return Some(Ok(kept));
+        }
+        let chunk = self.body.recv().await?;
+        match &chunk {
+            Ok(chunk) => self.keep(chunk.clone()),
+            Err(_) => self.is_broken = true,
+        }
+        Some(chunk)
+    }
+
+    /// What is kept and was to be sent again, to the end of a chunk.
+    fn kept(&mut self) -> Option<Bytes> {
         if self.next == self.end {
-            match self.body.recv().await? {
-                Ok(chunk) => self.keep(chunk),
-                Err(error) => {
-                    self.is_broken = true;
-                    return Some(Err(error));
-                }
-            }
+            return None;
         }
         let mut at = self.begin;
         for chunk in &self.kept {
             let behind = at + chunk.len() as u64;
             if self.next < behind {
-                let mut chunk = chunk.clone();
-                chunk.advance((self.next - at) as usize);
+                let rest = chunk.slice((self.next - at) as usize..);
                 self.next = behind;
-                return Some(Ok(chunk));
+                return Some(rest);
             }
             at = behind;
         }
-        // An empty chunk of the body.
-        Some(Ok(Bytes::new()))
+        None
     }
 
     fn keep(&mut self, chunk: Bytes) {
         self.end += chunk.len() as u64;
+        self.next = self.end;
         self.kept.push_back(chunk);
         while self.kept.len() > 1 && self.end - self.begin > KEPT_BYTES_MAX as u64 {
             let first = self.kept.pop_front().map_or(0, |chunk| chunk.len());
@@ -114,7 +120,7 @@ impl HttpTransport {
         head: Bytes,
         body: SnapshotBytes,
     ) -> Result<Bytes, LinkError> {
-        let transfer = HeaderValue::from(rand::random::<u64>());
+        let transfer = header(format_args!("{:x}", rand::random::<u64>()));
         let outpour = Arc::new(Mutex::new(Outpour::new(body)));
         let (mut offset, mut tries) = (0, 0);
         loop {
@@ -168,7 +174,7 @@ impl HttpTransport {
         let mut request = self.request(&connection, peer, Method::POST, path::SNAPSHOT, body);
         let headers = request.headers_mut();
         headers.insert(TRANSFER_HEADER, transfer.clone());
-        headers.insert(OFFSET_HEADER, HeaderValue::from(offset));
+        headers.insert(OFFSET_HEADER, header(format_args!("{offset:x}")));
         let head = connection.send(request).await.map_err(lost)?;
         answer(head).await
     }

@@ -43,8 +43,8 @@ struct Shared {
     kept: Mutex<HashMap<MemberId, Vec<Connection>>>,
 }
 
-fn header(id: impl std::fmt::Display) -> HeaderValue {
-    HeaderValue::from_str(&id.to_string()).expect("ids are written in hex")
+pub(super) fn header(number: impl std::fmt::Display) -> HeaderValue {
+    HeaderValue::from_str(&number.to_string()).expect("numbers are written in hex")
 }
 
 impl HttpTransport {
