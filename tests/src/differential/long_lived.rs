@@ -293,14 +293,15 @@ impl LongLived {
         };
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let answer: pb::LeaseTimeToLiveResponse = self
-                .grpc
-                .unary(path::LEASE_TIME_TO_LIVE, &request)
-                .await
-                .map_err(|status| status.to_string())?;
+            // The list comes first: a lease that ran out has no time left before its keys are gone.
             let leases: pb::LeaseLeasesResponse = self
                 .grpc
                 .unary(path::LEASE_LEASES, &pb::LeaseLeasesRequest {})
+                .await
+                .map_err(|status| status.to_string())?;
+            let answer: pb::LeaseTimeToLiveResponse = self
+                .grpc
+                .unary(path::LEASE_TIME_TO_LIVE, &request)
                 .await
                 .map_err(|status| status.to_string())?;
             if answer.ttl == -1 && leases.leases.iter().all(|one| one.id != lease) {
