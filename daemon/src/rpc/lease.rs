@@ -102,7 +102,6 @@ impl Lease for Rpc {
         let time = self.within_timeout(self.handles.lease_time(request.id));
         let time = time.await?;
         let store = self.handles.store();
-        let revision = store.revisions().current;
         let mut answer = LeaseTimeToLiveResponse {
             id: request.id,
             ttl: time.map_or(-1, |time| time.remaining),
@@ -112,7 +111,7 @@ impl Lease for Rpc {
         if request.keys && time.is_some() {
             answer.keys = store.lease_keys(request.id);
         }
-        self.complete(&mut answer.header, revision);
+        self.complete(&mut answer.header, store.revisions().current);
         Ok(Response::new(answer))
     }
 
@@ -122,8 +121,9 @@ impl Lease for Rpc {
         request: Request<LeaseLeasesRequest>,
     ) -> Result<Response<LeaseLeasesResponse>, Status> {
         self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
-        let revision = self.handles.store().revisions().current;
         let ids = self.handles.leases().into_iter();
+        // Looked at after the list: a lease is missing only with the revision of its end.
+        let revision = self.handles.store().revisions().current;
         let mut answer = LeaseLeasesResponse {
             header: None,
             leases: ids.map(|id| LeaseStatus { id }).collect(),
