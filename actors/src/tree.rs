@@ -22,7 +22,7 @@ use crate::raft_node::{
     StateMachine,
 };
 use crate::reply::Admission;
-use crate::snapshotter::{Snapshotter, SnapshotterSetup, Transfers};
+use crate::snapshotter::{Sendings, Snapshotter, SnapshotterSetup, Transfers};
 use crate::store_writer::{CheckpointPace, FlushedIndex, StoreWriter, StoreWriterSetup};
 use crate::supervisor::{ActorRef, DeathWatch, Policy, Supervise, Supervisor};
 use crate::upkeep::{Upkeep, UpkeepParts};
@@ -171,7 +171,7 @@ impl Tree {
             threads,
             supervisor,
         );
-        let outgoing = Transfers::default();
+        let outgoing = Sendings::default();
         let kept = Arc::new(SnapshotterSetup {
             store: store.clone(),
             settings: store_settings,

@@ -1,11 +1,13 @@
 //! One pipe to a member: opened when there is something to send, and for as long as it works.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::time::Instant;
 
 use super::health::Health;
 use super::message::PeerReply;
@@ -13,6 +15,12 @@ use super::transport::{LinkError, OpenPipe, Peer, Pipe, Transport};
 
 /// How long opening a connection may take.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a member may leave entries unanswered while it answers none. Until they are answered, or
+/// lost, raft keeps all of the log behind what it knows that the member has; and TCP goes on to
+/// acknowledge for a process that is frozen or whose disk hangs. A disk that is only slow, or busy
+/// with a long fsync, answers sooner; if not, it costs a window of entries that is sent again.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// What is sent through a lane, and who waits for its answer.
 type Item = (Bytes, PeerReply);
@@ -82,6 +90,10 @@ async fn run(way: Way, pipe: Pipe, mut items: UnboundedReceiver<Item>) {
 /// Carries items out and answers back until the connection or the link ends.
 async fn pump(way: &Way, pipe: Pipe, mut open: OpenPipe, items: &mut UnboundedReceiver<Item>) {
     let mut waiting: VecDeque<PeerReply> = VecDeque::new();
+    // The last answer, or the first item that nothing was unanswered before. A proposal is answered
+    // when it is committed, which its caller limits.
+    let (limits, mut heard) = (pipe == Pipe::Append, Instant::now());
+    let mut silence = pin!(tokio::time::sleep(ANSWER_MAX));
     let error = loop {
         tokio::select! {
             biased;
@@ -93,6 +105,7 @@ async fn pump(way: &Way, pipe: Pipe, mut open: OpenPipe, items: &mut UnboundedRe
                     if let Ok(bytes) = &answer {
                         way.health.metrics().received(bytes.len());
                     }
+                    heard = Instant::now();
                     // Who no longer waits needs no answer.
                     let _ = reply.send(answer);
                 }
@@ -103,10 +116,21 @@ async fn pump(way: &Way, pipe: Pipe, mut open: OpenPipe, items: &mut UnboundedRe
                 // The actor is gone, and with it everybody who sends.
                 let Some((body, reply)) = item else { return };
                 way.health.metrics().sent(body.len());
+                if waiting.is_empty() {
+                    heard = Instant::now();
+                }
                 waiting.push_back(reply);
                 if open.requests.try_send(body).is_err() {
                     break LinkError::Lost("the connection ended".to_owned());
                 }
+            }
+            // Set anew only when it is over: it is looked at with every item.
+            () = &mut silence, if limits && !waiting.is_empty() => {
+                let until = heard + ANSWER_MAX;
+                if until <= Instant::now() {
+                    break LinkError::Lost("no answer in time".to_owned());
+                }
+                silence.as_mut().reset(until);
             }
         }
     };
@@ -122,5 +146,64 @@ fn refuse(items: &mut UnboundedReceiver<Item>, error: &LinkError) {
     items.close();
     while let Ok((_, reply)) = items.try_recv() {
         let _ = reply.send(Err(error.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::departure::Departure;
+    use crate::metrics::Metrics;
+    use crate::testing::Loopback;
+
+    fn way() -> Way {
+        let metrics = Arc::new(Metrics::new().peer(1, 2));
+        Way {
+            peer: Peer {
+                id: althing_api::id::MemberId(2),
+                urls: Vec::new(),
+            },
+            transport: Loopback::default().transport(1),
+            health: Arc::new(Health::new(2, metrics, Departure::default())),
+        }
+    }
+
+    /// Pumps a single item through a pipe that answers nothing before `answers_after`. What became
+    /// of it, and after how long.
+    async fn sent(pipe: Pipe, answers_after: Duration) -> (Result<Bytes, LinkError>, Duration) {
+        tokio::time::pause();
+        let (requests, mut taken) = mpsc::channel(pipe.window());
+        let (to, answers) = mpsc::channel(pipe.window());
+        let (queue, mut items) = mpsc::unbounded_channel();
+        let (reply, answer) = oneshot::channel();
+        queue.send((Bytes::from_static(b"entries"), reply)).unwrap();
+        let began = Instant::now();
+        let way = way();
+        let pumping = pump(&way, pipe, OpenPipe { requests, answers }, &mut items);
+        let answering = async {
+            taken.recv().await.expect("it was sent");
+            tokio::time::sleep(answers_after).await;
+            let _ = to.send(Ok(Bytes::new())).await;
+        };
+        tokio::select! {
+            ((), ()) = async { tokio::join!(pumping, answering) } => unreachable!("it goes on"),
+            answer = answer => (answer.unwrap(), began.elapsed()),
+        }
+    }
+
+    #[actix::test]
+    async fn a_member_that_takes_entries_and_answers_none_is_cut_off() {
+        let (answer, after) = sent(Pipe::Append, 10 * ANSWER_MAX).await;
+        assert!(matches!(answer, Err(LinkError::Lost(_))), "{answer:?}");
+        assert!(after >= ANSWER_MAX && after < 2 * ANSWER_MAX, "{after:?}");
+    }
+
+    #[actix::test]
+    async fn a_slow_answer_is_waited_for_and_a_proposals_for_any_time() {
+        let slow = ANSWER_MAX - Duration::from_secs(1);
+        assert!(sent(Pipe::Append, slow).await.0.is_ok());
+        assert!(sent(Pipe::Propose, 10 * ANSWER_MAX).await.0.is_ok());
     }
 }

@@ -161,6 +161,11 @@ fn name(member: u64) -> String {
 }
 
 impl Link {
+    /// Where it leads.
+    pub(crate) fn member(&self) -> u64 {
+        self.peer.read().id.0
+    }
+
     /// Asks one question and waits for the answer.
     pub(crate) async fn call(&self, call: Call, body: Bytes) -> Result<Bytes, LinkError> {
         let (reply, answer) = oneshot::channel();

@@ -104,8 +104,9 @@ pub enum Knock {
 pub type SnapshotBytes = mpsc::Receiver<io::Result<Bytes>>;
 
 /// A network. Its futures run on the thread of the links; they may be dropped at any time. It
-/// notices when a member is silent, and then ends what waits for that member with `Lost`: nobody
-/// else limits the wait for a snapshot's answer, and raft sends a member nothing more before it.
+/// notices when a member's host is silent, and then ends what waits for that member with `Lost`. A
+/// process that takes bytes and answers nothing is the links' business, which limit calls and
+/// entries. Nobody limits the wait for a snapshot's answer: its index may take any time to build.
 pub trait Transport: Debug + Send + Sync + 'static {
     /// Asks `peer` one question.
     fn call(

@@ -202,13 +202,15 @@ impl RaftNetworkV2<Types> for PeerClient {
             unreachable!("our state machine gives out its own snapshots only");
         };
         let head = wire::snapshot_head_out(&vote);
-        let _under_way = outgoing.begin();
-        let sending = self.link.send_snapshot(head, outgoing.stream());
+        let sending = outgoing.begin(self.link.member());
+        let bytes = outgoing.stream(sending.meter());
+        let taken = self.link.send_snapshot(head, bytes);
         let answer = tokio::select! {
             biased;
-            answer = sending => answer.map_err(failed)?,
+            answer = taken => answer.map_err(failed)?,
             closed = cancel => return Err(closed.into()),
         };
+        sending.arrived();
         let vote = wire::snapshot_answer_in(answer).map_err(unreadable)?;
         Ok(SnapshotResponse::new(vote))
     }

@@ -21,7 +21,7 @@ use crate::applier::{Applier, Apply};
 use crate::latest;
 use crate::progress::Progress;
 use crate::snapshotter::{
-    OpenSnapshot, Outgoing, Receive, Received, SnapshotData, Snapshotter, Transfers,
+    Sendings, OpenSnapshot, Outgoing, Receive, Received, SnapshotData, Snapshotter,
 };
 use crate::store_writer::{Checkpoint, Restore, StoreWriter};
 use crate::supervisor::ActorRef;
@@ -44,7 +44,7 @@ pub struct StateMachine {
     pub(crate) snapshotter: ActorRef<Snapshotter>,
     pub(crate) progress: Arc<Progress>,
     /// Snapshots on their way out.
-    pub(crate) outgoing: Transfers,
+    pub(crate) outgoing: Sendings,
     /// Watchers learn of what a snapshot brought from the store.
     pub(crate) watchers: Hint,
     /// Counts the states of other members that took this one's place.
@@ -149,7 +149,7 @@ impl RaftStateMachine<Types> for StateMachine {
             SnapshotData::Received(received) => received,
             // Handed over inside one process, it takes the same way.
             SnapshotData::Outgoing(outgoing) => {
-                let body = outgoing.stream();
+                let body = outgoing.stream(|_| ());
                 let received = self.snapshotter.send(Receive { body }).await;
                 let received = received.map_err(io::Error::other)?;
                 received.map_err(io::Error::other)?

@@ -9,6 +9,7 @@ use actix::Message;
 use althing_storage::snapshot::Source;
 use althing_storage::store::{Applied, Replacement};
 
+use super::sendings::Sendings;
 use crate::peer_link::SnapshotBytes;
 use crate::raft_node::Refusal;
 
@@ -45,7 +46,7 @@ impl fmt::Debug for SnapshotData {
 #[derive(Debug)]
 pub struct Outgoing {
     pub(super) source: Box<Source>,
-    pub(super) transfers: Transfers,
+    pub(super) sendings: Sendings,
 }
 
 impl Outgoing {
@@ -63,7 +64,7 @@ pub struct Received {
     pub(super) _place: Under,
 }
 
-/// Counts the snapshots under way, out or in. Clones share it.
+/// Counts the snapshots on their way in. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Transfers(Arc<AtomicUsize>);
 

@@ -11,6 +11,7 @@
 //! Fails: it is started again; raft asks again, and the other member sends again.
 
 mod message;
+mod sendings;
 mod stream;
 
 use std::io;
@@ -25,6 +26,7 @@ use althing_storage::store::{Store, StoreSettings};
 use self::message::Under;
 pub(crate) use self::message::{OpenSnapshot, Receive, Transfers};
 pub use self::message::{Outgoing, Received, SnapshotData};
+pub(crate) use self::sendings::Sendings;
 use self::stream::Incoming;
 use crate::ground;
 use crate::peer_link::SnapshotBytes;
@@ -39,7 +41,7 @@ pub(crate) struct SnapshotterSetup {
     pub(crate) dir: Arc<DataDir>,
     pub(crate) cluster_id: u64,
     /// Snapshots on their way out.
-    pub(crate) outgoing: Transfers,
+    pub(crate) outgoing: Sendings,
     /// Snapshots on their way in, or taken in and not used yet.
     pub(crate) incoming: Transfers,
     /// Tells the files in `snap/` apart.
@@ -106,7 +108,7 @@ impl Handler<OpenSnapshot> for Snapshotter {
         let source = Source::open(&self.setup.store, self.setup.cluster_id);
         Ok(Outgoing {
             source: Box::new(source.map_err(io::Error::other)?),
-            transfers: self.setup.outgoing.clone(),
+            sendings: self.setup.outgoing.clone(),
         })
     }
 }

@@ -7,18 +7,22 @@ use std::io::{self, Read};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::message::{Outgoing, Under};
+use super::message::Outgoing;
+use super::sendings::Sending;
 use crate::chunks::{CHUNKS_MAX, Chunked};
 use crate::ground;
 use crate::peer_link::SnapshotBytes;
 
 impl Outgoing {
-    /// The bytes, written by a blocking thread while somebody reads them. They end with an error
-    /// when the store's file cannot be read.
-    pub(crate) fn stream(self) -> SnapshotBytes {
+    /// The bytes, written by a blocking thread while somebody reads them; `moved` is told of them.
+    /// They end with an error when the store's file cannot be read.
+    pub(crate) fn stream(self, mut moved: impl FnMut(usize) + Send + 'static) -> SnapshotBytes {
         let (chunks, body) = mpsc::channel(chunks_max());
         ground::detach(move || {
-            let mut sink = Chunked::new(|chunk| send(&chunks, Ok(chunk)));
+            let mut sink = Chunked::new(|chunk| {
+                let bytes = chunk.len();
+                send(&chunks, Ok(chunk)).inspect(|()| moved(bytes))
+            });
             if let Err(error) = self.source.export(&mut sink) {
                 // Nobody may read any more, which is why it failed.
                 let _ = send(&chunks, Err(io::Error::other(error)));
@@ -27,9 +31,9 @@ impl Outgoing {
         body
     }
 
-    /// A transfer of it begins, and lasts as long as the returned value.
-    pub(crate) fn begin(&self) -> Under {
-        self.transfers.begin()
+    /// A transfer of it to `member` begins, and lasts as long as the returned value.
+    pub(crate) fn begin(&self, member: u64) -> Sending {
+        self.sendings.begin(member)
     }
 }
 

@@ -29,6 +29,9 @@ const KEPT_BYTES_MAX: usize = 16 << 20;
 /// Tries in a row that bring no byte further, and the wait before the first; it doubles.
 const TRIES_MAX: u32 = 5;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// How long a member may take to say how far a transfer came. TCP goes on to acknowledge for a
+/// process that is frozen.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is left of a snapshot, with the end of what is gone.
 struct Outpour {
@@ -139,10 +142,11 @@ impl HttpTransport {
                 }
                 tokio::time::sleep(FIRST_WAIT * (1 << tries)).await;
                 tries += 1;
-                match self.arrived(&peer, &transfer).await {
-                    Ok(arrived) => break arrived,
-                    Err(LinkError::NotSent(_) | LinkError::Lost(_)) => {}
-                    Err(LinkError::Refused(_) | LinkError::Removed) => return Err(lost()),
+                let asking = self.arrived(&peer, &transfer);
+                match tokio::time::timeout(ANSWER_TIMEOUT, asking).await {
+                    Ok(Ok(arrived)) => break arrived,
+                    Err(_) | Ok(Err(LinkError::NotSent(_) | LinkError::Lost(_))) => {}
+                    Ok(Err(LinkError::Refused(_) | LinkError::Removed)) => return Err(lost()),
                 }
             };
             if !outpour.lock().await.seek(arrived) {
