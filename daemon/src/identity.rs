@@ -227,6 +227,7 @@ pub async fn settle(config: &Config, dir: &DataDir) -> Result<Settled, IdentityE
     let settled = if joins {
         let known = known.map_err(IdentityError::NobodyAnswers)?;
         let ids = join(cluster, name, &known)?;
+        refuse_second_life(&known, ids.member_id, path())?;
         let founders = Vec::new();
         Settled {
             ids,

@@ -210,6 +210,12 @@ async fn a_member_that_lost_its_data_does_not_begin_again_as_if_it_had_never_vot
     let refusal = process.wait_for_line("already been bootstrapped").unwrap();
     assert!(refusal.contains("cannot start"), "{refusal}");
     assert!(!process.wait().success());
+    // Nor when it says that the cluster runs already.
+    let existing = ["--initial-cluster-state", "existing"];
+    cluster.member(1).add_flags(&existing);
+    let process = cluster.member(1).launch();
+    process.wait_for_line("already been bootstrapped").unwrap();
+    assert!(!process.wait().success());
 }
 
 #[test]
