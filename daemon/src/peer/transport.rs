@@ -106,10 +106,13 @@ impl HttpTransport {
     }
 
     async fn call(self, peer: Peer, call: Call, body: Bytes) -> Result<Bytes, LinkError> {
-        if let Some(connection) = self.kept(&peer) {
+        // A change that arrived must not be asked for again as one that did not: it is rare enough
+        // for a connection of its own.
+        let may_repeat = call != Call::ChangeMembers;
+        if may_repeat && let Some(connection) = self.kept(&peer) {
             match self.ask(connection, &peer, call, body.clone()).await {
-                // The member may have closed it while nobody used it. No call does harm when it
-                // arrives twice.
+                // The member may have closed it while nobody used it. No other call does harm when
+                // it arrives twice, or cares that it arrived.
                 Err(LinkError::Lost(_)) => {}
                 answer => return answer,
             }

@@ -178,6 +178,41 @@ fn with_port<F: Future<Output = ()>>(test: impl FnOnce(HttpTransport, Peer) -> F
     });
 }
 
+/// Answers one request, and is gone with its port as soon as it has the next.
+async fn dying() -> Peer {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let urls = vec![format!("http://{}", listener.local_addr().unwrap())];
+    actix_rt::spawn(async move {
+        let (mut kept, _) = listener.accept().await.unwrap();
+        let (mut bytes, mut another) = ([0; 10_000], [0; 10_000]);
+        assert!(kept.read(&mut bytes).await.unwrap() > 0);
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+        kept.write_all(answer).await.unwrap();
+        tokio::select! {
+            _ = kept.read(&mut bytes) => drop(listener),
+            accepted = listener.accept() => {
+                drop(listener);
+                accepted.unwrap().0.read(&mut another).await.unwrap();
+            }
+        }
+    });
+    Peer { id: ME, urls }
+}
+
+#[test]
+fn a_change_that_may_have_arrived_is_never_said_not_to_have_been_sent() {
+    actix_rt::System::new().block_on(async {
+        let transport = HttpTransport::new(CLUSTER, MemberId(1));
+        let peer = dying().await;
+        let body = Bytes::from_static(b"body");
+        let first = Transport::call(&transport, &peer, Call::Vote, body.clone());
+        first.await.expect("it is answered");
+        let change = Transport::call(&transport, &peer, Call::ChangeMembers, body);
+        let change = tokio::time::timeout(DEADLINE, change).await.expect("in time");
+        assert!(matches!(change, Err(LinkError::Lost(_))), "{change:?}");
+    });
+}
+
 #[test]
 fn calls_are_answered_and_refused_on_kept_connections() {
     with_port(|transport, peer| async move {
