@@ -117,6 +117,20 @@ impl Progress {
             .expect("self holds the sender, so the channel is open");
     }
 
+    /// What comes of `asking` the leader; `None` when another leads before, or none is known: the
+    /// network of one that is cut off tells only after seconds.
+    pub(crate) async fn while_leads<T>(
+        &self,
+        leader: u64,
+        asking: impl Future<Output = T>,
+    ) -> Option<T> {
+        tokio::select! {
+            biased;
+            answer = asking => Some(answer),
+            () = self.until_leader(|known| known != leader) => None,
+        }
+    }
+
     /// Changes with each batch that was applied.
     pub(crate) fn applied_batches(&self) -> latest::Receiver<u64> {
         self.applied_batches.subscribe()
@@ -150,6 +164,20 @@ mod tests {
         tokio::join!(progress.until_applied(5), later);
         progress.apply(4);
         assert_eq!(progress.applied(), 5, "it never goes back");
+    }
+
+    #[actix::test]
+    async fn a_leader_that_is_none_any_more_is_not_waited_for() {
+        let progress = Progress::default();
+        progress.lead(1, 7);
+        assert_eq!(progress.while_leads(7, async { 5 }).await, Some(5));
+        let replaced = async { progress.lead(2, 8) };
+        let asked = progress.while_leads(7, std::future::pending::<()>());
+        assert_eq!(tokio::join!(asked, replaced).0, None);
+        assert_eq!(
+            progress.while_leads(7, std::future::pending::<()>()).await,
+            None
+        );
     }
 
     #[test]

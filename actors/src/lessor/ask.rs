@@ -55,14 +55,20 @@ impl LeaseKeeper {
     /// bounds how often. Asking twice does no harm.
     async fn ask_who_counts(&self, call: Call, id: i64) -> Result<Option<LeaseTime>, Error> {
         loop {
-            let leader = self.proposer.progress.leader();
+            let progress = &self.proposer.progress;
+            let leader = progress.leader();
             let answer = match self.proposer.links.to(leader) {
                 None if call == Call::KeepLease => self.renew_here(id).await,
                 None => self.time_here(id).await,
-                Some(link) => match link.call(call, lease::question_out(id)).await {
-                    Ok(answer) => lease::answer_in(answer).unwrap_or(Err(Error::NoLeader)),
-                    Err(_) => Err(Error::NoLeader),
-                },
+                Some(link) => {
+                    let asking = link.call(call, lease::question_out(id));
+                    match progress.while_leads(leader, asking).await {
+                        Some(Ok(answer)) => {
+                            lease::answer_in(answer).unwrap_or(Err(Error::NoLeader))
+                        }
+                        Some(Err(_)) | None => Err(Error::NoLeader),
+                    }
+                }
             };
             match answer {
                 // It does not lead any more, or stops.

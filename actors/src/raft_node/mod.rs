@@ -355,10 +355,13 @@ impl Handler<BeginReadRound> for RaftNode {
         let readers = self.reads.begin();
         let leader = self.setup.progress.leader();
         let link = self.setup.links.to(leader);
-        let raft = self.raft.clone();
+        let (raft, progress) = (self.raft.clone(), Arc::clone(&self.setup.progress));
         let round = async move {
             match link {
-                Some(link) => (true, read_index::ask(&link).await),
+                Some(link) => {
+                    let asked = progress.while_leads(leader, read_index::ask(&link)).await;
+                    (true, asked.unwrap_or(Err(Error::NoLeader)))
+                }
                 None => (false, read_index::here(&raft).await),
             }
         };
