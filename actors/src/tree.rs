@@ -214,6 +214,7 @@ impl Tree {
                 commit_mark: shared.commit_mark.clone(),
                 progress: Arc::clone(&shared.progress),
                 sole_voter: Arc::clone(&shared.sole_voter),
+                admission: Arc::clone(&shared.proposals),
             },
             &recovery,
         );
@@ -227,6 +228,7 @@ impl Tree {
             outgoing,
             watchers,
             restored: Arc::clone(&shared.restored),
+            admission: Arc::clone(&shared.proposals),
         };
         Tree {
             wal_writer,

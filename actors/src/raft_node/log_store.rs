@@ -17,6 +17,7 @@ use openraft::storage::{LogState, RaftLogReader, RaftLogStorage};
 use parking_lot::Mutex;
 
 use super::entry::Entry;
+use super::full_disk::{outlast, sync};
 use super::sole_voter::SoleVoter;
 use super::types::{
     Flushed, RaftLogId, RaftVote, Types, from_raft_log_id, from_raft_vote, to_raft_log_id,
@@ -24,6 +25,7 @@ use super::types::{
 };
 use crate::ground;
 use crate::progress::Progress;
+use crate::reply::Admission;
 use crate::wal_writer::{Append, CommitMark, NoteElected, Purge, SaveVote, Truncate, WalWriter};
 
 /// Bytes of payload that one read for replication returns, about.
@@ -39,6 +41,7 @@ pub struct LogStore {
     commit_mark: CommitMark,
     progress: Arc<Progress>,
     sole_voter: Arc<SoleVoter>,
+    admission: Arc<Admission>,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +58,8 @@ pub(crate) struct LogStoreSetup {
     pub(crate) commit_mark: CommitMark,
     pub(crate) progress: Arc<Progress>,
     pub(crate) sole_voter: Arc<SoleVoter>,
+    /// Closed when the node ends.
+    pub(crate) admission: Arc<Admission>,
 }
 
 /// Whether `vote` adds to `kept` only that its candidate won. That need not be durable before
@@ -84,6 +89,7 @@ impl LogStore {
             commit_mark: setup.commit_mark,
             progress: setup.progress,
             sole_voter: setup.sole_voter,
+            admission: setup.admission,
         }
     }
 
@@ -226,7 +232,9 @@ impl RaftLogStorage<Types> for LogStore {
             self.wal.do_send(NoteElected(vote));
         } else {
             let saved = self.wal.send(SaveVote(vote)).await;
-            saved.map_err(|_| wal_is_gone())??;
+            let saved = saved.map_err(|_| wal_is_gone())?;
+            // It is in the batch, behind entries that may find no room.
+            outlast(&self.admission, saved, || sync(&self.wal)).await?;
         }
         self.marks.lock().vote = Some(vote);
         Ok(())

@@ -23,6 +23,7 @@ mod clock;
 mod config;
 mod dead_leader;
 mod entry;
+mod full_disk;
 mod hand_over;
 mod heard;
 mod inbound;

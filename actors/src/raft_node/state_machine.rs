@@ -12,6 +12,7 @@ use futures_util::stream::{Stream, TryStreamExt};
 use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 
+use super::full_disk::{outlast, sync};
 use super::inbound::Refusal;
 use super::membership;
 use super::types::{
@@ -20,12 +21,13 @@ use super::types::{
 use crate::applier::{Applier, Apply};
 use crate::latest;
 use crate::progress::Progress;
+use crate::reply::Admission;
 use crate::snapshotter::{
-    Sendings, OpenSnapshot, Outgoing, Receive, Received, SnapshotData, Snapshotter,
+    OpenSnapshot, Outgoing, Receive, Received, Sendings, SnapshotData, Snapshotter,
 };
 use crate::store_writer::{Checkpoint, Restore, StoreWriter};
 use crate::supervisor::ActorRef;
-use crate::wal_writer::{Sync, WalWriter};
+use crate::wal_writer::WalWriter;
 use crate::watch_hub::Hint;
 
 /// Entries of one message to the Applier; bounds the memory of a long catch-up.
@@ -49,6 +51,8 @@ pub struct StateMachine {
     pub(crate) watchers: Hint,
     /// Counts the states of other members that took this one's place.
     pub(crate) restored: Arc<latest::Sender<u64>>,
+    /// Closed when the node ends.
+    pub(crate) admission: Arc<Admission>,
 }
 
 impl StateMachine {
@@ -94,8 +98,8 @@ impl StateMachine {
         let applied = received.replacement.applied().log_id;
         // What raft cut off the log before this must be off the disk first: the store must never
         // stand beside entries that contradict it.
-        let synced = self.wal_writer.send(Sync).await;
-        synced.map_err(|_| io::Error::other("the WAL's writer is gone"))??;
+        let sync = || sync(&self.wal_writer);
+        outlast(&self.admission, sync().await, sync).await?;
         let restored = self.store_writer.send(Restore { received }).await;
         restored.map_err(|_| io::Error::other("the store's writer is gone"))??;
         if let Some(LogId { index, .. }) = applied {
