@@ -194,10 +194,19 @@ impl Desk {
             self.commit(finish(), &newest).await?;
             return Ok(Change::Elsewhere(Some(self.me)));
         }
-        if again && self.is_done(&change, newest.membership()) {
+        if again && is_done(&change, newest.membership()) {
             // Not the end of the log: what is behind it may never be committed.
-            let index = newest.log_id().map_or(0, |id| from_raft_log_id(id).index);
-            return Ok(self.done(index).await);
+            let Some(id) = newest.log_id().map(from_raft_log_id) else {
+                return Ok(Change::Unsure);
+            };
+            let done = self.done(id.index).await;
+            // Another leader may have put its own entry there.
+            let applied = self.store.applied().membership.map(|(at, _)| at);
+            return Ok(if applied == Some(id) {
+                done
+            } else {
+                Change::Unsure
+            });
         }
         let roster = self.roster(&metrics);
         roster.check(&change, |id| self.store.is_removed(id))?;
@@ -218,19 +227,6 @@ impl Desk {
         let (raft, progress) = (self.raft.clone(), Arc::clone(&self.progress));
         hand_over::hand_over(raft, progress, None, self.election_timeout).await?;
         Ok(Change::Elsewhere(Some(self.progress.leader())))
-    }
-
-    /// Whether an earlier try made `change`, of which that was not known.
-    fn is_done(&self, change: &MemberChange, membership: &Membership) -> bool {
-        match change {
-            MemberChange::Add { id, .. } => membership.get_node(&id.0).is_some(),
-            MemberChange::Remove(id) => self.store.is_removed(id.0),
-            MemberChange::Update { id, peer_urls } => {
-                let node = membership.get_node(&id.0);
-                node.is_some_and(|node| node.peer_urls == *peer_urls)
-            }
-            MemberChange::Promote(id) => membership.voter_ids().any(|voter| voter == id.0),
-        }
     }
 
     async fn done(&self, index: u64) -> Change {
@@ -304,6 +300,20 @@ impl Desk {
             last_index: metrics.last_log_index.unwrap_or(0),
             learners_max: self.learners_max,
         }
+    }
+}
+
+/// Whether an earlier try made `change`, of which that was not known: by the newest membership of
+/// the log, which may not be applied yet.
+fn is_done(change: &MemberChange, membership: &Membership) -> bool {
+    match change {
+        MemberChange::Add { id, .. } => membership.get_node(&id.0).is_some(),
+        MemberChange::Remove(id) => membership.get_node(&id.0).is_none(),
+        MemberChange::Update { id, peer_urls } => {
+            let node = membership.get_node(&id.0);
+            node.is_some_and(|node| node.peer_urls == *peer_urls)
+        }
+        MemberChange::Promote(id) => membership.voter_ids().any(|voter| voter == id.0),
     }
 }
 
