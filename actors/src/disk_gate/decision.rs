@@ -67,16 +67,19 @@ impl Situation {
     }
 }
 
-/// Whether the command can only make the store smaller in the end, or leaves its size as it is: a
-/// full disk must not end leases that are renewed.
-pub(super) fn only_frees(command: &Command) -> bool {
+/// Whether the command is for a full disk too: it can only make the store smaller in the end, or
+/// leaves its size about as it is. A full disk must not end leases that are renewed, nor members
+/// that tell where they are.
+pub(super) fn passes_when_full(command: &Command) -> bool {
     match &command.request {
         Some(
             command::Request::DeleteRange(_)
             | command::Request::Compaction(_)
             | command::Request::LeaseRevoke(_)
             | command::Request::SetAlarm(_)
-            | command::Request::LeaseCheckpoint(_),
+            | command::Request::LeaseCheckpoint(_)
+            | command::Request::PublishMember(_)
+            | command::Request::SetClusterVersion(_),
         ) => true,
         Some(command::Request::Txn(txn)) => txn_only_frees(txn, TXN_DEPTH_MAX),
         _ => false,
@@ -104,7 +107,9 @@ fn op_only_frees(op: &RequestOp, depth: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use althing_api::commandpb::{LeaseCheckpoint, LeaseGrant, LeaseRevoke};
+    use althing_api::commandpb::{
+        LeaseCheckpoint, LeaseGrant, LeaseRevoke, PublishMember, SetClusterVersion,
+    };
     use althing_api::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest};
 
     use super::*;
@@ -200,23 +205,25 @@ mod tests {
     }
 
     #[test]
-    fn deletions_compactions_and_txns_of_nothing_else_free_space() {
+    fn deletions_compactions_txns_of_nothing_else_and_news_of_members_pass_when_full() {
         let delete = request_op::Request::RequestDeleteRange(DeleteRangeRequest::default());
         let put = request_op::Request::RequestPut(PutRequest::default());
-        assert!(only_frees(&txn(vec![delete.clone()])));
-        assert!(!only_frees(&txn(vec![delete, put])));
+        assert!(passes_when_full(&txn(vec![delete.clone()])));
+        assert!(!passes_when_full(&txn(vec![delete, put])));
         let compaction = command::Request::Compaction(CompactionRequest::default());
-        assert!(only_frees(&Command {
+        assert!(passes_when_full(&Command {
             request: Some(compaction),
         }));
         let put = command::Request::Put(PutRequest::default());
-        assert!(!only_frees(&Command { request: Some(put) }));
+        assert!(!passes_when_full(&Command { request: Some(put) }));
         let renewal = command::Request::LeaseCheckpoint(LeaseCheckpoint::default());
         let expiry = command::Request::LeaseRevoke(LeaseRevoke::default());
-        for request in [renewal, expiry].map(Some) {
-            assert!(only_frees(&Command { request }));
+        let news = command::Request::PublishMember(PublishMember::default());
+        let version = command::Request::SetClusterVersion(SetClusterVersion::default());
+        for request in [renewal, expiry, news, version].map(Some) {
+            assert!(passes_when_full(&Command { request }));
         }
         let request = Some(command::Request::LeaseGrant(LeaseGrant::default()));
-        assert!(!only_frees(&Command { request }));
+        assert!(!passes_when_full(&Command { request }));
     }
 }

@@ -25,7 +25,7 @@ use althing_storage::wal::{LogSpace, Space};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use self::decision::{Decision, Situation, only_frees};
+use self::decision::{Decision, Situation, passes_when_full};
 
 /// What an entry may cost the log besides its own bytes: the heads of its record and batch, and
 /// the commit and purge marks that it brings about.
@@ -159,7 +159,7 @@ impl DiskGate {
         command: &Command,
         encoded_bytes: usize,
     ) -> Result<Reservation, Error> {
-        let frees = only_frees(command);
+        let frees = passes_when_full(command);
         let bytes = encoded_bytes as u64 + ENTRY_OVERHEAD_BYTES;
         if let Some(answer) = self.try_reserve(bytes, frees, frees) {
             return answer;
