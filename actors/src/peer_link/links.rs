@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix::Addr;
 use althing_api::id::MemberId;
@@ -37,12 +38,17 @@ pub(crate) struct LinksSetup {
 pub(crate) struct Links {
     setup: LinksSetup,
     links: RwLock<BTreeMap<u64, Link>>,
+    /// Links that there were. A member that comes back has another one, and the end of the former
+    /// must not be taken for its death.
+    started: AtomicU64,
 }
 
 /// One link, and where it leads. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Link {
     actor: ActorRef<PeerLink>,
+    /// As the supervisor knows it.
+    name: Arc<str>,
     /// Read by a new value of the actor, should this one die.
     peer: Arc<RwLock<Peer>>,
     health: Arc<Health>,
@@ -65,6 +71,7 @@ impl Links {
         Links {
             setup,
             links: RwLock::default(),
+            started: AtomicU64::new(0),
         }
     }
 
@@ -102,10 +109,10 @@ impl Links {
             self.reach(member, urls);
             known.push(member);
         }
-        self.links.write().retain(|member, _| {
+        self.links.write().retain(|member, link| {
             let stays = known.contains(member);
             if !stays {
-                let child = name(*member).into();
+                let child = link.name.to_string().into();
                 self.setup.supervisor.do_send(Retire { child });
             }
             stays
@@ -140,24 +147,26 @@ impl Links {
             thread.start(|| PeerLink::new(peer, transport, health, watch))
         };
         let supervisor = self.setup.supervisor.clone();
-        let watch = DeathWatch::new(name(member), supervisor.clone().recipient());
+        let name = name(member, self.started.fetch_add(1, Ordering::Relaxed));
+        let watch = DeathWatch::new(name.clone(), supervisor.clone().recipient());
         let actor = ActorRef::new(start(watch));
         let current = actor.clone();
         supervisor.do_send(Supervise {
-            child: name(member).into(),
+            child: name.clone().into(),
             policy: Policy::Restart,
             respawn: Some(Box::new(move |watch| current.replace(start(watch)))),
         });
         Link {
             actor,
+            name: name.into(),
             peer,
             health,
         }
     }
 }
 
-fn name(member: u64) -> String {
-    format!("PeerLink {member:x}")
+fn name(member: u64, number: u64) -> String {
+    format!("PeerLink {member:x}#{number}")
 }
 
 impl Link {
@@ -208,4 +217,36 @@ impl Link {
 /// A message may have left before the link died.
 fn died() -> LinkError {
     LinkError::Lost("the link ended".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use actix::Actor;
+
+    use super::*;
+    use crate::halt::Halt;
+    use crate::testing::Loopback;
+
+    #[actix::test]
+    async fn the_end_of_a_former_link_is_not_taken_for_the_death_of_the_next() {
+        tokio::time::pause();
+        let links = Links::new(LinksSetup {
+            me: 1,
+            transport: Loopback::default().transport(1),
+            thread: Thread::Callers,
+            supervisor: Supervisor::new(Halt::default()).start(),
+            metrics: Metrics::new(),
+            departure: Departure::default(),
+        });
+        drop(links.reach(2, &[]));
+        links.follow(std::iter::empty());
+        let next = links.reach(2, &[]);
+        let started = next.actor.addr();
+        // Longer than a death would wait for its successor.
+        tokio::time::sleep_until(Instant::now() + Duration::from_secs(1)).await;
+        assert!(next.actor.addr() == started, "it was not started again");
+        assert!(started.connected());
+    }
 }
