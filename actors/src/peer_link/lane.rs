@@ -13,8 +13,10 @@ use super::health::Health;
 use super::message::PeerReply;
 use super::transport::{LinkError, OpenPipe, Peer, Pipe, Transport};
 
-/// How long opening a connection may take.
+/// How long opening a connection may take at a member with one URL, and for each further one, which
+/// is tried when those before it do not accept.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
+const URL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a member may leave entries unanswered while it answers none. Until they are answered, or
 /// lost, raft keeps all of the log behind what it knows that the member has; and TCP goes on to
@@ -70,7 +72,9 @@ pub(super) struct Way {
 }
 
 async fn run(way: Way, pipe: Pipe, mut items: UnboundedReceiver<Item>) {
-    let opening = tokio::time::timeout(OPEN_TIMEOUT, way.transport.open(&way.peer, pipe));
+    let further = u32::try_from(way.peer.urls.len().saturating_sub(1)).unwrap_or(u32::MAX);
+    let patience = OPEN_TIMEOUT.saturating_add(URL_TIMEOUT.saturating_mul(further));
+    let opening = tokio::time::timeout(patience, way.transport.open(&way.peer, pipe));
     let opened = opening.await.unwrap_or_else(|_| {
         let text = "it did not answer in time".to_owned();
         Err(LinkError::NotSent(text))

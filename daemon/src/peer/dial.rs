@@ -31,6 +31,7 @@ pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
 pub(super) struct Connection {
     sender: SendRequest<Body>,
     host: HeaderValue,
+    url: String,
 }
 
 /// A whole body.
@@ -83,7 +84,8 @@ async fn connect(url: &str) -> io::Result<Connection> {
     // It ends with its sender, or with an error that the request under way is told.
     tokio::spawn(connection);
     let host = HeaderValue::from_str(host).map_err(|_| invalid("not a host"))?;
-    Ok(Connection { sender, host })
+    let url = url.to_owned();
+    Ok(Connection { sender, host, url })
 }
 
 /// Small messages leave at once, and a member that vanished is found out about.
@@ -118,6 +120,11 @@ impl Connection {
     ) -> Result<Response<Incoming>, hyper::Error> {
         self.sender.ready().await?;
         self.sender.send_request(request).await
+    }
+
+    /// Where it leads.
+    pub(super) fn url(&self) -> &str {
+        &self.url
     }
 
     /// Whether another request can be sent.

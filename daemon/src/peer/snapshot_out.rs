@@ -18,7 +18,7 @@ use futures_util::{Stream, StreamExt, stream};
 use http::{HeaderValue, Method};
 use tokio::sync::Mutex;
 
-use super::dial::{dial, whole};
+use super::dial::whole;
 use super::frame::Chunks;
 use super::path::{self, OFFSET_HEADER, TRANSFER_HEADER};
 use super::transport::{HttpTransport, answer, header, lost, streamed};
@@ -169,7 +169,7 @@ impl HttpTransport {
         head: &Bytes,
         outpour: &Arc<Mutex<Outpour>>,
     ) -> Result<Bytes, LinkError> {
-        let mut connection = dial(&peer.urls).await.map_err(LinkError::NotSent)?;
+        let mut connection = self.dial(peer).await?;
         let mut first = Chunks::default();
         first.request(head.clone());
         let first = first.next().expect("a head was added above");
@@ -185,7 +185,7 @@ impl HttpTransport {
 
     /// Asks how far a transfer came; what is still under way is given up.
     async fn arrived(&self, peer: &Peer, transfer: &HeaderValue) -> Result<u64, LinkError> {
-        let mut connection = dial(&peer.urls).await.map_err(LinkError::NotSent)?;
+        let mut connection = self.dial(peer).await?;
         let nothing = whole(Bytes::new());
         let mut request = self.request(&connection, peer, Method::GET, path::SNAPSHOT, nothing);
         request

@@ -41,6 +41,9 @@ struct Shared {
     cluster: HeaderValue,
     me: HeaderValue,
     kept: Mutex<HashMap<MemberId, Vec<Connection>>>,
+    /// The URL that accepted last, where a member has several: dead ones in front of it would take
+    /// more time than a heartbeat has.
+    accepted: Mutex<HashMap<MemberId, String>>,
 }
 
 pub(super) fn header(number: impl std::fmt::Display) -> HeaderValue {
@@ -54,6 +57,7 @@ impl HttpTransport {
             cluster: header(cluster),
             me: header(me),
             kept: Mutex::default(),
+            accepted: Mutex::default(),
         }))
     }
 
@@ -71,6 +75,22 @@ impl HttpTransport {
         headers.insert(FROM_HEADER, self.0.me.clone());
         headers.insert(TO_HEADER, header(peer.id));
         request
+    }
+
+    /// A new connection, by the URL that accepted last if the member still has it.
+    pub(super) async fn dial(&self, peer: &Peer) -> Result<Connection, LinkError> {
+        let mut urls = peer.urls.clone();
+        let last = self.0.accepted.lock().get(&peer.id).cloned();
+        if let Some(at) = urls.iter().position(|url| Some(url) == last.as_ref()) {
+            urls[..=at].rotate_right(1);
+        }
+        let dialed = dial(&urls).await;
+        let connection = dialed.map_err(LinkError::NotSent)?;
+        if peer.urls.len() > 1 {
+            let url = connection.url().to_owned();
+            self.0.accepted.lock().insert(peer.id, url);
+        }
+        Ok(connection)
     }
 
     fn kept(&self, peer: &Peer) -> Option<Connection> {
@@ -117,12 +137,12 @@ impl HttpTransport {
                 answer => return answer,
             }
         }
-        let connection = dial(&peer.urls).await.map_err(LinkError::NotSent)?;
+        let connection = self.dial(&peer).await?;
         self.ask(connection, &peer, call, body).await
     }
 
     async fn open(self, peer: Peer, pipe: Pipe) -> Result<OpenPipe, LinkError> {
-        let mut connection = dial(&peer.urls).await.map_err(LinkError::NotSent)?;
+        let mut connection = self.dial(&peer).await?;
         let (requests, from) = mpsc::channel(pipe.window());
         let body = streamed(frame::request_body(from));
         let request = self.request(&connection, &peer, Method::POST, path::of_pipe(pipe), body);

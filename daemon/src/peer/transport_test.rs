@@ -208,7 +208,9 @@ fn a_change_that_may_have_arrived_is_never_said_not_to_have_been_sent() {
         let first = Transport::call(&transport, &peer, Call::Vote, body.clone());
         first.await.expect("it is answered");
         let change = Transport::call(&transport, &peer, Call::ChangeMembers, body);
-        let change = tokio::time::timeout(DEADLINE, change).await.expect("in time");
+        let change = tokio::time::timeout(DEADLINE, change)
+            .await
+            .expect("in time");
         assert!(matches!(change, Err(LinkError::Lost(_))), "{change:?}");
     });
 }
@@ -223,6 +225,23 @@ fn calls_are_answered_and_refused_on_kept_connections() {
         }
         let kept: usize = transport.0.kept.lock().values().map(Vec::len).sum();
         assert_eq!(kept, 1, "one after the other they share one");
+        let accepted = transport.0.accepted.lock().get(&ME).cloned();
+        assert_eq!(
+            accepted.as_ref(),
+            Some(&peer.urls[1]),
+            "tried first next time"
+        );
+        let turned = Peer {
+            urls: vec![peer.urls[1].clone(), peer.urls[0].clone()],
+            ..peer.clone()
+        };
+        for peer in [&peer, &turned] {
+            let connection = transport.dial(peer).await.unwrap();
+            assert_eq!(
+                connection.url(),
+                peer.urls[usize::from(peer.urls[0].ends_with(":1"))]
+            );
+        }
         let refused = Bytes::from_static(b"!");
         let refused = Transport::call(&transport, &peer, Call::Heartbeat, refused).await;
         let refused = refused.unwrap_err();
