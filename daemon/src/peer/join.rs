@@ -29,6 +29,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const UNAVAILABLE: i32 = 14;
 /// etcd sends this one with the code of an unknown error.
 const NOT_ENOUGH_STARTED: &str = "not enough started members";
+/// What refuses an addition that was made already.
+const EXISTING: [&str; 2] = ["Peer URLs already exists", "member ID already exist"];
 
 /// What a cluster told about a member that it has taken in.
 #[derive(Clone, Debug)]
@@ -99,10 +101,11 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
 /// Asks again for a while where it cannot yet. Error: what the last one said.
 pub async fn join(client_urls: &[String], peer_urls: &[String]) -> Result<Admitted, String> {
     let deadline = Instant::now() + PATIENCE;
+    let mut has_asked = false;
     loop {
         let mut failures = Vec::new();
         for url in client_urls {
-            match ask(url, peer_urls).await {
+            match ask(url, peer_urls, &mut has_asked).await {
                 Ok(admitted) => return Ok(admitted),
                 Err(Failure::Later(why)) => failures.push(format!("{url}: {why}")),
                 Err(Failure::Final(why)) => return Err(format!("{url}: {why}")),
@@ -120,13 +123,19 @@ pub async fn join(client_urls: &[String], peer_urls: &[String]) -> Result<Admitt
     }
 }
 
-async fn ask(url: &str, peer_urls: &[String]) -> Result<Admitted, Failure> {
-    let asking = tokio::time::timeout(ANSWER_TIMEOUT, ask_patiently(url, peer_urls));
+/// `has_asked`: an addition was sent, now or before.
+async fn ask(url: &str, peer_urls: &[String], has_asked: &mut bool) -> Result<Admitted, Failure> {
+    let asking = ask_patiently(url, peer_urls, has_asked);
+    let asking = tokio::time::timeout(ANSWER_TIMEOUT, asking);
     let silence = || Failure::Later("no answer in time".to_owned());
     asking.await.unwrap_or_else(|_| Err(silence()))
 }
 
-async fn ask_patiently(url: &str, peer_urls: &[String]) -> Result<Admitted, Failure> {
+async fn ask_patiently(
+    url: &str,
+    peer_urls: &[String],
+    has_asked: &mut bool,
+) -> Result<Admitted, Failure> {
     // A member of another program would be harmed by one that does not speak its protocol.
     let version: Version = request(url, Method::GET, "/version", Bytes::new()).await?;
     if version.althing.is_none() {
@@ -144,8 +153,12 @@ async fn ask_patiently(url: &str, peer_urls: &[String]) -> Result<Admitted, Fail
         });
     }
     let wish = serde_json::json!({ "peerURLs": peer_urls }).to_string();
-    let added: MemberAdded =
-        request(url, Method::POST, "/v3/cluster/member/add", wish.into()).await?;
+    let asked_before = std::mem::replace(has_asked, true);
+    let added = request(url, Method::POST, "/v3/cluster/member/add", wish.into()).await;
+    let added: MemberAdded = added.map_err(|failure| match asked_before {
+        true => perhaps_made(failure),
+        false => failure,
+    })?;
     tracing::info!(url, member_id = %MemberId(added.member.id), "the cluster took this member in");
     Ok(Admitted {
         cluster_id: ClusterId(added.header.cluster_id),
@@ -244,6 +257,17 @@ fn refused(path: &str, status: StatusCode, body: &[u8]) -> Failure {
     }
 }
 
+/// What became of an addition of which an earlier one got no answer: it may have been made since,
+/// and then the member finds itself.
+fn perhaps_made(failure: Failure) -> Failure {
+    match failure {
+        Failure::Final(why) if EXISTING.iter().any(|text| why.contains(text)) => {
+            Failure::Later(why)
+        }
+        failure => failure,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,6 +301,7 @@ mod tests {
         assert!(matches!(refusal(&unstarted), Failure::Later(_)));
         let exists = r#"{"code":9,"message":"etcdserver: Peer URLs already exists"}"#;
         assert!(matches!(refusal(exists), Failure::Final(_)));
+        assert!(matches!(perhaps_made(refusal(exists)), Failure::Later(_)));
         assert!(matches!(refusal("<html>"), Failure::Final(why) if why.contains("JSON")));
     }
 
