@@ -60,10 +60,13 @@ impl Health {
         }
         self.metrics.send_failed();
         let mut state = self.state.lock();
-        if *state == State::Inactive {
+        let was_active = matches!(*state, State::Active { .. });
+        // Who refuses one thing answers. It is no proof that somebody is there, though: a member of
+        // another cluster refuses everything.
+        let is_answer = was_active && matches!(error, LinkError::Refused(_));
+        if *state == State::Inactive || is_answer {
             return;
         }
-        let was_active = matches!(*state, State::Active { .. });
         *state = State::Inactive;
         self.metrics.active(false);
         if was_active {
@@ -85,5 +88,26 @@ impl Health {
 impl Drop for Health {
     fn drop(&mut self) {
         self.metrics.forgotten();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+
+    #[test]
+    fn a_refusal_makes_a_member_neither_active_nor_inactive() {
+        let metrics = Arc::new(Metrics::new().peer(1, 2));
+        let health = Health::new(2, metrics, Departure::default());
+        let refused = LinkError::Refused("another snapshot is on its way in".to_owned());
+        health.failed(&refused);
+        assert!(health.active_since().is_none(), "it never answered");
+        health.succeeded();
+        health.failed(&refused);
+        assert!(health.active_since().is_some());
+        health.failed(&LinkError::Lost("cut".to_owned()));
+        health.failed(&refused);
+        assert!(health.active_since().is_none());
     }
 }
