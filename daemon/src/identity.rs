@@ -183,7 +183,11 @@ pub async fn settle(config: &Config, dir: &DataDir) -> Result<Settled, IdentityE
         );
         // Should the first start have ended before its log began, this one takes its place, if
         // it means the same cluster.
-        let founders = match found(cluster, name) {
+        let found = match joins || holds_data(dir) {
+            true => found(cluster, name),
+            false => found(&first_members(config).await?, name),
+        };
+        let founders = match found {
             Ok((same, founders)) if same == ids && !joins => founders,
             _ => Vec::new(),
         };
