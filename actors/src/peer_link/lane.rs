@@ -18,7 +18,7 @@ use super::transport::{LinkError, OpenPipe, Peer, Pipe, Transport};
 const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 const URL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a member may leave entries unanswered while it answers none. Until they are answered, or
+/// How long a member may answer none of the entries that it was sent. Until they are answered, or
 /// lost, raft keeps all of the log behind what it knows that the member has; and TCP goes on to
 /// acknowledge for a process that is frozen or whose disk hangs. A disk that is only slow, or busy
 /// with a long fsync, answers sooner; if not, it costs a window of entries that is sent again.
@@ -119,6 +119,10 @@ async fn pump(way: &Way, pipe: Pipe, mut open: OpenPipe, items: &mut UnboundedRe
             item = items.recv(), if waiting.len() < pipe.window() => {
                 // The actor is gone, and with it everybody who sends.
                 let Some((body, reply)) = item else { return };
+                // Nobody waits for it, and so it is not admitted any more.
+                if reply.is_closed() {
+                    continue;
+                }
                 way.health.metrics().sent(body.len());
                 if waiting.is_empty() {
                     heard = Instant::now();
@@ -177,7 +181,6 @@ mod tests {
     /// Pumps a single item through a pipe that answers nothing before `answers_after`. What became
     /// of it, and after how long.
     async fn sent(pipe: Pipe, answers_after: Duration) -> (Result<Bytes, LinkError>, Duration) {
-        tokio::time::pause();
         let (requests, mut taken) = mpsc::channel(pipe.window());
         let (to, answers) = mpsc::channel(pipe.window());
         let (queue, mut items) = mpsc::unbounded_channel();
@@ -188,7 +191,7 @@ mod tests {
         let pumping = pump(&way, pipe, OpenPipe { requests, answers }, &mut items);
         let answering = async {
             taken.recv().await.expect("it was sent");
-            tokio::time::sleep(answers_after).await;
+            tokio::time::sleep_until(began + answers_after).await;
             let _ = to.send(Ok(Bytes::new())).await;
         };
         tokio::select! {
@@ -199,13 +202,32 @@ mod tests {
 
     #[actix::test]
     async fn a_member_that_takes_entries_and_answers_none_is_cut_off() {
+        tokio::time::pause();
         let (answer, after) = sent(Pipe::Append, 10 * ANSWER_MAX).await;
         assert!(matches!(answer, Err(LinkError::Lost(_))), "{answer:?}");
         assert!(after >= ANSWER_MAX && after < 2 * ANSWER_MAX, "{after:?}");
     }
 
     #[actix::test]
+    async fn what_nobody_waits_for_any_more_is_not_sent() {
+        let (requests, mut taken) = mpsc::channel(Pipe::Propose.window());
+        let (_to, answers) = mpsc::channel(1);
+        let (queue, mut items) = mpsc::unbounded_channel();
+        let (given_up, _) = oneshot::channel();
+        queue.send((Bytes::from("given up"), given_up)).unwrap();
+        let (reply, _answer) = oneshot::channel();
+        queue.send((Bytes::from("wanted"), reply)).unwrap();
+        let way = way();
+        let open = OpenPipe { requests, answers };
+        tokio::select! {
+            () = pump(&way, Pipe::Propose, open, &mut items) => unreachable!("it goes on"),
+            sent = taken.recv() => assert_eq!(sent.unwrap(), "wanted"),
+        }
+    }
+
+    #[actix::test]
     async fn a_slow_answer_is_waited_for_and_a_proposals_for_any_time() {
+        tokio::time::pause();
         let slow = ANSWER_MAX - Duration::from_secs(1);
         assert!(sent(Pipe::Append, slow).await.0.is_ok());
         assert!(sent(Pipe::Propose, 10 * ANSWER_MAX).await.0.is_ok());
