@@ -39,6 +39,16 @@ enum Newest {
     Appended(LogId),
     /// Entries were cut off. That happens to followers only, so it is not worth finding out.
     Unknown,
+    /// It does not matter any more: the node ends.
+    Closed,
+}
+
+impl Newest {
+    fn becomes(&mut self, newest: Newest) {
+        if *self != Newest::Closed {
+            *self = newest;
+        }
+    }
 }
 
 impl SoleVoter {
@@ -58,7 +68,7 @@ impl SoleVoter {
     /// A configuration is being appended to the log.
     pub(super) fn appended(&self, id: LogId, membership: &Membership) {
         let mut newest = self.newest.lock();
-        *newest = Newest::Appended(id);
+        newest.becomes(Newest::Appended(id));
         if !is_sole_voter(membership, self.me) {
             self.alone.store(false, Ordering::Release);
         }
@@ -67,7 +77,7 @@ impl SoleVoter {
     /// Entries are being cut off the log.
     pub(super) fn truncated(&self) {
         let mut newest = self.newest.lock();
-        *newest = Newest::Unknown;
+        newest.becomes(Newest::Unknown);
         self.alone.store(false, Ordering::Release);
     }
 
@@ -79,7 +89,9 @@ impl SoleVoter {
 
     /// The node ends: the flag falls and stays down.
     pub(crate) fn close(&self) {
-        self.truncated();
+        let mut newest = self.newest.lock();
+        *newest = Newest::Closed;
+        self.alone.store(false, Ordering::Release);
     }
 
     /// This member leads, an entry of its own term is applied, and `committed` is the committed
@@ -89,7 +101,7 @@ impl SoleVoter {
         let current = match *newest {
             Newest::Recovered => true,
             Newest::Appended(id) => committed.log_id().map(from_raft_log_id) == Some(id),
-            Newest::Unknown => false,
+            Newest::Unknown | Newest::Closed => false,
         };
         if current && is_sole_voter(committed.membership(), self.me) {
             self.alone.store(true, Ordering::Release);
@@ -148,6 +160,15 @@ mod tests {
         flag.appended(at(9), &voters(&[ME]));
         assert!(!flag.confirm(&stored(0, &[ME])), "not committed yet");
         assert!(flag.confirm(&stored(9, &[ME])));
+    }
+
+    #[test]
+    fn what_is_closed_stays_down() {
+        let flag = SoleVoter::new(ME);
+        flag.close();
+        flag.truncated();
+        flag.appended(at(7), &voters(&[ME]));
+        assert!(!flag.confirm(&stored(7, &[ME])));
     }
 
     #[test]
