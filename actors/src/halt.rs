@@ -38,7 +38,8 @@ impl Halt {
     }
 
     /// The cause, if the node halted.
-    pub fn cause(&self) -> Option<HaltCause> {
+    #[cfg(test)]
+    pub(crate) fn cause(&self) -> Option<HaltCause> {
         self.0.borrow().clone()
     }
 

@@ -125,9 +125,6 @@ impl Handler<Terminated> for Supervisor {
                 tracing::warn!(%child, %exit, ?delay, "an actor ended and is started again");
                 ctx.notify_later(StartAgain(child), delay);
             }
-            Decision::Forget => {
-                self.children.remove(&child);
-            }
         }
     }
 }

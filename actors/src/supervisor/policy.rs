@@ -17,8 +17,6 @@ pub enum Policy {
     Halt,
     /// A new value takes its place, unless it dies too often.
     Restart,
-    /// Nothing happens.
-    Never,
 }
 
 /// What the supervisor has to do about a death.
@@ -28,8 +26,6 @@ pub enum Decision {
     Halt,
     /// Start a new child after this delay.
     RestartAfter(Duration),
-    /// Forget the child.
-    Forget,
 }
 
 /// The deaths of one child that still count.
@@ -52,7 +48,6 @@ impl Deaths {
     pub fn died(&mut self, now: Instant) -> Decision {
         match self.policy {
             Policy::Halt => Decision::Halt,
-            Policy::Never => Decision::Forget,
             Policy::Restart => self.restart(now),
         }
     }
@@ -82,7 +77,6 @@ mod tests {
         let table = [
             (Policy::Halt, Decision::Halt),
             (Policy::Restart, Decision::RestartAfter(BACKOFF_MIN)),
-            (Policy::Never, Decision::Forget),
         ];
         for (policy, decision) in table {
             assert_eq!(Deaths::new(policy).died(now), decision, "{policy:?}");
