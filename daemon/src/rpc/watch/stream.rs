@@ -8,10 +8,10 @@ use althing_api::etcdserverpb::watch_request::RequestUnion;
 use althing_api::etcdserverpb::{
     WatchCancelRequest, WatchCreateRequest, WatchRequest, WatchResponse,
 };
-use futures_util::future::BoxFuture;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tonic::{Status, Streaming};
 
+use super::super::guard::LeaderLost;
 use super::super::{Rpc, status};
 use super::create::{NO_WATCHER, Watchers};
 use super::reply::WatchReply;
@@ -29,7 +29,7 @@ pub(super) struct WatchStream {
     requests: Streaming<WatchRequest>,
     /// The client sends no more; its watchers go on.
     requests_ended: bool,
-    leader_lost: BoxFuture<'static, Status>,
+    leader_lost: LeaderLost,
     watches: Watches,
     watchers: Watchers,
     unanswered: usize,
@@ -56,7 +56,7 @@ impl WatchStream {
     pub(super) fn new(
         rpc: Rpc,
         requests: Streaming<WatchRequest>,
-        leader_lost: BoxFuture<'static, Status>,
+        leader_lost: LeaderLost,
     ) -> WatchStream {
         WatchStream {
             watches: rpc.handles.watches(),
