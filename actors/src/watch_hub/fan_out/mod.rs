@@ -204,7 +204,7 @@ impl FanOut {
         let entry = self.watchers.get_mut(watcher);
         let number = entry.stream;
         let stream = &mut self.streams[number as usize];
-        (entry.is_behind, entry.next) = (true, next);
+        (entry.is_behind, entry.next, entry.awaits_start) = (true, next, false);
         entry.position = stream.behind.len() as u32;
         stream.behind.push(watcher);
         self.behind += 1;

@@ -18,12 +18,11 @@ use std::task::{Poll, ready};
 use althing_api::etcdserverpb::watch_server::Watch;
 use althing_api::etcdserverpb::*;
 use futures_util::StreamExt;
-use futures_util::future::FutureExt;
 use futures_util::stream::{BoxStream, poll_fn};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Rpc;
-use super::guard::{Call, Learner, wants_leader};
+use super::guard::{Call, Learner};
 
 pub use self::reply::WatchReply;
 use self::stream::WatchStream;
@@ -38,10 +37,7 @@ impl Rpc {
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<Replies>, Status> {
         self.admit(request.metadata(), Call::Stream, Learner::Refuses)?;
-        let leader_lost = match wants_leader(request.metadata()) {
-            true => self.clone().leader_lost().boxed(),
-            false => std::future::pending().boxed(),
-        };
+        let leader_lost = self.leader_lost(request.metadata());
         let stream = WatchStream::new(self.clone(), request.into_inner(), leader_lost);
         let mut open = Some(stream);
         let replies = poll_fn(move |cx| {

@@ -10,10 +10,11 @@ use althing_api::etcdserverpb::{
     WatchCancelRequest, WatchCreateRequest, WatchRequest, WatchResponse,
 };
 use futures_util::StreamExt;
-use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::future::FutureExt;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tonic::{Status, Streaming};
 
+use super::super::guard::LeaderLost;
 use super::super::{Rpc, status};
 use super::create::{NO_WATCHER, Watchers};
 use super::reply::WatchReply;
@@ -33,7 +34,7 @@ pub(super) struct WatchStream {
     requests: Streaming<WatchRequest>,
     /// The client sends no more; its watchers go on.
     requests_ended: bool,
-    leader_lost: BoxFuture<'static, Status>,
+    leader_lost: LeaderLost,
     watches: Watches,
     watchers: Watchers,
     unanswered: usize,
@@ -62,7 +63,7 @@ impl WatchStream {
     pub(super) fn new(
         rpc: Rpc,
         requests: Streaming<WatchRequest>,
-        leader_lost: BoxFuture<'static, Status>,
+        leader_lost: LeaderLost,
     ) -> WatchStream {
         WatchStream {
             watches: rpc.handles.watches(),
