@@ -1,6 +1,7 @@
 //! Where the log and the state machine are, readable from every thread without a message.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -22,6 +23,8 @@ pub(crate) struct Progress {
     /// Follows `leader`, for those who wait for one.
     leaders: latest::Sender<u64>,
     led_since: Mutex<Option<Instant>>,
+    /// When RaftNode last saw who leads.
+    seen: Mutex<Option<Instant>>,
 }
 
 impl Default for Progress {
@@ -35,6 +38,7 @@ impl Default for Progress {
             leader_changes: AtomicU64::new(0),
             leaders: latest::Sender::new(0),
             led_since: Mutex::new(None),
+            seen: Mutex::new(None),
         }
     }
 }
@@ -62,6 +66,7 @@ impl Progress {
     /// Notes term and leader (0: none known). Returns whether the leader is another one.
     pub(crate) fn lead(&self, term: u64, leader: u64) -> bool {
         self.term.store(term, Ordering::Relaxed);
+        *self.seen.lock() = Some(Instant::now());
         let changed = self.leader.swap(leader, Ordering::Relaxed) != leader;
         if changed && leader != 0 {
             self.leader_changes.fetch_add(1, Ordering::Relaxed);
@@ -101,6 +106,12 @@ impl Progress {
     /// Since when the leader is known; `None` without one.
     pub(crate) fn led_since(&self) -> Option<Instant> {
         *self.led_since.lock()
+    }
+
+    /// Whether RaftNode saw who leads within this time. It looks with each heartbeat, so an older
+    /// view is one from before the process stood still.
+    pub(crate) fn is_seen_within(&self, span: Duration) -> bool {
+        self.seen.lock().is_some_and(|seen| seen.elapsed() <= span)
     }
 
     pub(crate) fn leader_changes(&self) -> u64 {
@@ -178,6 +189,18 @@ mod tests {
             progress.while_leads(7, std::future::pending::<()>()).await,
             None
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_view_of_the_leader_ages() {
+        let (progress, span) = (Progress::default(), Duration::from_millis(300));
+        assert!(!progress.is_seen_within(span), "nobody looked yet");
+        progress.lead(1, 7);
+        assert!(progress.is_seen_within(span));
+        tokio::time::advance(span + Duration::from_millis(1)).await;
+        assert!(!progress.is_seen_within(span));
+        progress.lead(1, 7);
+        assert!(progress.is_seen_within(span));
     }
 
     #[test]

@@ -250,9 +250,9 @@ fn physical_compaction_waits_for_older_views_and_for_its_own_entry() {
     apply(&mut txn, Command { request }).unwrap();
     txn.commit(LogId { term: 1, index: 3 });
     store.checkpoint(2, 100).unwrap();
-    assert_eq!(store.compact_step(10).unwrap(), CompactStep::More);
+    assert_eq!(store.compact_step(10).unwrap(), CompactStep::Waits);
     store.checkpoint(3, 100).unwrap();
-    assert_eq!(store.compact_step(10).unwrap(), CompactStep::More);
+    assert_eq!(store.compact_step(10).unwrap(), CompactStep::Waits);
     drop(view);
     assert_eq!(store.compact_step(10).unwrap(), CompactStep::Finished(4));
 }

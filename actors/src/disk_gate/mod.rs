@@ -10,8 +10,9 @@
 //! ```
 //! StoreWriter measures the disk, the WAL tells its room; the gate opens again by itself.
 //!
-//! Owns: the reservations, given back when a command is answered: later than its bytes are
-//! flushed, so the account errs on the safe side.
+//! Owns: the reservations, given back when a command is answered. Mostly its bytes are flushed by
+//! then; where other members' disks were faster, the log may be promised a little more than it
+//! has, and WalWriter waits for room.
 //! Fails: never. Once the node stops, whoever waits here is told so.
 
 mod decision;

@@ -23,7 +23,7 @@ mod reclaim;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler};
 use althing_storage::data_dir::DataDir;
@@ -44,6 +44,10 @@ use crate::supervisor::DeathWatch;
 
 /// Tells how far the log is flushed.
 pub(crate) type FlushedIndex = Box<dyn Fn() -> Option<u64> + Send>;
+
+/// Between two windows of compaction. What an actor tells itself at once comes before the timers of
+/// its thread and before its end.
+const TURN: Duration = Duration::from_millis(1);
 
 /// What StoreWriter shares with the rest of the node.
 pub(crate) struct StoreWriterSetup {
@@ -183,7 +187,7 @@ impl StoreWriter {
     fn compact(&mut self, ctx: &mut Context<Self>) {
         if !self.compacting {
             self.compacting = true;
-            ctx.notify(StepCompaction);
+            ctx.notify_later(StepCompaction, TURN);
         }
     }
 
@@ -201,19 +205,22 @@ impl StoreWriter {
     fn step_compaction(&mut self, ctx: &mut Context<Self>) {
         self.compacting = false;
         match self.compact_window(ctx) {
-            // Behind the mailbox, so that checkpoints that came meanwhile go first.
             Ok(true) => self.compact(ctx),
             Ok(false) => {}
             Err(error) => self.failed(error, ctx),
         }
     }
 
-    /// One window of compaction; whether there is more to do.
+    /// One window of compaction; whether there is more to do now.
     fn compact_window(&mut self, ctx: &mut Context<Self>) -> Result<bool, CheckpointError> {
         let began = Instant::now();
         let step = (self.setup.store).compact_step(self.setup.pace.compact_revisions_max)?;
-        self.checkpoint_ended(false);
+        if step != CompactStep::Waits {
+            self.checkpoint_ended(false);
+        }
         match step {
+            // The next commit tries again, or the next tick.
+            CompactStep::Waits => Ok(false),
             CompactStep::More => {
                 self.setup.metrics.compaction.window(began.elapsed());
                 self.compaction_began.get_or_insert(began);

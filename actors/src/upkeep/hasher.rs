@@ -1,5 +1,6 @@
 //! The hash of this member's records at a revision, computed once for all who ask.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
 use althing_api::error::Error;
@@ -57,10 +58,11 @@ impl Hasher {
         drop(work);
         let (store, shared) = (self.store.clone(), Arc::clone(&self.work));
         let compute = move || {
-            let hash = store.hash_kv(revision);
+            // A file whose pages do not fit together may make redb panic, which is damage too.
+            let hash = panic::catch_unwind(AssertUnwindSafe(|| store.hash_kv(revision)));
             let mut work = shared.lock();
             work.running = None;
-            work.done = Some((revision, now.compacted, hash));
+            work.done = Some((revision, now.compacted, hash.unwrap_or(Err(Error::Corrupt))));
         };
         if let Err(error) = low_priority_thread("hash", compute) {
             tracing::warn!(%error, "cannot start a thread to hash the records");

@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::rpc::{Replies, Rpc};
 
 /// Facts about the member that no RPC answers without permission checks.
+#[tonic::async_trait]
 pub trait Member: Send + Sync + 'static {
     /// Whether a leader is known.
     fn has_leader(&self) -> bool;
@@ -24,6 +25,9 @@ pub trait Member: Send + Sync + 'static {
     fn cluster_version(&self) -> Option<String>;
     /// Active alarms of any member.
     fn alarms(&self) -> Vec<AlarmType>;
+    /// Reads one key that need not exist. As in etcd a learner does it, too, and it is no client's
+    /// request.
+    async fn trial_read(&self, is_serializable: bool) -> Result<(), Status>;
 }
 
 /// Watch with replies that share their encoded events.
@@ -57,6 +61,7 @@ impl<T> Api for T where
 {
 }
 
+#[tonic::async_trait]
 impl Member for Rpc {
     fn has_leader(&self) -> bool {
         self.handles.status().leader.0 != 0
@@ -73,5 +78,9 @@ impl Member for Rpc {
     fn alarms(&self) -> Vec<AlarmType> {
         let alarms = self.handles.store().alarms().into_iter();
         alarms.map(|record| record.alarm).collect()
+    }
+
+    async fn trial_read(&self, is_serializable: bool) -> Result<(), Status> {
+        Rpc::trial_read(self, is_serializable).await
     }
 }

@@ -10,8 +10,7 @@ use std::sync::Arc;
 use actix_web::http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
-use althing_api::etcdserverpb::{AlarmType, RangeRequest};
-use bytes::Bytes;
+use althing_api::etcdserverpb::AlarmType;
 use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
 use serde::Serialize;
 
@@ -193,7 +192,7 @@ impl<A: Api> Probes<A> {
         if !is_local && !self.api.has_leader() {
             return Some("RAFT NO LEADER".to_string());
         }
-        let read = self.read(is_local).await;
+        let read = self.trial_read(is_local).await;
         read.err().map(|error| format!("RANGE ERROR:{error}"))
     }
 
@@ -246,8 +245,8 @@ impl<A: Api> Probes<A> {
                 true => Err("alarm activated: CORRUPT".to_string()),
                 false => Ok(()),
             },
-            Check::SerializableRead => self.read(true).await,
-            Check::LinearizableRead => self.read(false).await,
+            Check::SerializableRead => self.trial_read(true).await,
+            Check::LinearizableRead => self.trial_read(false).await,
             Check::NonLearner => match self.api.is_learner() {
                 true => Err("not supported for learner".to_string()),
                 false => Ok(()),
@@ -255,19 +254,9 @@ impl<A: Api> Probes<A> {
         }
     }
 
-    /// The trial read: one key that need not exist.
-    async fn read(&self, is_serializable: bool) -> Result<(), String> {
-        let request = RangeRequest {
-            key: Bytes::from_static(b"\0"),
-            limit: 1,
-            keys_only: true,
-            serializable: is_serializable,
-            ..RangeRequest::default()
-        };
-        let answer = self.api.range(tonic::Request::new(request)).await;
-        answer
-            .map(drop)
-            .map_err(|status| status.message().to_string())
+    async fn trial_read(&self, is_serializable: bool) -> Result<(), String> {
+        let read = self.api.trial_read(is_serializable).await;
+        read.map_err(|status| status.message().to_string())
     }
 }
 

@@ -23,7 +23,8 @@ impl Cluster for Rpc {
     ) -> Result<Response<MemberAddResponse>, Status> {
         self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
         let request = request.into_inner();
-        let peer_urls = peer_urls(&request.peer_ur_ls).map_err(status::of)?;
+        let mut peer_urls = peer_urls(&request.peer_ur_ls).map_err(status::of)?;
+        peer_urls.sort_unstable();
         let is_learner = request.is_learner;
         let added = Member {
             id: identity::added_member_id(&peer_urls, SystemTime::now()).0,
@@ -61,10 +62,9 @@ impl Cluster for Rpc {
     ) -> Result<Response<MemberUpdateResponse>, Status> {
         self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
         let MemberUpdateRequest { id, peer_ur_ls } = request.into_inner();
-        peer_urls(&peer_ur_ls).map_err(status::of)?;
         let change = MemberChange::Update {
             id: MemberId(id),
-            peer_urls: peer_ur_ls,
+            peer_urls: peer_urls(&peer_ur_ls).map_err(status::of)?,
         };
         let members = self.change(change).await?;
         Ok(Response::new(MemberUpdateResponse {
@@ -132,7 +132,6 @@ fn peer_urls(given: &[String]) -> Result<Vec<String>, Error> {
         }
         urls.push(url.to_owned());
     }
-    urls.sort_unstable();
     match urls.is_empty() {
         true => Err(Error::BadMemberUrls),
         false => Ok(urls),
@@ -186,13 +185,13 @@ mod tests {
             "https://[::1]:80",
             "unix://a",
         ]);
-        let sorted = [
-            "http://a:2380",
+        let trimmed = [
             "http://b:2380",
+            "http://a:2380",
             "https://[::1]:80",
             "unix://a",
         ];
-        assert_eq!(good.unwrap(), sorted);
+        assert_eq!(good.unwrap(), trimmed);
         let bad = [
             "",
             "a:2380",

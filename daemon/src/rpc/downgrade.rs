@@ -29,10 +29,10 @@ impl Rpc {
             }
             Ok(DowngradeAction::Cancel) => {
                 self.read_index().await?;
-                if self.handles.store().downgrade_target().is_none() {
-                    return Err(status::of(Error::NoInflightDowngrade));
+                // Without one there is nothing to do, which etcd 3.7 no longer refuses.
+                if self.handles.store().downgrade_target().is_some() {
+                    self.set_downgrade(String::new()).await?;
                 }
-                self.set_downgrade(String::new()).await?;
             }
             Err(_) => return Err(status::of(Error::UnknownMethod)),
         }

@@ -31,11 +31,18 @@ impl Election for Rpc {
         let entered = queue.enter(lease, request.value.clone()).await?;
         let place = entered.place;
         // Who stood in the queue already may have changed its mind about the value.
-        let changed = entered.former.is_some_and(|kv| kv.value != request.value);
-        let value = changed.then_some(request.value);
-        let waiting = Waiting::new(self, place.clone());
-        let led = self.lead_from(&queue, &place, lease, value).await;
-        waiting.settled(led).await?;
+        if entered.former.is_some_and(|kv| kv.value != request.value) {
+            let waiting = Waiting::new(self, place.clone());
+            let proclaimed = self.proclaim_at(&place, lease, request.value).await;
+            waiting.settled(proclaimed).await?;
+        }
+        if !entered.is_head {
+            let waiting = Waiting::new(self, place.clone());
+            let led = queue.reach_the_head(&place).await;
+            // As in etcd only who goes away gives up its place.
+            waiting.keep();
+            led?;
+        }
         let leader = LeaderKey {
             name: request.name,
             key: place.key,
@@ -79,7 +86,8 @@ impl Election for Rpc {
     ) -> Result<Response<Self::ObserveStream>, Status> {
         self.admit(request.metadata(), Call::Stream, Learner::Refuses)?;
         let queue = Queue::new(self, &request.get_ref().name);
-        Ok(Response::new(observe::leaders(self, queue)))
+        let leader_lost = self.leader_lost(request.metadata());
+        Ok(Response::new(observe::leaders(self, queue, leader_lost)))
     }
 
     /// Resigning what is lost already succeeds.
@@ -105,21 +113,6 @@ impl Rpc {
             create_revision: leader.rev,
         };
         Ok((place, lease))
-    }
-
-    /// Waits for the lead, after proclaiming `value`.
-    async fn lead_from(
-        &self,
-        queue: &Queue,
-        place: &Place,
-        lease: i64,
-        value: Option<Bytes>,
-    ) -> Result<(), Status> {
-        if let Some(value) = value {
-            self.proclaim_at(place, lease, value).await?;
-        }
-        queue.reach_the_head(place).await?;
-        Ok(())
     }
 
     /// Puts the leader's value, if it still leads.

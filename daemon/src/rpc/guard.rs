@@ -1,8 +1,12 @@
 //! What is checked before every call, whatever it asks: the metadata that etcd's clients send, and
 //! whether this member may answer at all.
 
+use std::future;
+
 use althing_api::error::Error;
 use althing_api::id::MemberId;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
@@ -10,6 +14,12 @@ use super::{Rpc, status};
 
 const HAS_LEADER: &str = "hasleader";
 const CLIENT_API_VERSION: &str = "client-api-version";
+
+/// Looks without a leader after which a stream that asked for one ends.
+const LEADERLESS_LOOKS_MAX: u32 = 3;
+
+/// What a stream that cannot go on without a leader ends with, when that is so.
+pub(super) type LeaderLost = BoxFuture<'static, Status>;
 
 /// How a call travels, for the count of client requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +60,29 @@ impl Rpc {
         Ok(())
     }
 
+    /// Resolves when a stream that is of no use without a leader has had none for a while; never
+    /// for a stream that did not say so.
+    pub(super) fn leader_lost(&self, metadata: &MetadataMap) -> LeaderLost {
+        match wants_leader(metadata) {
+            true => self.clone().leaderless().boxed(),
+            false => future::pending().boxed(),
+        }
+    }
+
+    async fn leaderless(self) -> Status {
+        let timeout = self.limits().election_timeout;
+        let mut looks = tokio::time::interval(timeout);
+        let mut leaderless = 0;
+        while leaderless < LEADERLESS_LOOKS_MAX {
+            looks.tick().await;
+            leaderless = match self.handles.leader().0 {
+                0 => leaderless + 1,
+                _ => 0,
+            };
+        }
+        status::of(Error::NoLeader)
+    }
+
     /// Whether this member is a learner. The leader never is, and knows it without the picture of
     /// the whole cluster.
     fn is_learner(&self) -> bool {
@@ -66,7 +99,7 @@ fn client_version(metadata: &MetadataMap) -> Result<Option<&str>, Error> {
 }
 
 /// Whether a stream is of no use to its client while there is no leader.
-pub(super) fn wants_leader(metadata: &MetadataMap) -> bool {
+fn wants_leader(metadata: &MetadataMap) -> bool {
     metadata
         .get(HAS_LEADER)
         .is_some_and(|value| value == "true")

@@ -7,6 +7,7 @@ use althing_api::commandpb::command;
 use althing_api::etcdserverpb::kv_server::Kv;
 use althing_api::etcdserverpb::*;
 use althing_storage::apply;
+use bytes::Bytes;
 use tonic::{Request, Response, Status};
 
 use super::guard::{Call, Learner};
@@ -150,6 +151,18 @@ impl Kv for Rpc {
 }
 
 impl Rpc {
+    /// Reads one key that need not exist, for a probe.
+    pub(crate) async fn trial_read(&self, is_serializable: bool) -> Result<(), Status> {
+        let request = RangeRequest {
+            key: Bytes::from_static(b"\0"),
+            limit: 1,
+            keys_only: true,
+            serializable: is_serializable,
+            ..RangeRequest::default()
+        };
+        self.serve_range(request).await.map(drop)
+    }
+
     async fn serve_range(&self, request: RangeRequest) -> Result<Response<RangeResponse>, Status> {
         if !request.serializable {
             self.read_index().await?;

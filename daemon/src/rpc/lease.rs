@@ -5,16 +5,12 @@ use althing_api::error::Error;
 use althing_api::etcdserverpb::lease_server::Lease;
 use althing_api::etcdserverpb::*;
 use althing_storage::apply;
-use futures_util::FutureExt;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::guard::{Call, Learner, wants_leader};
+use super::guard::{Call, Learner};
 use super::{Rpc, status, ttl};
 use crate::metrics::RequestKind;
-
-/// Looks without a leader after which a stream that asked for one ends.
-const LEADERLESS_LOOKS_MAX: u32 = 3;
 
 /// A lease with an id and a generation of its own.
 fn new_lease(ttl: i64) -> LeaseGrant {
@@ -70,10 +66,7 @@ impl Lease for Rpc {
         request: Request<Streaming<LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
         self.admit(request.metadata(), Call::Stream, Learner::Refuses)?;
-        let lost = match wants_leader(request.metadata()) {
-            true => self.clone().leader_lost().boxed(),
-            false => std::future::pending().boxed(),
-        };
+        let lost = self.leader_lost(request.metadata());
         let rpc = self.clone();
         // One request at a time, so that answers come in the order of requests and a client that
         // does not read its answers is not read from either.
@@ -109,6 +102,8 @@ impl Lease for Rpc {
             ..LeaseTimeToLiveResponse::default()
         };
         if request.keys && time.is_some() {
+            // The time is the leader's; the keys must not be older than it.
+            self.read_index().await?;
             answer.keys = store.lease_keys(request.id);
         }
         self.complete(&mut answer.header, store.revisions().current);
@@ -179,20 +174,5 @@ impl Rpc {
             .await
             .unwrap_or(Err(Error::Timeout))
             .map_err(status::of)
-    }
-
-    /// Resolves when there was no leader for a while.
-    pub(super) async fn leader_lost(self) -> Status {
-        let timeout = self.limits().election_timeout;
-        let mut looks = tokio::time::interval(timeout);
-        let mut leaderless = 0;
-        while leaderless < LEADERLESS_LOOKS_MAX {
-            looks.tick().await;
-            leaderless = match self.handles.leader().0 {
-                0 => leaderless + 1,
-                _ => 0,
-            };
-        }
-        status::of(Error::NoLeader)
     }
 }

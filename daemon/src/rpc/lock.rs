@@ -22,9 +22,14 @@ impl Lock for Rpc {
         let queue = Queue::new(self, &request.name);
         let entered = queue.enter(lease, Bytes::new()).await?;
         let place = entered.place;
-        let waiting = Waiting::new(self, place.clone());
-        let held = self.hold_from(&queue, &place).await;
-        let header = waiting.settled(held).await?.or(entered.header);
+        let header = if entered.is_head {
+            // Perhaps it was ours before: whatever becomes of this call, it stays so.
+            entered.header
+        } else {
+            let waiting = Waiting::new(self, place.clone());
+            let held = self.hold_from(&queue, &place).await;
+            Some(waiting.settled(held).await?)
+        };
         Ok(Response::new(LockResponse {
             header,
             key: place.key,
@@ -47,16 +52,9 @@ impl Lock for Rpc {
 }
 
 impl Rpc {
-    /// Waits for the lock; the header of the last look at the queue, if there was anything to wait
-    /// for.
-    async fn hold_from(
-        &self,
-        queue: &Queue,
-        place: &Place,
-    ) -> Result<Option<ResponseHeader>, Status> {
-        if !queue.reach_the_head(place).await? {
-            return Ok(None);
-        }
+    /// Waits for the lock; the header of the last look at it.
+    async fn hold_from(&self, queue: &Queue, place: &Place) -> Result<ResponseHeader, Status> {
+        queue.reach_the_head(place).await?;
         // The lease may have ended meanwhile, and our key with it.
         let own = RangeRequest {
             key: place.key.clone(),
@@ -64,7 +62,7 @@ impl Rpc {
         };
         let (kv, header) = self.first(own).await?;
         match kv {
-            Some(_) => Ok(Some(header)),
+            Some(_) => Ok(header),
             None => Err(Status::unknown("mutex: session is expired")),
         }
     }

@@ -114,10 +114,8 @@ impl Maintenance for Rpc {
         self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
         let to = MemberId(request.into_inner().target_id);
         self.handles.move_leader(to).await.map_err(status::of)?;
-        let mut answer = MoveLeaderResponse::default();
-        let revision = self.handles.store().revisions().current;
-        self.complete(&mut answer.header, revision);
-        Ok(Response::new(answer))
+        // As in etcd, an answer without a header.
+        Ok(Response::new(MoveLeaderResponse::default()))
     }
     async fn downgrade(
         &self,

@@ -13,24 +13,29 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use tonic::Status;
 
 use super::Rpc;
+use super::guard::LeaderLost;
 use super::queue::Queue;
 
 /// The leaders of `queue`. The stream ends without an error when it cannot go on, as in etcd:
-/// observers start again.
+/// observers start again; and with one when the cluster's leader is lost that they asked for.
 pub(super) fn leaders(
     rpc: &Rpc,
     queue: Queue,
+    leader_lost: LeaderLost,
 ) -> BoxStream<'static, Result<LeaderResponse, Status>> {
     let observer = Observer {
         rpc: rpc.clone(),
         queue,
         followed: None,
     };
-    let step = |mut observer: Observer| async {
-        let told = observer.next().await?;
-        Some((Ok(told), observer))
+    let step = |open: Option<(Observer, LeaderLost)>| async {
+        let (mut observer, mut leader_lost) = open?;
+        tokio::select! {
+            told = observer.next() => Some((Ok(told?), Some((observer, leader_lost)))),
+            status = &mut leader_lost => Some((Err(status), None)),
+        }
     };
-    stream::unfold(observer, step).boxed()
+    stream::unfold(Some((observer, leader_lost)), step).boxed()
 }
 
 struct Observer {

@@ -45,6 +45,8 @@ pub(super) struct Entered {
     pub place: Place,
     /// The record that this lease had in the queue already; none was written then.
     pub former: Option<KeyValue>,
+    /// Nobody stands before the place.
+    pub is_head: bool,
     pub header: Option<ResponseHeader>,
 }
 
@@ -72,19 +74,23 @@ impl Queue {
             key: key.clone(),
             ..RangeRequest::default()
         };
+        let head = op(Op::RequestRange(self.by_creation(SortOrder::Ascend, 0)));
         let mut txn = if_created_at(&key, 0, Op::RequestPut(put));
-        txn.failure = vec![op(Op::RequestRange(get))];
+        txn.success.push(head.clone());
+        txn.failure = vec![op(Op::RequestRange(get)), head];
         let answer = self.rpc.txn(Request::new(txn)).await;
         let answer = answer.map_err(unmapped)?.into_inner();
-        let former = former(&answer);
+        let former = record(&answer, 0);
         let written = answer.header.map_or(0, |header| header.revision);
         let create_revision = former.as_ref().map_or(written, |kv| kv.create_revision);
+        let is_head = record(&answer, 1).is_some_and(|head| head.key == key);
         Ok(Entered {
             place: Place {
                 key,
                 create_revision,
             },
             former,
+            is_head,
             header: answer.header,
         })
     }
@@ -95,16 +101,14 @@ impl Queue {
         self.rpc.first(request).await
     }
 
-    /// Waits until nobody stands before `place`; says whether it had to wait.
-    pub async fn reach_the_head(&self, place: &Place) -> Result<bool, Status> {
-        let mut waited = false;
+    /// Waits until nobody stands before `place`.
+    pub async fn reach_the_head(&self, place: &Place) -> Result<(), Status> {
         loop {
             let elders = self.by_creation(SortOrder::Descend, place.create_revision - 1);
             let (next, header) = self.rpc.first(elders).await?;
             let Some(next) = next else {
-                return Ok(waited);
+                return Ok(());
             };
-            waited = true;
             // Only the one directly before us: its end wakes one waiter, not all.
             self.rpc.deletion(next.key, header.revision).await?;
         }
@@ -211,6 +215,11 @@ impl Waiting {
         self.place = None;
         outcome
     }
+
+    /// The place outlives this value, whatever came of it.
+    pub fn keep(mut self) {
+        self.place = None;
+    }
 }
 
 async fn leave(rpc: &Rpc, place: &Place) {
@@ -262,12 +271,9 @@ fn if_created_at(key: &Bytes, revision: i64, then: Op) -> TxnRequest {
     }
 }
 
-/// The record that the failure branch of `enter` read.
-fn former(answer: &TxnResponse) -> Option<KeyValue> {
-    if answer.succeeded {
-        return None;
-    }
-    match answer.responses.first()?.response.as_ref()? {
+/// The first record that the range at `position` of a txn found.
+fn record(answer: &TxnResponse, position: usize) -> Option<KeyValue> {
+    match answer.responses.get(position)?.response.as_ref()? {
         response_op::Response::ResponseRange(range) => range.kvs.first().cloned(),
         _ => None,
     }

@@ -72,6 +72,8 @@ pub(super) fn set(txn: &mut WriteTxn, request: &SetAlarm) -> AlarmResponse {
     let affected = match (request.raised, active) {
         // A kind that is none is nothing to raise.
         (true, None) if alarm == AlarmType::None => None,
+        // Who would clear it is gone.
+        (true, None) if request.clears_itself && txn.is_removed(member_id) => None,
         (true, None) => {
             let record = AlarmRecord {
                 alarm,

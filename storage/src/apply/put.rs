@@ -24,7 +24,7 @@ pub(super) fn check(txn: &WriteTxn, request: &PutRequest) -> Result<(), Error> {
         return Err(Error::LeaseNotFound);
     }
     let keeps = request.ignore_value || request.ignore_lease;
-    if keeps && former(txn, request)?.is_none() {
+    if keeps && readable(former(txn, request)).is_none() {
         return Err(Error::KeyNotFound);
     }
     Ok(())

@@ -41,7 +41,7 @@ struct Job {
     /// The last key whose history was trimmed.
     after: Resume,
     all_trimmed: bool,
-    /// Trimmed from the index, not yet deleted from redb.
+    /// Trimmed from the index, not yet deleted from redb, the newest first.
     dead: Vec<Rev>,
 }
 
@@ -69,8 +69,7 @@ impl Writer {
 
 impl Store {
     /// One window of physical compaction: deletes at most `max_revisions` revisions in one redb
-    /// transaction. `More` also means that it waits: for a checkpoint of the compaction's entry, or
-    /// for older views to be dropped. Only the StoreWriter calls it. Errors as for `checkpoint`.
+    /// transaction. Only the StoreWriter calls it. Errors as for `checkpoint`.
     pub fn compact_step(&self, max_revisions: usize) -> Result<CompactStep, CheckpointError> {
         let max_revisions = max_revisions.max(1);
         let shared = self.shared();
@@ -84,10 +83,10 @@ impl Store {
         if writer.job.is_none() && writer.scheduled <= writer.finished {
             let waits = compacted > writer.finished;
             let finished = CompactStep::Finished(writer.finished.max(0));
-            return Ok(if waits { CompactStep::More } else { finished });
+            return Ok(if waits { CompactStep::Waits } else { finished });
         }
         if writer.has_older_views() {
-            return Ok(CompactStep::More);
+            return Ok(CompactStep::Waits);
         }
         let target = writer.scheduled;
         let job = writer.job.get_or_insert(Job {
@@ -97,20 +96,21 @@ impl Store {
             dead: Vec::new(),
         });
         shared.trim_windows(job, max_revisions);
-        let window = job.dead.len().min(max_revisions);
-        let rest = job.dead.split_off(window);
-        let finished = (job.all_trimmed && rest.is_empty()).then_some(job.target);
-        if !job.dead.is_empty() || finished.is_some() {
-            let freed = shared.disk().delete(&job.dead, finished);
+        let kept = job.dead.len().saturating_sub(max_revisions);
+        let mut window = job.dead.split_off(kept);
+        let finished = (job.all_trimmed && kept == 0).then_some(job.target);
+        if !window.is_empty() || finished.is_some() {
+            // In the order of the file.
+            window.reverse();
+            let freed = shared.disk().delete(&window, finished);
             if freed.is_err() {
-                job.dead.extend(rest);
+                job.dead.extend(window.into_iter().rev());
             } else {
-                let gone = std::mem::replace(&mut job.dead, rest);
                 shared
                     .deleted
-                    .fetch_add(gone.len() as u64, Ordering::Relaxed);
+                    .fetch_add(window.len() as u64, Ordering::Relaxed);
                 if let Some(rebuild) = &mut writer.rebuild {
-                    rebuild.deleted(gone);
+                    rebuild.deleted(window);
                 }
             }
             shared.used_bytes.fetch_sub(freed?, Ordering::Relaxed);
@@ -135,8 +135,9 @@ impl super::Shared {
             job.all_trimmed = job.after.is_none();
             windows += 1;
         }
-        // In the order of the file.
-        job.dead.sort_unstable();
+        if windows > 0 {
+            job.dead.sort_unstable_by(|one, other| other.cmp(one));
+        }
     }
 }
 

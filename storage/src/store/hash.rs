@@ -100,9 +100,8 @@ impl Store {
     /// of reading the file as for [`ReadView::range`].
     pub fn hash_kv(&self, revision: i64) -> Result<HashKv, Error> {
         // The view keeps compaction from deleting what it counts.
-        let view: ReadView = self.read();
+        let (view, compacted) = ReadView::open(self.shared());
         let shared = Arc::clone(view.store());
-        let compacted = shared.published.read().compacted;
         if revision > 0 && revision < compacted {
             return Err(Error::Compacted);
         }

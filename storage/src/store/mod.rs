@@ -222,6 +222,9 @@ pub enum CompactStep {
     Finished(i64),
     /// More windows follow.
     More,
+    /// There is something to do, but not yet: the compaction's entry is not checkpointed, or views
+    /// that were opened before it are still read.
+    Waits,
 }
 
 /// etcd's HashKV answer.
@@ -257,7 +260,7 @@ impl Store {
     /// A view of the current state, pinned at the current revision. Cheap: no I/O, no copy. Drop
     /// it soon: physical compaction waits for older views.
     pub fn read(&self) -> ReadView {
-        ReadView::open(self.shared())
+        ReadView::open(self.shared()).0
     }
 
     /// Current and compacted revision.

@@ -46,16 +46,18 @@ pub struct ReadView {
 }
 
 impl ReadView {
-    pub(super) fn open(shared: Arc<Shared>) -> ReadView {
+    /// A view of now, and the last compacted revision of that moment.
+    pub(super) fn open(shared: Arc<Shared>) -> (ReadView, i64) {
         let published = shared.published.read();
-        let revision = published.current;
+        let (revision, compacted) = (published.current, published.compacted);
         let pin = published.pin.clone();
         drop(published);
-        ReadView {
+        let view = ReadView {
             shared,
             revision,
             _pin: pin,
-        }
+        };
+        (view, compacted)
     }
 
     pub(super) fn store(&self) -> &Arc<Shared> {

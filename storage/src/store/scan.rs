@@ -66,7 +66,7 @@ impl RangeScan {
         let Some((from, until)) = self.range.bounds().filter(|_| limit > 0) else {
             return Ok(Vec::new());
         };
-        let view = ReadView::open(self.shared.clone());
+        let (view, _) = ReadView::open(self.shared.clone());
         // A scan of revision 0 of an untouched store reads revision 1, which is never compacted
         // away; all others are checked like an explicit revision.
         resolve(&view, self.revision)?;

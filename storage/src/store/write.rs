@@ -185,6 +185,11 @@ impl WriteTxn {
         self.shared.published.read().alarms.get((alarm, member_id))
     }
 
+    /// Whether this member was removed before this entry.
+    pub(crate) fn is_removed(&self, member_id: u64) -> bool {
+        self.shared.published.read().removed.contains(&member_id)
+    }
+
     /// Raises an alarm that is not active.
     pub(crate) fn raise_alarm(&mut self, record: AlarmRecord) {
         let key = (record.alarm, record.member_id);
@@ -203,7 +208,7 @@ impl WriteTxn {
 
     /// Records what a member told about itself, unless it was removed before.
     pub(crate) fn publish_member(&mut self, member: MemberRecord) {
-        if !self.shared.published.read().removed.contains(&member.id) {
+        if !self.is_removed(member.id) {
             self.side.members.push(member);
         }
     }

@@ -53,6 +53,7 @@ impl FakeMember {
     }
 }
 
+#[tonic::async_trait]
 impl Member for FakeMember {
     fn has_leader(&self) -> bool {
         self.0.lock().unwrap().has_leader
@@ -68,6 +69,11 @@ impl Member for FakeMember {
 
     fn alarms(&self) -> Vec<AlarmType> {
         self.0.lock().unwrap().alarms.clone()
+    }
+
+    async fn trial_read(&self, _is_serializable: bool) -> Result<(), Status> {
+        let read_error = self.0.lock().unwrap().read_error.clone();
+        read_error.map_or(Ok(()), Err)
     }
 }
 
