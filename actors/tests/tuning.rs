@@ -101,6 +101,7 @@ async fn a_shorter_election_timeout_decides_the_election_that_is_already_waited_
     world.network.isolate(leader);
     world.retune(FAST);
     let next = world.leader(&rest, leader).await;
+    world.retune(SLOW);
     put(world.handles(next)).await;
     world.network.heal(leader);
     assert_eq!(world.leader(&[1, 2, 3], leader).await, next);

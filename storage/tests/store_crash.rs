@@ -14,6 +14,7 @@ use althing_api::error::Error;
 use althing_api::etcdserverpb::{PutRequest, RangeRequest};
 use althing_storage::apply::apply;
 use althing_storage::entry::LogId;
+use althing_storage::snapshot::Source;
 use althing_storage::store::{CheckpointError, CompactStep, Store};
 use bytes::Bytes;
 use rand::rngs::StdRng;
@@ -239,6 +240,15 @@ fn reads_go_on_while_commits_meet_a_full_disk() {
                 })
             })
             .collect();
+        let snapshots = scope.spawn(|| {
+            let mut opened = 0;
+            while !finished.load(Ordering::Relaxed) {
+                let source = Source::open(&store, 1).unwrap();
+                assert_eq!(source.applied().log_id, store.durable());
+                opened += 1;
+            }
+            opened
+        });
         let commits: Vec<_> = (0..300)
             .map(|_| store.checkpoint(u64::MAX, usize::MAX))
             .collect();
@@ -250,6 +260,7 @@ fn reads_go_on_while_commits_meet_a_full_disk() {
         for reader in readers {
             assert!(reader.join().unwrap() > 0);
         }
+        assert!(snapshots.join().unwrap() > 0);
     });
     disk.set_full(false);
     store.checkpoint(u64::MAX, usize::MAX).unwrap();

@@ -26,7 +26,7 @@ import urllib.parse
 import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "clients"))
-from against import free_ports  # noqa: E402
+from ports import free_ports  # noqa: E402
 from alerts_cluster import Cluster  # noqa: E402
 
 RULES = pathlib.Path(__file__).resolve().parents[2] / "packaging/prometheus/alerts.yml"

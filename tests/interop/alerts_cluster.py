@@ -13,7 +13,8 @@ import subprocess
 import threading
 import time
 
-from against import READY, START_S, STOP_S, free_ports
+from against import READY, START_S, STOP_S
+from ports import free_ports
 
 MIB = 1 << 20
 DISK_BYTES = 1024 * MIB

@@ -20,9 +20,8 @@ import tempfile
 import threading
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "clients"))
-from against import free_ports  # noqa: E402
-from backup_server import DEADLINE_S, Differs, Server, b64, expect  # noqa: E402
+from backup_server import DEADLINE_S, Differs, Server, b64, expect
+from ports import free_ports
 
 TXN_PUTS = 100
 LARGE = 300_000
@@ -222,7 +221,9 @@ def three_members(player, source, compacted):
             player.run("althingctl", "snapshot", "restore", snapshot, "--data-dir", directory,
                        "--name", f"m{number}", "--initial-cluster", cluster,
                        "--initial-advertise-peer-urls", peer, "--bump-revision", "0")
-            flags = ["--name", f"m{number}", "--initial-cluster", cluster]
+            # So long that a busy machine is not taken for a dead leader.
+            flags = ["--name", f"m{number}", "--initial-cluster", cluster,
+                     "--election-timeout", "5000"]
             members.append(stack.enter_context(
                 player.althingd(directory, extra=flags, ports=pair)))
         for member in members:

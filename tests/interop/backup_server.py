@@ -9,7 +9,8 @@ import threading
 import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "clients"))
-from against import READY, START_S, STOP_S, free_ports  # noqa: E402
+from against import READY, START_S, STOP_S  # noqa: E402
+from ports import free_ports  # noqa: E402
 
 DEADLINE_S = 120
 PAGE = 1000

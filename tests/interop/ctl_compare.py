@@ -31,7 +31,6 @@ import json
 import os
 import pty
 import re
-import socket
 import subprocess
 import sys
 import tempfile
@@ -44,6 +43,7 @@ import ctl_cases
 import ctl_live
 import ctl_members
 import ctl_ours
+from ports import free_ports
 from ctl_cases import LEASE, ROOT, Case, normalised
 
 TIMEOUT_SECONDS = 30
@@ -93,7 +93,8 @@ class Player:
         return text
 
     def admin(self, *line, stdin=b""):
-        done = subprocess.run([self.etcdctl, "--endpoints=" + self.here, "-w", "json"]
+        done = subprocess.run([self.etcdctl, "--endpoints=" + self.here, "-w", "json",
+                               "--command-timeout=%ds" % TIMEOUT_SECONDS]
                               + list(line), input=stdin, check=True, stdout=subprocess.PIPE,
                               timeout=TIMEOUT_SECONDS)
         return json.loads(done.stdout)
@@ -271,16 +272,10 @@ def main():
         return play(options)
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @contextlib.contextmanager
 def running(server):
     """Starts a server on free ports and gives its endpoint once it says that it serves."""
-    client, peer = ["http://127.0.0.1:%d" % free_port() for _ in range(2)]
+    client, peer = ["http://127.0.0.1:%d" % port for port in free_ports(2)]
     with tempfile.TemporaryDirectory() as scratch:
         process = subprocess.Popen(
             [server, "--data-dir", os.path.join(scratch, "data"),

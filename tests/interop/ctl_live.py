@@ -105,8 +105,9 @@ def tested(test):
     def guarded(player):
         try:
             return test(player)
-        except (Stuck, RuntimeError, subprocess.SubprocessError) as error:
-            return str(error)
+        # What is not there when it is looked for is found missing in an answer.
+        except (Stuck, RuntimeError, LookupError, OSError, subprocess.SubprocessError) as error:
+            return repr(error)
     return guarded
 
 
@@ -245,13 +246,13 @@ def lasting_tests():
         line = in_format(["elect", "{k}e", "a proposal"], form)
         yield " ".join(line), in_turn(line, [1], signal.SIGTERM)
         yield "elect --listen, " + form, listening(form)
-    line = ["lock", "{k}l", "--ttl=2"]
+    line = ["lock", "{k}l", "--ttl=6"]
     yield "a lock whose lease is revoked", in_turn(line, [1, revoke_holder])
     line = ["lease", "keep-alive", "%x" % LEASE]
     for form in ("simple", "json"):
         yield "keep-alive of a lease that is revoked, " + form, \
-            in_turn(in_format(line, form), [1, revoke_lease], leased=3)
-    yield "keep-alive until a signal", in_turn(line, [3], signal.SIGINT, leased=3)
+            in_turn(in_format(line, form), [1, revoke_lease], leased=6)
+    yield "keep-alive until a signal", in_turn(line, [3], signal.SIGINT, leased=6)
 
 
 def listening(form):

@@ -211,7 +211,7 @@ def a_lease_is_renewed_after_an_outage(player):
     """At another endpoint at once, and at the same one when it is there again."""
     proxies = [Proxy(player.here), Proxy(player.here)]
     where = ",".join("127.0.0.1:%d" % proxy.port for proxy in proxies)
-    line = ["lease", "keep-alive", player.grant(6)]
+    line = ["lease", "keep-alive", player.grant(12)]
     with Running(player, "althingctl", line, endpoint=where) as keeper:
         keeper.lines(1)
         proxies[0].cut()
@@ -221,7 +221,7 @@ def a_lease_is_renewed_after_an_outage(player):
         keeper.lines(3)
         out = keeper.end(signal.SIGINT)[0]
     proxies[0].cut()
-    return None if out.count(b"keepalived with TTL(6)\n") == 3 else repr(out)
+    return None if out.count(b"keepalived with TTL(12)\n") == 3 else repr(out)
 
 
 @tested
@@ -242,7 +242,7 @@ def a_holder_that_is_cut_off_gives_up_in_time(player):
 def a_command_under_a_lost_lock_is_warned_of(player):
     words = player.place()
     script = "echo begun; read line < $0; exit 7"
-    line = ["lock", words["k"] + "l", "--ttl=2", "--", "sh", "-c", script]
+    line = ["lock", words["k"] + "l", "--ttl=6", "--", "sh", "-c", script]
     with tempfile.TemporaryDirectory() as scratch:
         fifo = os.path.join(scratch, "fifo")
         os.mkfifo(fifo)

@@ -10,7 +10,6 @@ ends with 1 if anything does. The etcdctl, an old one, asks all members of althi
 
 import argparse
 import json
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,21 +17,15 @@ import time
 import urllib.error
 import urllib.request
 
+from ports import free_ports
+
 SIZE = 3
 # A member's id is made of its URLs and the second in which it is added, so none is added twice.
 SPARE_URLS = 5
 PATIENCE = 60
+# So long that a busy machine is not taken for a dead leader: no step asks for an election.
+ELECTION_MS = 5000
 UNHEALTHY = "etcdserver: unhealthy cluster"
-
-
-def free_ports(count):
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 class Cluster:
@@ -49,7 +42,8 @@ class Cluster:
             line = [program, "--name", "m%d" % n, "--data-dir", "%s/%d" % (directory, n),
                     "--listen-client-urls", client, "--advertise-client-urls", client,
                     "--listen-peer-urls", self.urls[n],
-                    "--initial-advertise-peer-urls", self.urls[n], "--initial-cluster", initial]
+                    "--initial-advertise-peer-urls", self.urls[n], "--initial-cluster", initial,
+                    "--election-timeout", str(ELECTION_MS)]
             with open("%s/%d.log" % (directory, n), "w") as log:
                 self.processes.append(subprocess.Popen(line, stdout=log, stderr=log))
 
@@ -144,7 +138,7 @@ class Cluster:
 def counted(etcdctl, cluster):
     """How many members tell an etcdctl their status that was pointed to one of them."""
     line = [etcdctl, "--endpoints", cluster.client_url(0), "endpoint", "status", "--cluster",
-            "-w", "json"]
+            "-w", "json", "--command-timeout=%ds" % PATIENCE]
     done = subprocess.run(line, capture_output=True, text=True, timeout=PATIENCE,
                           env={"ETCDCTL_API": "3"})
     print(done.stderr, end="")

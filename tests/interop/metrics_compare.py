@@ -8,12 +8,13 @@ reason, and ends with 1 when something is missing without a reason, or differs."
 
 import argparse
 import re
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
+
+from ports import free_ports
 
 # Families that we lack, by prefix or whole name, and why.
 REASONS = {
@@ -38,21 +39,16 @@ REASONS = {
 PATIENCE = 60
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def get(port, path):
-    with urllib.request.urlopen("http://127.0.0.1:%d%s" % (port, path), timeout=10) as answer:
+    with urllib.request.urlopen("http://127.0.0.1:%d%s" % (port, path), timeout=PATIENCE) as answer:
         return answer.read().decode()
 
 
 def play(etcdctl, port):
     """A few requests of each kind, so that families with labels have children."""
     def ctl(*words):
-        line = [etcdctl, "--endpoints", "127.0.0.1:%d" % port, *words]
+        line = [etcdctl, "--endpoints", "127.0.0.1:%d" % port,
+                "--command-timeout=%ds" % PATIENCE, *words]
         done = subprocess.run(line, capture_output=True, text=True, timeout=PATIENCE)
         if done.returncode != 0:
             raise RuntimeError("%s: %s" % (words, done.stderr))
@@ -71,7 +67,7 @@ def play(etcdctl, port):
 
 def scrape(program, etcdctl):
     """What `program` answers to a scrape after the requests."""
-    port, peer = free_port(), free_port()
+    port, peer = free_ports(2)
     client, peers = "http://127.0.0.1:%d" % port, "http://127.0.0.1:%d" % peer
     with tempfile.TemporaryDirectory() as directory:
         line = [program, "--data-dir", directory + "/data", "--name", "default",

@@ -274,15 +274,24 @@ def it_is_started_again_after_kill_9(m):
 
 
 def the_watchdog_ends_a_process_that_hangs(m):
-    m.must("mkdir -p /run/systemd/system/althing.service.d && printf "
-           "'[Service]\\nWatchdogSec=2\\nTimeoutAbortSec=1\\nTimeoutStartSec=4\\n' "
-           "> /run/systemd/system/althing.service.d/quick.conf && systemctl daemon-reload && "
-           "systemctl restart althing")
+    timed(m, "WatchdogSec=2", "TimeoutAbortSec=1")
+    m.must("systemctl restart althing")
     pid = m.show("MainPID")
     m.must(f"kill -STOP {pid}")
     until("another process serves", lambda: m.show("MainPID") not in (pid, "0") and m.serves())
     contains(m.must("journalctl -u althing --no-pager"), "Watchdog timeout")
+    # A busy machine would look like a hung process to the other steps.
+    timed(m)
+    m.must("systemctl restart althing")
     equal(m.must("althingctl get greeting --print-value-only").strip(), "hello")
+
+
+def timed(m, *lines):
+    """Other times of the unit's, for its next start."""
+    text = "\\n".join(("[Service]",) + lines)
+    m.must("mkdir -p /run/systemd/system/althing.service.d && "
+           f"printf '{text}\\n' > /run/systemd/system/althing.service.d/quick.conf && "
+           "systemctl daemon-reload")
 
 
 def a_stop_is_orderly(m):
@@ -296,6 +305,7 @@ def a_member_without_its_cluster_says_what_it_waits_for_and_is_given_time(m):
     m.must("systemctl stop althing && mv /var/lib/althing /var/lib/althing.kept && "
            "install -d -m 700 -o althing -g althing /var/lib/althing && "
            f"echo ALTHING_INITIAL_CLUSTER={CLUSTER} > /etc/default/althing")
+    timed(m, "TimeoutStartSec=4")
     m.must("systemctl start --no-block althing")
     wanted = "waiting for 2 of 3 members; 1 answer"
     until("the status says so", lambda: m.show("StatusText") == wanted)
@@ -318,6 +328,7 @@ def a_member_without_its_cluster_says_what_it_waits_for_and_is_given_time(m):
         "systemctl is-active althing " + " ".join(f"althing-{name}" for name in OTHERS)
     ).returncode == 0)
     equal(m.show("MainPID"), pid)
+    timed(m)
 
 
 def a_stop_hands_the_lead_over(m):

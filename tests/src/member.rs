@@ -1,10 +1,12 @@
 //! One member of one program, ours or etcd: started on free ports in a temporary directory,
 //! killed, stopped, and started again on the same ports with the same data.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::sync::{Mutex, PoisonError};
 
 use rand::Rng;
 use tempfile::TempDir;
@@ -286,15 +288,20 @@ impl Member {
     }
 }
 
-/// A port on which nobody listens. It is taken below the range from which the kernel gives ports
-/// to outgoing connections, so that no connection can take it while a member restarts.
+/// Ports that this process gave away: nobody may listen there yet, or for as long as a member that
+/// was killed is down.
+static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+
+/// A port on which nobody listens, given once. It is taken below the range from which the kernel
+/// gives ports to outgoing connections, so that no connection can take it while a member restarts.
 pub fn free_port() -> u16 {
     let mut random = rand::rng();
+    // A test that failed meanwhile took a port all the same.
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     let found = (0..1_000).find_map(|_| {
         let port = random.random_range(10_000..32_000);
-        TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-            .is_ok()
-            .then_some(port)
+        let is_free = || TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+        (!given.contains(&port) && is_free() && given.insert(port)).then_some(port)
     });
     found.expect("one of many ports is free")
 }

@@ -9,6 +9,7 @@ use std::process::{Command, Output};
 
 use althing_api::etcdserverpb as pb;
 use althing_tests::binaries::{althingctl, althingd};
+use althing_tests::cluster::STEADY;
 use althing_tests::grpc::{Grpc, path};
 use althing_tests::member::Member;
 use bytes::Bytes;
@@ -118,7 +119,7 @@ async fn three_members_restored_from_one_file_are_one_cluster() {
     let file = saved(&member, directory.path());
     let mut members: Vec<Member> = (0..3)
         .map(|position| {
-            let mut member = Member::prepare(&althingd(), &[]);
+            let mut member = Member::prepare(&althingd(), &STEADY);
             member.call_it(&format!("m{position}"));
             member
         })

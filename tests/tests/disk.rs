@@ -11,7 +11,7 @@ use std::time::Instant;
 use althing_api::error::Error;
 use althing_api::etcdserverpb as pb;
 use althing_tests::binaries::althingd;
-use althing_tests::cluster::Cluster;
+use althing_tests::cluster::{Cluster, STEADY};
 use althing_tests::grpc::{Grpc, path};
 use althing_tests::member::Member;
 use althing_tests::process::DEADLINE;
@@ -155,7 +155,7 @@ async fn a_follower_with_a_full_disk_holds_nobody_up_and_replays_when_it_has_spa
         return;
     };
     let mut members: Vec<_> = (0..3)
-        .map(|_| Member::prepare(&althingd(), &SMALL))
+        .map(|_| Member::prepare(&althingd(), &[&STEADY[..], &SMALL].concat()))
         .collect();
     members[2].keep_data_in(&disk.path().join("data"));
     let cluster = tokio::task::block_in_place(|| Cluster::assemble(members));

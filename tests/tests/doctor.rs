@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use althing_tests::binaries::{althingctl, althingd};
-use althing_tests::cluster::Cluster;
+use althing_tests::cluster::{Cluster, STEADY};
 use althing_tests::member::Member;
 use althing_tests::wait::until;
 use serde_json::Value;
@@ -63,7 +63,7 @@ async fn diagnosed(flags: &[&str], expected: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_doctor_tells_which_members_are_away_and_what_that_costs() {
-    let mut cluster = Cluster::start(&althingd(), 3, &[]);
+    let mut cluster = Cluster::start(&althingd(), 3, &STEADY);
     let leader = cluster.leader_of(&[0, 1, 2]).await;
     let others = cluster.positions_without(&[leader]);
     let endpoint = |cluster: &Cluster| {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use althing_api::etcdserverpb as pb;
 use althing_api::etcdserverpb::alarm_request::AlarmAction;
 use althing_tests::binaries::althingd;
-use althing_tests::cluster::Cluster;
+use althing_tests::cluster::{Cluster, STEADY};
 use althing_tests::grpc::{Grpc, path};
 use althing_tests::member::Member;
 use althing_tests::wait::until;
@@ -70,7 +70,8 @@ async fn fill(grpc: &mut Grpc) -> Status {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_quota_is_told_to_all_members_and_its_alarm_ends_when_space_is_back() {
-    let cluster = Cluster::start(&althingd(), 3, &["--quota-backend-bytes=2MiB"]);
+    let flags = [&STEADY[..], &["--quota-backend-bytes=2MiB"]].concat();
+    let cluster = Cluster::start(&althingd(), 3, &flags);
     let mut grpc = cluster.grpc(1).await;
     let status = fill(&mut grpc).await;
     assert_eq!(
@@ -97,8 +98,17 @@ async fn a_full_quota_is_told_to_all_members_and_its_alarm_ends_when_space_is_ba
     compact(&mut other, deleted.header.unwrap().revision).await;
     let cleared = async || alarms(&mut grpc, AlarmAction::Get).await.is_empty();
     until(cleared, "the end of the alarm").await;
-    put(&mut other, "k", 1).await.unwrap();
-    assert!(cluster.status(1).await.errors.is_empty());
+    // Each member weighs its own store, and another may have compacted later.
+    let admitted = async || match put(&mut other, "k", 1).await {
+        Ok(_) => true,
+        Err(refused) => {
+            assert_eq!(refused.message(), NO_SPACE);
+            false
+        }
+    };
+    until(admitted, "space on the other member").await;
+    let well = async || cluster.status(1).await.errors.is_empty();
+    until(well, "the end of every alarm").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -161,9 +171,10 @@ async fn a_defragmented_file_is_smaller_and_nobody_who_writes_meanwhile_waits_fo
     let before = disk_bytes(&member);
     let mut other = member.grpc().await;
     let defragment = tokio::spawn(async move {
-        let request = pb::DefragmentRequest::default();
+        let (request, began) = (pb::DefragmentRequest::default(), Instant::now());
         let done: Result<pb::DefragmentResponse, _> = other.unary(path::DEFRAGMENT, &request).await;
         done.unwrap();
+        began.elapsed()
     });
     let mut slowest = Duration::ZERO;
     let mut puts = 0;
@@ -175,12 +186,18 @@ async fn a_defragmented_file_is_smaller_and_nobody_who_writes_meanwhile_waits_fo
         slowest = slowest.max(start.elapsed());
         puts += 1;
     }
-    defragment.await.unwrap();
+    let defragmented = defragment.await.unwrap();
     let after = disk_bytes(&member);
-    println!("{before} bytes before, {after} after; {puts} puts, the slowest took {slowest:?}");
+    println!(
+        "{before} bytes before, {after} after {defragmented:?}; {puts} puts, the slowest took \
+         {slowest:?}"
+    );
     assert!(after < before * 3 / 4, "{before} {after}");
-    // A machine that is busy with other tests makes everything wait.
-    assert!(slowest < 10 * PUT_MAX, "{slowest:?}");
+    // A machine that is busy makes everything wait, this and that alike.
+    assert!(
+        slowest < (10 * PUT_MAX).max(defragmented / 2),
+        "{slowest:?}"
+    );
     let status: pb::StatusResponse = grpc
         .unary(path::STATUS, &pb::StatusRequest::default())
         .await
@@ -190,10 +207,11 @@ async fn a_defragmented_file_is_smaller_and_nobody_who_writes_meanwhile_waits_fo
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn history_older_than_the_retention_is_compacted_and_newer_is_kept() {
-    let flags = [
+    let periodic = [
         "--auto-compaction-mode=periodic",
         "--auto-compaction-retention=1s",
     ];
+    let flags = [&STEADY[..], &periodic].concat();
     let cluster = Cluster::start(&althingd(), 3, &flags);
     let mut grpc = cluster.grpc(0).await;
     for n in 0..5 {

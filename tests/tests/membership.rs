@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use althing_api::etcdserverpb as pb;
 use althing_tests::binaries::{althingctl, althingd};
-use althing_tests::cluster::Cluster;
+use althing_tests::cluster::{Cluster, STEADY};
 use althing_tests::grpc::{Grpc, path};
 use althing_tests::member::Member;
 use althing_tests::wait::until;
@@ -79,7 +79,7 @@ async fn id_of(member: &Member) -> u64 {
 }
 
 fn newcomer(name: &str) -> Member {
-    let mut member = Member::prepare(&althingd(), &[]);
+    let mut member = Member::prepare(&althingd(), &STEADY);
     member.call_it(name);
     member
 }
@@ -142,7 +142,7 @@ fn initial_cluster(member: &Member, name: &str, peer_url: &str) -> Option<String
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_member_grows_to_three_and_to_five_under_load_and_all_restart() {
-    let first = Member::start(&althingd(), &["--heartbeat-interval", "100"]);
+    let first = Member::start(&althingd(), &STEADY);
     let load = Load::on(&first).await;
     let mut all = vec![first];
     for name in ["b", "c", "d"] {
@@ -198,7 +198,7 @@ async fn one_member_grows_to_three_and_to_five_under_load_and_all_restart() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_member_is_replaced_and_the_leader_removed_and_both_are_gone_for_good() {
-    let mut cluster = Cluster::start(&althingd(), 3, &[]);
+    let mut cluster = Cluster::start(&althingd(), 3, &STEADY);
     let leader = cluster.leader_of(&[0, 1, 2]).await;
     let [dead, other] = cluster.positions_without(&[leader])[..] else {
         unreachable!("three members")
@@ -230,7 +230,14 @@ async fn a_dead_member_is_replaced_and_the_leader_removed_and_both_are_gone_for_
     let removed: pb::MemberRemoveResponse =
         changed(cluster.member(other), path::MEMBER_REMOVE, &request).await;
     assert_eq!(removed.members.len(), 2);
-    put(&mut grpc, "without the former leader").await.unwrap();
+    let goes_on = async || match put(&mut grpc, "without the former leader").await {
+        Ok(()) => true,
+        Err(status) => {
+            assert_eq!(status.code(), Code::Unavailable, "{status}");
+            false
+        }
+    };
+    until(goes_on, "a write without the former leader").await;
     let process = cluster.member(leader).process();
     process
         .wait_for_line("permanently removed from the cluster")
@@ -245,7 +252,7 @@ async fn a_dead_member_is_replaced_and_the_leader_removed_and_both_are_gone_for_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_learner_serves_old_reads_only_until_it_is_promoted() {
-    let first = Member::start(&althingd(), &[]);
+    let first = Member::start(&althingd(), &STEADY);
     put(&mut first.grpc().await, "k").await.unwrap();
     let mut learner = newcomer("learner");
     let request = pb::MemberAddRequest {
@@ -301,7 +308,7 @@ async fn a_learner_serves_old_reads_only_until_it_is_promoted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_join_that_was_interrupted_finds_itself_and_one_that_cannot_be_says_why() {
-    let first = Member::start(&althingd(), &[]);
+    let first = Member::start(&althingd(), &STEADY);
     let mut second = newcomer("second");
     let request = pb::MemberAddRequest {
         peer_ur_ls: vec![second.peer_url()],
@@ -325,7 +332,7 @@ async fn a_join_that_was_interrupted_finds_itself_and_one_that_cannot_be_says_wh
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_moves_is_found_where_it_is_told_to_be() {
-    let mut cluster = Cluster::start(&althingd(), 3, &[]);
+    let mut cluster = Cluster::start(&althingd(), 3, &STEADY);
     let leader = cluster.leader_of(&[0, 1, 2]).await;
     let moving = cluster.positions_without(&[leader])[0];
     let id = id_of(cluster.member(moving)).await;

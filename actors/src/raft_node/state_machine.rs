@@ -33,7 +33,7 @@ use crate::watch_hub::Hint;
 /// Entries of one message to the Applier; bounds the memory of a long catch-up.
 const APPLY_ENTRIES_MAX: usize = 4_096;
 
-/// Between two tries to reach the Snapshotter.
+/// Between two tries to have the Snapshotter open a snapshot.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// The state machine. Clones share it.
@@ -59,11 +59,15 @@ impl StateMachine {
     async fn open_snapshot(&self) -> io::Result<Snapshot> {
         loop {
             match self.snapshotter.send(OpenSnapshot).await {
+                // Only a full disk keeps the store's file closed: nothing is lost, and raft, which
+                // takes every error for the end, is let wait.
+                Ok(Err(error)) if error.kind() == io::ErrorKind::StorageFull => {}
                 Ok(outgoing) => return to_snapshot(outgoing?),
                 // Its mailbox is closed for the moment until the supervisor has replaced it; should
                 // it die too often, the node halts and this task with it.
-                Err(_) => tokio::time::sleep(RETRY).await,
+                Err(_) => {}
             }
+            tokio::time::sleep(RETRY).await;
         }
     }
 

@@ -20,8 +20,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix::{Actor, Context, Handler, ResponseFuture};
 use althing_storage::data_dir::DataDir;
-use althing_storage::snapshot::{Arrival, Source, import};
-use althing_storage::store::{Store, StoreSettings};
+use althing_storage::snapshot::{Arrival, SnapshotError, Source, import};
+use althing_storage::store::{CheckpointError, Store, StoreSettings};
 
 use self::message::Under;
 pub(crate) use self::message::{OpenSnapshot, Receive, Transfers};
@@ -92,6 +92,15 @@ impl SnapshotterSetup {
     }
 }
 
+/// A full disk is told apart: it passes.
+fn unopened(error: SnapshotError) -> io::Error {
+    let kind = match error {
+        SnapshotError::Store(CheckpointError::NoSpace) => io::ErrorKind::StorageFull,
+        _ => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, error)
+}
+
 fn refused(error: &dyn std::error::Error) -> Refusal {
     tracing::warn!(%error, "a snapshot of another member was not taken in");
     Refusal::Malformed(error.to_string())
@@ -107,7 +116,7 @@ impl Handler<OpenSnapshot> for Snapshotter {
     fn handle(&mut self, _: OpenSnapshot, _: &mut Context<Self>) -> Self::Result {
         let source = Source::open(&self.setup.store, self.setup.cluster_id);
         Ok(Outgoing {
-            source: Box::new(source.map_err(io::Error::other)?),
+            source: Box::new(source.map_err(unopened)?),
             sendings: self.setup.outgoing.clone(),
         })
     }

@@ -67,8 +67,7 @@ impl Backup {
     /// # Errors
     /// The store's file cannot be read.
     pub fn open(store: &Store) -> Result<Backup, BackupError> {
-        let view = store.disk_view()?;
-        let meta = view.meta().map_err(failed)?;
+        let (view, meta) = store.disk_view()?;
         let leases = view.leases().map_err(failed)?;
         let mut backup = Backup {
             view,

@@ -33,10 +33,9 @@ impl fmt::Debug for Source {
 
 impl Source {
     /// Opens what `store` durably holds. Checkpoint first: what is only pending is not in it.
-    /// Errors: the store's file cannot be read.
+    /// Errors: the store's file cannot be read; `NoSpace` while a full disk keeps it closed.
     pub fn open(store: &Store, cluster_id: u64) -> Result<Source, SnapshotError> {
-        let view = store.disk_view()?;
-        let meta = view.meta().map_err(CheckpointError::from)?;
+        let (view, meta) = store.disk_view()?;
         let meta = meta_of(meta, cluster_id);
         Ok(Source { view, meta })
     }

@@ -295,10 +295,10 @@ impl Store {
         self.shared().durable.read().clone()
     }
 
-    /// A consistent view of what redb durably holds.
-    pub(crate) fn disk_view(&self) -> Result<DiskView, CheckpointError> {
+    /// A consistent view of what redb durably holds, and its side tables.
+    pub(crate) fn disk_view(&self) -> Result<(DiskView, DiskMeta), CheckpointError> {
         self.shared().refuse_after_fault()?;
-        Ok(self.shared().disk().view()?)
+        Ok(self.shared().disk().read(DiskView::meta)?)
     }
 
     /// Members that published themselves, by id.

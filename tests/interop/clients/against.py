@@ -7,28 +7,18 @@ that of the command, and the server's last words are shown when it fails.
 """
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from ports import free_ports  # noqa: E402
+
 READY = "ready to serve client requests"
 START_S = 60
 SCENARIO_S = 180
 STOP_S = 30
-
-
-def free_ports(count):
-    """Ports that nobody listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 def start(server, directory):

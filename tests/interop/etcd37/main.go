@@ -20,6 +20,7 @@ func main() {
 	flag.StringVar(&config.Dir, "data-dir", "default.etcd", "where the data lies")
 	flag.StringVar(&config.InitialCluster, "initial-cluster", "", "name=URL of every member")
 	flag.Uint64Var(&config.SnapshotCount, "snapshot-count", config.SnapshotCount, "")
+	flag.UintVar(&config.ElectionMs, "election-timeout", config.ElectionMs, "in milliseconds")
 	listenClient := flag.String("listen-client-urls", "", "one URL")
 	advertiseClient := flag.String("advertise-client-urls", "", "one URL")
 	listenPeer := flag.String("listen-peer-urls", "", "one URL")

@@ -195,6 +195,8 @@ impl Reader {
                 return Ok(Left::Done);
             }
             let response = tokio::select! {
+                // A process that did not run for so long finds what has come meanwhile.
+                biased;
                 response = stream.next() => response,
                 _ = last.changed() => continue,
                 () = tokio::time::sleep(DEADLINE), if is_last_known => {

@@ -98,7 +98,7 @@ async function lease(client) {
   assert.equal(await client.get(PREFIX + 'leased').string(), null);
 
   // A short lease lives while the client keeps it alive, and goes with its keys when it does not.
-  const short = client.lease(2);
+  const short = client.lease(4);
   await short.put(PREFIX + 'short').value('gone soon');
   for (let renewals = 0; renewals < 3; renewals += 1) {
     await within(once(short, 'keepaliveSucceeded'), 'a renewal');

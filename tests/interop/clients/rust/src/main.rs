@@ -195,8 +195,9 @@ async fn lease(client: &mut Client) -> Result<(), Error> {
         "etcdserver: requested lease not found",
     );
 
-    let short = client.lease_grant(1, None).await?.id();
     let (_watcher, mut stream) = within(client.watch("rs/short", None)).await?;
+    // Longer than a busy machine holds up the put.
+    let short = client.lease_grant(4, None).await?.id();
     let attached = PutOptions::new().with_lease(short);
     client.put("rs/short", "gone soon", Some(attached)).await?;
     let mut kinds = Vec::new();
