@@ -4,26 +4,43 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use althing_api::mvccpb::Event;
-use althing_storage::store::{ReadView, Store};
+use althing_storage::store::{ReadView, Store, held_bytes};
 
 use super::super::event::{WatchedEvent, is_creation};
+use super::{SLICE, revision_of};
 
 /// What the watchers of each group are told.
 pub(super) type ByGroup = HashMap<u32, Vec<Arc<WatchedEvent>>>;
 
-/// Gives events to groups, with what was there before for those that want it.
+/// Gives events to groups, with what was there before for those that want it. Former records come
+/// on top of what a slice holds and may weigh far more: those of deletions are all there is.
 pub(super) struct Collector<'a> {
     store: &'a Store,
     view: Option<ReadView>,
+    former_bytes: usize,
+    /// Of the last event.
+    revision: i64,
 }
 
 impl Collector<'_> {
     pub(super) fn new(store: &Store) -> Collector<'_> {
-        Collector { store, view: None }
+        Collector {
+            store,
+            view: None,
+            former_bytes: 0,
+            revision: 0,
+        }
+    }
+
+    /// Whether the former records are enough for once, and `revision` has not begun yet: it and
+    /// what follows are for another slice. Revisions are never cut.
+    pub(super) fn ends_before(&self, revision: i64) -> bool {
+        self.former_bytes >= SLICE.bytes_max && revision > self.revision
     }
 
     /// `groups` says of each group whether it wants the former record.
     pub(super) fn add(&mut self, event: Event, groups: &[(u32, bool)], by_group: &mut ByGroup) {
+        self.revision = revision_of(&event);
         let wants = |former: bool| groups.iter().any(|(_, prev_kv)| *prev_kv == former);
         let with_former = wants(true).then(|| Arc::new(self.with_former(event.clone())));
         let plain = wants(false).then(|| Arc::new(WatchedEvent::new(event)));
@@ -42,6 +59,7 @@ impl Collector<'_> {
             let view = self.view.get_or_insert_with(|| self.store.read());
             let former = view.key_at(&kv.key, kv.mod_revision - 1);
             event.prev_kv = former.ok().flatten();
+            self.former_bytes += event.prev_kv.as_ref().map_or(0, held_bytes);
         }
         WatchedEvent::new(event)
     }
