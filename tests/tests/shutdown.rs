@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use althing_api::etcdserverpb as pb;
+use althing_api::v3lockpb::{LockRequest, LockResponse};
 use althing_tests::binaries::althingd;
 use althing_tests::grpc::{Grpc, path};
 use althing_tests::member::Member;
@@ -82,4 +83,46 @@ fn sigterm_without_clients_ends_with_success_and_a_restart_serves_again() {
         assert!(status.success(), "{status}, having printed:\n{printed}");
         member.restart();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_a_lock_is_told_of_the_stop_and_has_left_the_queue() {
+    let mut member = Member::start(&althingd(), &[]);
+    let mut holder = member.grpc().await;
+    for id in [1, 2] {
+        let grant = pb::LeaseGrantRequest { ttl: 3_600, id };
+        let granted: pb::LeaseGrantResponse =
+            holder.unary(path::LEASE_GRANT, &grant).await.unwrap();
+        assert_eq!(granted.id, id);
+    }
+    let lock = |lease| LockRequest {
+        name: "l".into(),
+        lease,
+    };
+    let held: LockResponse = holder.unary(path::LOCK, &lock(1)).await.unwrap();
+    let mut waiter = member.grpc().await;
+    let waiting =
+        tokio::spawn(async move { waiter.unary::<LockResponse>(path::LOCK, &lock(2)).await });
+    let queue = pb::RangeRequest {
+        key: "l/".into(),
+        range_end: "l0".into(),
+        keys_only: true,
+        ..pb::RangeRequest::default()
+    };
+    let mut length = 0;
+    while length < 2 {
+        let answer: pb::RangeResponse = holder.unary(path::RANGE, &queue).await.unwrap();
+        length = answer.count;
+    }
+
+    let (status, printed) = tokio::task::block_in_place(|| member.stop());
+    assert!(status.success(), "{status}, having printed:\n{printed}");
+    let refusal = waiting.await.unwrap().unwrap_err();
+    assert_eq!(refusal.code(), Code::Unavailable, "{refusal}");
+
+    tokio::task::block_in_place(|| member.restart());
+    let mut client = member.grpc().await;
+    let answer: pb::RangeResponse = client.unary(path::RANGE, &queue).await.unwrap();
+    let keys: Vec<_> = answer.kvs.into_iter().map(|kv| kv.key).collect();
+    assert_eq!(keys, [held.key]);
 }

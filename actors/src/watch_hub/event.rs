@@ -1,6 +1,7 @@
-//! An event on its way to many watchers: encoded once, by whoever needs the bytes first, and shared
-//! by all of them.
+//! An event on its way to watchers. Most have one, and whoever sends it encodes it straight into
+//! what is sent. When a second one asks, the bytes are kept, and shared by all from then on.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use althing_api::mvccpb::event::EventType;
@@ -16,6 +17,8 @@ const EVENTS_FIELD: u32 = 11;
 #[derive(Debug)]
 pub struct WatchedEvent {
     event: Event,
+    /// Somebody has encoded it already.
+    was_encoded: AtomicBool,
     encoded: OnceLock<Bytes>,
 }
 
@@ -27,6 +30,7 @@ impl WatchedEvent {
     pub fn new(event: Event) -> WatchedEvent {
         WatchedEvent {
             event,
+            was_encoded: AtomicBool::new(false),
             encoded: OnceLock::new(),
         }
     }
@@ -41,19 +45,26 @@ impl WatchedEvent {
         self.event.kv.as_ref().map_or(0, |kv| kv.mod_revision)
     }
 
-    /// The event as a field of a `WatchResponse`: tag, length, content.
-    pub fn encoded(&self) -> &Bytes {
-        self.encoded.get_or_init(|| {
-            let len = self.event.encoded_len();
+    /// Appends the event as a field of a `WatchResponse`: tag, length, content.
+    pub fn encode(&self, out: &mut impl BufMut) {
+        if !self.was_encoded.swap(true, Ordering::Relaxed) {
+            return self.encode_field(out);
+        }
+        let encoded = self.encoded.get_or_init(|| {
             let mut field = BytesMut::with_capacity(self.encoded_len());
-            encode_key(EVENTS_FIELD, WireType::LengthDelimited, &mut field);
-            encode_varint(len as u64, &mut field);
-            field.put(self.event.encode_to_vec().as_slice());
+            self.encode_field(&mut field);
             field.freeze()
-        })
+        });
+        out.put_slice(encoded);
     }
 
-    /// Bytes of [`WatchedEvent::encoded`], known without encoding.
+    fn encode_field(&self, out: &mut impl BufMut) {
+        encode_key(EVENTS_FIELD, WireType::LengthDelimited, out);
+        encode_varint(self.event.encoded_len() as u64, out);
+        self.event.encode_raw(out);
+    }
+
+    /// Bytes that [`WatchedEvent::encode`] appends.
     pub fn encoded_len(&self) -> usize {
         let len = self.event.encoded_len();
         key_len(EVENTS_FIELD) + encoded_len_varint(len as u64) + len
@@ -80,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_encoded_field_is_what_a_response_with_the_event_holds() {
+    fn every_encoding_is_what_a_response_with_the_event_holds() {
         let event = Event {
             r#type: EventType::Put.into(),
             kv: Some(KeyValue {
@@ -96,7 +107,11 @@ mod tests {
             ..WatchResponse::default()
         };
         let watched = WatchedEvent::new(event);
-        assert_eq!(watched.encoded(), &response.encode_to_vec());
+        for _ in 0..3 {
+            let mut encoded = Vec::new();
+            watched.encode(&mut encoded);
+            assert_eq!(encoded, response.encode_to_vec());
+        }
         assert_eq!(watched.encoded_len(), response.encoded_len());
         assert_eq!(watched.revision(), 5);
     }

@@ -156,16 +156,19 @@ impl Outlet {
     /// Adds a notice, whether or not it fits: answers to requests are bounded by the requests, and
     /// for events the hub looks first whether there is room.
     pub(crate) fn push(&self, notice: Notice) {
+        if let Some(reader) = self.put(notice) {
+            reader.wake();
+        }
+    }
+
+    /// The same, but it is the caller who wakes the reader, if one waits.
+    pub(crate) fn put(&self, notice: Notice) -> Option<Waker> {
         let cost = notice.cost();
         self.0.waiting_events.add(notice.events());
         let mut queue = self.0.queue.lock();
         queue.bytes += cost;
         queue.notices.push_back((notice, cost));
-        let reader = queue.reader.take();
-        drop(queue);
-        if let Some(reader) = reader {
-            reader.wake();
-        }
+        queue.reader.take()
     }
 }
 

@@ -34,11 +34,11 @@ impl Client {
         .await
     }
 
-    /// Renews many leases at once; those that are gone are passed over.
+    /// Renews many leases at once; answers which of them are gone.
     ///
     /// # Errors
     /// The server's refusal, or the deadline.
-    pub async fn renew(&mut self, ids: &[i64]) -> Result<(), Failure> {
+    pub async fn renew(&mut self, ids: &[i64]) -> Result<Vec<i64>, Failure> {
         let deadline = self.request_deadline();
         let channel = self.connector.connected(deadline).await?;
         let requests: Vec<_> = ids
@@ -49,11 +49,17 @@ impl Client {
         let renewed = async move {
             let answers = LeaseClient::new(channel).lease_keep_alive(request).await?;
             let mut answers = answers.into_inner();
-            while answers.message().await?.is_some() {}
-            Ok(())
+            let mut gone = Vec::new();
+            while let Some(answer) = answers.message().await? {
+                if answer.ttl == 0 {
+                    gone.push(answer.id);
+                }
+            }
+            Ok(gone)
         };
         let renewed = deadline.bound(renewed).await;
-        let renewed: Result<(), Status> = renewed.ok_or_else(|| Failure::deadline(Vec::new()))?;
+        let renewed: Result<Vec<i64>, Status> =
+            renewed.ok_or_else(|| Failure::deadline(Vec::new()))?;
         renewed.map_err(|status| {
             self.connector.lose();
             refusal(&status)

@@ -84,12 +84,18 @@ impl Leases {
         if life.ttl < 0 || life.granted_ttl <= 0 {
             return Ok(false);
         }
-        let renewed = Instant::now();
-        let ttl = match self.destination.grant_as(id, life.granted_ttl).await {
-            Ok(answer) => answer.ttl,
-            // An earlier run granted it.
-            Err(failure) if failure.text == "etcdserver: lease already exists" => life.granted_ttl,
-            Err(failure) => return Err(failure),
+        let (renewed, ttl) = loop {
+            let asked = Instant::now();
+            match self.destination.grant_as(id, life.granted_ttl).await {
+                Ok(answer) => break (asked, answer.ttl),
+                // An earlier run granted it, and little of it may be left.
+                Err(failure) if failure.text == "etcdserver: lease already exists" => {
+                    if self.destination.renew(&[id]).await?.is_empty() {
+                        break (asked, life.granted_ttl);
+                    }
+                }
+                Err(failure) => return Err(failure),
+            }
         };
         let ttl = Duration::from_secs(u64::try_from(ttl).unwrap_or(1));
         self.with(|held| held.insert(id, Held { ttl, renewed }));
@@ -148,8 +154,9 @@ impl Leases {
         if due.is_empty() {
             return Ok(());
         }
-        self.destination.renew(&due).await?;
+        let gone = self.destination.renew(&due).await?;
         self.with(|held| {
+            held.retain(|id, _| !gone.contains(id));
             for id in &due {
                 if let Some(held) = held.get_mut(id) {
                     held.renewed = now;
@@ -167,12 +174,15 @@ impl Leases {
             gone.copied().collect()
         });
         for id in gone {
+            // Forgotten first: a change that comes meanwhile must not be given a lease that ends.
+            let held = self.with(|held| held.remove(&id));
             match self.destination.revoke(id).await {
                 Err(failure) if failure.text != "etcdserver: requested lease not found" => {
+                    self.with(|leases| leases.extend(held.map(|held| (id, held))));
                     return Err(failure);
                 }
-                _ => self.with(|held| held.remove(&id)),
-            };
+                _ => {}
+            }
         }
         if all {
             for id in ids {

@@ -19,8 +19,6 @@ use tokio::time::Instant;
 use tonic::Status;
 use tonic::codegen::Service as _;
 
-use althing_api::error::Error;
-
 use super::api::Api;
 use super::deadline;
 use super::grpc_body::{Limits, RequestBody, ResponseBody};
@@ -96,22 +94,19 @@ impl<A: Api> Services<A> {
         let body = method.clone();
         let request = request.map(|inner| RequestBody::new(inner, body));
         let answer = call.span.around(self.route(service, request));
-        let answer = match limits.deadline {
-            None => answer.await,
-            Some(deadline) => match tokio::time::timeout_at(deadline, answer).await {
-                Ok(answer) => answer,
-                Err(_) => return refused(call, to_status(Error::ContextDeadline)),
-            },
+        let mut answer = match limits.bound(method.is_queue, answer).await {
+            Ok(Ok(answer)) => answer,
+            Err(status) => return refused(call, status),
         };
-        let Ok(mut answer) = answer;
+        let bytes_max = self.receive_bytes_max();
         // A status in the headers is the whole answer; else trailers bring it.
         match Status::from_header_map(answer.headers()) {
             None => {
                 let permit = answer.extensions_mut().remove::<Arc<ReadPermit>>();
-                answer.map(|inner| ResponseBody::new(inner, call, limits, place, permit))
+                answer.map(|inner| ResponseBody::new(inner, call, limits, bytes_max, place, permit))
             }
             Some(status) => {
-                let rewritten = in_words_of_go(&status, method.is_stream, self.receive_bytes_max());
+                let rewritten = in_words_of_go(&status, method.is_stream, bytes_max);
                 refused(call, rewritten.unwrap_or(status))
             }
         }

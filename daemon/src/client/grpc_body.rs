@@ -22,7 +22,7 @@ use tonic::{Code, Status};
 
 use super::held::until_sent;
 use super::methods::{Call, Method};
-use super::status::to_status;
+use super::status::{in_words_of_go, to_status};
 use crate::rpc::read_budget::ReadPermit;
 
 const PREFIX_BYTES: usize = 5;
@@ -120,6 +120,25 @@ pub(super) struct Limits {
 }
 
 impl Limits {
+    /// Waits for an answer, but not longer than the client said it would; and for one that stands
+    /// in a queue, not longer than the member runs, so that it leaves the queue in time.
+    pub(super) async fn bound<T>(
+        &self,
+        is_queue: bool,
+        answer: impl Future<Output = T>,
+    ) -> Result<T, Status> {
+        match (is_queue, self.deadline) {
+            (true, _) => tokio::select! {
+                answer = answer => Ok(answer),
+                status = self.clone().reached() => Err(status),
+            },
+            (false, None) => Ok(answer.await),
+            (false, Some(deadline)) => tokio::time::timeout_at(deadline, answer)
+                .await
+                .map_err(|_| to_status(Error::ContextDeadline)),
+        }
+    }
+
     /// Resolves with what the client is told, when the first of the limits is reached.
     pub(super) async fn reached(self) -> Status {
         let stopped = std::pin::pin!(self.session.drained());
@@ -143,6 +162,8 @@ pub(super) struct ResponseBody {
     call: Option<Call>,
     /// Gone once `reached` waits for them.
     limits: Option<Limits>,
+    /// What a request may weigh, for the words of a refusal.
+    receive_bytes_max: usize,
     /// The place of a stream among those of its connection.
     _place: Option<Permit>,
     /// The part of the read budget that the data of a large answer holds until it is sent.
@@ -158,6 +179,7 @@ impl ResponseBody {
         inner: tonic::body::Body,
         call: Call,
         limits: Limits,
+        receive_bytes_max: usize,
         place: Option<Permit>,
         permit: Option<Arc<ReadPermit>>,
     ) -> ResponseBody {
@@ -166,6 +188,7 @@ impl ResponseBody {
             counter: MessageCounter::default(),
             call: Some(call),
             limits: Some(limits),
+            receive_bytes_max,
             _place: place,
             permit,
             reached: None,
@@ -179,6 +202,12 @@ impl ResponseBody {
             let code = trailers.get(Status::GRPC_STATUS);
             call.finish(code.map_or(Code::Unknown, |code| Code::from_bytes(code.as_bytes())));
         }
+    }
+
+    /// What a stream is told whose request cannot be read.
+    fn refusal(&self, trailers: &HeaderMap) -> Option<Status> {
+        let status = Status::from_header_map(trailers)?;
+        in_words_of_go(&status, true, self.receive_bytes_max)
     }
 
     fn end_with(&mut self, status: &Status) -> Frame<Bytes> {
@@ -212,6 +241,9 @@ impl Body for ResponseBody {
                         call.sent(messages, bytes);
                     }
                 } else if let Some(trailers) = frame.trailers_ref() {
+                    if let Some(status) = this.refusal(trailers) {
+                        return Poll::Ready(Some(Ok(this.end_with(&status))));
+                    }
                     this.finish(trailers);
                 }
                 Poll::Ready(Some(Ok(match &this.permit {

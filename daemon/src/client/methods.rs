@@ -171,6 +171,8 @@ pub(super) struct Method {
     pub(super) service: Service,
     /// Whether a call may stay open for long.
     pub(super) is_stream: bool,
+    /// Whether a call with one answer may have to wait for what other clients do.
+    pub(super) is_queue: bool,
     path: String,
     slow_calls: Arc<SlowCalls>,
     started: IntCounter,
@@ -320,6 +322,7 @@ impl Counters {
         Method {
             service,
             is_stream,
+            is_queue: matches!(method, "Lock" | "Campaign"),
             path: format!("/{service_name}/{method}"),
             slow_calls: self.slow_calls.clone(),
             started: self.started.with_label_values(&labels),

@@ -1,12 +1,11 @@
 //! Those behind: one slice of history at a time, read once for all whom it concerns.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 
 use althing_api::error::Error;
 use althing_storage::store::{HistorySlice, ReadView};
 
-use super::super::event::Events;
 use super::super::outlet::{Deliveries, Notice};
 use super::collect::{ByGroup, Collector};
 use super::{FanOut, SLICE, from, revision_of};
@@ -94,7 +93,6 @@ impl FanOut {
             }
             is_wanted
         })?;
-        let mut by_group = ByGroup::new();
         let mut collector = Collector::new(&self.store);
         for event in std::mem::take(&mut slice.events) {
             let revision = revision_of(&event);
@@ -109,24 +107,20 @@ impl FanOut {
                 .filter(|(_, options)| options.want(&event))
                 .map(|(group, options)| (group, options.prev_kv))
                 .collect();
-            collector.add(event, &groups, &mut by_group);
+            collector.add(event, &groups);
         }
-        Ok((slice, by_group))
+        Ok((slice, collector.finish()))
     }
 
     /// Gives a stream's watchers behind what a slice has for them.
     fn catch_up(&mut self, number: u32, by_group: &ByGroup, read: Range<i64>, revision: i64) {
         let mut deliveries = Vec::new();
-        let mut shared: HashMap<u32, Events> = HashMap::new();
         for watcher in self.streams[number as usize].behind.clone() {
             let entry = self.watchers.get_mut(watcher);
             if !read.contains(&entry.next) {
                 continue;
             }
-            if let Some(events) = by_group.get(&entry.group) {
-                let events = shared
-                    .entry(entry.group)
-                    .or_insert_with(|| events.as_slice().into());
+            if let Some(events) = by_group.get(entry.group) {
                 deliveries.extend(from(events, entry.next).map(|events| (watcher, events)));
             }
             entry.next = read.end;

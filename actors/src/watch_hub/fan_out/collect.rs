@@ -1,22 +1,36 @@
 //! Events for groups of watchers.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use althing_api::mvccpb::Event;
 use althing_storage::store::{ReadView, Store, held_bytes};
 
-use super::super::event::{WatchedEvent, is_creation};
+use super::super::event::{Events, WatchedEvent, is_creation};
 use super::{SLICE, revision_of};
 
-/// What the watchers of each group are told.
-pub(super) type ByGroup = HashMap<u32, Vec<Arc<WatchedEvent>>>;
+/// What the watchers of each group are told, in the order of the groups' numbers.
+#[derive(Debug)]
+pub(super) struct ByGroup(Vec<(u32, Events)>);
+
+impl ByGroup {
+    /// What one group is told.
+    pub(super) fn get(&self, group: u32) -> Option<&Events> {
+        let found = self.0.binary_search_by_key(&group, |(group, _)| *group);
+        found.ok().map(|at| &self.0[at].1)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Events)> {
+        self.0.iter().map(|(group, events)| (*group, events))
+    }
+}
 
 /// Gives events to groups, with what was there before for those that want it. Former records come
 /// on top of what a slice holds and may weigh far more: those of deletions are all there is.
 pub(super) struct Collector<'a> {
     store: &'a Store,
     view: Option<ReadView>,
+    /// In the order of the events.
+    told: Vec<(u32, Arc<WatchedEvent>)>,
     former_bytes: usize,
     /// Of the last event.
     revision: i64,
@@ -27,6 +41,7 @@ impl Collector<'_> {
         Collector {
             store,
             view: None,
+            told: Vec::new(),
             former_bytes: 0,
             revision: 0,
         }
@@ -39,16 +54,27 @@ impl Collector<'_> {
     }
 
     /// `groups` says of each group whether it wants the former record.
-    pub(super) fn add(&mut self, event: Event, groups: &[(u32, bool)], by_group: &mut ByGroup) {
+    pub(super) fn add(&mut self, event: Event, groups: &[(u32, bool)]) {
         self.revision = revision_of(&event);
         let wants = |former: bool| groups.iter().any(|(_, prev_kv)| *prev_kv == former);
         let with_former = wants(true).then(|| Arc::new(self.with_former(event.clone())));
         let plain = wants(false).then(|| Arc::new(WatchedEvent::new(event)));
         for (group, prev_kv) in groups {
             let event = if *prev_kv { &with_former } else { &plain };
-            let events = by_group.entry(*group).or_default();
-            events.extend(event.clone());
+            self.told.extend(event.clone().map(|event| (*group, event)));
         }
+    }
+
+    /// What was given to each group.
+    pub(super) fn finish(mut self) -> ByGroup {
+        // A stable sort: the events of a group stay in their order.
+        self.told.sort_by_key(|(group, _)| *group);
+        let groups = self.told.chunk_by(|(one, _), (other, _)| one == other);
+        let events = |of_group: &[(u32, Arc<WatchedEvent>)]| {
+            let events = of_group.iter().map(|(_, event)| Arc::clone(event));
+            (of_group[0].0, events.collect())
+        };
+        ByGroup(groups.map(events).collect())
     }
 
     /// Without the former record when there was none, or when it was compacted.

@@ -1,13 +1,15 @@
 //! Who is told what, case by case.
 
 use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
 
 use althing_api::mvccpb::Event;
 use althing_api::range::KeyRange;
+use parking_lot::Mutex;
 
 use super::super::event::WatchedEvent;
 use super::super::message::ProgressOf;
-use super::super::outlet::Notice;
+use super::super::outlet::{Inlet, Notice};
 use super::super::watchers::WatchOptions;
 use super::FanOut;
 use super::world::{STREAM_PROGRESS, Told, World};
@@ -295,4 +297,38 @@ fn one_watcher_too_many_is_refused() {
         Told::Created(1),
     ];
     assert_eq!(world.read(1), expected);
+}
+
+/// Looks, when it is woken, whether another stream can read by then.
+struct Reader {
+    other: Inlet,
+    saw: Mutex<Vec<bool>>,
+}
+
+impl Wake for Reader {
+    fn wake(self: Arc<Self>) {
+        let mut cx = Context::from_waker(Waker::noop());
+        let is_there = self.other.poll_next(&mut cx).is_ready();
+        self.saw.lock().push(is_there);
+    }
+}
+
+#[test]
+fn readers_are_woken_when_each_has_its_part_of_a_batch() {
+    let mut world = World::new();
+    for stream in [1, 2] {
+        world.open(stream);
+        world.watch(stream, 0, "k", 0);
+        assert_eq!(world.read(stream), [Told::Created(0)]);
+    }
+    let reader = Arc::new(Reader {
+        other: world.inlets.remove(&2).unwrap(),
+        saw: Mutex::default(),
+    });
+    let waker = Waker::from(Arc::clone(&reader));
+    let mut cx = Context::from_waker(&waker);
+    assert!(world.inlets[&1].poll_next(&mut cx).is_pending());
+    world.put("k");
+    assert_eq!(*reader.saw.lock(), [true]);
+    assert_eq!(world.read(1), [Told::Events(0, vec![2])]);
 }

@@ -20,13 +20,14 @@ mod world;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::task::Waker;
 
 use althing_api::error::Error;
 use althing_api::mvccpb::Event;
 use althing_storage::store::{SliceLimits, Store};
 use slab::Slab;
 
-use self::collect::{ByGroup, Collector};
+use self::collect::Collector;
 use super::event::Events;
 use super::message::{ProgressOf, Watch};
 use super::outlet::{Deliveries, Notice, Outlet};
@@ -38,6 +39,9 @@ const SLICE: SliceLimits = SliceLimits {
     changes_max: 1_000,
     bytes_max: 1 << 20,
 };
+/// Deliveries of a batch before readers are told of them: enough that a connection wakes up for
+/// all its streams, and few enough that it works while the rest of a large batch is delivered.
+const DELIVERIES_UNTOLD_MAX: usize = 64;
 
 /// One watch stream.
 #[derive(Debug)]
@@ -307,41 +311,59 @@ impl FanOut {
     /// Tells the synced watchers of events that follow what they were told last, up to revision
     /// `last`. Returns how far it came: former records may be too many for once.
     fn fan_out(&mut self, events: Vec<Event>, mut last: i64) -> i64 {
-        let mut by_group = ByGroup::new();
         let mut collector = Collector::new(&self.store);
+        let mut groups = Vec::new();
         for event in events {
             let revision = revision_of(&event);
             if collector.ends_before(revision) {
                 last = revision - 1;
                 break;
             }
-            let mut groups = Vec::new();
+            groups.clear();
             self.watchers.groups_of(key_of(&event), |group| {
                 let options = self.watchers.options(group);
                 if options.want(&event) && !self.watchers.synced(group).is_empty() {
                     groups.push((group, options.prev_kv));
                 }
             });
-            collector.add(event, &groups, &mut by_group);
+            collector.add(event, &groups);
         }
-        let mut by_stream: HashMap<u32, Vec<(u32, Events)>> = HashMap::new();
-        for (group, events) in by_group {
-            let events: Events = events.into();
+        let mut told: Vec<(u32, u32, Events)> = Vec::new();
+        for (group, events) in collector.finish().iter() {
             for watcher in self.watchers.synced(group) {
                 let entry = self.watchers.get(*watcher);
-                if let Some(events) = from(&events, entry.next) {
-                    let deliveries = by_stream.entry(entry.stream).or_default();
-                    deliveries.push((*watcher, events));
-                }
+                let events = from(events, entry.next);
+                told.extend(events.map(|events| (entry.stream, *watcher, events)));
             }
         }
-        for (number, deliveries) in by_stream {
-            self.deliver(number, deliveries);
-        }
+        told.sort_by_key(|(stream, ..)| *stream);
+        self.deliver_all(told);
         last
     }
 
-    fn deliver(&mut self, number: u32, deliveries: Vec<(u32, Events)>) {
+    /// Delivers to one stream after the other. Those of a connection mostly follow each other, and
+    /// it is woken when there is something for all of them: it then sends in one write what would
+    /// else be one for each.
+    fn deliver_all(&mut self, told: Vec<(u32, u32, Events)>) {
+        let mut told = told.into_iter().peekable();
+        let mut readers = Readers::default();
+        let mut delivered = 0;
+        while let Some((number, watcher, events)) = told.next() {
+            let mut deliveries = vec![(watcher, events)];
+            while let Some((_, watcher, events)) = told.next_if(|(next, ..)| *next == number) {
+                deliveries.push((watcher, events));
+            }
+            delivered += deliveries.len();
+            readers.0.extend(self.deliver(number, deliveries));
+            if delivered >= DELIVERIES_UNTOLD_MAX {
+                delivered = 0;
+                readers.wake();
+            }
+        }
+    }
+
+    /// Gives a stream what its watchers are told. Returns its reader, if that is to be woken.
+    fn deliver(&mut self, number: u32, deliveries: Vec<(u32, Events)>) -> Option<Waker> {
         let stream = &mut self.streams[number as usize];
         stream.is_blocked = stream.is_blocked || !stream.outlet.has_room();
         if stream.is_blocked {
@@ -349,12 +371,12 @@ impl FanOut {
                 self.watchers.unsync(watcher);
                 self.fall_behind(watcher, events[0].revision());
             }
-            return;
+            return None;
         }
         let to = self.addressed(deliveries);
         let deliveries = Deliveries { revision: None, to };
         let stream = &self.streams[number as usize];
-        stream.outlet.push(Notice::Events(deliveries));
+        stream.outlet.put(Notice::Events(deliveries))
     }
 
     fn addressed(&mut self, deliveries: Vec<(u32, Events)>) -> Vec<(i64, Events)> {
@@ -367,6 +389,22 @@ impl FanOut {
             .map(|(_, events)| events.len() as u64)
             .sum::<u64>();
         to
+    }
+}
+
+/// Those who are to be woken. They are, even if the hub dies before.
+#[derive(Debug, Default)]
+struct Readers(Vec<Waker>);
+
+impl Readers {
+    fn wake(&mut self) {
+        self.0.drain(..).for_each(Waker::wake);
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.wake();
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) struct World {
     pub(super) store: Store,
     pub(super) fan_out: FanOut,
     entries: u64,
-    inlets: BTreeMap<u64, Inlet>,
+    pub(super) inlets: BTreeMap<u64, Inlet>,
     /// Everything that ever happened.
     pub(super) events: Vec<Event>,
 }

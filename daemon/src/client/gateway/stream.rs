@@ -54,7 +54,8 @@ where
                 Ok(started) => started,
                 Err(status) => return refusal(&status),
             };
-            match rest.within_deadline(method(&rest.api, request)).await {
+            let answer = method(&rest.api, request);
+            match rest.limits.bound(false, answer).await.flatten() {
                 Ok(answer) => lines(call, answer.into_inner(), rest.limits).await,
                 Err(status) => {
                     call.finish(status.code());

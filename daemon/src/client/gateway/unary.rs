@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpResponse, web};
-use althing_api::error::Error;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -16,7 +15,7 @@ use tonic::{Extensions, Request, Response, Status};
 use super::super::api::Api;
 use super::super::held::HeldBody;
 use super::super::methods::Call;
-use super::super::status::{to_status, too_large};
+use super::super::status::too_large;
 use super::refusal::refusal;
 use super::{Answer, Exchange, json, metadata};
 use crate::rpc::read_budget::ReadPermit;
@@ -54,9 +53,10 @@ impl<A: Api> Exchange<A> {
         R: Message + Serialize,
     {
         let (mut call, request, rest) = self.start().await?;
-        let answer = rest.within_deadline(method(&rest.api, request));
+        let answer = method(&rest.api, request);
+        let answer = rest.limits.bound(rest.method.is_queue, answer);
         let answer = call.span.around(answer).await;
-        let (permit, own, message) = match answer {
+        let (permit, own, message) = match answer.flatten() {
             Ok(mut answer) => {
                 let permit = answer.extensions_mut().remove::<Arc<ReadPermit>>();
                 let (metadata, message, _) = answer.into_parts();
@@ -105,20 +105,6 @@ impl<A: Api> Exchange<A> {
         let metadata = std::mem::take(&mut self.metadata);
         let request = Request::from_parts(metadata, Extensions::default(), message);
         Ok((call, request, self))
-    }
-
-    /// Waits for `answer`, but not longer than the client said it would.
-    pub(super) async fn within_deadline<R>(
-        &self,
-        answer: BoxFuture<'_, Result<R, Status>>,
-    ) -> Result<R, Status> {
-        match self.limits.deadline {
-            None => answer.await,
-            Some(deadline) => match tokio::time::timeout_at(deadline, answer).await {
-                Ok(answer) => answer,
-                Err(_) => Err(to_status(Error::ContextDeadline)),
-            },
-        }
     }
 }
 

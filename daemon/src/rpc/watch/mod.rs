@@ -13,10 +13,12 @@ mod create;
 mod reply;
 mod stream;
 
+use std::task::{Poll, ready};
+
 use althing_api::etcdserverpb::watch_server::Watch;
 use althing_api::etcdserverpb::*;
 use futures_util::StreamExt;
-use futures_util::stream::{BoxStream, unfold};
+use futures_util::stream::{BoxStream, poll_fn};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Rpc;
@@ -37,11 +39,16 @@ impl Rpc {
         self.admit(request.metadata(), Call::Stream, Learner::Refuses)?;
         let leader_lost = self.leader_lost(request.metadata());
         let stream = WatchStream::new(self.clone(), request.into_inner(), leader_lost);
-        let replies = unfold(Some(stream), |stream| async move {
-            let mut stream = stream?;
-            let reply = stream.next().await;
-            let stream = reply.is_ok().then_some(stream);
-            Some((reply, stream))
+        let mut open = Some(stream);
+        let replies = poll_fn(move |cx| {
+            let Some(stream) = &mut open else {
+                return Poll::Ready(None);
+            };
+            let reply = ready!(stream.poll_next(cx));
+            if reply.is_err() {
+                open = None;
+            }
+            Poll::Ready(Some(reply))
         });
         Ok(Response::new(replies.boxed()))
     }

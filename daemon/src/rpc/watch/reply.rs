@@ -51,7 +51,7 @@ impl WatchReply {
     pub fn encode(&self, out: &mut impl BufMut) {
         self.head.encode_raw(out);
         for event in self.events() {
-            out.put_slice(event.encoded());
+            event.encode(out);
         }
     }
 

@@ -1,5 +1,6 @@
 //! One watch stream: requests in, replies out, until either side ends.
 
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use althing_actors::watch_hub::{Deliveries, Events, Notice, ProgressOf, Watches};
@@ -8,6 +9,8 @@ use althing_api::etcdserverpb::watch_request::RequestUnion;
 use althing_api::etcdserverpb::{
     WatchCancelRequest, WatchCreateRequest, WatchRequest, WatchResponse,
 };
+use futures_util::StreamExt;
+use futures_util::future::FutureExt;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tonic::{Status, Streaming};
 
@@ -18,6 +21,8 @@ use super::reply::WatchReply;
 
 /// Requests that the hub has not answered yet; then the next one is not read.
 const UNANSWERED_MAX: usize = 64;
+/// Notices before the client is listened to and other streams have their turn.
+const NOTICES_IN_A_ROW_MAX: u32 = 64;
 /// What etcd adds to the largest request to get the size at which messages are cut.
 const FRAGMENT_OVERHEAD_BYTES: usize = 512 * 1024;
 /// The timer's interval is longer by up to this part, so that streams do not tick together.
@@ -33,6 +38,8 @@ pub(super) struct WatchStream {
     watches: Watches,
     watchers: Watchers,
     unanswered: usize,
+    /// Since the client was last listened to.
+    notices_in_a_row: u32,
     /// A request that has to wait until those before it are answered.
     held: Option<WatchRequest>,
     /// The rest of a notice.
@@ -66,6 +73,7 @@ impl WatchStream {
             leader_lost,
             watchers: Watchers::default(),
             unanswered: 0,
+            notices_in_a_row: 0,
             held: None,
             deliveries: Vec::new().into_iter(),
             deliveries_revision: None,
@@ -75,25 +83,27 @@ impl WatchStream {
     }
 
     /// The next reply. Error: what the stream ends with.
-    pub(super) async fn next(&mut self) -> Result<WatchReply, Status> {
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<WatchReply, Status>> {
         loop {
             if let Some(piece) = self.pieces.next() {
-                return Ok(piece);
+                return Poll::Ready(Ok(piece));
             }
             if let Some((watch_id, events)) = self.deliveries.next() {
-                self.deliver(watch_id, events);
+                if let Some(reply) = self.deliver(watch_id, events) {
+                    return Poll::Ready(Ok(reply));
+                }
                 continue;
             }
             if self.unanswered == 0
                 && let Some(request) = self.held.take()
             {
                 if let Some(reply) = self.request(request) {
-                    return Ok(reply);
+                    return Poll::Ready(Ok(reply));
                 }
                 continue;
             }
-            let reply = match self.wait().await? {
-                Happening::Notice(None) => return Err(status::of(Error::Stopped)),
+            let reply = match ready!(self.poll_happening(cx))? {
+                Happening::Notice(None) => return Poll::Ready(Err(status::of(Error::Stopped))),
                 Happening::Notice(Some(notice)) => self.notice(notice),
                 Happening::Request(Some(request)) => self.request(request),
                 Happening::Request(None) => {
@@ -111,24 +121,31 @@ impl WatchStream {
                 }
             };
             if let Some(reply) = reply {
-                return Ok(reply);
+                return Poll::Ready(Ok(reply));
             }
         }
     }
 
-    async fn wait(&mut self) -> Result<Happening, Status> {
+    /// What happens next. Notices are most of it and so looked at first; but not for ever, or a
+    /// client that is told much would not be heard, nor its other streams have their turn.
+    fn poll_happening(&mut self, cx: &mut Context<'_>) -> Poll<Result<Happening, Status>> {
+        if self.notices_in_a_row == NOTICES_IN_A_ROW_MAX {
+            self.notices_in_a_row = 0;
+            cx.waker().wake_by_ref();
+        } else if let Poll::Ready(notice) = self.watches.poll_next(cx) {
+            self.notices_in_a_row += 1;
+            return Poll::Ready(Ok(Happening::Notice(notice)));
+        }
+        if let Poll::Ready(status) = self.leader_lost.poll_unpin(cx) {
+            return Poll::Ready(Err(status));
+        }
         let reads = !self.requests_ended && self.held.is_none() && self.unanswered < UNANSWERED_MAX;
-        let tick = async {
-            match &mut self.timer {
-                Some(timer) => drop(timer.tick().await),
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            status = &mut self.leader_lost => Err(status),
-            request = self.requests.message(), if reads => request.map(Happening::Request),
-            notice = self.watches.next() => Ok(Happening::Notice(notice)),
-            () = tick => Ok(Happening::Tick),
+        if reads && let Poll::Ready(request) = self.requests.poll_next_unpin(cx) {
+            return Poll::Ready(request.transpose().map(Happening::Request));
+        }
+        match &mut self.timer {
+            Some(timer) => timer.poll_tick(cx).map(|_| Ok(Happening::Tick)),
+            None => Poll::Pending,
         }
     }
 
@@ -287,23 +304,20 @@ impl WatchStream {
         }
     }
 
-    fn deliver(&mut self, watch_id: i64, events: Events) {
-        let Some(known) = self.watchers.known.get_mut(&watch_id) else {
-            return;
-        };
+    /// A reply with events, or the first piece of it; nothing for a watcher that has ended.
+    fn deliver(&mut self, watch_id: i64, events: Events) -> Option<WatchReply> {
+        let known = self.watchers.known.get_mut(&watch_id)?;
         known.is_silent = false;
         let fragment = known.fragment;
         let newest = events.last().map_or(0, |event| event.revision());
         let revision = self.deliveries_revision.unwrap_or(newest);
         let reply = WatchReply::new(self.head(watch_id, revision), events);
-        let pieces = match fragment {
-            true => {
-                let bytes_max = self.rpc.limits().request_bytes_max + FRAGMENT_OVERHEAD_BYTES;
-                reply.fragments(bytes_max)
-            }
-            false => vec![reply],
-        };
-        self.pieces = pieces.into_iter();
+        if !fragment {
+            return Some(reply);
+        }
+        let bytes_max = self.rpc.limits().request_bytes_max + FRAGMENT_OVERHEAD_BYTES;
+        self.pieces = reply.fragments(bytes_max).into_iter();
+        self.pieces.next()
     }
 }
 
