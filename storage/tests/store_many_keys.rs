@@ -6,15 +6,17 @@
 mod store_support;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use althing_api::commandpb::Command;
 use althing_api::commandpb::command::Request;
+use althing_api::error::Error;
 use althing_api::etcdserverpb::request_op::Request as Op;
 use althing_api::etcdserverpb::*;
-use althing_storage::apply::apply;
+use althing_storage::apply::{apply, read_txn};
 use althing_storage::entry::LogId;
-use althing_storage::store::{CompactStep, Store};
+use althing_storage::store::{CompactStep, ReadMeter, Store, held_bytes};
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -220,7 +222,7 @@ fn a_scan_that_compaction_overtakes_says_so() {
         commit(&store, index, ops.collect());
     }
     let mut scan = store.read().scan(&span("key", "kez", 0, 3)).unwrap();
-    assert_eq!(scan.next_chunk(20).unwrap().len(), 20);
+    assert_eq!(scan.next_chunk(20, usize::MAX).unwrap().len(), 20);
     let request = Some(Request::Compaction(CompactionRequest {
         revision: 4,
         physical: false,
@@ -228,10 +230,89 @@ fn a_scan_that_compaction_overtakes_says_so() {
     let mut txn = store.begin();
     apply(&mut txn, Command { request }).unwrap();
     txn.commit(LogId { term: 1, index: 4 });
-    assert_eq!(
-        scan.next_chunk(20),
-        Err(althing_api::error::Error::Compacted)
-    );
+    assert_eq!(scan.next_chunk(20, usize::MAX), Err(Error::Compacted));
+}
+
+/// Values above what the index keeps, some of them between small ones.
+fn fill_with_large_values(store: &Store) {
+    for number in 0..20 {
+        let value = "v".repeat(if number % 3 == 0 { 10 } else { 100_000 });
+        commit(store, u64::from(number), vec![put(name(number), value)]);
+    }
+}
+
+#[test]
+fn a_scan_ends_a_chunk_where_its_bytes_are_enough_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store.redb"), TINY).unwrap();
+    fill_with_large_values(&store);
+    let all = span("key", "kez", 0, 0);
+    let mut scan = store.read().scan(&all).unwrap();
+    let mut kvs = Vec::new();
+    while !scan.is_done() {
+        let chunk = scan.next_chunk(1_000, 250_000).unwrap();
+        let bytes: usize = chunk.iter().map(held_bytes).sum();
+        assert!((1..350_000).contains(&bytes), "{bytes}");
+        kvs.extend(chunk);
+    }
+    assert!(scan.next_chunk(1, 1).unwrap().is_empty());
+    assert_eq!(kvs, store.read().range(&all).unwrap().kvs);
+}
+
+/// Ends reads that hold more than `max`.
+#[derive(Debug)]
+struct Meter {
+    taken: AtomicUsize,
+    max: usize,
+}
+
+impl ReadMeter for Meter {
+    fn took(&self, bytes: usize) -> Result<(), Error> {
+        let taken = self.taken.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        match taken > self.max {
+            true => Err(Error::TooManyRequests),
+            false => Ok(()),
+        }
+    }
+}
+
+#[test]
+fn a_metered_read_ends_when_it_holds_more_than_it_may_and_compares_hold_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store.redb"), TINY).unwrap();
+    fill_with_large_values(&store);
+    let metered = |max, ranges: usize| {
+        let taken = AtomicUsize::new(0);
+        let meter = Arc::new(Meter { taken, max });
+        let view = store.read().metered(meter.clone());
+        let range = RequestOp {
+            request: Some(Op::RequestRange(span("key", "kez", 0, 0))),
+        };
+        let compare = Compare {
+            key: "key".into(),
+            range_end: "kez".into(),
+            target: compare::CompareTarget::Value.into(),
+            result: compare::CompareResult::Greater.into(),
+            target_union: Some(compare::TargetUnion::Value("u".into())),
+        };
+        let request = TxnRequest {
+            compare: vec![compare; 5],
+            success: vec![range; ranges],
+            ..Default::default()
+        };
+        let answer = read_txn(&view, &request);
+        (answer, meter.taken.load(Ordering::Relaxed))
+    };
+    let (answer, taken) = metered(usize::MAX, 1);
+    let answer = answer.unwrap();
+    assert!(answer.succeeded);
+    let Some(response_op::Response::ResponseRange(range)) = &answer.responses[0].response else {
+        panic!("a range answers a range");
+    };
+    assert_eq!(range.kvs.iter().map(held_bytes).sum::<usize>(), taken);
+    let (answer, taken) = metered(500_000, 3);
+    assert_eq!(answer, Err(Error::TooManyRequests));
+    assert!(taken < 700_000, "it ends at once: {taken}");
 }
 
 #[test]

@@ -160,7 +160,9 @@ impl Run<'_> {
                 assert_eq!((scan.count(), scan.more()), (expected.count, expected.more));
                 let mut kvs = Vec::new();
                 loop {
-                    let chunk = scan.next_chunk(self.rng.random_range(1..5)).unwrap();
+                    let bytes_max = self.rng.random_range(1..2_000);
+                    let keys_max = self.rng.random_range(1..5);
+                    let chunk = scan.next_chunk(keys_max, bytes_max).unwrap();
                     if chunk.is_empty() {
                         break;
                     }

@@ -1,5 +1,7 @@
 //! What WatchHub is told.
 
+use std::collections::HashSet;
+
 use actix::Message;
 use althing_api::mvccpb::Event;
 use althing_api::range::KeyRange;
@@ -50,11 +52,10 @@ impl ProgressOf {
     /// Adds what another request asks for.
     pub(super) fn absorb(&mut self, other: ProgressOf) {
         self.stream |= other.stream;
-        for watcher in other.watchers {
-            if !self.watchers.contains(&watcher) {
-                self.watchers.push(watcher);
-            }
-        }
+        let known: HashSet<i64> = self.watchers.iter().copied().collect();
+        let further = other.watchers.into_iter();
+        self.watchers
+            .extend(further.filter(|watcher| !known.contains(watcher)));
     }
 }
 

@@ -68,9 +68,13 @@ impl Watches {
     }
 
     /// Asks how far watchers were told everything. Answered by `Progress` for those that were told
-    /// everything there is, by nothing for the others.
+    /// everything there is, by nothing for the others. Questions about the whole stream that the
+    /// hub has not taken up yet get one answer.
     pub fn request_progress(&self, of: ProgressOf) {
         let stream = self.stream;
+        if of.stream && of.watchers.is_empty() && !self.inlet.ask_progress() {
+            return;
+        }
         self.hub.do_send(RequestProgress { stream, of });
     }
 

@@ -14,7 +14,7 @@ use super::guard::{Call, Learner};
 use super::range_stream::{self, Chunks};
 use super::read_budget::ReadPermit;
 use super::slow::Asked;
-use super::write_answer::{delete_bytes, txn_bytes};
+use super::write_answer::{delete_bytes, range_records, txn_bytes};
 use super::{Rpc, check, status, ttl};
 use crate::metrics::RequestKind;
 
@@ -66,8 +66,13 @@ impl Kv for Rpc {
         let view = self.handles.store().read();
         let (term, revision) = (self.handles.term(), view.revision());
         let header = self.state.identity.header(term, revision);
-        let target_bytes = self.limits().request_bytes_max;
-        let chunks = range_stream::chunks(&view, &request, header, target_bytes)?;
+        let limits = self.limits();
+        let fair_bytes = limits.read_bytes_max / range_stream::IN_BUDGET_MIN;
+        let target_bytes = limits.request_bytes_max.min(fair_bytes);
+        drop(limits);
+        let held_bytes = self.estimate(range_records(&view, &request));
+        let permit = self.state.budget.reserve(held_bytes.min(target_bytes))?;
+        let chunks = range_stream::chunks(&view, &request, header, target_bytes, permit)?;
         Ok(Response::new(chunks))
     }
 
@@ -102,7 +107,7 @@ impl Kv for Rpc {
             unreachable!("the state machine answers a deletion with a deletion's answer");
         };
         self.complete(&mut answer.header, revision);
-        let permit = self.settle_answer(permit, delete_bytes(&answer))?;
+        let permit = permit.settle(delete_bytes(&answer));
         Ok(respond(answer, permit))
     }
 
@@ -125,7 +130,7 @@ impl Kv for Rpc {
         };
         self.complete(&mut answer.header, revision);
         self.state.metrics.count_ranges(&answer);
-        let permit = self.settle_answer(permit, txn_bytes(&answer))?;
+        let permit = permit.settle(txn_bytes(&answer));
         Ok(respond(answer, permit))
     }
 

@@ -16,7 +16,6 @@ use futures_util::stream::BoxStream;
 use tonic::{Request, Response, Status};
 
 use super::guard::{Call, Learner};
-use super::read::finished;
 use super::{Rpc, backup, status};
 use crate::metrics::{RequestKind, quota_as_number};
 
@@ -69,7 +68,7 @@ impl Maintenance for Rpc {
         self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
         let store = self.handles.store().clone();
         let (revision, start) = (store.revisions().current, Instant::now());
-        let hash = finished(tokio::task::spawn_blocking(move || store.hash())).await?;
+        let hash = self.state.hashes.run(move || store.hash()).await?;
         self.state.metrics.observe_hash(start.elapsed());
         let mut answer = HashResponse {
             hash: hash.map_err(status::unmapped)?,
@@ -86,7 +85,7 @@ impl Maintenance for Rpc {
         let store = self.handles.store().clone();
         let (current, asked) = (store.revisions().current, request.into_inner().revision);
         let start = Instant::now();
-        let hash = finished(tokio::task::spawn_blocking(move || store.hash_kv(asked))).await?;
+        let hash = self.state.hashes.run(move || store.hash_kv(asked)).await?;
         self.state.metrics.observe_hash_kv(start.elapsed());
         let hash = hash.map_err(status::of)?;
         let mut answer = HashKvResponse {

@@ -6,8 +6,8 @@
 //!  request --------> metadata ------> content ------> read or propose --------> answer
 //! ```
 //!
-//! Reads are served from the store on the calling thread, large ones in slices or on the blocking
-//! pool, within one budget of bytes; writes are proposed to the node and answered by the state
+//! Reads are served from the store on the calling thread, large ones in slices or, a few at
+//! once, on the blocking pool, within one budget of bytes; writes are proposed to the node and answered by the state
 //! machine. A refusal is a status with etcd's code and text. This module owns no state but
 //! counters; dropping a call's future abandons its answer, never its proposal.
 
@@ -26,6 +26,7 @@ use crate::metrics::{RequestKind, RequestMetrics};
 use crate::settings::{CurrentLimits, Live};
 use crate::spans;
 use header::Identity;
+use long_reads::Places;
 use read_budget::ReadBudget;
 use slow::{Asked, SlowLines, Took};
 
@@ -40,6 +41,7 @@ mod header;
 mod kv;
 mod lease;
 mod lock;
+mod long_reads;
 mod maintenance;
 mod observe;
 mod overlap;
@@ -75,6 +77,8 @@ struct State {
     identity: Identity,
     metrics: RequestMetrics,
     budget: ReadBudget,
+    long_reads: Places,
+    hashes: Places,
     slow_lines: SlowLines,
 }
 
@@ -109,6 +113,8 @@ impl Rpc {
             },
             metrics: RequestMetrics::register(&handles.metrics())?,
             budget: ReadBudget::new(settings.limits().read_bytes_max),
+            long_reads: Places::new(long_reads::READS_MAX),
+            hashes: Places::new(long_reads::HASHES_MAX),
             slow_lines: SlowLines::default(),
         };
         Ok(Rpc {

@@ -8,11 +8,14 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use prost::Message;
 use tonic::Status;
 
-use super::read::SLICE_KEYS;
+use super::read::{SLICE_KEYS, bytes_of};
+use super::read_budget::ReadPermit;
 use super::status;
 
 /// Keys of the first message: its size says how large the next ones may be.
 const FIRST_CHUNK_KEYS: usize = 10;
+/// At least so many streams fit into the read budget together, however small it is.
+pub(super) const IN_BUDGET_MIN: usize = 4;
 
 /// The messages of one RangeStream call.
 pub(super) type Chunks = BoxStream<'static, Result<RangeStreamResponse, Status>>;
@@ -26,16 +29,19 @@ struct Chunked {
     remaining: u64,
     chunk_keys: usize,
     target_bytes: usize,
+    /// For the one message that it holds.
+    _permit: ReadPermit,
     done: bool,
 }
 
 /// Streams `request` from `view`. `header` is that of the last message; `target_bytes` is the
-/// size that messages come near.
+/// size that messages come near, and `permit` is for one of them.
 pub(super) fn chunks(
     view: &ReadView,
     request: &RangeRequest,
     header: ResponseHeader,
     target_bytes: usize,
+    permit: ReadPermit,
 ) -> Result<Chunks, Status> {
     if request.count_only {
         let counted = view.range(request).map_err(status::of)?;
@@ -55,6 +61,7 @@ pub(super) fn chunks(
         header,
         chunk_keys: FIRST_CHUNK_KEYS,
         target_bytes,
+        _permit: permit,
         done: false,
     };
     Ok(stream::try_unfold(chunked, Chunked::step).boxed())
@@ -88,21 +95,25 @@ impl Chunked {
         Ok(Some((wrap(message), self)))
     }
 
-    /// The next chunk, in slices between which the worker serves others.
+    /// The next chunk, in slices between which the worker serves others. It ends early where its
+    /// bytes are enough: how much a key holds shows only when it is read.
     async fn pull(&mut self) -> Result<Vec<KeyValue>, Status> {
         let wanted = usize::try_from(self.remaining).unwrap_or(usize::MAX);
         let wanted = wanted.min(self.chunk_keys);
-        let mut kvs = Vec::with_capacity(wanted);
-        while kvs.len() < wanted {
+        let mut kvs = Vec::new();
+        let mut bytes = 0;
+        while kvs.len() < wanted && bytes < self.target_bytes {
+            if !kvs.is_empty() {
+                tokio::task::yield_now().await;
+            }
             let keys = (wanted - kvs.len()).min(SLICE_KEYS);
-            let slice = self.scan.next_chunk(keys).map_err(status::of)?;
+            let slice = self.scan.next_chunk(keys, self.target_bytes - bytes);
+            let slice = slice.map_err(status::of)?;
             if slice.is_empty() {
                 break;
             }
+            bytes += bytes_of(&slice);
             kvs.extend(slice);
-            if kvs.len() < wanted {
-                tokio::task::yield_now().await;
-            }
         }
         Ok(kvs)
     }

@@ -1,5 +1,6 @@
 //! Ranges and read-only txns on a view of the store: small ones at once on the calling worker,
-//! large ones so that the worker's other connections do not wait for them.
+//! large ones so that the worker's other connections do not wait for them. Each takes of the read
+//! budget what it holds while it finds it, and ends when there is no more.
 
 use std::sync::Arc;
 
@@ -9,17 +10,19 @@ use althing_api::etcdserverpb::{
 };
 use althing_api::mvccpb::KeyValue;
 use althing_storage::apply;
-use althing_storage::store::ReadView;
+use althing_storage::store::{ReadView, held_bytes};
 use tonic::Status;
 
-use super::read_budget::{ReadPermit, UNCOUNTED_BYTES};
-use super::write_answer::txn_bytes;
+use super::read_budget::{Meter, ReadPermit};
+use super::write_answer::{range_records, txn_bytes, txn_records};
 use super::{Rpc, check, status};
 
 /// Keys read between two chances for other tasks of the worker.
 pub(super) const SLICE_KEYS: usize = 256;
-/// A range of at most so many keys is read at once, about a quarter of a millisecond.
-const INLINE_KEYS_MAX: i64 = 1_000;
+/// Bytes that a slice holds at most, but for one record.
+const SLICE_BYTES: usize = 1 << 20;
+/// At most so many keys are read at once, about a quarter of a millisecond.
+const AT_ONCE_KEYS_MAX: usize = 1_000;
 
 /// An answer, and what it holds of the read budget.
 pub(super) type Read<T> = (T, Option<Arc<ReadPermit>>);
@@ -27,26 +30,25 @@ pub(super) type Read<T> = (T, Option<Arc<ReadPermit>>);
 /// How a range is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Plan {
-    /// At once: few keys are looked at.
-    Inline,
-    /// At once if the range holds few keys, which the index tells cheaply.
-    Counted,
-    /// On a thread where blocking is allowed: even counting it may take long.
-    Blocking,
+    /// At once: one key, or the index knows the answer.
+    AtOnce,
+    /// In slices, in the order of the keys.
+    Slices,
+    /// As a whole: at once if that is little, else on a thread where blocking is allowed.
+    Whole,
+    /// On such a thread: even counting it may take long.
+    Thread,
 }
 
 fn plan(request: &RangeRequest, current: i64) -> Plan {
-    let one = request.range_end.is_empty();
-    let is_page = (1..=INLINE_KEYS_MAX).contains(&request.limit)
-        && check::is_unsorted(request)
-        && !check::is_filtered(request);
     let is_historic = request.revision > 0 && request.revision != current;
-    match (one, is_historic) {
-        (true, _) => Plan::Inline,
+    match request.range_end.is_empty() {
+        true => Plan::AtOnce,
         // The count of a page of the past walks the keys behind the page too.
-        (false, true) => Plan::Blocking,
-        (false, false) if is_page || request.count_only => Plan::Inline,
-        (false, false) => Plan::Counted,
+        false if is_historic => Plan::Thread,
+        false if request.count_only => Plan::AtOnce,
+        false if is_natural(request) => Plan::Slices,
+        false => Plan::Whole,
     }
 }
 
@@ -54,35 +56,29 @@ impl Rpc {
     /// Reads a range; its header holds only the revision.
     pub(super) async fn read_range(
         &self,
-        view: ReadView,
+        mut view: ReadView,
         request: RangeRequest,
     ) -> Result<Read<RangeResponse>, Status> {
         let plan = plan(&request, view.revision());
-        if plan == Plan::Inline {
-            let response = view.range(&request).map_err(status::of)?;
-            return self.counted(response);
-        }
-        if plan == Plan::Counted {
-            let count = count(&view, &request)?;
-            if count <= INLINE_KEYS_MAX {
-                let response = view.range(&request).map_err(status::of)?;
-                return self.counted(response);
+        if plan == Plan::Slices {
+            if let Some(read) = self.read_slices(&view, &request).await? {
+                return Ok(read);
             }
-            if is_natural(&request) {
-                if let Some(read) = self.read_slices(&view, &request).await? {
-                    return Ok(read);
-                }
-                // Who asks for the present is never told that it has been compacted.
-                return self
-                    .read_blocking(self.handles.store().read(), request)
-                    .await;
-            }
+            // Who asks for the present is never told that it has been compacted.
+            view = self.handles.store().read();
         }
-        self.read_blocking(view, request).await
+        let at_once = match plan {
+            Plan::AtOnce => true,
+            Plan::Whole => self.is_little(range_records(&view, &request)),
+            Plan::Slices | Plan::Thread => false,
+        };
+        let read = move |view: &ReadView| view.range(&request);
+        let bytes = |response: &RangeResponse| bytes_of(&response.kvs);
+        self.read_view(view, at_once, read, bytes).await
     }
 
-    /// Collects a long range of the present in key order, slice by slice. `None`: a compaction
-    /// came between two slices.
+    /// Collects a range of the present in key order, slice by slice. `None`: a compaction came
+    /// between two slices.
     async fn read_slices(
         &self,
         view: &ReadView,
@@ -90,20 +86,27 @@ impl Rpc {
     ) -> Result<Option<Read<RangeResponse>>, Status> {
         let mut scan = view.scan(request).map_err(status::of)?;
         let mut permit = self.state.budget.reserve(0)?;
-        let mut kvs = Vec::new();
-        loop {
-            let slice = match scan.next_chunk(SLICE_KEYS) {
+        let (mut kvs, mut keys_max) = (Vec::new(), AT_ONCE_KEYS_MAX);
+        while !scan.is_done() {
+            if !kvs.is_empty() {
+                keys_max = SLICE_KEYS;
+                tokio::task::yield_now().await;
+            }
+            let slice = match scan.next_chunk(keys_max, SLICE_BYTES) {
                 Err(Error::Compacted) => return Ok(None),
                 slice => slice.map_err(status::of)?,
             };
             if slice.is_empty() {
                 break;
             }
-            permit.grow(bytes_of(&slice))?;
-            kvs.extend(slice);
-            tokio::task::yield_now().await;
+            permit.take(bytes_of(&slice))?;
+            match kvs.is_empty() {
+                true => kvs = slice,
+                false => kvs.extend(slice),
+            }
         }
         let revision = view.revision();
+        let bytes = bytes_of(&kvs);
         let response = RangeResponse {
             header: Some(ResponseHeader {
                 revision,
@@ -113,45 +116,39 @@ impl Rpc {
             more: scan.more(),
             count: scan.count(),
         };
-        Ok(Some((response, Some(Arc::new(permit)))))
+        Ok(Some((response, permit.settle(bytes))))
     }
 
-    /// Reads a range that must be seen whole before its first key is known.
-    async fn read_blocking(
+    /// Reads what is known only as a whole. The read holds what it took of the budget until it
+    /// ends, even if its caller does not wait for it.
+    async fn read_view<T: Send + 'static>(
         &self,
         view: ReadView,
-        request: RangeRequest,
-    ) -> Result<Read<RangeResponse>, Status> {
-        let mut permit = self.state.budget.reserve(self.estimate(&view, &request))?;
-        let read = tokio::task::spawn_blocking(move || view.range(&request));
-        let response = finished(read).await?.map_err(status::of)?;
-        permit.settle(bytes_of(&response.kvs));
-        Ok((response, Some(Arc::new(permit))))
-    }
-
-    /// About how many bytes a range holds, from the index and the average size of a record.
-    fn estimate(&self, view: &ReadView, request: &RangeRequest) -> usize {
-        if request.count_only {
-            return 0;
-        }
-        let store = self.handles.store();
-        let average = store.used_bytes() / store.key_count().max(1);
-        let present = RangeRequest {
-            revision: 0,
-            ..request.clone()
+        at_once: bool,
+        read: impl FnOnce(&ReadView) -> Result<T, Error> + Send + 'static,
+        bytes: impl FnOnce(&T) -> usize,
+    ) -> Result<Read<T>, Status> {
+        let meter = Arc::new(Meter::new(self.state.budget.reserve(0)?));
+        let view = view.metered(meter.clone());
+        let read = move || {
+            let answer = read(&view);
+            drop(view);
+            (answer, meter)
         };
-        let keys = count(view, &present).unwrap_or(0);
-        usize::try_from(average.saturating_mul(keys as u64)).unwrap_or(usize::MAX)
+        let (answer, meter) = match at_once {
+            true => read(),
+            false => self.state.long_reads.run(read).await?,
+        };
+        let meter = Arc::into_inner(meter).expect("the view that shared it is dropped");
+        let permit = meter.end()?;
+        let answer = answer.map_err(status::of)?;
+        let bytes = bytes(&answer);
+        Ok((answer, permit.settle(bytes)))
     }
 
-    /// Counts an answer against the budget when it is large.
-    fn counted(&self, response: RangeResponse) -> Result<Read<RangeResponse>, Status> {
-        let bytes = bytes_of(&response.kvs);
-        if bytes <= UNCOUNTED_BYTES {
-            return Ok((response, None));
-        }
-        let permit = self.state.budget.reserve(bytes)?;
-        Ok((response, Some(Arc::new(permit))))
+    /// Whether about so many records may be read on the worker.
+    fn is_little(&self, records: u64) -> bool {
+        records <= AT_ONCE_KEYS_MAX as u64 && self.estimate(records) <= SLICE_BYTES
     }
 
     /// Evaluates a txn that only reads.
@@ -161,24 +158,16 @@ impl Rpc {
         request: TxnRequest,
     ) -> Result<Read<TxnResponse>, Status> {
         let current = view.revision();
-        let is_small = |range: Option<&RangeRequest>| {
-            range.is_none_or(|range| plan(range, current) == Plan::Inline)
+        let is_short = |range: Option<&RangeRequest>| {
+            range.is_none_or(|range| plan(range, current) != Plan::Thread)
         };
         // A compare may span a range as well.
         let spans = request.compare.iter().any(|one| !one.range_end.is_empty());
-        let response = if !spans && check::ranges(&request).all(is_small) {
-            apply::read_txn(&view, &request)
-        } else {
-            let read = tokio::task::spawn_blocking(move || apply::read_txn(&view, &request));
-            finished(read).await?
-        };
-        let response = response.map_err(status::of)?;
-        let bytes = txn_bytes(&response);
-        if bytes <= UNCOUNTED_BYTES {
-            return Ok((response, None));
-        }
-        let permit = self.state.budget.reserve(bytes)?;
-        Ok((response, Some(Arc::new(permit))))
+        let at_once = !spans
+            && check::ranges(&request).all(is_short)
+            && self.is_little(txn_records(&view, &request));
+        let read = move |view: &ReadView| apply::read_txn(view, &request);
+        self.read_view(view, at_once, read, txn_bytes).await
     }
 }
 
@@ -200,20 +189,9 @@ pub(super) fn count(view: &ReadView, request: &RangeRequest) -> Result<i64, Stat
     Ok(answer.count)
 }
 
-/// The bytes of keys and values, with what a record costs beside them.
+/// The bytes of records, with what each costs beside its key and value.
 pub(super) fn bytes_of(kvs: &[KeyValue]) -> usize {
-    let record = size_of::<KeyValue>();
-    let bytes = kvs.iter().map(|kv| kv.key.len() + kv.value.len() + record);
-    bytes.sum()
-}
-
-/// The value of a blocking task; it is missing only when the process stops or the task panicked.
-pub(super) async fn finished<T>(task: tokio::task::JoinHandle<T>) -> Result<T, Status> {
-    let outcome = task.await;
-    outcome.map_err(|error| match error.is_panic() {
-        true => Status::internal("etcdserver: the read failed"),
-        false => status::of(Error::Stopped),
-    })
+    kvs.iter().map(held_bytes).sum()
 }
 
 #[cfg(test)]
@@ -235,17 +213,12 @@ mod tests {
     #[test]
     fn only_reads_that_look_at_few_keys_are_made_at_once() {
         let table = [
-            ("a page", request(1_000, 0, 0, 0), Plan::Inline),
-            (
-                "a page at the current revision",
-                request(1, 9, 0, 0),
-                Plan::Inline,
-            ),
-            ("a page of the past", request(1, 8, 0, 0), Plan::Blocking),
-            ("a long page", request(1_001, 0, 0, 0), Plan::Counted),
-            ("a range without limit", request(0, 0, 0, 0), Plan::Counted),
-            ("a sorted page", request(1, 0, 2, 0), Plan::Counted),
-            ("a filtered page", request(1, 0, 0, 5), Plan::Counted),
+            ("a page", request(1_000, 0, 0, 0), Plan::Slices),
+            ("the current revision", request(1, 9, 0, 0), Plan::Slices),
+            ("a page of the past", request(1, 8, 0, 0), Plan::Thread),
+            ("a range without limit", request(0, 0, 0, 0), Plan::Slices),
+            ("a sorted page", request(1, 0, 2, 0), Plan::Whole),
+            ("a filtered page", request(1, 0, 0, 5), Plan::Whole),
         ];
         for (name, request, expected) in table {
             assert_eq!(plan(&request, 9), expected, "{name}");
@@ -254,12 +227,13 @@ mod tests {
             range_end: Default::default(),
             ..request(0, 3, 2, 1)
         };
-        assert_eq!(plan(&one, 9), Plan::Inline, "one key of the past");
-        let count = RangeRequest {
+        assert_eq!(plan(&one, 9), Plan::AtOnce, "one key of the past");
+        let count = |revision| RangeRequest {
             count_only: true,
-            ..request(0, 0, 0, 0)
+            ..request(0, revision, 0, 0)
         };
-        assert_eq!(plan(&count, 9), Plan::Inline, "a count");
+        assert_eq!(plan(&count(0), 9), Plan::AtOnce, "a count");
+        assert_eq!(plan(&count(8), 9), Plan::Thread, "a count of the past");
     }
 
     #[test]

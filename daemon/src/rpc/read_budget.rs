@@ -4,16 +4,22 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use althing_api::error::Error;
+use althing_storage::store::ReadMeter;
+use parking_lot::Mutex;
 use tonic::Status;
 
 /// Answers below this size are not counted: they are many, and a connection holds few of them.
-pub const UNCOUNTED_BYTES: usize = 64 * 1024;
+const UNCOUNTED_BYTES: usize = 64 * 1024;
 
 /// A number of bytes, shared by all large reads.
 #[derive(Clone, Debug)]
-pub struct ReadBudget {
-    max: Arc<AtomicUsize>,
-    used: Arc<AtomicUsize>,
+pub struct ReadBudget(Arc<Amounts>);
+
+#[derive(Debug)]
+struct Amounts {
+    max: AtomicUsize,
+    used: AtomicUsize,
 }
 
 /// A part of the budget; given back when dropped. Large answers carry an `Arc` of it in their
@@ -21,49 +27,61 @@ pub struct ReadBudget {
 #[derive(Debug)]
 pub struct ReadPermit {
     budget: ReadBudget,
+    /// What it has of the budget.
     bytes: usize,
+    /// What the read holds by now.
+    taken: usize,
 }
 
 impl ReadBudget {
     /// A budget of `max` bytes, all of them free.
     pub fn new(max: usize) -> ReadBudget {
-        ReadBudget {
-            max: Arc::new(AtomicUsize::new(max)),
-            used: Arc::default(),
-        }
+        ReadBudget(Arc::new(Amounts {
+            max: AtomicUsize::new(max),
+            used: AtomicUsize::new(0),
+        }))
     }
 
     /// Another size, for what is taken from now on.
     pub fn set_max(&self, max: usize) {
-        self.max.store(max, Ordering::Relaxed);
+        self.0.max.store(max, Ordering::Relaxed);
     }
 
-    /// Takes `bytes`. Error: `RESOURCE_EXHAUSTED`, with a text that says what to do.
+    /// The part of a read that may hold about `bytes`; little is not counted. Error:
+    /// `RESOURCE_EXHAUSTED`, with a text that says what to do.
     pub fn reserve(&self, bytes: usize) -> Result<ReadPermit, Status> {
         let mut permit = ReadPermit {
             budget: self.clone(),
             bytes: 0,
+            taken: 0,
         };
-        permit.grow(bytes)?;
+        if bytes > UNCOUNTED_BYTES {
+            permit.grow(bytes)?;
+        }
         Ok(permit)
     }
 
     /// Bytes taken now.
     pub fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
+        self.0.used.load(Ordering::Relaxed)
     }
 }
 
 impl ReadPermit {
-    /// Takes `more` bytes. Error: as `ReadBudget::reserve`; the permit keeps what it has.
-    pub fn grow(&mut self, more: usize) -> Result<(), Status> {
-        let budget = &self.budget;
-        let max = budget.max.load(Ordering::Relaxed);
+    /// The read holds `more` bytes than before. Error: as `ReadBudget::reserve`.
+    pub fn take(&mut self, more: usize) -> Result<(), Status> {
+        self.taken = self.taken.saturating_add(more);
+        if self.taken <= self.bytes.max(UNCOUNTED_BYTES) {
+            return Ok(());
+        }
+        self.grow(self.taken - self.bytes)
+    }
+
+    fn grow(&mut self, more: usize) -> Result<(), Status> {
+        let Amounts { max, used } = &*self.budget.0;
+        let max = max.load(Ordering::Relaxed);
         let fits = |used: usize| used.checked_add(more).filter(|sum| *sum <= max);
-        let taken = budget
-            .used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
-        match taken {
+        match used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits) {
             Ok(_) => {
                 self.bytes += more;
                 Ok(())
@@ -72,22 +90,60 @@ impl ReadPermit {
         }
     }
 
-    /// Sets the permit to what a read really holds; the excess over the budget, if any, is
-    /// counted and makes later reads wait their turn.
-    pub fn settle(&mut self, bytes: usize) {
-        let used = &self.budget.used;
+    /// The part of an answer that holds `bytes`, for whoever sends it; `None` if that is little. An
+    /// excess over the budget, if any, is counted and makes later reads wait their turn.
+    pub fn settle(mut self, bytes: usize) -> Option<Arc<ReadPermit>> {
+        if bytes <= UNCOUNTED_BYTES {
+            return None;
+        }
+        let used = &self.budget.0.used;
         if bytes > self.bytes {
             used.fetch_add(bytes - self.bytes, Ordering::Relaxed);
         } else {
             used.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
         }
         self.bytes = bytes;
+        Some(Arc::new(self))
     }
 }
 
 impl Drop for ReadPermit {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.budget.0.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// The permit of a read of the store, which takes what it holds while it reads.
+#[derive(Debug)]
+pub struct Meter(Mutex<Metered>);
+
+#[derive(Debug)]
+struct Metered {
+    permit: ReadPermit,
+    refusal: Option<Status>,
+}
+
+impl Meter {
+    /// A meter of a read that begins.
+    pub fn new(permit: ReadPermit) -> Meter {
+        let refusal = None;
+        Meter(Mutex::new(Metered { permit, refusal }))
+    }
+
+    /// The permit after the read. Error: what ended it.
+    pub fn end(self) -> Result<ReadPermit, Status> {
+        let Metered { permit, refusal } = self.0.into_inner();
+        refusal.map_or(Ok(permit), Err)
+    }
+}
+
+impl ReadMeter for Meter {
+    fn took(&self, bytes: usize) -> Result<(), Error> {
+        let mut metered = self.0.lock();
+        metered.permit.take(bytes).map_err(|refusal| {
+            metered.refusal = Some(refusal);
+            Error::TooManyRequests
+        })
     }
 }
 
@@ -104,39 +160,70 @@ fn refusal(wanted: usize, max: usize) -> Status {
 mod tests {
     use super::*;
 
+    const KIB: usize = 1024;
+
     #[test]
     fn what_does_not_fit_is_refused_and_what_is_dropped_is_free_again() {
-        let budget = ReadBudget::new(100);
-        let mut first = budget.reserve(60).expect("it fits");
-        assert!(budget.reserve(41).is_err());
-        assert!(first.grow(41).is_err());
-        first.grow(40).expect("exactly the rest");
-        assert_eq!(budget.used(), 100);
+        let budget = ReadBudget::new(1000 * KIB);
+        let mut first = budget.reserve(600 * KIB).expect("it fits");
+        assert!(budget.reserve(401 * KIB).is_err());
+        first.take(600 * KIB).expect("what was reserved");
+        assert_eq!(budget.used(), 600 * KIB);
+        first.take(400 * KIB).expect("exactly the rest");
+        assert_eq!(budget.used(), 1000 * KIB);
+        assert!(first.take(1).is_err());
         drop(first);
         assert_eq!(budget.used(), 0);
-        assert!(budget.reserve(100).is_ok());
+        assert!(budget.reserve(1000 * KIB).is_ok());
     }
 
     #[test]
-    fn a_settled_permit_counts_what_the_read_really_holds() {
-        let budget = ReadBudget::new(100);
-        let mut permit = budget.reserve(50).expect("it fits");
-        permit.settle(10);
-        assert_eq!(budget.used(), 10);
-        permit.settle(130);
-        assert_eq!(budget.used(), 130);
-        assert!(budget.reserve(1).is_err());
+    fn little_is_not_counted_and_all_of_it_is_when_it_becomes_much() {
+        let budget = ReadBudget::new(100 * KIB);
+        let _little = budget.reserve(UNCOUNTED_BYTES).expect("it is not counted");
+        let mut permit = budget.reserve(0).expect("it fits");
+        permit.take(UNCOUNTED_BYTES).expect("it is not counted");
+        assert_eq!(budget.used(), 0);
+        permit.take(1).expect("it fits");
+        assert_eq!(budget.used(), UNCOUNTED_BYTES + 1);
+        assert!(permit.settle(UNCOUNTED_BYTES).is_none());
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_settled_permit_counts_what_the_answer_really_holds() {
+        let budget = ReadBudget::new(1000 * KIB);
+        let permit = budget.reserve(500 * KIB).expect("it fits");
+        let permit = permit.settle(100 * KIB);
+        assert_eq!(budget.used(), 100 * KIB);
+        drop(permit);
+        let permit = budget.reserve(0).expect("it fits").settle(1300 * KIB);
+        assert_eq!(budget.used(), 1300 * KIB);
+        assert!(budget.reserve(100 * KIB).is_err());
         drop(permit);
         assert_eq!(budget.used(), 0);
     }
 
     #[test]
+    fn a_meter_ends_a_read_with_the_refusal_of_its_permit() {
+        let budget = ReadBudget::new(100 * KIB);
+        let meter = Meter::new(budget.reserve(0).expect("it fits"));
+        meter.took(90 * KIB).expect("it fits");
+        assert!(meter.took(20 * KIB).is_err());
+        let refusal = meter.end().expect_err("the read has ended");
+        assert_eq!(refusal.code(), tonic::Code::ResourceExhausted);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
     fn the_refusal_tells_a_read_too_large_from_a_busy_member() {
-        let budget = ReadBudget::new(100);
-        let alone = budget.reserve(101).expect_err("larger than all of it");
-        assert!(alone.message().contains("more than 100 bytes"));
-        let _held = budget.reserve(99).expect("it fits");
-        let busy = budget.reserve(2).expect_err("too much at once");
+        let budget = ReadBudget::new(100 * KIB);
+        let alone = budget
+            .reserve(101 * KIB)
+            .expect_err("larger than all of it");
+        assert!(alone.message().contains("more than 102400 bytes"));
+        let _held = budget.reserve(99 * KIB).expect("it fits");
+        let busy = budget.reserve(70 * KIB).expect_err("too much at once");
         assert_eq!(busy.code(), tonic::Code::ResourceExhausted);
         assert!(busy.message().contains("try again"));
     }

@@ -2,8 +2,6 @@
 //! counts against the budget of large reads like any other read, and is reserved beforehand,
 //! because the state machine cannot refuse what the log has decided.
 
-use std::sync::Arc;
-
 use althing_api::commandpb::command;
 use althing_api::etcdserverpb::request_op::Request as AskOp;
 use althing_api::etcdserverpb::response_op::Response as AnswerOp;
@@ -15,48 +13,33 @@ use althing_storage::store::ReadView;
 use tonic::Status;
 
 use super::read::{bytes_of, count};
-use super::read_budget::{ReadPermit, UNCOUNTED_BYTES};
+use super::read_budget::ReadPermit;
 use super::{Rpc, check};
 
 impl Rpc {
-    /// Reserves about what the answer to `request` will hold, unless it is little. Error:
-    /// `RESOURCE_EXHAUSTED`, and then nothing was written.
-    pub(super) fn reserve_answer(
-        &self,
-        request: &command::Request,
-    ) -> Result<Option<ReadPermit>, Status> {
-        let store = self.handles.store();
+    /// Reserves about what the answer to `request` will hold. Error: `RESOURCE_EXHAUSTED`, and then
+    /// nothing was written.
+    pub(super) fn reserve_answer(&self, request: &command::Request) -> Result<ReadPermit, Status> {
+        let view = self.handles.store().read();
         let records = match request {
-            command::Request::Txn(txn) => txn_records(&store.read(), txn),
-            command::Request::DeleteRange(delete) => delete_records(&store.read(), delete),
-            _ => return Ok(None),
+            command::Request::Txn(txn) => txn_records(&view, txn),
+            command::Request::DeleteRange(delete) => delete_records(&view, delete),
+            _ => 0,
         };
-        if records == 0 {
-            return Ok(None);
-        }
-        let average = store.used_bytes() / store.key_count().max(1);
-        let bytes = usize::try_from(average.saturating_mul(records)).unwrap_or(usize::MAX);
-        if bytes <= UNCOUNTED_BYTES {
-            return Ok(None);
-        }
-        self.state.budget.reserve(bytes).map(Some)
+        self.state.budget.reserve(self.estimate(records))
     }
 
-    /// Sets what was reserved to the `bytes` that the answer really holds.
-    pub(super) fn settle_answer(
-        &self,
-        permit: Option<ReadPermit>,
-        bytes: usize,
-    ) -> Result<Option<Arc<ReadPermit>>, Status> {
-        if bytes <= UNCOUNTED_BYTES {
-            return Ok(None);
+    /// About how many bytes so many records hold: the average of what is stored. Each revision
+    /// since the last compaction left at least one record.
+    pub(super) fn estimate(&self, records: u64) -> usize {
+        if records == 0 {
+            return 0;
         }
-        let mut permit = match permit {
-            Some(permit) => permit,
-            None => self.state.budget.reserve(0)?,
-        };
-        permit.settle(bytes);
-        Ok(Some(Arc::new(permit)))
+        let store = self.handles.store();
+        let revisions = store.revisions();
+        let past = u64::try_from(revisions.current - revisions.compacted).unwrap_or(0);
+        let average = store.used_bytes() / store.key_count().max(past).max(1);
+        usize::try_from(average.saturating_mul(records)).unwrap_or(usize::MAX)
     }
 }
 
@@ -78,7 +61,7 @@ pub(super) fn delete_bytes(answer: &DeleteRangeResponse) -> usize {
 }
 
 /// Records in the answer of the branch that answers with more. How deep txns nest was checked.
-fn txn_records(view: &ReadView, txn: &TxnRequest) -> u64 {
+pub(super) fn txn_records(view: &ReadView, txn: &TxnRequest) -> u64 {
     let branch = |ops: &[RequestOp]| -> u64 { ops.iter().map(|op| op_records(view, op)).sum() };
     branch(&txn.success).max(branch(&txn.failure))
 }
@@ -108,7 +91,7 @@ fn delete_records(view: &ReadView, delete: &DeleteRangeRequest) -> u64 {
 }
 
 /// The index knows how many keys a range holds now; a range of the past holds about as many.
-fn range_records(view: &ReadView, range: &RangeRequest) -> u64 {
+pub(super) fn range_records(view: &ReadView, range: &RangeRequest) -> u64 {
     if range.count_only {
         return 0;
     }

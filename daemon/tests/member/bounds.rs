@@ -110,6 +110,53 @@ fn large_ranges_and_former_records_in_a_write_are_refused_before_anything_is_wri
 }
 
 #[test]
+fn a_txn_that_only_reads_is_bounded_by_what_it_holds_and_not_by_what_it_compares() {
+    with_member(&["--max-read-bytes=16MiB"], async |member| {
+        fill(member).await;
+        let mut kv = member.kv().await;
+        let all = || Op::RequestRange(between("\0", "\0"));
+        let compare = Compare {
+            key: "k".into(),
+            range_end: "l".into(),
+            target: compare::CompareTarget::Value.into(),
+            result: compare::CompareResult::Greater.into(),
+            target_union: Some(compare::TargetUnion::Value("u".into())),
+        };
+        let once = TxnRequest {
+            compare: vec![compare; 3],
+            ..txn_of(vec![all()])
+        };
+        for _ in 0..2 {
+            let answer = kv.txn(once.clone()).await.unwrap().into_inner();
+            assert!(answer.succeeded);
+        }
+        for many in [2, 128] {
+            let refusal = kv.txn(txn_of(vec![all(); many])).await;
+            let refusal = refusal.expect_err("it does not fit");
+            assert_eq!(refusal.code(), Code::ResourceExhausted);
+            assert!(refusal.message().contains("more than"), "{refusal}");
+        }
+        assert_eq!(read_when_there_is_room(member).await, 120);
+    });
+}
+
+#[test]
+fn what_was_written_again_and_again_does_not_count_in_what_a_write_may_answer() {
+    with_member(&["--max-read-bytes=1MiB"], async |member| {
+        let mut kv = member.kv().await;
+        let value = "v".repeat(VALUE_BYTES);
+        for _ in 0..20 {
+            kv.put(put("a", &value)).await.unwrap();
+        }
+        let read = Op::RequestRange(get("a"));
+        let answer = kv
+            .txn(txn_of(vec![Op::RequestPut(put("b", "1")), read]))
+            .await;
+        assert_eq!(answer.unwrap().into_inner().responses.len(), 2);
+    });
+}
+
+#[test]
 fn a_json_client_that_does_not_read_its_answer_keeps_the_budget_taken_until_it_leaves() {
     with_member(&["--max-read-bytes=16MiB"], async |member| {
         fill(member).await;

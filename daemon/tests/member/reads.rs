@@ -266,6 +266,25 @@ fn a_stream_sends_growing_messages_and_tells_the_rest_in_the_last_one() {
 }
 
 #[test]
+fn a_message_of_a_stream_is_bounded_even_where_large_values_follow_small_ones() {
+    with_member(&[], async |member| {
+        fill(member, 1_200, "v").await;
+        let mut kv = member.kv().await;
+        let value = "v".repeat(100_000);
+        for number in 0..100 {
+            kv.put(put(&format!("l{number:02}"), &value)).await.unwrap();
+        }
+        let messages = stream(member, all()).await;
+        assert_eq!(keys(&messages), 1_300);
+        for message in &messages {
+            let values = message.kvs.iter().map(|kv| kv.value.len());
+            let bytes: usize = values.sum();
+            assert!(bytes < 2_000_000, "{bytes} bytes");
+        }
+    });
+}
+
+#[test]
 fn a_stream_refuses_what_it_cannot_order() {
     with_member(&[], async |member| {
         let mut kv = member.kv().await;

@@ -16,7 +16,7 @@ use althing_api::mvccpb::KeyValue;
 use althing_api::range::KeyRange;
 
 use super::{delete, header, put, readable};
-use crate::store::{Keyspace, ReadView, WriteTxn, range, read_range};
+use crate::store::{Keyspace, ReadView, WriteTxn, every, range};
 
 /// The outcomes still to be used, in the order of the walk.
 type Path = std::vec::IntoIter<bool>;
@@ -152,13 +152,13 @@ fn holds<K: Keyspace>(space: &K, compare: &Compare) -> Result<bool, Error> {
     let target = CompareTarget::try_from(compare.target).ok();
     let range = KeyRange::new(compare.key.clone(), compare.range_end.clone());
     let index_only = !matches!(target, Some(CompareTarget::Value | CompareTarget::Lease));
-    let kvs = read_range(space, &range, index_only)?;
-    if kvs.is_empty() {
-        // No value stands for absence, so a compare of values cannot hold.
-        let absent = KeyValue::default();
-        return Ok(target != Some(CompareTarget::Value) && holds_for(compare, target, &absent));
-    }
-    Ok(kvs.iter().all(|kv| holds_for(compare, target, kv)))
+    let outcome = every(space, &range, index_only, |kv| {
+        holds_for(compare, target, kv)
+    })?;
+    // No value stands for absence, so a compare of values cannot hold.
+    let if_absent =
+        || target != Some(CompareTarget::Value) && holds_for(compare, target, &KeyValue::default());
+    Ok(outcome.unwrap_or_else(if_absent))
 }
 
 /// Compares stored with given. As in etcd, a union of another kind than the target counts as zero

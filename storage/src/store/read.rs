@@ -4,6 +4,7 @@
 //! changes; [`Keyspace`] is what they share.
 
 use std::cmp::Ordering;
+use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -22,6 +23,37 @@ use super::{CheckpointError, Shared, record};
 /// Upper and lower end of a selection of keys.
 type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
+/// What is compared at once of a range, in keys and bytes.
+const PIECE: Limit = Limit {
+    keys: 256,
+    bytes: 1 << 20,
+};
+
+/// How much is fetched at once. One record is, however large.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limit {
+    /// 0: all.
+    pub keys: usize,
+    /// No further record once so many bytes are held.
+    pub bytes: usize,
+}
+
+/// Is told what a read holds while it reads, and may end it: how large an answer is shows only
+/// then.
+pub trait ReadMeter: fmt::Debug + Send + Sync {
+    /// The answer holds `bytes` more, by [`held_bytes`]. Error: what the read ends with.
+    fn took(&self, bytes: usize) -> Result<(), Error>;
+}
+
+/// The memory that a record takes: key, value, and what it costs beside them.
+pub fn held_bytes(kv: &KeyValue) -> usize {
+    size_of::<KeyValue>() + content_bytes(kv)
+}
+
+fn content_bytes(kv: &KeyValue) -> usize {
+    kv.key.len() + kv.value.len()
+}
+
 /// A state of the keys that can be read.
 pub(crate) trait Keyspace {
     /// The store behind it.
@@ -34,6 +66,10 @@ pub(crate) trait Keyspace {
     fn compacted(&self) -> i64 {
         self.shared().published.read().compacted
     }
+    /// See [`ReadMeter::took`].
+    fn took(&self, _bytes: usize) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// A consistent view of the keys at its revision. `Send + Sync + Clone`, readable from any thread.
@@ -41,6 +77,7 @@ pub(crate) trait Keyspace {
 pub struct ReadView {
     shared: Arc<Shared>,
     revision: i64,
+    meter: Option<Arc<dyn ReadMeter>>,
     /// Keeps physical compaction off what this view may read.
     _pin: Arc<()>,
 }
@@ -55,6 +92,7 @@ impl ReadView {
         let view = ReadView {
             shared,
             revision,
+            meter: None,
             _pin: pin,
         };
         (view, compacted)
@@ -67,6 +105,12 @@ impl ReadView {
     /// The revision it is pinned at.
     pub fn revision(&self) -> i64 {
         self.revision
+    }
+
+    /// The same view, whose ranges and txns (not its scans) tell `meter` what they hold.
+    pub fn metered(self, meter: Arc<dyn ReadMeter>) -> ReadView {
+        let meter = Some(meter);
+        ReadView { meter, ..self }
     }
 
     /// etcd's Range: selection, filters, sort, limit, count, more; the header holds only the
@@ -88,6 +132,13 @@ impl Keyspace for ReadView {
 
     fn own_record(&self, _rev: Rev) -> Option<Bytes> {
         None
+    }
+
+    fn took(&self, bytes: usize) -> Result<(), Error> {
+        match &self.meter {
+            Some(meter) => meter.took(bytes),
+            None => Ok(()),
+        }
     }
 }
 
@@ -180,45 +231,57 @@ pub(super) fn count<K: Keyspace>(space: &K, range: &KeyRange, revision: i64) -> 
     }
 }
 
-/// The first `limit` keys of `bounds` at `revision`; 0: all.
+/// The first keys of `bounds` at `revision`, within `limit`. `took` is told what they hold.
 pub(super) fn fetch<K: Keyspace>(
     space: &K,
     (mut from, until): Bounds<'_>,
     revision: i64,
-    limit: usize,
+    limit: Limit,
     keys_only: bool,
+    took: impl Fn(usize) -> Result<(), Error>,
 ) -> Result<Vec<KeyValue>, Error> {
     let mut kvs = Vec::new();
+    let mut bytes = 0;
     let mut elsewhere = Vec::new();
     let mut fetcher = Fetcher::default();
     let mut resume;
     loop {
+        let told = bytes;
         resume = space
             .shared()
             .index
             .visit(from, until, revision, |key, stamp, record| {
-                match record {
-                    _ if keys_only => kvs.push(KeyValue {
+                let kv = match record {
+                    _ if keys_only => KeyValue {
                         key: Bytes::copy_from_slice(key),
                         create_revision: stamp.create,
                         mod_revision: stamp.rev.main,
                         version: stamp.version,
                         ..KeyValue::default()
-                    }),
+                    },
                     Some(record) => {
-                        kvs.push(
-                            record::decode(record).expect("inline records were decoded before"),
-                        );
+                        record::decode(record).expect("inline records were decoded before")
                     }
                     None => {
                         elsewhere.push((kvs.len(), stamp.rev));
-                        kvs.push(KeyValue::default());
+                        KeyValue::default()
                     }
-                }
-                limit == 0 || kvs.len() < limit
+                };
+                bytes += held_bytes(&kv);
+                kvs.push(kv);
+                kvs.len() != limit.keys && bytes < limit.bytes
             });
+        took(bytes - told)?;
         for (position, rev) in elsewhere.drain(..) {
-            kvs[position] = fetcher.key_value(space, rev)?;
+            let kv = fetcher.key_value(space, rev)?;
+            let more = content_bytes(&kv);
+            took(more)?;
+            bytes += more;
+            kvs[position] = kv;
+            if bytes >= limit.bytes {
+                kvs.truncate(position + 1);
+                return Ok(kvs);
+            }
         }
         match &resume {
             Some(last) => from = Bound::Excluded(last),
@@ -276,6 +339,36 @@ pub(super) fn keys<K: Keyspace>(space: &K, range: &KeyRange) -> Vec<Bytes> {
     }
 }
 
+/// Whether `holds` is true of every key of `range` as it is now in `space`; `None`: it has no key.
+/// Read in pieces, so that a large range is never held.
+pub(crate) fn every<K: Keyspace>(
+    space: &K,
+    range: &KeyRange,
+    index_only: bool,
+    mut holds: impl FnMut(&KeyValue) -> bool,
+) -> Result<Option<bool>, Error> {
+    if let KeyRange::One(key) = range {
+        let kv = get(space, key, space.revision(), index_only)?;
+        return Ok(kv.map(|kv| holds(&kv)));
+    }
+    let Some((from, until)) = range.bounds() else {
+        return Ok(None);
+    };
+    let mut last: Option<Bytes> = None;
+    loop {
+        let rest = (last.as_deref().map_or(from, Bound::Excluded), until);
+        let revision = space.revision();
+        let kvs = fetch(space, rest, revision, PIECE, index_only, |_| Ok(()))?;
+        let Some(kv) = kvs.last() else {
+            return Ok(last.map(|_| true));
+        };
+        if !kvs.iter().all(&mut holds) {
+            return Ok(Some(false));
+        }
+        last = Some(kv.key.clone());
+    }
+}
+
 /// All keys of `range` as they are now in `space`; `index_only` leaves out value and lease.
 pub(crate) fn read_range<K: Keyspace>(
     space: &K,
@@ -295,9 +388,17 @@ fn select<K: Keyspace>(
     match (range, range.bounds()) {
         (KeyRange::One(key), _) => {
             let found = get(space, key, revision, keys_only)?;
+            space.took(found.as_ref().map_or(0, held_bytes))?;
             Ok(found.into_iter().collect())
         }
-        (_, Some(bounds)) => fetch(space, bounds, revision, limit, keys_only),
+        (_, Some(bounds)) => {
+            let limit = Limit {
+                keys: limit,
+                bytes: usize::MAX,
+            };
+            let took = |bytes| space.took(bytes);
+            fetch(space, bounds, revision, limit, keys_only, took)
+        }
         (_, None) => Ok(Vec::new()),
     }
 }

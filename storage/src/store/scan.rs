@@ -11,7 +11,7 @@ use althing_api::range::KeyRange;
 use bytes::Bytes;
 
 use super::Shared;
-use super::read::{ReadView, count, fetch, resolve};
+use super::read::{Limit, ReadView, count, fetch, resolve};
 
 /// A range read in pieces, in key order, at one revision.
 #[derive(Debug)]
@@ -59,11 +59,19 @@ impl ReadView {
 }
 
 impl RangeScan {
-    /// The next at most `max_keys` (at least one) records; empty at the end. Errors: `Compacted`
-    /// when a compaction overtook the scan; else as for [`ReadView::range`].
-    pub fn next_chunk(&mut self, max_keys: usize) -> Result<Vec<KeyValue>, Error> {
-        let limit = self.left.min(max_keys.max(1));
-        let Some((from, until)) = self.range.bounds().filter(|_| limit > 0) else {
+    /// The next at most `keys_max` (at least one) records, and none after those that hold
+    /// `bytes_max`; empty at the end. Errors: `Compacted` when a compaction overtook the scan; else
+    /// as for [`ReadView::range`].
+    pub fn next_chunk(
+        &mut self,
+        keys_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<KeyValue>, Error> {
+        let limit = Limit {
+            keys: self.left.min(keys_max.max(1)),
+            bytes: bytes_max,
+        };
+        let Some((from, until)) = self.range.bounds().filter(|_| limit.keys > 0) else {
             return Ok(Vec::new());
         };
         let (view, _) = ReadView::open(self.shared.clone());
@@ -71,10 +79,16 @@ impl RangeScan {
         // away; all others are checked like an explicit revision.
         resolve(&view, self.revision)?;
         let from = self.after.as_deref().map_or(from, Bound::Excluded);
-        let kvs = fetch(&view, (from, until), self.revision, limit, self.keys_only)?;
+        let (rest, took) = ((from, until), |_| Ok(()));
+        let kvs = fetch(&view, rest, self.revision, limit, self.keys_only, took)?;
         self.left -= kvs.len();
         self.after = kvs.last().map(|kv| kv.key.clone()).or(self.after.take());
         Ok(kvs)
+    }
+
+    /// Whether the next chunk is empty.
+    pub fn is_done(&self) -> bool {
+        self.left == 0
     }
 
     /// The range's whole count.

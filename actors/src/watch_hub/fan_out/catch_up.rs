@@ -8,7 +8,7 @@ use althing_storage::store::{HistorySlice, ReadView};
 
 use super::super::outlet::{Deliveries, Notice};
 use super::collect::{ByGroup, Collector};
-use super::{FanOut, SLICE, from};
+use super::{FanOut, SLICE, from, revision_of};
 
 impl FanOut {
     /// Lets one stream catch up by one slice of history, and with it every watcher that the slice
@@ -95,6 +95,11 @@ impl FanOut {
         })?;
         let mut collector = Collector::new(&self.store);
         for event in std::mem::take(&mut slice.events) {
+            let revision = revision_of(&event);
+            if collector.ends_before(revision) {
+                slice.next = revision;
+                break;
+            }
             let groups = wanted.pop_front().expect("one for each wanted event");
             let options = |group: u32| (group, self.watchers.options(group));
             let groups = groups.into_iter().map(options);

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use althing_api::mvccpb::Event;
-use althing_storage::store::{ReadView, Store};
+use althing_storage::store::{ReadView, Store, held_bytes};
 
 use super::super::event::{Events, WatchedEvent, is_creation};
+use super::{SLICE, revision_of};
 
 /// What the watchers of each group are told, in the order of the groups' numbers.
 #[derive(Debug)]
@@ -23,12 +24,16 @@ impl ByGroup {
     }
 }
 
-/// Gives events to groups, with what was there before for those that want it.
+/// Gives events to groups, with what was there before for those that want it. Former records come
+/// on top of what a slice holds and may weigh far more: those of deletions are all there is.
 pub(super) struct Collector<'a> {
     store: &'a Store,
     view: Option<ReadView>,
     /// In the order of the events.
     told: Vec<(u32, Arc<WatchedEvent>)>,
+    former_bytes: usize,
+    /// Of the last event.
+    revision: i64,
 }
 
 impl Collector<'_> {
@@ -37,11 +42,20 @@ impl Collector<'_> {
             store,
             view: None,
             told: Vec::new(),
+            former_bytes: 0,
+            revision: 0,
         }
+    }
+
+    /// Whether the former records are enough for once, and `revision` has not begun yet: it and
+    /// what follows are for another slice. Revisions are never cut.
+    pub(super) fn ends_before(&self, revision: i64) -> bool {
+        self.former_bytes >= SLICE.bytes_max && revision > self.revision
     }
 
     /// `groups` says of each group whether it wants the former record.
     pub(super) fn add(&mut self, event: Event, groups: &[(u32, bool)]) {
+        self.revision = revision_of(&event);
         let wants = |former: bool| groups.iter().any(|(_, prev_kv)| *prev_kv == former);
         let with_former = wants(true).then(|| Arc::new(self.with_former(event.clone())));
         let plain = wants(false).then(|| Arc::new(WatchedEvent::new(event)));
@@ -71,6 +85,7 @@ impl Collector<'_> {
             let view = self.view.get_or_insert_with(|| self.store.read());
             let former = view.key_at(&kv.key, kv.mod_revision - 1);
             event.prev_kv = former.ok().flatten();
+            self.former_bytes += event.prev_kv.as_ref().map_or(0, held_bytes);
         }
         WatchedEvent::new(event)
     }

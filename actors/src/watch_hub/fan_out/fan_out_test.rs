@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
 
+use althing_api::mvccpb::Event;
 use althing_api::range::KeyRange;
 use parking_lot::Mutex;
 
+use super::super::event::WatchedEvent;
 use super::super::message::ProgressOf;
 use super::super::outlet::{Inlet, Notice};
 use super::super::watchers::WatchOptions;
@@ -175,6 +177,75 @@ fn the_former_record_comes_with_changes_of_what_was_there() {
         former.push(event.prev_kv.map(|kv| kv.mod_revision));
     }
     assert_eq!(former, [None, Some(2), Some(3), None]);
+}
+
+/// What a notice holds of former records, and the revisions of its events.
+fn former_of(notice: Notice) -> (usize, Vec<i64>) {
+    let Notice::Events(deliveries) = notice else {
+        return (0, Vec::new());
+    };
+    let events = deliveries.to[0].1.iter();
+    let former = |event: &Arc<WatchedEvent>| {
+        let former = event.event().prev_kv.as_ref();
+        former.map_or(0, |kv| kv.value.len())
+    };
+    (
+        events.clone().map(former).sum(),
+        events.map(|event| event.revision()).collect(),
+    )
+}
+
+/// Fifty keys with values of 100 KiB, and their deletions from revision 52 on, ten in the first.
+/// Returns the deletions.
+fn delete_large_values(world: &mut World) -> Vec<Event> {
+    let first = world.delete("k00", "k10");
+    let mut events = first.events;
+    for number in 10..50 {
+        events.extend(world.delete(&format!("k{number}"), "").events);
+    }
+    events
+}
+
+#[test]
+fn former_records_come_in_slices_however_the_hub_hears_of_the_deletions() {
+    for way in ["told", "missed", "behind"] {
+        let mut world = World::new();
+        for number in 0..50 {
+            drop(world.put_value(&format!("k{number:02}"), 100 * 1024));
+        }
+        world.open(1);
+        let options = WatchOptions {
+            prev_kv: true,
+            ..WatchOptions::default()
+        };
+        let range = || KeyRange::new("k".into(), "l".into());
+        if way != "behind" {
+            world.watch_range(1, 0, range(), 0, options);
+        }
+        let deletions = delete_large_values(&mut world);
+        match way {
+            "told" => world.fan_out.committed(52, 92, deletions),
+            "missed" => world.fan_out.miss(),
+            _ => world.watch_range(1, 0, range(), 52, options),
+        }
+        let (mut seen, mut notices) = (Vec::new(), 0);
+        loop {
+            while let Some(notice) = world.next(1) {
+                let (bytes, revisions) = former_of(notice);
+                assert!(bytes < 1_200 * 1024, "{way}: {bytes} of {revisions:?}");
+                notices += usize::from(!revisions.is_empty());
+                seen.extend(revisions);
+            }
+            if !world.fan_out.has_work() {
+                break;
+            }
+            world.fan_out.follow().unwrap();
+            world.fan_out.step().unwrap();
+        }
+        let expected = [52; 10].into_iter().chain(53..93);
+        assert!(seen.iter().copied().eq(expected), "{way}: {seen:?}");
+        assert_eq!(notices, 5, "{way}");
+    }
 }
 
 #[test]

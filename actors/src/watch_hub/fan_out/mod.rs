@@ -34,6 +34,7 @@ use super::outlet::{Deliveries, Notice, Outlet};
 use super::watchers::Watchers;
 
 /// How much history is read at once: what a watcher behind may get in one response, as in etcd.
+/// Former records may be as much again.
 const SLICE: SliceLimits = SliceLimits {
     changes_max: 1_000,
     bytes_max: 1 << 20,
@@ -259,11 +260,12 @@ impl FanOut {
             return;
         }
         if first <= self.current {
-            let revision = |event: &Event| event.kv.as_ref().map_or(0, |kv| kv.mod_revision);
-            events.retain(|event| revision(event) > self.current);
+            events.retain(|event| revision_of(event) > self.current);
         }
-        self.fan_out(events);
-        self.current = last;
+        self.current = self.fan_out(events, last);
+        if self.current < last {
+            self.miss();
+        }
         self.answer_progress();
     }
 
@@ -285,8 +287,7 @@ impl FanOut {
         });
         match slice {
             Ok(slice) => {
-                self.fan_out(slice.events);
-                self.current = slice.next - 1;
+                self.current = self.fan_out(slice.events, slice.next - 1);
             }
             Err(Error::Compacted) => {
                 // Who is told nothing any more by the fan-out learns it while catching up.
@@ -307,11 +308,17 @@ impl FanOut {
         Ok(())
     }
 
-    /// Tells the synced watchers of events that follow what they were told last.
-    fn fan_out(&mut self, events: Vec<Event>) {
+    /// Tells the synced watchers of events that follow what they were told last, up to revision
+    /// `last`. Returns how far it came: former records may be too many for once.
+    fn fan_out(&mut self, events: Vec<Event>, mut last: i64) -> i64 {
         let mut collector = Collector::new(&self.store);
         let mut groups = Vec::new();
         for event in events {
+            let revision = revision_of(&event);
+            if collector.ends_before(revision) {
+                last = revision - 1;
+                break;
+            }
             groups.clear();
             self.watchers.groups_of(key_of(&event), |group| {
                 let options = self.watchers.options(group);
@@ -331,6 +338,7 @@ impl FanOut {
         }
         told.sort_by_key(|(stream, ..)| *stream);
         self.deliver_all(told);
+        last
     }
 
     /// Delivers to one stream after the other. Those of a connection mostly follow each other, and
@@ -402,6 +410,10 @@ impl Drop for Readers {
 
 fn key_of(event: &Event) -> &[u8] {
     event.kv.as_ref().map_or(&[], |kv| &kv.key)
+}
+
+fn revision_of(event: &Event) -> i64 {
+    event.kv.as_ref().map_or(0, |kv| kv.mod_revision)
 }
 
 /// The events of `next` and later revisions; `None` if there are none.

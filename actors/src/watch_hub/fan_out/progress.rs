@@ -11,6 +11,9 @@ impl FanOut {
             return;
         };
         let stream = &mut self.streams[number as usize];
+        if of.stream {
+            stream.outlet.take_progress_asked();
+        }
         match &mut stream.progress {
             Some(waiting) => waiting.absorb(of),
             None => {

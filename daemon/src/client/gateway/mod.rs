@@ -25,6 +25,7 @@ use crate::settings::Live;
 
 mod json;
 mod metadata;
+mod pending;
 mod refusal;
 mod routes;
 mod stream;

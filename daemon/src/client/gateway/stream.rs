@@ -27,6 +27,7 @@ use super::super::api::Api;
 use super::super::grpc_body::Limits;
 use super::super::methods::Call;
 use super::super::status::too_large;
+use super::pending::Pending;
 use super::refusal::{refusal, stream_refusal};
 use super::unary::{Method, ok};
 use super::{Answer, Exchange, json};
@@ -110,15 +111,15 @@ async fn forward<Q: Message + Default + DeserializeOwned>(
     pieces: Pieces,
     receive_bytes_max: usize,
 ) {
-    let mut pending = BytesMut::new();
+    let mut pending = Pending::default();
     while let Some(piece) = payload.next().await {
         let Ok(piece) = piece else { return };
-        pending.extend_from_slice(&piece);
+        pending.add(&piece);
         loop {
             let message = match next_message::<Q>(&mut pending) {
                 Ok(Some(message)) => Ok(message),
-                Ok(None) if pending.len() > receive_bytes_max * 2 => {
-                    Err(too_large(pending.len(), receive_bytes_max))
+                Ok(None) if pending.bytes.len() > receive_bytes_max * 2 => {
+                    Err(too_large(pending.bytes.len(), receive_bytes_max))
                 }
                 Ok(None) => break,
                 Err(status) => Err(status),
@@ -133,9 +134,13 @@ async fn forward<Q: Message + Default + DeserializeOwned>(
 
 /// Takes the first JSON value from `pending` and encodes it; None if it is not all there yet.
 fn next_message<Q: Message + Default + DeserializeOwned>(
-    pending: &mut BytesMut,
+    pending: &mut Pending,
 ) -> Result<Option<Bytes>, Status> {
-    let mut values = serde_json::Deserializer::from_slice(pending).into_iter::<&RawValue>();
+    if !pending.is_worth_parsing() {
+        return Ok(None);
+    }
+    let bytes = &pending.bytes;
+    let mut values = serde_json::Deserializer::from_slice(bytes).into_iter::<&RawValue>();
     let message: Q = match values.next() {
         None => return Ok(None),
         Some(Ok(value)) => json::decode(value.get().as_bytes())?,
@@ -143,7 +148,7 @@ fn next_message<Q: Message + Default + DeserializeOwned>(
         Some(Err(error)) => return Err(Status::invalid_argument(error.to_string())),
     };
     let consumed = values.byte_offset();
-    let _ = pending.split_to(consumed);
+    pending.consume(consumed);
     let length = message.encoded_len();
     let mut encoded = BytesMut::with_capacity(PREFIX_BYTES + length);
     encoded.put_u8(0);
@@ -237,8 +242,8 @@ mod tests {
 
     use super::*;
 
-    fn feed(pending: &mut BytesMut, text: &str) -> Vec<Result<Bytes, Status>> {
-        pending.extend_from_slice(text.as_bytes());
+    fn feed(pending: &mut Pending, text: &str) -> Vec<Result<Bytes, Status>> {
+        pending.add(text.as_bytes());
         let mut messages = Vec::new();
         while let Some(message) = next_message::<WatchRequest>(pending).transpose() {
             let is_last = message.is_err();
@@ -252,7 +257,7 @@ mod tests {
 
     #[test]
     fn values_are_taken_one_by_one_however_they_arrive() {
-        let mut pending = BytesMut::new();
+        let mut pending = Pending::default();
         assert!(feed(&mut pending, r#" {"create_request":{"key":"#).is_empty());
         let messages = feed(&mut pending, r#""YQ=="}}{"progress_request":{}} {"ca"#);
         assert_eq!(messages.len(), 2);
@@ -266,9 +271,19 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_no_json_ends_the_requests() {
-        let mut pending = BytesMut::new();
-        let messages = feed(&mut pending, "nonsense");
-        assert!(messages[0].is_err());
+    fn a_value_that_is_no_request_ends_the_requests() {
+        let values = [
+            "nonsense",
+            "12",
+            "\"text\"",
+            "null",
+            "{nonsense",
+            "[}",
+            " ]",
+        ];
+        for value in values {
+            let messages = feed(&mut Pending::default(), value);
+            assert!(messages[0].is_err(), "{value}");
+        }
     }
 }

@@ -39,6 +39,8 @@ pub(super) struct Watchers {
     pub(super) known: HashMap<i64, Known>,
     /// How many of them want to be told how far they are.
     wanting_progress: usize,
+    /// How many of them a compaction ended.
+    over: usize,
     next_id: i64,
 }
 
@@ -124,14 +126,22 @@ impl Watchers {
 
     /// A compaction ended this watcher, which keeps its id unless too many do.
     pub(super) fn end(&mut self, watch_id: i64) {
-        let over = self.known.values().filter(|known| known.is_over).count();
-        match self.known.get_mut(&watch_id) {
-            Some(known) if !known.is_cancelled && over < OVER_MAX => {
-                known.is_over = true;
-                known.wants_progress = false;
-            }
-            _ => drop(self.known.remove(&watch_id)),
+        let Some(mut known) = self.remove(watch_id) else {
+            return;
+        };
+        if !known.is_cancelled && self.over < OVER_MAX {
+            (known.is_over, known.wants_progress) = (true, false);
+            self.over += 1;
+            self.known.insert(watch_id, known);
         }
+    }
+
+    /// Takes a watcher out, and out of what is counted.
+    fn remove(&mut self, watch_id: i64) -> Option<Known> {
+        let known = self.known.remove(&watch_id)?;
+        self.wanting_progress -= usize::from(known.wants_progress);
+        self.over -= usize::from(known.is_over);
+        Some(known)
     }
 
     /// Whether any watcher is to be told how far it is.
@@ -141,9 +151,7 @@ impl Watchers {
 
     /// A watcher has ended.
     pub(super) fn forget(&mut self, watch_id: i64) {
-        let known = self.known.remove(&watch_id);
-        let wanted = known.is_some_and(|known| known.wants_progress);
-        self.wanting_progress -= usize::from(wanted);
+        self.remove(watch_id);
     }
 
     /// The timer ticked: who is to be told how far it is.
@@ -222,6 +230,30 @@ mod tests {
         assert_eq!(watchers.known.len(), OVER_MAX);
         let again = watchers.create(request("k", "", 1));
         assert_eq!(again, Err(DUPLICATE_ID));
+        watchers.forget(1);
+        watchers.create(request("k", "", 1)).unwrap();
+        watchers.end(1);
+        assert_eq!(watchers.known.len(), OVER_MAX, "there was a place again");
+    }
+
+    #[test]
+    fn nobody_wants_progress_once_those_who_did_have_ended_in_whatever_way() {
+        let mut watchers = Watchers::default();
+        for id in 1..4 {
+            let request = WatchCreateRequest {
+                progress_notify: true,
+                ..request("k", "", id)
+            };
+            watchers.create(request).unwrap();
+        }
+        watchers.known.get_mut(&1).unwrap().is_cancelled = true;
+        watchers.end(1);
+        watchers.end(2);
+        assert!(watchers.want_progress());
+        watchers.forget(3);
+        assert!(!watchers.want_progress());
+        watchers.forget(2);
+        assert!(watchers.known.is_empty());
     }
 
     #[test]

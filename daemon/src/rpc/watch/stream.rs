@@ -178,7 +178,7 @@ impl WatchStream {
             self.hold(RequestUnion::CancelRequest(request));
             return None;
         }
-        self.watchers.known.remove(&request.watch_id);
+        self.watchers.forget(request.watch_id);
         let revision = self.rpc.handles.store().revisions().current;
         let message = WatchResponse {
             canceled: true,
