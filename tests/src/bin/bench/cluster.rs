@@ -15,7 +15,7 @@ use althing_tests::load::{Protocol, Sample, Server, Shape, measure_all};
 
 use crate::scenario::{Bound, Figure};
 use crate::table::{Table, Target};
-use crate::{Effort, load};
+use crate::{Effort, load, turns};
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
@@ -127,8 +127,9 @@ async fn loaded(clusters: &[Cluster; 2], row: Row, effort: Effort, table: &mut T
         measured: effort.measured,
     };
     let mut samples: [Vec<Sample>; 2] = [Vec::new(), Vec::new()];
-    for _ in 0..effort.rounds {
-        for (cluster, samples) in clusters.iter().zip(&mut samples) {
+    for round in 0..effort.rounds {
+        for at in turns(round) {
+            let (cluster, samples) = (&clusters[at], &mut samples[at]);
             let mut servers: Vec<Server> = cluster.members().iter().map(Server::of).collect();
             if row.on_a_follower {
                 let leader = cluster.leader_of(&[0, 1, 2]).await;

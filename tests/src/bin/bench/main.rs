@@ -178,8 +178,9 @@ async fn compare(
         measured: effort.measured,
     };
     let mut samples: [Vec<Sample>; 2] = [Vec::new(), Vec::new()];
-    for _ in 0..effort.rounds {
-        for (member, samples) in members.iter().zip(&mut samples) {
+    for round in 0..effort.rounds {
+        for at in turns(round) {
+            let (member, samples) = (members[at], &mut samples[at]);
             let (port, pid) = (member.client_port(), member.process_id());
             let sample = measure(port, pid, &workload, shape).await?;
             if sample.refused > 0 {
@@ -195,6 +196,11 @@ async fn compare(
         &samples,
     )?;
     Ok(())
+}
+
+/// Who is measured when: the first one of a round is at a disadvantage, so each is in turn.
+fn turns(round: usize) -> [usize; 2] {
+    [round % 2, (round + 1) % 2]
 }
 
 /// Puts `keys` keys in transactions of many.

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use crate::scenario::{Bound, Figure};
 use crate::table::{Table, Target};
-use crate::{Effort, Outcome, load, median};
+use crate::{Effort, Outcome, load, median, turns};
 
 const FANNED: &[(Figure, Bound)] = &[
     (Figure::Throughput, Bound::AtLeast(2.0)),
@@ -134,8 +134,9 @@ async fn fanned(
         .each_ref()
         .map(|program| Member::start(program, &[]));
     let mut samples: [Vec<Sample>; 2] = [Vec::new(), Vec::new()];
-    for _ in 0..effort.rounds {
-        for (member, samples) in members.iter().zip(&mut samples) {
+    for round in 0..effort.rounds {
+        for at in turns(round) {
+            let (member, samples) = (&members[at], &mut samples[at]);
             let (port, pid) = (member.client_port(), member.process_id());
             let times = [effort.measured / 5, effort.measured];
             samples.push(fan_out::measure(port, pid, fan, times).await?);
