@@ -192,7 +192,8 @@ async fn dying() -> Peer {
             _ = kept.read(&mut bytes) => drop(listener),
             accepted = listener.accept() => {
                 drop(listener);
-                accepted.unwrap().0.read(&mut another).await.unwrap();
+                let (mut fresh, _) = accepted.unwrap();
+                assert!(fresh.read(&mut another).await.unwrap() > 0);
             }
         }
     });
