@@ -6,10 +6,10 @@
 //!  request --------> metadata ------> content ------> read or propose --------> answer
 //! ```
 //!
-//! Reads are served from the store on the calling thread, large ones in slices or, a few at
-//! once, on the blocking pool, within one budget of bytes; writes are proposed to the node and answered by the state
-//! machine. A refusal is a status with etcd's code and text. This module owns no state but
-//! counters; dropping a call's future abandons its answer, never its proposal.
+//! Reads are served from the store on the calling thread, large ones in slices or, a few at once,
+//! on the blocking pool, within one budget of bytes; writes are proposed to the node and answered
+//! by the state machine. A refusal is a status with etcd's code and text. This module owns no state
+//! but counters; dropping a call's future abandons its answer, never its proposal.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
