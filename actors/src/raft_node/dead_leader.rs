@@ -51,7 +51,8 @@ impl Inquiry {
         };
         for wait in turns.waits() {
             tokio::time::sleep(wait).await;
-            if !self.still_leads() || self.link.knock().await != Knock::Refused {
+            // Two that campaigned at once, on busy hosts, have split the votes: the turns go on.
+            if self.is_succeeded() || self.link.knock().await != Knock::Refused {
                 return;
             }
             // An error means that the core ended.
@@ -72,6 +73,13 @@ impl Inquiry {
             }
         }
         false
+    }
+
+    /// Whether another leader was elected since.
+    fn is_succeeded(&self) -> bool {
+        let metrics = self.raft.server_metrics();
+        let vote = &metrics.borrow_watched().vote;
+        *vote != self.vote && vote.is_committed()
     }
 
     /// Whether nobody campaigned since.
