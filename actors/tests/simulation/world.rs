@@ -34,6 +34,8 @@ const SNAPSHOT_COUNTS: [u64; 4] = [4, 12, 40, 10_000];
 const LOOK: Duration = Duration::from_millis(20);
 /// Within this time a cluster whose misfortune is over serves again, on every member.
 const RECOVERY_MAX: Duration = Duration::from_secs(60);
+/// How often each member is asked, then, to take a write.
+const LAST_TRIES_MAX: u32 = 3;
 
 /// A run.
 pub struct World {
@@ -180,15 +182,21 @@ impl World {
         }
         for machine in self.members() {
             let number = machine.number;
-            let put = Ask::Put {
-                keys: vec![Bytes::from_static(b"end")],
-                value: format!("end-{number}").into(),
-            };
+            let mut put = None;
+            // What was lost before may end a connection only now, and the first try with it.
+            for attempt in 0..LAST_TRIES_MAX {
+                let ask = Ask::Put {
+                    keys: vec![Bytes::from_static(b"end")],
+                    value: format!("end-{number}-{attempt}").into(),
+                };
+                put = clients::perform(self, 0, &machine, ask, RECOVERY_MAX).await;
+                if matches!(put, Some(Told::Done { .. })) {
+                    break;
+                }
+            }
             let read = Ask::Read { fresh: true };
-            let answers = [
-                clients::perform(self, 0, &machine, put, RECOVERY_MAX).await,
-                clients::perform(self, 0, &machine, read, RECOVERY_MAX).await,
-            ];
+            let read = clients::perform(self, 0, &machine, read, RECOVERY_MAX).await;
+            let answers = [put, read];
             let serves = matches!(answers, [Some(Told::Done { .. }), Some(Told::State { .. })]);
             // A change of the membership may have been under way.
             if !serves && !machine.has_departed() {
