@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -105,12 +106,41 @@ struct Answered {
     result: Result<StreamAppendResult<Types>, RPCError<Types>>,
     /// Nothing behind it is of use: raft begins anew from where the member's log ends.
     ends: bool,
+    is_repeated: Repeated,
+}
+
+/// Set once the same is sent again behind a message: it ends at the same entry.
+type Repeated = Arc<AtomicBool>;
+
+/// The last message of a stream.
+///
+/// raft learns by answers when a member still followed, and takes an answer for one to all messages
+/// under way that end at its entry. A message of no entries, which tells what is committed, ends
+/// where the one before it does. If the process stood still between the two, the answer to the
+/// first one, older than another's election, would pass for one to the second, and a read would be
+/// answered from the past. So the first one's is left out: the second one's says the same.
+#[derive(Debug, Default)]
+struct Sent(Option<(Option<RaftLogId>, Repeated)>);
+
+impl Sent {
+    /// A message up to `last` is sent.
+    fn next(&mut self, last: Option<RaftLogId>) -> Repeated {
+        let is_repeated = Repeated::default();
+        let former = self.0.replace((last, Arc::clone(&is_repeated)));
+        if let Some((former_last, former)) = former
+            && former_last == last
+        {
+            former.store(true, Ordering::Relaxed);
+        }
+        is_repeated
+    }
 }
 
 fn answered(
     answer: Result<AppendEntriesResponse<Types>, RPCError<Types>>,
     previous: Option<RaftLogId>,
     last: Option<RaftLogId>,
+    is_repeated: Repeated,
 ) -> Answered {
     let ends = match &answer {
         Ok(AppendEntriesResponse::Success) => false,
@@ -120,6 +150,7 @@ fn answered(
     Answered {
         result: answer.map(|answer| answer.into_stream_result(previous, last)),
         ends,
+        is_repeated,
     }
 }
 
@@ -151,6 +182,7 @@ impl RaftNetworkV2<Types> for PeerClient {
             return stream_append_sequential(self, input, option);
         }
         let link = self.link.clone();
+        let mut sent = Sent::default();
         let under_way = input.map(move |request| {
             let previous = request.prev_log_id;
             let last = request
@@ -158,17 +190,24 @@ impl RaftNetworkV2<Types> for PeerClient {
                 .last()
                 .map(|entry| to_raft_log_id(entry.id()));
             let last = last.or(previous);
+            let is_repeated = sent.next(last);
             // Sent now and not when the future is polled: this keeps the order.
             let answer = link.send(Pipe::Append, wire::append_out(request));
-            async move { answered(append_answer(answer.await, previous), previous, last) }
+            async move {
+                let answer = append_answer(answer.await, previous);
+                answered(answer, previous, last, is_repeated)
+            }
         });
         let answers = under_way.buffered(Pipe::Append.window());
         let until_the_end = answers.scan(false, |ended, answered| {
-            let item = (!*ended).then_some(answered.result);
-            *ended |= answered.ends;
-            std::future::ready(item)
+            let is_behind = std::mem::replace(ended, *ended || answered.ends);
+            std::future::ready((!is_behind).then_some(answered))
         });
-        let answers: BoxStream<'s, _> = Box::pin(until_the_end);
+        let told = until_the_end.filter_map(|answered| {
+            let is_left_out = !answered.ends && answered.is_repeated.load(Ordering::Relaxed);
+            std::future::ready((!is_left_out).then_some(answered.result))
+        });
+        let answers: BoxStream<'s, _> = Box::pin(told);
         Box::pin(std::future::ready(Ok(answers)))
     }
 
@@ -227,5 +266,21 @@ impl RaftNetworkV2<Types> for PeerClient {
 
     fn backoff(&self) -> Option<Backoff> {
         Some(Backoff::new(waits().map(clock::to_raft)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use althing_storage::entry::LogId;
+
+    use super::*;
+
+    #[test]
+    fn a_message_is_repeated_by_one_that_ends_at_the_same_entry() {
+        let at = |index| Some(to_raft_log_id(LogId { term: 1, index }));
+        let mut sent = Sent::default();
+        let repeated = [at(3), at(4), at(4), at(4), at(5)].map(|last| sent.next(last));
+        let repeated = repeated.map(|flag| flag.load(Ordering::Relaxed));
+        assert_eq!(repeated, [false, true, true, false, false]);
     }
 }
