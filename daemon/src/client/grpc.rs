@@ -98,15 +98,15 @@ impl<A: Api> Services<A> {
             Ok(Ok(answer)) => answer,
             Err(status) => return refused(call, status),
         };
-        let bytes_max = self.receive_bytes_max();
         // A status in the headers is the whole answer; else trailers bring it.
         match Status::from_header_map(answer.headers()) {
             None => {
                 let permit = answer.extensions_mut().remove::<Arc<ReadPermit>>();
+                let bytes_max = method.is_stream.then(|| self.receive_bytes_max());
                 answer.map(|inner| ResponseBody::new(inner, call, limits, bytes_max, place, permit))
             }
             Some(status) => {
-                let rewritten = in_words_of_go(&status, method.is_stream, bytes_max);
+                let rewritten = in_words_of_go(&status, method.is_stream, self.receive_bytes_max());
                 refused(call, rewritten.unwrap_or(status))
             }
         }

@@ -162,8 +162,9 @@ pub(super) struct ResponseBody {
     call: Option<Call>,
     /// Gone once `reached` waits for them.
     limits: Option<Limits>,
-    /// What a request may weigh, for the words of a refusal.
-    receive_bytes_max: usize,
+    /// What a request of a stream may weigh, for the words of a refusal: that of another call comes
+    /// in its headers.
+    receive_bytes_max: Option<usize>,
     /// The place of a stream among those of its connection.
     _place: Option<Permit>,
     /// The part of the read budget that the data of a large answer holds until it is sent.
@@ -179,7 +180,7 @@ impl ResponseBody {
         inner: tonic::body::Body,
         call: Call,
         limits: Limits,
-        receive_bytes_max: usize,
+        receive_bytes_max: Option<usize>,
         place: Option<Permit>,
         permit: Option<Arc<ReadPermit>>,
     ) -> ResponseBody {
@@ -206,8 +207,9 @@ impl ResponseBody {
 
     /// What a stream is told whose request cannot be read.
     fn refusal(&self, trailers: &HeaderMap) -> Option<Status> {
+        let bytes_max = self.receive_bytes_max?;
         let status = Status::from_header_map(trailers)?;
-        in_words_of_go(&status, true, self.receive_bytes_max)
+        in_words_of_go(&status, true, bytes_max)
     }
 
     fn end_with(&mut self, status: &Status) -> Frame<Bytes> {
