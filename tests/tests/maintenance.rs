@@ -193,11 +193,8 @@ async fn a_defragmented_file_is_smaller_and_nobody_who_writes_meanwhile_waits_fo
          {slowest:?}"
     );
     assert!(after < before * 3 / 4, "{before} {after}");
-    // A machine that is busy makes everything wait, this and that alike.
-    assert!(
-        slowest < (10 * PUT_MAX).max(defragmented / 2),
-        "{slowest:?}"
-    );
+    // A machine that is busy with other tests makes everything wait.
+    assert!(slowest < 10 * PUT_MAX, "{slowest:?}");
     let status: pb::StatusResponse = grpc
         .unary(path::STATUS, &pb::StatusRequest::default())
         .await
