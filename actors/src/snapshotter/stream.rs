@@ -2,9 +2,9 @@
 //!
 //! The channel between them is short: who is faster waits, so a slow member costs no memory.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use tokio::sync::mpsc;
 
 use super::message::Outgoing;
@@ -72,8 +72,8 @@ impl Incoming {
     }
 }
 
-impl Read for Incoming {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+impl BufRead for Incoming {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.chunk.is_empty() {
             let next = match self.body.try_recv() {
                 Ok(chunk) => Some(chunk),
@@ -82,11 +82,23 @@ impl Read for Incoming {
             };
             match next {
                 Some(chunk) => self.chunk = chunk?,
-                None => return Ok(0),
+                None => break,
             }
         }
-        let taken = bytes.len().min(self.chunk.len());
-        bytes[..taken].copy_from_slice(&self.chunk.split_to(taken));
+        Ok(&self.chunk)
+    }
+
+    fn consume(&mut self, taken: usize) {
+        self.chunk.advance(taken);
+    }
+}
+
+impl Read for Incoming {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let arrived = self.fill_buf()?;
+        let taken = bytes.len().min(arrived.len());
+        bytes[..taken].copy_from_slice(&arrived[..taken]);
+        self.consume(taken);
         Ok(taken)
     }
 }

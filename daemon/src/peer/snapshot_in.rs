@@ -28,6 +28,8 @@ const CHUNKS_MAX: usize = 4;
 /// Bytes that are handed over together: what arrives is in smaller pieces, and each hand-over wakes
 /// a thread.
 const CHUNK_BYTES: usize = 256 << 10;
+/// Memory for them, and for what the last piece brings beyond.
+const CHUNK_ROOM_BYTES: usize = CHUNK_BYTES + (64 << 10);
 /// A cut transfer is kept this long at least, and twice as long at most.
 const KEPT: Duration = Duration::from_secs(10);
 
@@ -64,6 +66,9 @@ impl Arriving {
         loop {
             let arrived = body.next().await.transpose().map_err(|_| cut())?;
             if let Some(bytes) = &arrived {
+                if self.gathered.is_empty() {
+                    self.gathered.reserve(CHUNK_ROOM_BYTES);
+                }
                 self.gathered.extend_from_slice(bytes);
                 self.received += bytes.len() as u64;
             }

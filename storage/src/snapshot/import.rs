@@ -1,6 +1,6 @@
 //! Reading a snapshot into a new store file, and making it a store that is ready to take over.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, Scope, ScopedJoinHandle, scope};
@@ -9,8 +9,8 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    Alarm, FORMAT, Hashed, KIND_END, KIND_LEASES, KIND_META, KIND_ROWS, Lease, MAGIC, Meta,
-    SHA256_BYTES, SnapshotError, SnapshotMark,
+    Alarm, FORMAT, FRAME_BYTES, Hashed, KIND_END, KIND_LEASES, KIND_META, KIND_ROWS, Lease, MAGIC,
+    Meta, SHA256_BYTES, SnapshotError, SnapshotMark,
 };
 use crate::store::{
     AlarmChanges, CarriedRow, CheckpointError, DiskError, FileBuilder, LeaseRecord, LoadedRow,
@@ -19,6 +19,9 @@ use crate::store::{
 
 /// Frames between two threads.
 const FRAMES_MAX: usize = 2;
+/// Memory that a frame gets before its bytes come; one that is larger grows with them, so a damaged
+/// length cannot claim more.
+const FRAME_ROOM_BYTES: usize = 2 * FRAME_BYTES;
 const UNSOUND: SnapshotError = SnapshotError::Damaged("a row fails its check");
 
 /// Where a snapshot goes.
@@ -38,7 +41,7 @@ pub struct Arrival<'a> {
 /// store's. Blocks until the file is durable. Errors leave no file behind: the stream's or the
 /// disk's, a stream that is damaged, of another version, or of another cluster.
 pub fn import(
-    stream: &mut impl Read,
+    stream: &mut impl BufRead,
     arrival: &Arrival<'_>,
 ) -> Result<(SnapshotMark, Replacement), SnapshotError> {
     let Arrival {
@@ -94,7 +97,7 @@ fn alarms(meta: &Meta) -> AlarmChanges {
     meta.alarms.iter().map(one).collect()
 }
 
-fn read_head(stream: &mut impl Read, cluster_id: u64) -> Result<Meta, SnapshotError> {
+fn read_head(stream: &mut Hashed<impl BufRead>, cluster_id: u64) -> Result<Meta, SnapshotError> {
     let mut magic = [0; MAGIC.len()];
     read_exact(stream, &mut magic)?;
     if magic != *MAGIC {
@@ -131,7 +134,7 @@ struct Tail {
 
 /// Reads what follows the head, up to the end of the stream.
 fn pour(
-    stream: &mut Hashed<impl Read>,
+    stream: &mut Hashed<impl BufRead>,
     builder: &mut FileBuilder,
     settings: &StoreSettings,
 ) -> Result<Poured, SnapshotError> {
@@ -173,7 +176,7 @@ fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
 
 /// Hands the rows to all of `takers`, for as long as they take them, and checks the stream's hash.
 fn read_frames(
-    stream: &mut Hashed<impl Read>,
+    stream: &mut Hashed<impl BufRead>,
     leases: &mut Vec<LeaseRecord>,
     takers: &[SyncSender<Bytes>],
 ) -> Result<Tail, SnapshotError> {
@@ -262,15 +265,14 @@ fn read_leases(mut content: Bytes, leases: &mut Vec<LeaseRecord>) -> Result<(), 
 }
 
 /// Reads one frame: its kind and its content.
-fn frame(stream: &mut impl Read) -> Result<(u8, Bytes), SnapshotError> {
+fn frame(stream: &mut Hashed<impl BufRead>) -> Result<(u8, Bytes), SnapshotError> {
     let mut head = [0; 8];
     read_exact(stream, &mut head)?;
     let [l0, l1, l2, l3, crc @ ..] = head;
-    let len = u32::from_le_bytes([l0, l1, l2, l3]);
-    let mut content = Vec::new();
-    // Grows with what arrives, so a damaged length cannot claim memory.
-    stream.take(len.into()).read_to_end(&mut content)?;
-    if content.len() != len as usize {
+    let len = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
+    let mut content = Vec::with_capacity(len.min(FRAME_ROOM_BYTES));
+    stream.take_to(len, &mut content)?;
+    if content.len() != len {
         return Err(SnapshotError::Damaged("it is cut"));
     }
     if crc32c::crc32c(&content) != u32::from_le_bytes(crc) {

@@ -235,6 +235,25 @@ impl<T: io::Write> io::Write for Hashed<T> {
     }
 }
 
+impl<T: io::BufRead> Hashed<T> {
+    /// Adds the next `len` bytes to `to`, fewer where the stream ends.
+    fn take_to(&mut self, mut len: usize, to: &mut Vec<u8>) -> io::Result<()> {
+        while len > 0 {
+            let arrived = self.inner.fill_buf()?;
+            let taken = &arrived[..arrived.len().min(len)];
+            if taken.is_empty() {
+                break;
+            }
+            self.sha256.update(taken);
+            to.extend_from_slice(taken);
+            let taken = taken.len();
+            self.inner.consume(taken);
+            len -= taken;
+        }
+        Ok(())
+    }
+}
+
 impl<T: io::Read> io::Read for Hashed<T> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(bytes)?;

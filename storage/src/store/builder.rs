@@ -14,24 +14,26 @@ use super::disk::Disk;
 use super::error::DiskError;
 use super::history::Rev;
 use super::lease::{LeaseChanges, LeaseRecord};
-use super::medium::{FileMedium, sync_parent};
+use super::medium::sync_parent;
 use super::pending::{Batch, PendingRecord, SideChanges};
 use super::schema::{PieceKey, REVISION, RevKey, VALUE, piece_key};
+use super::unfinished::UnfinishedFile;
 use super::{record, schema};
 use crate::entry::LogId;
 
 /// Records per commit.
 const RECORDS_PER_COMMIT: usize = 10_000;
 /// Bytes of records per commit, about: what is collected is in memory.
-const BYTES_PER_COMMIT: usize = 32 << 20;
-/// Page cache while building, in bytes. A commit finds all that it writes in here, or it would read
-/// it again for its checksums.
-const PAGE_CACHE_BYTES: usize = 64 << 20;
+const BYTES_PER_COMMIT: usize = 8 << 20;
+/// Page cache while building, in bytes. A commit finds all that it writes in the half of it, or it
+/// would read it again for its checksums.
+const PAGE_CACHE_BYTES: usize = 32 << 20;
 
 /// A file under construction; usable as a store after `finish`.
 #[derive(Debug)]
 pub(crate) struct FileBuilder {
     disk: Disk,
+    file: Arc<UnfinishedFile>,
     building: PathBuf,
     dest: PathBuf,
     records: Vec<PendingRecord>,
@@ -50,11 +52,12 @@ impl FileBuilder {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
         }
-        let medium = Arc::new(FileMedium(building.clone()));
-        let disk = Disk::new(medium, PAGE_CACHE_BYTES);
+        let file = Arc::new(UnfinishedFile::create(building.clone()).map_err(failed)?);
+        let disk = Disk::new(Arc::clone(&file) as _, PAGE_CACHE_BYTES);
         disk.prepare()?;
         Ok(FileBuilder {
             disk,
+            file,
             building,
             dest: dest.to_path_buf(),
             records: Vec::new(),
@@ -89,7 +92,7 @@ impl FileBuilder {
     ) -> Result<(), DiskError> {
         let mut at_end = false;
         while !at_end {
-            self.disk.commit(|txn| {
+            self.disk.commit_part(|txn| {
                 let mut revisions = txn.open_table(REVISION)?;
                 let mut values = txn.open_table(VALUE)?;
                 let mut revisions = revisions.upper_bound_mut(Bound::<RevKey>::Unbounded)?;
@@ -143,13 +146,16 @@ impl FileBuilder {
         self.commit(applied, revision, side)?;
         let FileBuilder {
             disk,
+            file,
             building,
             dest,
             ..
         } = self;
-        // Closes the file, so that its new name is the only one in use.
+        // redb closes the file, and writes what it holds back.
         drop(disk);
-        let moved = fs::rename(&building, &dest).and_then(|()| sync_parent(&dest));
+        let moved = (file.seal())
+            .and_then(|()| fs::rename(&building, &dest))
+            .and_then(|()| sync_parent(&dest));
         moved.map_err(|error| DiskError::from_redb(&dest, redb::Error::Io(error)))
     }
 

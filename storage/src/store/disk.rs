@@ -1,8 +1,8 @@
 //! The redb file: opening and committing. Nothing else in this crate writes it.
 //!
-//! Every commit is `Immediate` with quick repair, so that the file opens in milliseconds after a
-//! crash, whatever its size. After a failed commit redb refuses all further work; the file is then
-//! opened again, in place, by the next caller.
+//! Every commit of a file in use is `Immediate` with quick repair, so that it opens in milliseconds
+//! after a crash, whatever its size. After a failed commit redb refuses all further work; the file
+//! is then opened again, in place, by the next caller.
 
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -113,13 +113,30 @@ impl Disk {
         &self,
         f: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
     ) -> Result<(), DiskError> {
+        self.commit_as(true, f)
+    }
+
+    /// The same for a file that more commits follow in before anybody opens it again: it is not
+    /// made to open fast.
+    pub fn commit_part(
+        &self,
+        f: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
+    ) -> Result<(), DiskError> {
+        self.commit_as(false, f)
+    }
+
+    fn commit_as(
+        &self,
+        quick_repair: bool,
+        f: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
+    ) -> Result<(), DiskError> {
         let mut used = None;
         let result = self.with(|Open { db, opening }| {
             used = Some(*opening);
             let mut txn = db.begin_write().map_err(|error| self.error(error))?;
             txn.set_durability(Durability::Immediate)
                 .map_err(|error| self.error(error))?;
-            txn.set_quick_repair(true);
+            txn.set_quick_repair(quick_repair);
             f(&txn).map_err(|error| self.error(error))?;
             txn.commit().map_err(|error| self.error(error))
         });

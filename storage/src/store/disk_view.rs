@@ -1,5 +1,6 @@
 //! Reading the redb file: single records and scans.
 
+use std::iter::Peekable;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -66,6 +67,12 @@ type Row = (
     AccessGuard<'static, &'static [u8]>,
 );
 
+/// A row of table `value` as redb hands it out.
+type PieceRow = (
+    AccessGuard<'static, PieceKey>,
+    AccessGuard<'static, &'static [u8]>,
+);
+
 /// Rows of table `revision`, read one by one.
 pub(crate) struct StoredRecords<'a> {
     view: &'a DiskView,
@@ -97,6 +104,68 @@ impl StoredRecords<'_> {
             record: Bytes::copy_from_slice(row.record),
         })
     }
+}
+
+/// Rows of both tables, read side by side: their order is the same.
+pub(crate) struct RawRows<'a> {
+    view: &'a DiskView,
+    revisions: redb::Range<'static, RevKey, &'static [u8]>,
+    values: Peekable<redb::Range<'static, PieceKey, &'static [u8]>>,
+}
+
+impl Iterator for RawRows<'_> {
+    type Item = Result<RawRow, DiskError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let row = self.revisions.next()?;
+        Some(self.read(row))
+    }
+}
+
+impl RawRows<'_> {
+    fn read(&mut self, row: Result<Row, redb::StorageError>) -> Result<RawRow, DiskError> {
+        let (key, row) = row.map_err(|error| self.view.error(error))?;
+        let bad_key = || DiskError::damaged(self.view.medium.path(), "a revision's key");
+        let rev = Rev::from_key(key.value()).ok_or_else(bad_key)?;
+        let read = schema::read_revision(rev, row.value());
+        let read = read.ok_or_else(|| self.view.damaged("the record", rev))?;
+        let pieces = match read.value_apart {
+            None => Vec::new(),
+            Some(bytes) => self.pieces(rev, bytes)?,
+        };
+        Ok(RawRow {
+            rev,
+            revision: row,
+            pieces,
+        })
+    }
+
+    /// The next pieces, which must be those of a value of so many bytes.
+    fn pieces(&mut self, rev: Rev, bytes: u64) -> Result<Vec<Piece>, DiskError> {
+        let last = *schema::piece_keys(rev).end();
+        let (mut pieces, mut found) = (Vec::new(), 0);
+        while let Some(row) = self.values.next_if(|row| is_within(row, last)) {
+            let (key, row) = row.map_err(|error| self.view.error(error))?;
+            let (main, sub, number) = key.value();
+            // Of no revision that is there: nobody reads it.
+            if (main, sub) != rev.key() {
+                continue;
+            }
+            let piece = schema::read_piece(rev, number, row.value());
+            let piece = piece.ok_or_else(|| self.view.damaged("the value", rev))?;
+            found += piece.len() as u64;
+            pieces.push((number, row));
+        }
+        match found == bytes {
+            true => Ok(pieces),
+            false => Err(self.view.damaged("the missing value", rev)),
+        }
+    }
+}
+
+/// Whether a row, or the failure to read it, is up to `last`.
+fn is_within(row: &Result<PieceRow, redb::StorageError>, last: PieceKey) -> bool {
+    row.as_ref().map_or(true, |(key, _)| key.value() <= last)
 }
 
 impl DiskView {
@@ -203,32 +272,18 @@ impl DiskView {
         self.revisions_between(0, i64::MAX)
     }
 
-    /// The rows behind those of `after`, as they are in the file: each checked, with the row of
+    /// The rows behind those of `after`, as they are in the file: each checked, with the rows of
     /// its large value.
-    pub fn raw_rows(
-        &self,
-        after: Option<Rev>,
-    ) -> Result<impl Iterator<Item = Result<RawRow, DiskError>> + '_, DiskError> {
+    pub fn raw_rows(&self, after: Option<Rev>) -> Result<RawRows<'_>, DiskError> {
         let from = after.map_or(Bound::Unbounded, |rev| Bound::Excluded(rev.key()));
-        let rows = self.revision.range((from, Bound::Unbounded));
-        let rows = rows.map_err(|error| self.error(error))?;
-        Ok(rows.map(|row| self.raw_row(row)))
-    }
-
-    fn raw_row(&self, row: Result<Row, redb::StorageError>) -> Result<RawRow, DiskError> {
-        let (key, row) = row.map_err(|error| self.error(error))?;
-        let bad_key = || DiskError::damaged(self.medium.path(), "a revision's key");
-        let rev = Rev::from_key(key.value()).ok_or_else(bad_key)?;
-        let read = schema::read_revision(rev, row.value());
-        let read = read.ok_or_else(|| self.damaged("the record", rev))?;
-        let pieces = match read.value_apart {
-            None => Vec::new(),
-            Some(bytes) => self.pieces(rev, bytes)?,
-        };
-        Ok(RawRow {
-            rev,
-            revision: row,
-            pieces,
+        let revisions = self.revision.range((from, Bound::Unbounded));
+        let behind = |rev| Bound::Excluded(*schema::piece_keys(rev).end());
+        let from = after.map_or(Bound::Unbounded, behind);
+        let values = self.value.range::<PieceKey>((from, Bound::Unbounded));
+        Ok(RawRows {
+            view: self,
+            revisions: revisions.map_err(|error| self.error(error))?,
+            values: values.map_err(|error| self.error(error))?.peekable(),
         })
     }
 

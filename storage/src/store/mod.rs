@@ -45,6 +45,7 @@ mod replace;
 mod scan;
 mod schema;
 mod side_tables;
+mod unfinished;
 mod write;
 
 use std::collections::BTreeSet;
