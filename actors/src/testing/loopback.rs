@@ -165,12 +165,12 @@ impl Transport for Sender {
             let inbound = inbound?;
             let (requests, from) = mpsc::channel(pipe.window());
             let (to, answers) = mpsc::channel(pipe.window());
+            let connection = Connection { inbound, pipe, me };
             tokio::spawn(async move {
                 tokio::select! {
-                    () = carry(&inbound, pipe, from, to) => {}
+                    () = carry(&connection.inbound, pipe, from, to) => {}
                     () = cut => {}
                 }
-                inbound.pipe_ended(pipe, me);
             });
             Ok(OpenPipe { requests, answers })
         }
@@ -193,6 +193,19 @@ fn refused(refusal: Refusal) -> LinkError {
     match refusal {
         Refusal::Removed => LinkError::Removed,
         refusal => LinkError::Refused(refusal.to_string()),
+    }
+}
+
+/// Its end is seen by who is reached, also when the process of who opened it is gone at once.
+struct Connection {
+    inbound: Arc<Inbound>,
+    pipe: Pipe,
+    me: MemberId,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.inbound.pipe_ended(self.pipe, self.me);
     }
 }
 
