@@ -33,7 +33,7 @@ impl Inquiry {
     /// `interval` lies between two turns; `patience` is the election timeout.
     pub(super) async fn run(self, interval: Duration, patience: Duration) {
         let start = Instant::now();
-        if !self.is_dead().await || !self.still_leads() {
+        if !self.is_dead(patience).await || !self.still_leads() {
             return;
         }
         self.metrics.leader_death_seen();
@@ -62,8 +62,8 @@ impl Inquiry {
         }
     }
 
-    async fn is_dead(&self) -> bool {
-        for wait in knock_waits() {
+    async fn is_dead(&self, patience: Duration) -> bool {
+        for wait in knock_waits(patience) {
             tokio::time::sleep(wait).await;
             if !self.still_leads() {
                 return false;

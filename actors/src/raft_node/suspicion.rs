@@ -3,17 +3,28 @@
 //!
 //! A connection may end for many reasons; that its host then refuses a new one means that the
 //! process is gone. The survivors find this out within milliseconds of one another. They take turns
-//! in the order of their ids, because two that campaign at once split the votes.
+//! in the order of their ids, because two that campaign at once split the votes; and each round of
+//! turns is twice as long as the one before, because a vote must be durable before it counts: on
+//! slow disks one turn would overtake the other for ever.
 
 use std::time::Duration;
 
-/// The waits before each knock. The listener of a process that dies closes a moment before or
+/// The first waits before a knock. The listener of a process that dies closes a moment before or
 /// after its connections, and a busy host takes longer.
 const KNOCK_WAITS_MS: [u64; 6] = [0, 5, 15, 40, 90, 150];
 
-/// The waits before each knock; if none is refused, the timer decides.
-pub(super) fn knock_waits() -> impl Iterator<Item = Duration> {
-    KNOCK_WAITS_MS.into_iter().map(Duration::from_millis)
+/// The waits before each knock, with `patience` for the election timeout: the first ones, and then
+/// each twice the one before while all of them take less than half of it. If none is refused, the
+/// timer decides.
+pub(super) fn knock_waits(patience: Duration) -> impl Iterator<Item = Duration> {
+    let first = KNOCK_WAITS_MS.into_iter();
+    let further = (1..u64::BITS).map_while(|doubled| 150_u64.checked_mul(1 << doubled));
+    let mut sum = Duration::ZERO;
+    let waits = first.chain(further).map(Duration::from_millis);
+    waits.take_while(move |wait| {
+        sum = sum.saturating_add(*wait);
+        sum < patience / 2
+    })
 }
 
 /// When one of the survivors campaigns.
@@ -48,10 +59,18 @@ impl Turns {
 
     /// The waits before each of its campaigns.
     pub(super) fn waits(self) -> impl Iterator<Item = Duration> {
-        let first = self.interval * self.place;
-        let round = self.interval * self.survivors;
-        let at = (0..).map(move |turn: u32| first + round * turn);
-        let times = at.take_while(move |at| *at < self.patience);
+        let Turns {
+            place,
+            survivors,
+            interval,
+            patience,
+        } = self;
+        let at = (0..u32::BITS).map_while(move |round| {
+            let turns_before = survivors.checked_mul((1 << round) - 1)?;
+            let turns = turns_before.checked_add(place.checked_mul(1 << round)?)?;
+            interval.checked_mul(turns)
+        });
+        let times = at.take_while(move |at| *at < patience);
         times.scan(Duration::ZERO, |before, at| {
             let wait = at - *before;
             *before = at;
@@ -65,7 +84,7 @@ mod tests {
     use super::*;
 
     const INTERVAL: Duration = Duration::from_millis(100);
-    const PATIENCE: Duration = Duration::from_millis(500);
+    const PATIENCE: Duration = Duration::from_millis(700);
 
     fn turns(me: u64, voters: &[u64]) -> Vec<u128> {
         let voters = voters.iter().copied();
@@ -75,8 +94,9 @@ mod tests {
 
     #[test]
     fn survivors_take_turns_in_the_order_of_their_ids_until_the_timer_is_due() {
-        assert_eq!(turns(1, &[3, 2, 1]), [0, 200, 200]);
-        assert_eq!(turns(3, &[3, 2, 1]), [100, 200]);
+        // One at 0, 200 and 600 ms, the other at 100 and 400 ms.
+        assert_eq!(turns(1, &[3, 2, 1]), [0, 200, 400]);
+        assert_eq!(turns(3, &[3, 2, 1]), [100, 300]);
         assert_eq!(turns(5, &[1, 2, 3, 4, 5]), [300]);
     }
 
@@ -87,7 +107,13 @@ mod tests {
     }
 
     #[test]
-    fn knocks_end_well_before_the_default_election_timeout() {
-        assert!(knock_waits().sum::<Duration>() < Duration::from_millis(500));
+    fn knocks_go_on_for_less_than_half_of_an_election_timeout() {
+        let waits = |patience_ms| knock_waits(Duration::from_millis(patience_ms));
+        assert_eq!(waits(1_000).count(), KNOCK_WAITS_MS.len());
+        assert_eq!(waits(10_000).last(), Some(Duration::from_millis(2_400)));
+        for patience_ms in [50, 100, 1_000, 10_000, 50_000] {
+            let sum = waits(patience_ms).sum::<Duration>();
+            assert!(sum < Duration::from_millis(patience_ms / 2), "{patience_ms}");
+        }
     }
 }
