@@ -271,9 +271,21 @@ impl RaftNetworkV2<Types> for PeerClient {
 
 #[cfg(test)]
 mod tests {
-    use althing_storage::entry::LogId;
+    use actix::Actor;
+    use althing_storage::entry::{LogId, Vote};
+    use futures_util::FutureExt;
+    use futures_util::stream;
+    use parking_lot::Mutex;
+    use tokio::sync::mpsc;
 
     use super::*;
+    use crate::arbiters::Thread;
+    use crate::departure::Departure;
+    use crate::halt::Halt;
+    use crate::metrics::Metrics;
+    use crate::peer_link::{Knock, LinksSetup, OpenPipe, Peer, SnapshotBytes, Transport};
+    use crate::raft_node::types::to_raft_vote;
+    use crate::supervisor::Supervisor;
 
     #[test]
     fn a_message_is_repeated_by_one_that_ends_at_the_same_entry() {
@@ -282,5 +294,90 @@ mod tests {
         let repeated = [at(3), at(4), at(4), at(4), at(5)].map(|last| sent.next(last));
         let repeated = repeated.map(|flag| flag.load(Ordering::Relaxed));
         assert_eq!(repeated, [false, true, true, false, false]);
+    }
+
+    /// The way to a member that the test plays: it has one pipe.
+    #[derive(Debug)]
+    struct Played(Mutex<Option<OpenPipe>>);
+
+    type Answer<T> = openraft::base::BoxFuture<'static, Result<T, LinkError>>;
+
+    impl Transport for Played {
+        fn call(&self, _: &Peer, _: Call, _: Bytes) -> Answer<Bytes> {
+            std::future::pending().boxed()
+        }
+
+        fn knock(&self, _: &Peer) -> BoxFuture<'static, Knock> {
+            std::future::pending().boxed()
+        }
+
+        fn open(&self, _: &Peer, _: Pipe) -> Answer<OpenPipe> {
+            let open = self.0.lock().take();
+            let open = open.ok_or_else(|| LinkError::NotSent("there was one".into()));
+            std::future::ready(open).boxed()
+        }
+
+        fn send_snapshot(&self, _: &Peer, _: Bytes, _: SnapshotBytes) -> Answer<Bytes> {
+            std::future::pending().boxed()
+        }
+    }
+
+    /// A client of a member whose end of the pipe is in the test's hands.
+    fn client() -> (
+        PeerClient,
+        mpsc::Receiver<Bytes>,
+        mpsc::Sender<Result<Bytes, LinkError>>,
+    ) {
+        let (requests, asked) = mpsc::channel(Pipe::Append.window());
+        let (to, answers) = mpsc::channel(Pipe::Append.window());
+        let transport = Played(Mutex::new(Some(OpenPipe { requests, answers })));
+        let links = Links::new(LinksSetup {
+            me: 1,
+            transport: Arc::new(transport),
+            thread: Thread::Callers,
+            supervisor: Supervisor::new(Halt::default()).start(),
+            metrics: Metrics::new(),
+            departure: Departure::default(),
+        });
+        let client = PeerClient {
+            link: links.reach(2, &[]),
+            is_for_heartbeats: false,
+        };
+        (client, asked, to)
+    }
+
+    /// Tells that all is committed up to entry 4, where the member's log ends.
+    fn commits() -> AppendEntriesRequest<Types> {
+        let last = Some(to_raft_log_id(LogId { term: 1, index: 4 }));
+        let vote = Vote {
+            term: 1,
+            voted_for: Some(1),
+            committed: true,
+        };
+        AppendEntriesRequest {
+            vote: to_raft_vote(vote),
+            prev_log_id: last,
+            entries: Vec::new(),
+            leader_commit: last,
+        }
+    }
+
+    #[actix::test]
+    async fn an_answer_does_not_vouch_for_what_was_sent_after_it() {
+        let (mut client, mut asked, to) = client();
+        let option = RPCOption::new(std::time::Duration::from_secs(60));
+        let input = stream::iter([commits(), commits()]).chain(stream::pending());
+        let mut told = client.stream_append(input, option).await.unwrap();
+        let member = async {
+            for _ in 0..2 {
+                asked.recv().await.unwrap();
+            }
+            let success = wire::append_answer_out(&AppendEntriesResponse::Success);
+            to.send(Ok(success)).await.unwrap();
+            // And it is gone: what was sent second was never answered.
+            drop((asked, to));
+        };
+        let (first, ()) = tokio::join!(told.next(), member);
+        assert!(first.unwrap().is_err());
     }
 }

@@ -113,7 +113,10 @@ mod tests {
         assert_eq!(waits(10_000).last(), Some(Duration::from_millis(2_400)));
         for patience_ms in [50, 100, 1_000, 10_000, 50_000] {
             let sum = waits(patience_ms).sum::<Duration>();
-            assert!(sum < Duration::from_millis(patience_ms / 2), "{patience_ms}");
+            assert!(
+                sum < Duration::from_millis(patience_ms / 2),
+                "{patience_ms}"
+            );
         }
     }
 }
