@@ -1,7 +1,6 @@
 //! A whole node on real files, as its front ends use it.
 
 use std::io;
-use std::time::Duration;
 
 use actix::{ActorContext, Context, Handler, Message};
 use althing_api::commandpb::Command;
@@ -20,11 +19,9 @@ use crate::raft_node::RaftNode;
 use crate::snapshotter::{OpenSnapshot, Snapshotter};
 use crate::store_writer::StoreWriter;
 use crate::supervisor::Exit;
-use crate::testing::{Loopback, one_member, start_alone};
+use crate::testing::{DEADLINE, Loopback, one_member, start_alone};
 use crate::wal_writer::WalWriter;
 use crate::watch_hub::WatchHub;
-
-const DEADLINE: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Message)]
 #[rtype(result = "()")]

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use althing_actors::node::{Handles, MemberChange, MemberStatus, Node, NodeSettings};
-use althing_actors::testing::{DEADLINE, Loopback, attempt, one_of, until};
+use althing_actors::testing::{DEADLINE, Loopback, attempt, find, one_of};
 use althing_api::commandpb::{Command, command};
 use althing_api::error::{Code, Error};
 use althing_api::etcdserverpb::PutRequest;
@@ -49,7 +49,7 @@ impl World {
         }
         settings.raft.heartbeat_interval = Duration::from_millis(50);
         // So long that a busy machine is not taken for a dead leader.
-        settings.raft.election_timeout = Duration::from_secs(2);
+        settings.raft.election_timeout = Duration::from_secs(5);
         settings
     }
 
@@ -87,16 +87,14 @@ impl World {
 
     /// Waits until `numbers` agree on one of them as their leader.
     async fn leader_of(&self, numbers: &[u64]) -> u64 {
-        let leader = || self.handles(numbers[0]).leader().0;
-        until("they agree on a leader", || {
-            let leader = leader();
+        find("they agree on a leader", || {
+            let leader = self.handles(numbers[0]).leader().0;
             let agreed = numbers
                 .iter()
                 .all(|number| self.handles(*number).leader().0 == leader);
-            numbers.contains(&leader) && agreed
+            (numbers.contains(&leader) && agreed).then_some(leader)
         })
-        .await;
-        leader()
+        .await
     }
 
     /// Waits until a member is told that it was removed.

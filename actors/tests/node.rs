@@ -2,10 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use althing_actors::node::{Applied, Handles, Node, NodeSettings, WatchEnd};
-use althing_actors::testing::{one_member, start_alone};
+use althing_actors::testing::{DEADLINE, one_member, start_alone};
 use althing_api::commandpb::{Command, command};
 use althing_api::error::Error;
 use althing_api::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest};
@@ -29,7 +29,7 @@ fn put(key: impl Into<Bytes>, value: impl Into<Bytes>) -> Command {
 
 async fn start_with(path: &Path, settings: NodeSettings) -> (Node, Handles) {
     let dir = DataDir::open(path).unwrap();
-    let started = tokio::time::timeout(Duration::from_secs(30), start_alone(dir, settings));
+    let started = tokio::time::timeout(DEADLINE, start_alone(dir, settings));
     started
         .await
         .expect("a sole member starts at once")
@@ -65,7 +65,8 @@ async fn a_sole_member_leads_publishes_itself_and_answers_puts() {
     let (node, handles) = start(dir.path()).await;
     let status = handles.status();
     assert_eq!(status.leader, status.member_id);
-    assert_eq!(status.term, 1);
+    // An election that a slow disk outlasts is held again.
+    assert!(status.term >= 1);
     assert_eq!(status.members.len(), 1);
     assert_eq!(status.members[0].name, "default");
     assert_eq!(status.members[0].peer_urls, ["http://localhost:2380"]);
@@ -173,7 +174,7 @@ async fn a_full_disk_refuses_puts_and_takes_deletions() {
     // Deletions need the log's headroom, which the small segments of the other tests do not have.
     settings.wal.segment_bytes = 16 << 20;
     let (_node, handles) = start_with(dir.path(), settings).await;
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + DEADLINE;
     while handles.propose(put("k", "v")).await.is_ok() {
         assert!(
             Instant::now() < deadline,
@@ -210,7 +211,7 @@ async fn a_compaction_ends() {
         request: Some(command::Request::Compaction(compaction)),
     };
     handles.propose(compaction).await.unwrap().response.unwrap();
-    let finished = tokio::time::timeout(Duration::from_secs(10), handles.compaction_finished(5));
+    let finished = tokio::time::timeout(DEADLINE, handles.compaction_finished(5));
     finished
         .await
         .expect("StoreWriter compacts when idle")

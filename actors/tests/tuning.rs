@@ -20,7 +20,20 @@ const SLOW: RaftTuning = RaftTuning {
     snapshot_count: 10_000,
     learners_max: 1,
 };
+/// With this a busy machine is not taken for a dead leader.
+const STEADY: RaftTuning = RaftTuning {
+    heartbeat_interval: Duration::from_millis(50),
+    election_timeout: Duration::from_secs(2),
+    ..SLOW
+};
+/// With this an election comes soon, by the measure of `SLOW`.
 const FAST: RaftTuning = RaftTuning {
+    heartbeat_interval: Duration::from_millis(100),
+    election_timeout: Duration::from_secs(1),
+    ..SLOW
+};
+/// With this a member waits less than a heartbeat of `SLOW` takes.
+const IMPATIENT: RaftTuning = RaftTuning {
     heartbeat_interval: Duration::from_millis(30),
     election_timeout: Duration::from_millis(300),
     ..SLOW
@@ -33,13 +46,13 @@ struct World {
 }
 
 impl World {
-    async fn start(tuning: RaftTuning) -> World {
+    async fn start() -> World {
         let network = Loopback::default();
         let dirs: Vec<TempDir> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
         let (mut members, mut all_settings) = (Vec::new(), Vec::new());
         for number in 1..=3 {
             let mut settings = one_of(number, 3);
-            settings.raft = tuning;
+            settings.raft = STEADY;
             let dir = DataDir::open(dirs[number as usize - 1].path()).unwrap();
             let launched = Node::launch(dir, &settings, network.transport(number)).await;
             let (node, handles) = launched.unwrap();
@@ -49,7 +62,8 @@ impl World {
         }
         let both = members.iter().zip(&all_settings);
         let ready = both.map(|((node, handles), settings)| node.ready(handles, settings));
-        for ready in join_all(ready).await {
+        let ready = tokio::time::timeout(DEADLINE, join_all(ready)).await;
+        for ready in ready.expect("they come to serve") {
             ready.unwrap();
         }
         World {
@@ -62,6 +76,15 @@ impl World {
     fn retune(&self, tuning: RaftTuning) {
         for (_, handles) in &self.members {
             handles.retune(tuning);
+        }
+    }
+
+    /// Returns when all of them go on with what they were told last: what is sent to a member now
+    /// is behind it in the mailbox.
+    async fn settle(&self) {
+        let pulses = self.members.iter().map(|(_, handles)| handles.pulse());
+        for pulse in join_all(pulses).await {
+            pulse.unwrap();
         }
     }
 
@@ -93,15 +116,23 @@ async fn put(handles: &Handles) {
 
 #[actix::test]
 async fn a_shorter_election_timeout_decides_the_election_that_is_already_waited_for() {
-    let world = World::start(FAST).await;
-    let leader = world.leader(&[1, 2, 3], 0).await;
+    let world = World::start().await;
     world.retune(SLOW);
+    world.settle().await;
+    let leader = world.leader(&[1, 2, 3], 0).await;
     let rest: Vec<u64> = (1..=3).filter(|number| *number != leader).collect();
     put(world.handles(rest[0])).await;
     world.network.isolate(leader);
     world.retune(FAST);
-    let next = world.leader(&rest, leader).await;
+    let another = |number: &u64| ![0, leader].contains(&world.handles(*number).leader().0);
+    until("one of them sees another leader", || {
+        rest.iter().any(another)
+    })
+    .await;
     world.retune(SLOW);
+    world.settle().await;
+    // Only now: a busy machine may take a leader for dead while `FAST` is in force.
+    let next = world.leader(&rest, leader).await;
     put(world.handles(next)).await;
     world.network.heal(leader);
     assert_eq!(world.leader(&[1, 2, 3], leader).await, next);
@@ -109,13 +140,13 @@ async fn a_shorter_election_timeout_decides_the_election_that_is_already_waited_
 
 #[actix::test]
 async fn a_member_that_waits_less_than_the_heartbeats_take_deposes_nobody() {
-    let world = World::start(FAST).await;
+    let world = World::start().await;
+    world.retune(SLOW);
+    world.settle().await;
     let leader = world.leader(&[1, 2, 3], 0).await;
     let term = world.handles(leader).term();
     let impatient = leader % 3 + 1;
-    for number in (1..=3).filter(|number| *number != impatient) {
-        world.handles(number).retune(SLOW);
-    }
+    world.handles(impatient).retune(IMPATIENT);
     // For so long that it wants to be elected again and again, and is refused.
     let seen = || world.handles(impatient).leader().0;
     until("it misses the leader", || seen() == 0).await;

@@ -16,7 +16,7 @@ use crate::peer_link::{
 };
 use crate::raft_node::Change;
 use crate::raft_node::types::{Metrics, RaftHandle};
-use crate::testing::{Loopback, find, one_of, until};
+use crate::testing::{DEADLINE, Loopback, attempt, find, one_of, until};
 
 struct Member {
     dir: TempDir,
@@ -37,7 +37,8 @@ async fn launch_on(network: &Loopback, transport: Arc<dyn Transport>, number: u6
         settings.joins = true;
     }
     settings.raft.heartbeat_interval = Duration::from_millis(50);
-    settings.raft.election_timeout = Duration::from_millis(500);
+    // So long that a busy machine is not taken for a dead leader.
+    settings.raft.election_timeout = Duration::from_secs(2);
     let opened = DataDir::open(dir.path()).unwrap();
     let (node, handles) = Node::launch(opened, &settings, transport).await.unwrap();
     network.join(number, handles.inbound().clone());
@@ -52,7 +53,8 @@ async fn launch_on(network: &Loopback, transport: Arc<dyn Transport>, number: u6
 impl Member {
     async fn ready(&self) {
         let ready = self.node.ready(&self.handles, &self.settings);
-        ready.await.unwrap();
+        let ready = tokio::time::timeout(DEADLINE, ready).await;
+        ready.expect("it comes to serve").unwrap();
     }
 
     fn raft(&self) -> RaftHandle {
@@ -129,7 +131,6 @@ async fn a_change_of_which_nobody_knew_whether_it_is_made_is_made_once() {
         let leader = member.handles.leader();
         leader != MemberId(0) && leader != member.settings.member_id
     };
-    let follower = find("a follower", || members.iter().position(follows)).await;
     let id = MemberId(4);
     let urls = |port: u16| vec![format!("http://m4:{port}")];
     let (peer_urls, is_learner) = (urls(1), true);
@@ -146,18 +147,17 @@ async fn a_change_of_which_nobody_knew_whether_it_is_made_is_made_once() {
         MemberChange::Remove(id),
     ];
     for change in changes {
-        let made = loop {
+        let made = attempt("the members hear one another", async || {
+            // Found anew each time: who followed before may lead by now.
+            let follower = find("a follower", || members.iter().position(follows)).await;
             forgets.store(true, Ordering::Relaxed);
-            match members[follower]
-                .handles
-                .change_members(change.clone())
-                .await
-            {
-                // The members have not heard one another yet.
-                Err(Error::UnhealthyCluster) => tokio::task::yield_now().await,
-                made => break made,
+            let handles = &members[follower].handles;
+            match handles.change_members(change.clone()).await {
+                Err(Error::UnhealthyCluster) => None,
+                made => Some(made),
             }
-        };
+        })
+        .await;
         // Asked a second time as if it were the first, the leader would refuse an addition of a
         // member that is there, and a removal of one that is not.
         let known = made.unwrap();
@@ -187,13 +187,13 @@ async fn a_change_that_a_leader_left_half_done_is_finished_by_whoever_leads_next
         is_learner: true,
     };
     let handles = members[leader].handles.clone();
-    loop {
+    attempt("the members hear one another", async || {
         match handles.change_members(learner.clone()).await {
-            // The members have not heard one another yet.
-            Err(Error::UnhealthyCluster) => tokio::task::yield_now().await,
-            changed => break drop(changed.unwrap()),
+            Err(Error::UnhealthyCluster) => None,
+            changed => Some(changed.unwrap()),
         }
-    }
+    })
+    .await;
     members.push(launch(&network, 4).await);
     members[3].ready().await;
 

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use actix::{ActorContext, Addr, Message};
 use tokio::sync::Notify;
 
 use super::*;
+use crate::testing::DEADLINE;
 
 /// A child that dies as it is told.
 struct Mortal {
@@ -47,7 +47,7 @@ async fn halting(exit: Exit) -> String {
         respawn: None,
     });
     mortal("mortal", &supervisor).do_send(Die(exit));
-    let tripped = tokio::time::timeout(Duration::from_secs(5), halt.tripped());
+    let tripped = tokio::time::timeout(DEADLINE, halt.tripped());
     tripped.await.expect("the node halts").0
 }
 
@@ -78,7 +78,7 @@ async fn a_satellite_is_started_again_until_it_dies_too_often() {
         })),
     });
     mortal("mortal", &supervisor).do_send(Die(Exit::Stopped));
-    let tripped = tokio::time::timeout(Duration::from_secs(20), halt.tripped());
+    let tripped = tokio::time::timeout(DEADLINE, halt.tripped());
     assert_eq!(tripped.await.expect("the node halts").0, "mortal panicked");
     assert_eq!(births.load(Ordering::SeqCst), 5);
 }

@@ -1,6 +1,6 @@
 //! A network inside one process, with cuts: what is sent over a cut is lost, connections end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -22,16 +22,30 @@ pub struct Loopback(Arc<Net>);
 #[derive(Debug)]
 struct Net {
     members: RwLock<BTreeMap<u64, Arc<Inbound>>>,
-    /// Members whose every connection is cut.
-    isolated: watch::Sender<BTreeSet<u64>>,
+    isolations: watch::Sender<Isolations>,
     knocks: AtomicU64,
+}
+
+/// By member; one that is not there was never isolated.
+type Isolations = BTreeMap<u64, Isolation>;
+
+/// Whether a member's every connection is cut, and how often they were: by that a connection
+/// learns of a cut which is healed already when it looks.
+#[derive(Clone, Copy, Debug, Default)]
+struct Isolation {
+    is_cut: bool,
+    cuts: u64,
+}
+
+fn isolation(all: &Isolations, id: u64) -> Isolation {
+    all.get(&id).copied().unwrap_or_default()
 }
 
 impl Default for Net {
     fn default() -> Net {
         Net {
             members: RwLock::default(),
-            isolated: watch::Sender::new(BTreeSet::new()),
+            isolations: watch::Sender::new(Isolations::new()),
             knocks: AtomicU64::new(0),
         }
     }
@@ -63,10 +77,12 @@ impl Loopback {
         }
     }
 
-    /// Cuts all connections of member `id`.
+    /// Cuts all connections of member `id`. They end, also if it is healed at once.
     pub fn isolate(&self, id: u64) {
-        self.0.isolated.send_modify(|isolated| {
-            isolated.insert(id);
+        self.0.isolations.send_modify(|all| {
+            let isolation = all.entry(id).or_default();
+            isolation.is_cut = true;
+            isolation.cuts += 1;
         });
     }
 
@@ -77,8 +93,8 @@ impl Loopback {
 
     /// Member `id` can be reached again.
     pub fn heal(&self, id: u64) {
-        self.0.isolated.send_modify(|isolated| {
-            isolated.remove(&id);
+        self.0.isolations.send_modify(|all| {
+            all.entry(id).or_default().is_cut = false;
         });
     }
 }
@@ -91,8 +107,9 @@ struct Sender {
 
 impl Sender {
     fn is_cut(&self, peer: &Peer) -> bool {
-        let isolated = self.net.isolated.borrow();
-        isolated.contains(&self.me) || isolated.contains(&peer.id.0)
+        let all = self.net.isolations.borrow();
+        let ends = [self.me, peer.id.0];
+        ends.iter().any(|id| isolation(&all, *id).is_cut)
     }
 
     fn reach(&self, peer: &Peer) -> Result<Arc<Inbound>, LinkError> {
@@ -107,12 +124,18 @@ impl Sender {
         Ok(member)
     }
 
-    /// Resolves when the way to `peer` is cut.
+    /// Resolves when the way to `peer` is cut, or was since this was called. So it is called before
+    /// the peer is reached: no cut falls between.
     fn cut(&self, peer: &Peer) -> impl Future<Output = ()> + Send + use<> {
-        let mut isolated = self.net.isolated.subscribe();
-        let (me, peer) = (self.me, peer.id.0);
+        let mut isolations = self.net.isolations.subscribe();
+        let ends = [self.me, peer.id.0];
+        let before = ends.map(|id| isolation(&isolations.borrow(), id).cuts);
         async move {
-            let cut = isolated.wait_for(|all| all.contains(&me) || all.contains(&peer));
+            let is_cut = move |all: &Isolations| {
+                let now = ends.map(|id| isolation(all, id));
+                now.iter().any(|end| end.is_cut) || now.map(|end| end.cuts) != before
+            };
+            let cut = isolations.wait_for(is_cut);
             let _ = cut.await;
         }
     }
@@ -123,8 +146,8 @@ impl Sender {
         peer: &Peer,
         ask: impl FnOnce(Arc<Inbound>) -> BoxFuture<'static, Result<Bytes, Refusal>>,
     ) -> BoxFuture<'static, Result<Bytes, LinkError>> {
-        let asked = self.reach(peer).map(ask);
         let cut = self.cut(peer);
+        let asked = self.reach(peer).map(ask);
         async move {
             tokio::select! {
                 answer = asked? => answer.map_err(refused),
@@ -158,8 +181,8 @@ impl Transport for Sender {
     }
 
     fn open(&self, peer: &Peer, pipe: Pipe) -> BoxFuture<'static, Result<OpenPipe, LinkError>> {
-        let inbound = self.reach(peer);
         let cut = self.cut(peer);
+        let inbound = self.reach(peer);
         let me = MemberId(self.me);
         async move {
             let inbound = inbound?;

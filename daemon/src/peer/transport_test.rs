@@ -33,9 +33,12 @@ impl Membership for NoMembers {
     }
 }
 
-/// Answers with what it was sent; refuses what begins with `!`.
-#[derive(Clone)]
-struct Echo;
+/// Answers with what it was sent; refuses what begins with `!`. Clones count together.
+#[derive(Clone, Default)]
+struct Echo {
+    /// Snapshots that it began to take in.
+    begun: Arc<AtomicUsize>,
+}
 
 fn echo(body: Bytes) -> Result<Bytes, Refusal> {
     match body.first() {
@@ -82,6 +85,7 @@ impl WayIn for Echo {
         head: Bytes,
         mut body: SnapshotBytes,
     ) -> BoxFuture<'static, Result<Bytes, Refusal>> {
+        self.begun.fetch_add(1, Ordering::Relaxed);
         async move {
             let mut sum = 0_usize;
             while let Some(chunk) = body.recv().await {
@@ -154,6 +158,11 @@ async fn breaking(peer: &Peer, mut breaks: Vec<usize>) -> (Peer, Arc<AtomicUsize
 
 /// Runs `test` against a peer port, with a transport that believes to be of `cluster`.
 fn with_port<F: Future<Output = ()>>(test: impl FnOnce(HttpTransport, Peer) -> F) {
+    with_port_of(Echo::default(), test);
+}
+
+/// As [`with_port`], with `echo` behind the port.
+fn with_port_of<F: Future<Output = ()>>(echo: Echo, test: impl FnOnce(HttpTransport, Peer) -> F) {
     actix_rt::System::new().block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let peer = Peer {
@@ -164,7 +173,7 @@ fn with_port<F: Future<Output = ()>>(test: impl FnOnce(HttpTransport, Peer) -> F
             ],
         };
         let (closing, closed) = watch::channel(false);
-        let served = serve(NoMembers, Echo, listener, closed);
+        let served = serve(NoMembers, echo, listener, closed);
         let (server, handle) = served.unwrap();
         let server = actix_rt::spawn(server);
         let transport = HttpTransport::new(CLUSTER, MemberId(1));
@@ -327,7 +336,9 @@ fn a_snapshot_whose_connections_break_goes_on_where_it_was() {
 
 #[test]
 fn a_snapshot_that_nobody_goes_on_with_makes_room_for_the_next() {
-    with_port(|transport, peer| async move {
+    let echo = Echo::default();
+    let begun = Arc::clone(&echo.begun);
+    with_port_of(echo, |transport, peer| async move {
         let (way, passed) = breaking(&peer, vec![350_000]).await;
         let head = Bytes::from_static(b"head");
         let given_up = Transport::send_snapshot(&transport, &way, head.clone(), snapshot_of(40));
@@ -335,6 +346,8 @@ fn a_snapshot_that_nobody_goes_on_with_makes_room_for_the_next() {
             sent = given_up => panic!("{sent:?}"),
             () = until(|| passed.load(Ordering::Relaxed) > 350_000) => {}
         }
+        // On its way is not there: begun behind the next one, it would take its place.
+        until(|| begun.load(Ordering::Relaxed) > 0).await;
         let next = Transport::send_snapshot(&transport, &peer, head, snapshot_of(3)).await;
         assert_eq!(next.unwrap(), "4 then 300000");
     });

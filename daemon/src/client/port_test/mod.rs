@@ -33,7 +33,7 @@ mod probes;
 mod stop;
 
 /// No test waits longer for anything.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The client's side of a connection runs on the test's thread.
 #[derive(Clone, Copy)]
