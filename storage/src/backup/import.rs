@@ -50,15 +50,8 @@ impl BackupFile {
         report: &mut dyn FnMut(u64),
     ) -> Result<Imported, BackupError> {
         let mut builder = FileBuilder::create(dest).map_err(failed)?;
-        let copied = self.copy(&mut builder, report);
-        let placed = copied.and_then(|imported| self.placed(imported, destiny.bump));
-        let (imported, compacted) = match placed {
-            Ok(placed) => placed,
-            Err(error) => {
-                builder.abandon();
-                return Err(error);
-            }
-        };
+        let copied = self.copy(&mut builder, report)?;
+        let (imported, compacted) = self.placed(copied, destiny.bump)?;
         let raised = imported.alarms.iter();
         let raised = raised.map(|alarm| ((alarm.alarm, alarm.member_id), Some(false)));
         let side = SideChanges {

@@ -53,18 +53,11 @@ pub fn import(
     let mut stream = Hashed::new(stream);
     let meta = read_head(&mut stream, cluster_id)?;
     let mut builder = FileBuilder::create(arrived).map_err(failed)?;
-    let poured = pour(&mut stream, &mut builder, settings);
     let Poured {
         tail,
         loading,
         leases,
-    } = match poured {
-        Ok(poured) => poured,
-        Err(error) => {
-            builder.abandon();
-            return Err(error);
-        }
-    };
+    } = pour(&mut stream, &mut builder, settings)?;
     let applied = meta.applied();
     let side = SideChanges {
         membership: applied.membership.clone(),

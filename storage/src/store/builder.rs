@@ -29,16 +29,28 @@ const BYTES_PER_COMMIT: usize = 8 << 20;
 /// would read it again for its checksums.
 const PAGE_CACHE_BYTES: usize = 32 << 20;
 
-/// A file under construction; usable as a store after `finish`.
+/// A file under construction; usable as a store after `finish`, and removed if it never is.
 #[derive(Debug)]
 pub(crate) struct FileBuilder {
+    // Dropped in this order: closed, then removed.
     disk: Disk,
     file: Arc<UnfinishedFile>,
-    building: PathBuf,
+    building: Building,
     dest: PathBuf,
     records: Vec<PendingRecord>,
     record_bytes: usize,
     leases: LeaseChanges,
+}
+
+/// Where a file is until it moves to its place.
+#[derive(Debug)]
+struct Building(PathBuf);
+
+impl Drop for Building {
+    fn drop(&mut self) {
+        // It has moved, or what cannot be removed now is removed by the next attempt.
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 impl FileBuilder {
@@ -53,6 +65,7 @@ impl FileBuilder {
             _ => {}
         }
         let file = Arc::new(UnfinishedFile::create(building.clone()).map_err(failed)?);
+        let building = Building(building);
         let disk = Disk::new(Arc::clone(&file) as _, PAGE_CACHE_BYTES);
         disk.prepare()?;
         Ok(FileBuilder {
@@ -154,17 +167,9 @@ impl FileBuilder {
         // redb closes the file, and writes what it holds back.
         drop(disk);
         let moved = (file.seal())
-            .and_then(|()| fs::rename(&building, &dest))
+            .and_then(|()| fs::rename(&building.0, &dest))
             .and_then(|()| sync_parent(&dest));
         moved.map_err(|error| DiskError::from_redb(&dest, redb::Error::Io(error)))
-    }
-
-    /// Removes the unfinished file.
-    pub fn abandon(self) {
-        let FileBuilder { disk, building, .. } = self;
-        drop(disk);
-        // What cannot be removed now is removed by the next attempt.
-        let _ = fs::remove_file(building);
     }
 
     fn commit(
@@ -178,5 +183,23 @@ impl FileBuilder {
         self.record_bytes = 0;
         let batch = Batch::of(applied, revision, records, side);
         self.disk.append(&batch).map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_move_to_its_place_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let dest = directory.path().join("taken");
+        fs::create_dir(&dest).unwrap();
+        let builder = FileBuilder::create(&dest).unwrap();
+        let finished = builder.finish(None, schema::EMPTY_REVISION, SideChanges::default());
+        finished.unwrap_err();
+        let left = fs::read_dir(directory.path()).unwrap();
+        let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["taken"]);
     }
 }
