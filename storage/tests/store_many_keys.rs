@@ -8,6 +8,7 @@ mod store_support;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::ScopedJoinHandle;
 
 use althing_api::commandpb::Command;
 use althing_api::commandpb::command::Request;
@@ -172,9 +173,9 @@ fn a_reader_beside_the_writer_sees_whole_entries_only() {
     let store = Store::open(&dir.path().join("store.redb"), TINY).unwrap();
     let keys = 600;
     let done = AtomicBool::new(false);
+    let reads: [AtomicUsize; 2] = Default::default();
     std::thread::scope(|scope| {
-        let reader = || {
-            let mut reads = 0;
+        let reader = |reads: &AtomicUsize| {
             while !done.load(Ordering::Acquire) {
                 let view = store.read();
                 let range = view.range(&span("key", "kez", 0, 0)).unwrap();
@@ -185,12 +186,21 @@ fn a_reader_beside_the_writer_sees_whole_entries_only() {
                 assert_eq!(range.kvs.len(), expected as usize);
                 let page = view.range(&span("key", "kez", 7, 0)).unwrap();
                 assert_eq!(page.count, i64::from(expected));
-                reads += 1;
+                reads.fetch_add(1, Ordering::Relaxed);
             }
-            assert!(reads > 0);
         };
-        let readers = [scope.spawn(reader), scope.spawn(reader)];
-        for index in 0..60 {
+        let [one, other] = &reads;
+        let readers = [
+            scope.spawn(move || reader(one)),
+            scope.spawn(move || reader(other)),
+        ];
+        // A busy machine may let one of them begin late; one that failed is not waited for.
+        let is_one_idle = || {
+            let is_idle = |reads: &AtomicUsize| reads.load(Ordering::Relaxed) == 0;
+            reads.iter().any(is_idle) && !readers.iter().any(ScopedJoinHandle::is_finished)
+        };
+        let mut index = 0;
+        while index < 60 || is_one_idle() {
             let ops = (0..keys).map(|number| put(name(number), format!("entry {index}")));
             commit(&store, index, ops.collect());
             store.checkpoint(index / 2, 1000).unwrap();
@@ -205,6 +215,7 @@ fn a_reader_beside_the_writer_sees_whole_entries_only() {
                 txn.commit(LogId { term: 1, index });
             }
             store.compact_step(500).unwrap();
+            index += 1;
         }
         done.store(true, Ordering::Release);
         for reader in readers {

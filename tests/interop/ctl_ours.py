@@ -13,6 +13,7 @@ import threading
 
 from ctl_cases import Case
 from ctl_live import PREFIXES, Running, Stuck, tested
+from ports import free_ports
 
 OUTAGES = 6
 PUTS_PER_OUTAGE = 5
@@ -72,11 +73,12 @@ class Proxy:
     def __init__(self, server):
         self.server = server
         self.connections = []
+        # One that nobody takes while it is cut off.
+        self.port = free_ports(1)[0]
         self.open()
 
-    def open(self, port=0):
-        self.listener = socket.create_server(("127.0.0.1", port))
-        self.port = self.listener.getsockname()[1]
+    def open(self):
+        self.listener = socket.create_server(("127.0.0.1", self.port))
         threading.Thread(target=self.accept, args=(self.listener,), daemon=True).start()
 
     def accept(self, listener):
@@ -112,7 +114,7 @@ class Proxy:
             shut(self.connections.pop())
 
     def heal(self):
-        self.open(self.port)
+        self.open()
 
 
 def shut(connection):
@@ -229,7 +231,7 @@ def a_holder_that_is_cut_off_gives_up_in_time(player):
     """The server cannot be asked; the lock counts as lost when its TTL is over."""
     name = player.place()["k"] + "l"
     proxy = Proxy(player.here)
-    line = ["lock", name, "--ttl=3"]
+    line = ["lock", name, "--ttl=8"]
     with Running(player, "althingctl", line, endpoint="127.0.0.1:%d" % proxy.port) as lock:
         lock.lines(2)
         proxy.cut()

@@ -24,7 +24,7 @@ SIZE = 3
 SPARE_URLS = 5
 PATIENCE = 60
 # So long that a busy machine is not taken for a dead leader: no step asks for an election.
-ELECTION_MS = 5000
+ELECTION_MS = 10_000
 UNHEALTHY = "etcdserver: unhealthy cluster"
 
 

@@ -230,8 +230,7 @@ def each_kind_of_setting_reloads_under_load(m):
     for section, port in (("client", 2379), ("peer", 2380)):
         m.set(section, "listen_urls", f'["http://localhost:{port}"]')
     m.must("systemctl reload althing")
-    if m.run(elsewhere).returncode == 0:
-        raise AssertionError("a listener that was taken out still serves")
+    until("the listener that was taken out is closed", lambda: m.run(elsewhere).returncode != 0)
     m.must("touch /run/notes/enough")
     load.wait(timeout=60)
     equal(m.run("cat /run/notes/failed").stdout, "")
@@ -274,7 +273,7 @@ def it_is_started_again_after_kill_9(m):
 
 
 def the_watchdog_ends_a_process_that_hangs(m):
-    timed(m, "WatchdogSec=2", "TimeoutAbortSec=1")
+    timed(m, "WatchdogSec=10", "TimeoutAbortSec=5")
     m.must("systemctl restart althing")
     pid = m.show("MainPID")
     m.must(f"kill -STOP {pid}")

@@ -19,7 +19,10 @@ const KEYS: usize = 300;
 
 fn ctl(member: &Member, line: &[&str]) -> Output {
     let endpoint = format!("--endpoints={}", member.client_url());
-    let output = Command::new(althingctl()).arg(endpoint).args(line).output();
+    let mut command = Command::new(althingctl());
+    // For a busy machine.
+    command.arg(endpoint).arg("--command-timeout=60s");
+    let output = command.args(line).output();
     output.expect("althingctl can be run")
 }
 

@@ -33,6 +33,31 @@ async fn get(grpc: &mut Grpc, key: &str) -> Option<Bytes> {
     answer.kvs.first().map(|kv| kv.value.clone())
 }
 
+/// How many proposals failed, as a member counts them.
+async fn failed_proposals(cluster: &Cluster, position: usize) -> u64 {
+    let page = cluster.members()[position].json().get("/metrics").await;
+    let page = String::from_utf8(page.unwrap().body.to_vec()).unwrap();
+    let name = "etcd_server_proposals_failed_total ";
+    let count = page.lines().find_map(|line| line.strip_prefix(name));
+    count.unwrap().parse().unwrap()
+}
+
+/// Waits until these members know that the one at `position` has run.
+async fn until_known(cluster: &Cluster, position: usize, knowers: &[usize]) {
+    let id = cluster.ids().await[position];
+    for knower in knowers {
+        let mut grpc = cluster.grpc(*knower).await;
+        let is_known = async || {
+            let request = pb::MemberListRequest::default();
+            let list: pb::MemberListResponse =
+                grpc.unary(path::MEMBER_LIST, &request).await.unwrap();
+            let mut members = list.members.iter();
+            members.any(|member| member.id == id && !member.client_ur_ls.is_empty())
+        };
+        until(is_known, "a member's client URLs are known").await;
+    }
+}
+
 /// Puts until one is acknowledged; while a leader is looked for, a put may fail.
 async fn put_at_last(cluster: &Cluster, position: usize, key: &str) {
     let mut grpc = cluster.grpc(position).await;
@@ -156,8 +181,12 @@ async fn without_a_quorum_writes_and_reads_fail_as_with_etcd_and_old_data_is_ser
     let mut cluster = Cluster::start(&althingd(), 3, &flags);
     put(&mut cluster.grpc(0).await, "k", "v").await.unwrap();
     get(&mut cluster.grpc(2).await, "k").await.unwrap();
+    let before = failed_proposals(&cluster, 2).await;
     cluster.member(0).kill();
     cluster.member(1).kill();
+    // Else the put might fail at once, with the connection to a leader that was just killed.
+    let is_missed = async || cluster.status(2).await.leader == 0;
+    until(is_missed, "the leader is missed").await;
     let mut grpc = cluster.grpc(2).await;
     let refused = put(&mut grpc, "k", "w").await.unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable);
@@ -168,10 +197,7 @@ async fn without_a_quorum_writes_and_reads_fail_as_with_etcd_and_old_data_is_ser
         "{refused}"
     );
     // Its caller gave up waiting for it, which is a failure like any other.
-    let metrics = cluster.member(2).json().get("/metrics").await.unwrap();
-    let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
-    let failed = "etcd_server_proposals_failed_total 1";
-    assert!(metrics.lines().any(|line| line == failed), "{metrics}");
+    assert_eq!(failed_proposals(&cluster, 2).await, before + 1);
     let request = pb::RangeRequest {
         key: Bytes::from_static(b"k"),
         serializable: true,
@@ -193,10 +219,10 @@ async fn a_leader_that_stops_in_order_hands_its_lead_over() {
     assert!(status.success(), "{printed}");
     assert!(!printed.contains("was not handed over"), "{printed}");
     let rest = cluster.positions_without(&[leader]);
+    let successor = cluster.leader_of(&rest).await;
     put(&mut cluster.grpc(rest[0]).await, "k", "v")
         .await
         .unwrap();
-    let successor = cluster.leader_of(&rest).await;
     assert_eq!(
         cluster.status(successor).await.raft_term,
         term + 1,
@@ -207,6 +233,8 @@ async fn a_leader_that_stops_in_order_hands_its_lead_over() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_lost_its_data_does_not_begin_again_as_if_it_had_never_voted() {
     let mut cluster = Cluster::start(&althingd(), 3, &STEADY);
+    // Whichever of them is asked must tell.
+    until_known(&cluster, 1, &[0, 2]).await;
     cluster.member(1).kill();
     std::fs::remove_dir_all(cluster.member(1).data_dir()).unwrap();
     let process = cluster.member(1).launch();

@@ -5,6 +5,7 @@
 
 use althing_api::etcdserverpb as pb;
 use althing_tests::binaries::althingd;
+use althing_tests::cluster::STEADY;
 use althing_tests::grpc::path;
 use althing_tests::member::Member;
 use althing_tests::name_server::{NameServer, Records};
@@ -12,7 +13,7 @@ use althing_tests::name_server::{NameServer, Records};
 const SERVICE: &str = "_etcd-server-blue._tcp.cluster.example";
 
 fn named(name: &str) -> Member {
-    let mut member = Member::prepare(&althingd(), &[]);
+    let mut member = Member::prepare(&althingd(), &STEADY);
     member.call_it(name);
     member
 }
@@ -43,7 +44,8 @@ async fn members_that_find_one_another_in_dns_form_a_cluster() {
     }
     members.iter_mut().for_each(Member::wait_until_it_serves);
     let mut grpc = members[2].grpc().await;
-    let request = pb::MemberListRequest::default();
+    // Whoever serves has published its name, but not every member may have heard of it yet.
+    let request = pb::MemberListRequest { linearizable: true };
     let list: pb::MemberListResponse = grpc.unary(path::MEMBER_LIST, &request).await.unwrap();
     let mut seen: Vec<_> = (list.members.iter())
         .map(|member| (member.name.as_str(), member.peer_ur_ls.join(",")))

@@ -51,6 +51,10 @@ const HONEST: Behaviour = Behaviour {
     flaw: None,
 };
 
+/// Runs at most until clients that deceive themselves have met what gives them away: whether the
+/// member that is cut off is asked for what changed meanwhile is chance.
+const DECEPTIONS: usize = 10;
+
 /// The judgement of a run, with its figures printed.
 async fn judged(run: Run<'_>) -> Report {
     let began = Instant::now();
@@ -93,7 +97,8 @@ async fn whatever_is_done_to_members_and_links_no_answer_is_wrong() {
         seed,
         behaviour: HONEST,
         plan: plan(seed, size, steps, &kinds),
-        requests: 0,
+        // On a slow machine the plan may have to be carried out once more.
+        requests: 20 * steps as u64,
     };
     let report = judged(run).await;
     let faults = report.faults.join("\n");
@@ -101,8 +106,8 @@ async fn whatever_is_done_to_members_and_links_no_answer_is_wrong() {
     assert!(report.counts()[0] > 10 * steps, "too little was looked at");
 }
 
-/// Runs clients with a flaw, in a situation in which it matters, until they made so many requests;
-/// what the judge says.
+/// Runs clients with a flaw, in a situation in which it matters, until so many requests were
+/// answered; what the judge says.
 async fn deceived(flaw: Flaw, patience: Duration, fault: Fault, requests: u64) -> String {
     let seed = number("SEED").unwrap_or_else(rand::random);
     println!("SEED={seed}");
@@ -134,9 +139,17 @@ async fn deceived(flaw: Flaw, patience: Duration, fault: Fault, requests: u64) -
 async fn reads_of_a_member_that_is_cut_off_are_found_if_they_pass_for_linearizable() {
     let fault = Fault::Isolate(Target::Position(2), Direction::Both, Manner::Held);
     let patience = Duration::from_millis(300);
-    let found = deceived(Flaw::StaleReads, patience, fault, 800).await;
-    assert!(found.contains("no order explains"), "{found}");
-    assert!(found.contains("although before it"), "{found}");
+    let proofs = ["no order explains", "although before it"];
+    let mut found = String::new();
+    for _ in 0..DECEPTIONS {
+        found += &deceived(Flaw::StaleReads, patience, fault, 800).await;
+        if proofs.iter().all(|proof| found.contains(proof)) {
+            break;
+        }
+    }
+    for proof in proofs {
+        assert!(found.contains(proof), "no {proof:?}: {found}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -101,12 +101,18 @@ fn assert_refused<T: std::fmt::Debug>(answer: Result<T, Status>, error: Error) {
 #[tokio::test]
 async fn a_lease_is_granted_listed_and_revoked_with_its_keys_in_one_revision() {
     let (_member, mut client) = fresh().await;
-    let granted = grant(&mut client, 7, 1).await.unwrap();
-    assert_eq!((granted.id, granted.ttl), (7, 2), "the least time to live");
+    let granted = grant(&mut client, 5, 1).await.unwrap();
+    assert_eq!((granted.id, granted.ttl), (5, 2), "the least time to live");
+    assert_eq!(granted.header.unwrap().revision, 1);
+    // It may have ended by itself.
+    let _ = revoke(&mut client, 5).await;
+    let granted = grant(&mut client, 7, 1_000).await.unwrap();
+    assert_eq!((granted.id, granted.ttl), (7, 1_000));
     assert_eq!(granted.header.unwrap().revision, 1);
     let assigned = grant(&mut client, 0, 100).await.unwrap();
     assert!(assigned.id > 0);
-    assert_eq!(leases(&mut client).await, [7, assigned.id]);
+    let by_end = [assigned.id, 7];
+    assert_eq!(leases(&mut client).await, by_end);
     assert_refused(grant(&mut client, 7, 100).await, Error::LeaseExists);
     let too_large = grant(&mut client, 8, 9_000_000_001).await;
     assert_refused(too_large, Error::LeaseTtlTooLarge);

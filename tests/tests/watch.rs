@@ -11,6 +11,7 @@ use althing_api::mvccpb::event::EventType;
 use althing_tests::binaries::althingd;
 use althing_tests::grpc::{Grpc, path};
 use althing_tests::member::Member;
+use althing_tests::wait::until;
 use bytes::Bytes;
 use futures_util::stream;
 use pb::request_op::Request as Op;
@@ -479,8 +480,6 @@ async fn the_metrics_count_streams_watchers_and_events() {
     watching.created(watch("k")).await;
     put(&mut client, "k", "1").await;
     watching.revisions(2).await;
-    let metrics = member.json().get("/metrics").await.unwrap();
-    let text = String::from_utf8(metrics.body.to_vec()).unwrap();
     for line in [
         "etcd_debugging_mvcc_watch_stream_total 1",
         "etcd_debugging_mvcc_watcher_total 2",
@@ -488,6 +487,11 @@ async fn the_metrics_count_streams_watchers_and_events() {
         "etcd_debugging_mvcc_events_total 2",
         "etcd_debugging_mvcc_pending_events_total 0",
     ] {
-        assert!(text.lines().any(|other| other == line), "{line}");
+        let is_told = async || {
+            let metrics = member.json().get("/metrics").await.unwrap();
+            let text = String::from_utf8(metrics.body.to_vec()).unwrap();
+            text.lines().any(|other| other == line)
+        };
+        until(is_told, line).await;
     }
 }

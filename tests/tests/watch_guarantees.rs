@@ -14,8 +14,9 @@ use althing_tests::watch_check::run::{Plan, run};
 
 /// What the suite promises to have looked at.
 const EVENTS_MIN: u64 = 1_000_000;
-/// Revisions of a run unless given; with so many readers they make more than a million events.
-const REVISIONS: u64 = 2_500;
+/// Revisions of a run unless given; with so many readers they make more than a million events, also
+/// where compactions overtake readers that are slow.
+const REVISIONS: u64 = 3_500;
 /// Frequent progress, and pieces of responses as small as they get.
 const FLAGS: [&str; 4] = [
     "--watch-progress-notify-interval",

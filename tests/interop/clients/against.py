@@ -17,7 +17,7 @@ from ports import free_ports  # noqa: E402
 
 READY = "ready to serve client requests"
 START_S = 60
-SCENARIO_S = 180
+SCENARIO_S = 600
 STOP_S = 30
 
 

@@ -16,7 +16,7 @@ use crate::grpc::Grpc;
 use crate::json::Json;
 
 /// How long a stream may take for what it must bring.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Turns an encoded message into its JSON form.
 pub type Decode = fn(&Bytes) -> Result<Value, String>;

@@ -10,6 +10,7 @@ use tonic::Status;
 use super::long_lived::LongLived;
 use super::normal::message;
 use super::operation::{Operation, Step, Transport};
+use crate::cluster::STEADY;
 use crate::grpc::Grpc;
 use crate::json::Json;
 use crate::member::Member;
@@ -36,7 +37,9 @@ impl Side {
     /// # Panics
     /// When it does not come to serve or does not tell its version.
     pub async fn start(program: &Path) -> Side {
-        let member = Member::start(program, &[]);
+        // Nobody elects in between; and the least time to live, which follows from the same flag,
+        // is longer than one side waits for the other.
+        let member = Member::start(program, &STEADY);
         let mut json = member.json();
         let version = json
             .get("/version")

@@ -64,8 +64,8 @@ pub struct Board {
     values: AtomicU64,
     /// Whether the run is over.
     over: watch::Sender<bool>,
-    /// How many requests came to an end.
-    ended: AtomicU64,
+    /// How many requests were answered.
+    answered: AtomicU64,
 }
 
 impl Board {
@@ -76,7 +76,7 @@ impl Board {
             began: Instant::now(),
             values: AtomicU64::new(0),
             over: watch::Sender::new(false),
-            ended: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
         }
     }
 
@@ -85,9 +85,9 @@ impl Board {
         self.over.send_replace(true);
     }
 
-    /// How many requests came to an end so far.
-    pub fn ended(&self) -> u64 {
-        self.ended.load(Ordering::Relaxed)
+    /// How many requests were answered so far.
+    pub fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
     }
 
     fn stamp(&self) -> u64 {
@@ -154,8 +154,8 @@ impl<'a> Client<'a> {
         }
         let ended = self.board.stamp();
         outcome = self.deceived(action, outcome);
-        self.board.ended.fetch_add(1, Ordering::Relaxed);
         if let Outcome::Done(answer) = outcome {
+            self.board.answered.fetch_add(1, Ordering::Relaxed);
             self.learn(action, answer);
         }
         self.history.push(Operation {

@@ -44,9 +44,9 @@ pub struct Run<'a> {
     pub seed: u64,
     /// How the clients behave.
     pub behaviour: Behaviour,
-    /// What is done to the members, and again until as many requests came to an end.
+    /// What is done to the members, and again until as many requests were answered.
     pub plan: Vec<Step>,
-    /// Requests, at least.
+    /// Requests that are answered, at least, unless the members are too slow for that.
     pub requests: u64,
 }
 
@@ -96,7 +96,7 @@ impl Run<'_> {
                 for step in &self.plan {
                     nemesis.disturb(step).await;
                 }
-                if board.ended() >= self.requests || Instant::now() > deadline {
+                if board.answered() >= self.requests || Instant::now() > deadline {
                     break board.end();
                 }
             }

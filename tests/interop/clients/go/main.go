@@ -19,7 +19,7 @@ import (
 
 const (
 	prefix   = "go/"
-	patience = 20 * time.Second
+	patience = 60 * time.Second
 )
 
 func main() {
@@ -158,7 +158,7 @@ func lease(client *clientv3.Client) {
 
 	// A short lease lives while it is kept alive, and goes with its keys when it is not. It is
 	// longer than a busy machine holds up the put.
-	short, err := client.Grant(within(), 4)
+	short, err := client.Grant(within(), 8)
 	must(err)
 	_, err = client.Put(within(), prefix+"short", "gone soon", clientv3.WithLease(short.ID))
 	must(err)
@@ -166,7 +166,7 @@ func lease(client *clientv3.Client) {
 	kept, err := client.KeepAlive(ctx, short.ID)
 	must(err)
 	begin := time.Now()
-	for time.Since(begin) < 6*time.Second {
+	for time.Since(begin) < 10*time.Second {
 		answer, open := <-kept
 		equal(open, true, "a lease is kept alive")
 		equal(answer.TTL, short.TTL, "renewed")

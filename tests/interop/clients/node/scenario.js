@@ -9,7 +9,7 @@ const { once } = require('node:events');
 const { Etcd3 } = require('etcd3');
 
 const PREFIX = 'js/';
-const PATIENCE_MS = 20_000;
+const PATIENCE_MS = 60_000;
 
 // Fails when a promise takes too long.
 function within(promise, what) {
@@ -98,7 +98,7 @@ async function lease(client) {
   assert.equal(await client.get(PREFIX + 'leased').string(), null);
 
   // A short lease lives while the client keeps it alive, and goes with its keys when it does not.
-  const short = client.lease(4);
+  const short = client.lease(8);
   await short.put(PREFIX + 'short').value('gone soon');
   for (let renewals = 0; renewals < 3; renewals += 1) {
     await within(once(short, 'keepaliveSucceeded'), 'a renewal');

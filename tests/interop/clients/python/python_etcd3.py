@@ -94,7 +94,7 @@ def lease(client):
     kept.revoke()
     equal(client.get(PREFIX + "leased"), (None, None), "a key of a revoked lease")
     # Longer than a busy machine holds up the put.
-    short = client.lease(4)
+    short = client.lease(8)
     client.put(PREFIX + "short", "gone soon", lease=short)
     eventually(lambda: client.get(PREFIX + "short")[0] is None, "a key goes with its lease")
     equal(short.remaining_ttl, -1, "what remains of a lease that is over")

@@ -97,7 +97,7 @@ def lease(client):
     check(kept.revoke(), "a lease revoked")
     equal(client.get(PREFIX + "leased"), [], "a key of a revoked lease")
     # Longer than a busy machine holds up the put.
-    short = client.lease(ttl=4)
+    short = client.lease(ttl=8)
     client.put(PREFIX + "short", "gone soon", lease=short)
     eventually(lambda: client.get(PREFIX + "short") == [], "a key goes with its lease")
     equal(short.ttl(), -1, "what remains of a lease that is over")

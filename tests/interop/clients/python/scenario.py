@@ -5,7 +5,7 @@ condition with a deadline.
 import sys
 import time
 
-PATIENCE_S = 20
+PATIENCE_S = 60
 
 
 def check(condition, what):

@@ -13,7 +13,7 @@ use etcd_client::{
 };
 use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
@@ -197,7 +197,7 @@ async fn lease(client: &mut Client) -> Result<(), Error> {
 
     let (_watcher, mut stream) = within(client.watch("rs/short", None)).await?;
     // Longer than a busy machine holds up the put.
-    let short = client.lease_grant(4, None).await?.id();
+    let short = client.lease_grant(8, None).await?.id();
     let attached = PutOptions::new().with_lease(short);
     client.put("rs/short", "gone soon", Some(attached)).await?;
     let mut kinds = Vec::new();
