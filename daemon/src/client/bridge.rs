@@ -27,6 +27,8 @@ use super::grpc_body::ResponseBody;
 use super::web::WebService;
 
 /// What an HTTP/2 answer carries.
+// Nearly all are of gRPC, and a box would cost each of them an allocation.
+#[allow(clippy::large_enum_variant)]
 pub(super) enum Http2Body {
     Grpc(ResponseBody),
     /// Unset when the answer has no body.
