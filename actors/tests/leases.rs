@@ -5,12 +5,17 @@
 use std::path::Path;
 use std::time::Duration;
 
-use althing_actors::node::{Handles, Node};
-use althing_actors::testing::{ManualClock, one_member, start_alone, until};
+use althing_actors::node::{Handles, Node, RaftTuning};
+use althing_actors::testing::{
+    DEADLINE, Loopback, ManualClock, find, one_member, one_of, start_alone, until,
+};
 use althing_api::commandpb::{Command, LeaseGrant, LeaseRevoke, command};
 use althing_api::error::Error;
 use althing_api::etcdserverpb::{PutRequest, RangeRequest};
+use althing_api::id::MemberId;
 use althing_storage::data_dir::DataDir;
+use futures_util::future::join_all;
+use tempfile::TempDir;
 
 fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -183,4 +188,68 @@ async fn a_lease_granted_anew_under_its_id_does_not_inherit_the_old_deadline() {
     clock.advance(secs(2));
     until("lease 2 ends", || handles.store().lease(2).is_none()).await;
     assert_eq!(remaining(&handles, 1).await, 18);
+}
+
+/// Three members on one network, under one clock.
+async fn three(network: &Loopback, clock: &ManualClock) -> Vec<(Node, Handles, TempDir)> {
+    let mut members = Vec::new();
+    let mut all_settings = Vec::new();
+    for number in 1..=3 {
+        let mut settings = one_of(number, 3);
+        settings.clock = clock.clock();
+        settings.raft.election_timeout = secs(5);
+        let directory = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(directory.path()).unwrap();
+        let launched = Node::launch(dir, &settings, network.transport(number)).await;
+        let (node, handles) = launched.unwrap();
+        network.join(number, handles.inbound().clone());
+        members.push((node, handles, directory));
+        all_settings.push(settings);
+    }
+    let both = members.iter().zip(&all_settings);
+    let ready = both.map(|((node, handles, _), settings)| node.ready(handles, settings));
+    let ready = tokio::time::timeout(DEADLINE, join_all(ready)).await;
+    let ready: Result<Vec<()>, _> = ready.expect("they serve").into_iter().collect();
+    ready.unwrap();
+    members
+}
+
+#[actix::test]
+async fn no_lease_ends_for_the_time_in_which_no_quorum_heard_the_leader() {
+    let (network, clock) = (Loopback::default(), ManualClock::default());
+    let members = three(&network, &clock).await;
+    let id = find("they agree", || {
+        let leaders: Vec<MemberId> = members.iter().map(|one| one.1.leader()).collect();
+        let leader = leaders[0];
+        (leader != MemberId(0) && leaders.iter().all(|one| *one == leader)).then_some(leader)
+    });
+    let id = id.await;
+    let leader = &members[id.0 as usize - 1].1;
+    grant(leader, 1, 60).await;
+    put(leader, "k", 1).await.unwrap();
+    grant(leader, 2, 3).await;
+    let term = leader.term();
+    // It soon finds out that nobody hears it, and the others wait for it.
+    for (_, handles, _) in &members {
+        let is_leader = handles.status().member_id == id;
+        let patience = if is_leader { 1 } else { 300 };
+        handles.retune(RaftTuning {
+            election_timeout: secs(patience),
+            ..one_member().raft
+        });
+        handles.pulse().await.unwrap();
+    }
+    network.isolate(id.0);
+    until("it is heard by nobody", || leader.leader() == MemberId(0)).await;
+    clock.advance(secs(100));
+    network.heal(id.0);
+    until("it is heard again", || leader.leader() == id).await;
+    assert_eq!(leader.term(), term, "nobody else led");
+    assert_eq!(leader.keep_lease_alive(2).await, Ok(Some(3)));
+    clock.advance(secs(30));
+    until("the shorter one ends", || leader.store().lease(2).is_none()).await;
+    // Behind all that was to be logged when it was heard again.
+    put(leader, "later", 0).await.unwrap();
+    assert!(exists(leader, "k"));
+    assert_eq!(leader.keep_lease_alive(1).await, Ok(Some(60)));
 }

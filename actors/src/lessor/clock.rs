@@ -39,8 +39,8 @@ impl fmt::Debug for Clock {
 #[derive(Debug)]
 pub(crate) struct LeaseClock {
     clock: Clock,
-    /// Its election timeout is what a new leader adds to each lease: nobody could renew it during
-    /// the election.
+    /// Its election timeout, and a heartbeat, is what a new leader adds to each lease: nobody could
+    /// renew it during the election, and the leader before it may have done so until it noticed.
     tuning: LiveTuning,
     /// The term in which this member proved that it leads, zero when it does not lead.
     led_term: AtomicU64,
@@ -92,10 +92,20 @@ impl LeaseClock {
         (self.clock.0)()
     }
 
-    /// This member leads in `term`, with everything applied that was committed before it; zero: it
-    /// does not lead. Answers whether that is news.
+    /// This member leads in `term`, with everything applied that was committed before it. Answers
+    /// whether that is news.
     pub(super) fn lead(&self, term: u64) -> bool {
         self.led_term.swap(term, Ordering::AcqRel) != term
+    }
+
+    /// This member does not lead, or nobody could renew a lease here. Answers whether that is news.
+    pub(super) fn lose(&self) -> bool {
+        let was_leading = self.led_term.swap(0, Ordering::AcqRel) != 0;
+        if was_leading {
+            // It may lead again, in the same term, before Lessor is told.
+            self.deadlines.lock().term = 0;
+        }
+        was_leading
     }
 
     fn led_term(&self) -> u64 {
@@ -112,17 +122,18 @@ impl LeaseClock {
     pub(super) fn follow_lead(&self, store: &Store) -> Option<usize> {
         let mut deadlines = self.deadlines.lock();
         let term = self.led_term();
+        if term == 0 {
+            *deadlines = Deadlines::default();
+            return None;
+        }
         if deadlines.term == term {
             return None;
         }
         deadlines.term = term;
-        if term == 0 {
-            deadlines.expiry.clear();
-            return None;
-        }
         let leases = store.leases();
         let now = self.now();
-        let extend = self.tuning.get().election_timeout;
+        let tuning = self.tuning.get();
+        let extend = tuning.election_timeout + tuning.heartbeat_interval;
         deadlines.expiry.promote(&leases, now, extend);
         Some(leases.len())
     }

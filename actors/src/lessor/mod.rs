@@ -2,7 +2,7 @@
 //! over.
 //!
 //! ```text
-//!             LeaderChanged: leads                 LeaderChanged: another
+//!             LeaderChanged: leads                 LeaderChanged: another, or none
 //!  idle ---------------------------------> counting ----------------------> idle
 //!                                           |  ^
 //!            a tick: expired or shortened --'  '-- LeasesChanged: from what was applied
@@ -36,6 +36,7 @@ pub use self::clock::{Clock, LeaseTime};
 use self::expiry::{Due, Expired, Left, Limits};
 pub(crate) use self::message::{LeaderChanged, LeasesChanged};
 pub(crate) use self::metrics::LeaseMetrics;
+use crate::node::Applied;
 use crate::raft_node::Proposer;
 use crate::supervisor::{ActorRef, DeathWatch};
 
@@ -83,9 +84,9 @@ impl Lead {
         }
     }
 
-    /// This member does not lead.
+    /// This member does not lead, or no quorum hears it.
     pub(crate) fn lost(&self) {
-        if self.clock.lead(0) {
+        if self.clock.lose() {
             self.lessor.addr().do_send(LeaderChanged);
         }
     }
@@ -139,7 +140,7 @@ impl Lessor {
             let command = ask::checkpoint(left.iter().map(remaining).collect(), term);
             let proposer = proposer.clone();
             actix_rt::spawn(async move {
-                if let Err(error) = proposer.propose(command).await {
+                if let Some(Err(error)) = while_counted(&proposer, command).await {
                     tracing::debug!(%error, "what is left of leases was not logged");
                 }
             });
@@ -167,16 +168,26 @@ async fn end(parts: &LessorParts, proposer: &Proposer, lease: Expired, term: u64
     let command = Command {
         request: Some(request),
     };
-    match proposer.propose(command).await {
-        Ok(applied) => match applied.response {
+    match while_counted(proposer, command).await {
+        Some(Ok(applied)) => match applied.response {
             Ok(_) => parts.metrics.expired(),
             // A client ended it first, or granted it anew.
             Err(Error::LeaseNotFound) => parts.clock.look_up(&parts.store, &[id]),
             // Members of a cluster that found itself corrupt change nothing.
             Err(error) => tracing::debug!(%error, "leases do not end"),
         },
-        Err(error) => tracing::debug!(lease = %format_args!("{id:x}"), %error, "not ended yet"),
+        Some(Err(error)) => {
+            tracing::debug!(lease = %format_args!("{id:x}"), %error, "not ended yet");
+        }
+        None => {}
     }
+}
+
+/// Proposes what this member's clock says; `None` when a quorum hears it no longer. Proposed after
+/// that, in the same term, it would say what was true before nobody could renew.
+async fn while_counted(proposer: &Proposer, command: Command) -> Option<Result<Applied, Error>> {
+    let proposing = proposer.propose(command);
+    proposer.progress.while_leads(proposer.me, proposing).await
 }
 
 impl Actor for Lessor {

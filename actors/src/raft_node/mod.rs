@@ -27,6 +27,7 @@ mod full_disk;
 mod hand_over;
 mod heard;
 mod inbound;
+mod lead;
 mod leader_view;
 mod log_store;
 pub(crate) mod membership;
@@ -72,7 +73,7 @@ use self::leader_view::Part;
 pub use self::log_store::LogStore;
 pub(crate) use self::log_store::LogStoreSetup;
 use self::message::Proposal;
-use self::message::{BeginReadRound, CoreEnded, LeadConfirmed, PipeEnded, RaftChanged};
+use self::message::{BeginReadRound, CoreEnded, PipeEnded, RaftChanged};
 pub(crate) use self::message::{MoveLeader, Propose, Pulse, ReadIndex, Step};
 pub(crate) use self::outbox::Outbox;
 pub(crate) use self::picture::{Picture, applied_members};
@@ -168,16 +169,9 @@ impl RaftNode {
         };
         self.tell_leader(&metrics);
         if !leads {
-            self.proven_term = None;
             self.setup.sole_voter.follow();
-            self.setup.lead.lost();
-        } else if self.proven_term != Some(term)
-            || (self.leads_alone(&metrics) && !self.setup.sole_voter.is_alone())
-        {
-            // A new term, or the membership changed; else the proof is under way or holds.
-            self.proven_term = Some(term);
-            self.prove_lead(term, ctx);
         }
+        self.count_leases(&metrics, ctx);
     }
 
     /// Keeps links to the members of the newest configuration.
@@ -237,6 +231,7 @@ impl RaftNode {
         let metrics = self.raft.server_metrics().borrow_watched().clone();
         if !self.leads_alone(&metrics) {
             self.tell_leader(&metrics);
+            self.count_leases(&metrics, ctx);
             self.ask_around(&metrics);
             self.look_at_the_disk();
         }
@@ -287,26 +282,6 @@ impl RaftNode {
             match hand_over::hand_over(raft, progress, None, patience).await {
                 Ok(()) => tracing::warn!("another member leads, since the disk of this one hangs"),
                 Err(error) => tracing::warn!(%error, "no other member took the lead yet"),
-            }
-        });
-    }
-
-    /// Finds out that we lead in `term` and that an entry of that term is applied.
-    fn prove_lead(&self, term: u64, ctx: &mut Context<Self>) {
-        let raft = self.raft.clone();
-        let progress = Arc::clone(&self.setup.progress);
-        let addr = ctx.address();
-        actix_rt::spawn(async move {
-            loop {
-                match read_index::here(&raft).await {
-                    Ok(index) => {
-                        progress.until_applied(index).await;
-                        return addr.do_send(LeadConfirmed { term });
-                    }
-                    // A new leader has not heard its quorum yet.
-                    Err(Error::Timeout) => {}
-                    Err(_) => return,
-                }
             }
         });
     }
@@ -451,21 +426,6 @@ impl Handler<RaftChanged> for RaftNode {
 
     fn handle(&mut self, _: RaftChanged, ctx: &mut Context<Self>) {
         self.publish(ctx);
-    }
-}
-
-impl Handler<LeadConfirmed> for RaftNode {
-    type Result = ();
-
-    fn handle(&mut self, LeadConfirmed { term }: LeadConfirmed, _: &mut Context<Self>) {
-        let metrics = self.raft.server_metrics().borrow_watched().clone();
-        let leads = metrics.state == ServerState::Leader && metrics.vote.leader_id.term == term;
-        if leads {
-            self.setup
-                .sole_voter
-                .confirm(&metrics.committed_membership_config);
-            self.setup.lead.won(term);
-        }
     }
 }
 

@@ -4,6 +4,7 @@ use althing_api::commandpb::{LeaseGrant, LeaseRevoke, PutWithTtl, command};
 use althing_api::error::Error;
 use althing_api::etcdserverpb::lease_server::Lease;
 use althing_api::etcdserverpb::*;
+use althing_api::id::MemberId;
 use althing_storage::apply;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
@@ -75,9 +76,14 @@ impl Lease for Rpc {
             let rpc = rpc.clone();
             async move {
                 let (mut requests, mut lost) = open?;
+                let answering = async {
+                    let request = requests.message().await.transpose()?;
+                    Some(rpc.keep_alive(request).await)
+                };
                 let answer = tokio::select! {
-                    request = requests.message() => rpc.keep_alive(request.transpose()?).await,
+                    biased;
                     status = &mut lost => Err(status),
+                    answer = answering => answer?,
                 };
                 let open = answer.is_ok().then_some((requests, lost));
                 Some((answer, open))
@@ -169,10 +175,12 @@ impl Rpc {
         answer: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Status> {
         let timeout = self.limits().request_timeout;
-        let answer = tokio::time::timeout(timeout, answer);
-        answer
-            .await
-            .unwrap_or(Err(Error::Timeout))
-            .map_err(status::of)
+        let answer = tokio::time::timeout(timeout, answer).await;
+        // As etcd, which waits for a leader before it asks one.
+        let late = || match self.handles.leader() {
+            MemberId(0) => Error::NoLeader,
+            _ => Error::Timeout,
+        };
+        answer.unwrap_or_else(|_| Err(late())).map_err(status::of)
     }
 }

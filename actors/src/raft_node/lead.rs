@@ -1,0 +1,82 @@
+//! What a member does that leads: it proves it, and has the time of leases counted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{AsyncContext, Context, Handler};
+use althing_api::error::Error;
+use openraft::ServerState;
+use openraft::async_runtime::WatchReceiver;
+
+use super::message::LeadConfirmed;
+use super::types::ServerMetrics;
+use super::{RaftNode, read_index};
+
+/// Between two tries to prove a lead that is being handed over.
+const PROOF_INTERVAL: Duration = Duration::from_millis(100);
+
+fn leads_in(metrics: &ServerMetrics, term: u64) -> bool {
+    metrics.state == ServerState::Leader && metrics.vote.leader_id.term == term
+}
+
+impl RaftNode {
+    /// Has the time of leases counted while this member leads and a quorum hears it. Nobody can
+    /// renew a lease at a leader that lost its quorum, so it counts no further, and begins anew,
+    /// even in the same term, when it is heard again.
+    pub(super) fn count_leases(&mut self, metrics: &ServerMetrics, ctx: &mut Context<Self>) {
+        let is_heard = self.setup.progress.leader() == self.setup.me;
+        let Some((term, _)) = self.leads.filter(|_| is_heard) else {
+            self.proven_term = None;
+            self.setup.lead.lost();
+            return;
+        };
+        // A new term, or the membership changed; else the proof is under way or holds.
+        if self.proven_term != Some(term)
+            || (self.leads_alone(metrics) && !self.setup.sole_voter.is_alone())
+        {
+            self.proven_term = Some(term);
+            self.prove_lead(term, ctx);
+        }
+    }
+
+    /// Finds out that we lead in `term` and that an entry of that term is applied.
+    fn prove_lead(&self, term: u64, ctx: &mut Context<Self>) {
+        let raft = self.raft.clone();
+        let progress = Arc::clone(&self.setup.progress);
+        let addr = ctx.address();
+        actix_rt::spawn(async move {
+            loop {
+                match read_index::here(&raft).await {
+                    Ok(index) => {
+                        progress.until_applied(index).await;
+                        return addr.do_send(LeadConfirmed { term });
+                    }
+                    // A new leader has not heard its quorum yet.
+                    Err(Error::Timeout) => {}
+                    // The lead is handed over, which may come to nothing.
+                    Err(_) if leads_in(&raft.server_metrics().borrow_watched(), term) => {
+                        tokio::time::sleep(PROOF_INTERVAL).await;
+                    }
+                    Err(_) => return,
+                }
+            }
+        });
+    }
+}
+
+impl Handler<LeadConfirmed> for RaftNode {
+    type Result = ();
+
+    fn handle(&mut self, LeadConfirmed { term }: LeadConfirmed, _: &mut Context<Self>) {
+        let metrics = self.raft.server_metrics().borrow_watched().clone();
+        if leads_in(&metrics, term) {
+            self.setup
+                .sole_voter
+                .confirm(&metrics.committed_membership_config);
+            // Not by a proof from before the quorum was lost.
+            if self.setup.progress.leader() == self.setup.me {
+                self.setup.lead.won(term);
+            }
+        }
+    }
+}
