@@ -235,3 +235,27 @@ fn damage_is_found_and_a_directory_in_use_is_left_alone() {
     assert!(matches!(refused, Err(BackupError::File { .. })));
     assert!(!target.exists());
 }
+
+#[test]
+fn a_failed_restore_leaves_a_directory_that_was_there_and_nothing_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = filled(dir.path(), 9, 60);
+    let path = dir.path().join("backup.db");
+    drop(saved(&store, &path));
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[4096 * FIRST_PAGE_OF_KEYS + 8] = 0xff;
+    std::fs::write(&path, &bytes).unwrap();
+    let broken = BackupFile::open(&path).unwrap();
+    let (target, log) = (dir.path().join("mine"), dir.path().join("log"));
+    std::fs::create_dir(&target).unwrap();
+    let restoring = Restoring {
+        wal_dir: Some(log.clone()),
+        ..restoring(target.clone(), 0)
+    };
+    for _ in 0..2 {
+        let refused = restore(&broken, &restoring, &mut |_| {});
+        assert!(matches!(refused, Err(BackupError::File { .. })));
+        assert_eq!(std::fs::read_dir(&target).unwrap().count(), 0);
+        assert!(!log.exists());
+    }
+}

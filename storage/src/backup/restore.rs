@@ -4,6 +4,8 @@
 //! member that begins empty is sent the state and does not replay a log that lacks it. All first
 //! members of the new cluster restore the same file and so begin with the same entry.
 
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use althing_api::commandpb::{MemberNode, Membership, VoterSet};
@@ -61,7 +63,7 @@ pub struct Restored {
 }
 
 /// Makes the directory; `report` is told how many changes were read. Blocks until it is durable.
-/// What was begun is removed when it fails.
+/// What was begun is removed when it fails; a directory that cannot be had is left as it is.
 ///
 /// # Errors
 /// The file's and the directory's; `NotEmpty`, `Auth`, `Revision`.
@@ -71,13 +73,39 @@ pub fn restore(
     report: &mut dyn FnMut(u64),
 ) -> Result<Restored, BackupError> {
     check(file, restoring)?;
-    let made = make(file, restoring, report);
+    let places = std::iter::once(&restoring.data_dir).chain(&restoring.wal_dir);
+    let places: Vec<(&Path, bool)> = places
+        .map(|place| (place.as_path(), place.exists()))
+        .collect();
+    // Until here they may be another's: only the lock says whose they are.
+    let dir = DataDir::open_with_wal(&restoring.data_dir, restoring.wal_dir.as_deref())?;
+    if dir.store().exists() || dir.identity()?.is_some() {
+        let path = restoring.data_dir.clone();
+        return Err(BackupError::NotEmpty { path });
+    }
+    let made = make(&dir, file, restoring, report);
     if made.is_err() {
         // The first cause is what the operator must know.
-        let _ = std::fs::remove_dir_all(&restoring.data_dir);
-        let _ = restoring.wal_dir.as_ref().map(std::fs::remove_dir_all);
+        for (place, was_there) in places {
+            let _ = remove(place, was_there);
+        }
     }
     made
+}
+
+/// Removes what was made at `place`: all of it, or only what is in a directory that `was_there`.
+fn remove(place: &Path, was_there: bool) -> io::Result<()> {
+    if !was_there {
+        return fs::remove_dir_all(place);
+    }
+    for entry in fs::read_dir(place)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => fs::remove_dir_all(entry.path())?,
+            false => fs::remove_file(entry.path())?,
+        }
+    }
+    Ok(())
 }
 
 /// Whether a restore would be refused; changes nothing.
@@ -96,18 +124,18 @@ pub fn check(file: &BackupFile, restoring: &Restoring) -> Result<(), BackupError
 }
 
 fn make(
+    dir: &DataDir,
     file: &BackupFile,
     restoring: &Restoring,
     report: &mut dyn FnMut(u64),
 ) -> Result<Restored, BackupError> {
-    let dir = DataDir::open_with_wal(&restoring.data_dir, restoring.wal_dir.as_deref())?;
     let destiny = Destiny {
         at: GENESIS,
         membership: membership(&restoring.founders).encode_to_vec().into(),
         bump: restoring.bump,
     };
     let imported = file.import(&dir.store(), &destiny, report)?;
-    begin_log(&dir)?;
+    begin_log(dir)?;
     // Last: a directory without it is not taken for a member's.
     dir.save_identity(&restoring.identity)?;
     Ok(Restored {
@@ -154,9 +182,9 @@ fn membership(founders: &[Founder]) -> Membership {
 
 /// Nothing is ever written over.
 fn refuse_used(dir: &Path) -> Result<(), BackupError> {
-    let is_free = match std::fs::read_dir(dir) {
+    let is_free = match fs::read_dir(dir) {
         Ok(mut entries) => entries.next().is_none(),
-        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
     };
     match is_free {
         true => Ok(()),
