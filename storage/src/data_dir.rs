@@ -28,6 +28,11 @@ const FORMAT: u32 = 1;
 const HARMLESS: [&str; 3] = [LOCK, "VERSION.tmp", "lost+found"];
 /// How the name of a snapshot on its way in begins.
 const ARRIVAL: &str = "arrival-";
+/// The note of a store that is about to be replaced, and that of what a fresh copy took.
+const REPLACING: &str = "replacing";
+const COPIED: &str = "copied";
+/// What may lie beside the snapshots for as long as a member lives.
+pub const SNAP_NOTES: [&str; 2] = [REPLACING, COPIED];
 /// An identity is a few short lines; more is damage.
 const IDENTITY_BYTES_MAX: u64 = 64 * 1024;
 
@@ -247,11 +252,11 @@ impl DataDir {
     }
 
     fn copy_path(&self) -> PathBuf {
-        self.snap().join("copied")
+        self.snap().join(COPIED)
     }
 
     fn replacing_path(&self) -> PathBuf {
-        self.snap().join("replacing")
+        self.snap().join(REPLACING)
     }
 
     fn identity_path(&self) -> PathBuf {

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use althing_storage::data_dir::DataDir;
+use althing_storage::data_dir::{DataDir, SNAP_NOTES};
 use althing_storage::error::OpenError;
 use althing_storage::store::{Store, StoreOpenError};
 use althing_storage::wal;
@@ -21,7 +21,7 @@ const FILES: [(&str, &[&str]); 4] = [
         &["LOCK", "VERSION", "admin.sock", "lost+found", "member"],
     ),
     ("member", &["id", "snap", "store.redb", "wal"]),
-    ("member/snap", &["replacing"]),
+    ("member/snap", &SNAP_NOTES),
     ("member/wal", &[]),
 ];
 
@@ -219,5 +219,25 @@ fn refusal(error: &OpenError) -> Refusal {
         what,
         text: text.to_owned(),
         remedy: remedy.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use althing_storage::entry::LogId;
+
+    use super::*;
+
+    #[test]
+    fn what_a_member_notes_beside_its_snapshots_is_no_stray() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("data");
+        let dir = DataDir::open(&path).unwrap();
+        dir.note_copy(2, 1).unwrap();
+        dir.begin_replacing(LogId { term: 1, index: 1 }).unwrap();
+        drop(dir);
+        assert_eq!(directory(&path, None).strays, []);
+        std::fs::write(path.join("member/snap/other"), b"").unwrap();
+        assert_eq!(directory(&path, None).strays.len(), 1);
     }
 }
