@@ -110,6 +110,12 @@ impl Values<'_> {
         value.map_or_else(String::new, |value| value.to_string_lossy().into_owned())
     }
 
+    /// The bytes of flag `name`: what names keys need not be text.
+    pub fn bytes(&self, name: &str) -> Bytes {
+        let value = self.0.get_one::<OsString>(name);
+        value.map_or_else(Bytes::new, |value| Bytes::copy_from_slice(value.as_bytes()))
+    }
+
     /// Whether switch `name` is on.
     ///
     /// # Errors
@@ -212,5 +218,24 @@ fn text_of(error: &clap::Error, kind: ContextKind) -> String {
         Some(ContextValue::String(text)) => text.clone(),
         Some(ContextValue::Strings(texts)) => texts.first().cloned().unwrap_or_default(),
         _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command;
+
+    #[test]
+    fn a_prefix_is_read_byte_by_byte() {
+        let prefix = |line: &[&[u8]]| {
+            let line = line.iter().map(|word| OsStr::from_bytes(word));
+            let matches = command().try_get_matches_from(line).unwrap();
+            let (_, matches) = matches.subcommand().expect("the test names a command");
+            Values(matches).bytes("prefix")
+        };
+        let line: [&[u8]; 4] = [b"althingctl", b"migrate", b"--prefix=\xff", b"h:1"];
+        assert_eq!(prefix(&line), b"\xff"[..]);
+        assert_eq!(prefix(&[b"althingctl", b"migrate", b"h:1"]), b""[..]);
     }
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use althing_api::error::Error as ApiError;
 use althing_api::etcdserverpb::RangeRequest;
-use bytes::Bytes;
 use clap::Command;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
@@ -63,8 +62,7 @@ pub async fn run(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let target = values.one("make-mirror takes one destination argument")?;
-    let bytes = |name| Bytes::from(values.text(name));
-    let (prefix, mut dest_prefix) = (bytes("prefix"), bytes("dest-prefix"));
+    let (prefix, mut dest_prefix) = (values.bytes("prefix"), values.bytes("dest-prefix"));
     let no_dest_prefix = values.switch("no-dest-prefix")?;
     exclude(
         ("dest-prefix", !dest_prefix.is_empty()),

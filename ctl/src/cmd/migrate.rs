@@ -74,7 +74,7 @@ pub async fn run(
     let target = destination::settings(values, settings, &target)?;
     let source = Client::open_lasting(settings).await?;
     let destination = Client::open_lasting(&target).await?;
-    let prefix = Bytes::from(values.text("prefix"));
+    let prefix = values.bytes("prefix");
     let mut migration = Migration {
         leases: Leases::new(source.clone(), destination.clone()),
         source,

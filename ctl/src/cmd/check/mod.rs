@@ -67,7 +67,7 @@ pub async fn run(
     let size = size(&values.text("load"))?;
     let site = Site {
         settings,
-        prefix: Bytes::from(values.text("prefix")),
+        prefix: values.bytes("prefix"),
         auto_compact: values.switch("auto-compact")?,
         auto_defrag: values.switch("auto-defrag")?,
     };
