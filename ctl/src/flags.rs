@@ -22,14 +22,14 @@ const REQUEST_BYTES_MAX: usize = 2 * 1024 * 1024;
 const RECEIVE_BYTES_MAX: usize = i32::MAX as usize;
 
 /// A look into the environment; tests bring their own.
-pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// The value of variable `name` with the prefix that has one, and that prefix; ours goes first.
 /// An empty variable counts as unset.
 pub fn variable(
     environment: Environment<'_>,
     name: &str,
-) -> (Option<&'static str>, Option<String>) {
+) -> (Option<&'static str>, Option<OsString>) {
     let value = |prefix: &str| environment(&format!("{prefix}_{name}"));
     for prefix in PREFIXES {
         if let Some(value) = value(prefix).filter(|value| !value.is_empty()) {
@@ -199,7 +199,10 @@ impl Sources<'_> {
             let suffix = name.to_uppercase().replace('-', "_");
             for variable in PREFIXES.map(|prefix| format!("{prefix}_{suffix}")) {
                 match (self.environment)(&variable) {
-                    Some(value) if !value.is_empty() => return (vec![value], variable),
+                    Some(value) if !value.is_empty() => {
+                        let text = value.to_string_lossy().into_owned();
+                        return (vec![text], variable);
+                    }
                     _ => {}
                 }
             }

@@ -9,7 +9,7 @@ fn settings(line: &[&str], variables: &[(&str, &str)]) -> Result<Settings, Failu
     let (_, matches) = matches.subcommand().expect("the test names a command");
     let environment = |name: &str| {
         let found = variables.iter().find(|(variable, _)| *variable == name);
-        found.map(|(_, value)| (*value).to_owned())
+        found.map(|(_, value)| value.into())
     };
     Settings::new(matches, &environment)
 }

@@ -6,7 +6,7 @@ use crate::failure::BAD_ARGS;
 fn surroundings(variables: &[(&str, &str)]) -> Surroundings {
     let found = |name: &str| {
         let found = variables.iter().find(|(variable, _)| *variable == name);
-        found.map(|(_, value)| (*value).to_owned())
+        found.map(|(_, value)| value.into())
     };
     Surroundings::new(&found).unwrap()
 }

@@ -1,5 +1,8 @@
 //! What the words of a watch ask for: the key and its range, and a command behind `--`. Pure.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
 use althing_api::etcdserverpb::WatchCreateRequest;
 use bytes::Bytes;
 
@@ -64,7 +67,9 @@ impl Surroundings {
             }
             (key, end) => {
                 let both = key.into_iter().chain(end);
-                Ok(Surroundings(both.map(Bytes::from).collect()))
+                Ok(Surroundings(
+                    both.map(OsString::into_vec).map(Bytes::from).collect(),
+                ))
             }
         }
     }
@@ -119,4 +124,20 @@ pub fn request(values: Values<'_>, keys: &[Bytes]) -> Result<WatchCreateRequest,
         prev_kv,
         ..WatchCreateRequest::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_of_the_environment_need_not_be_text() {
+        let key = |name: &str| {
+            (name == "ETCDCTL_WATCH_KEY").then(|| OsString::from_vec(b"\xffk".to_vec()))
+        };
+        let mut words = Words::new(Vec::new(), None).unwrap();
+        let surroundings = Surroundings::new(&key).unwrap();
+        surroundings.complete(&mut words).unwrap();
+        assert_eq!(words.keys, [&b"\xffk"[..]]);
+    }
 }
