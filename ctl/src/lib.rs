@@ -4,13 +4,15 @@
 //!
 //! `flags` and `args` read the command line, `cmd` holds one file per command, `client` talks to
 //! the cluster, `session` holds locks and elections with it, `print` writes answers, `text` reads
-//! and writes Go's notations; `mirror` copies one cluster into another, `portable` is keys as JSON,
-//! `progress` the bars, `doctor` judges what ails a cluster or a directory, and `offline` works on
-//! files without a server. Most commands are one request or a few; `watch`, `lock`, `elect`,
-//! `make-mirror` and `lease keep-alive` last until they are told to end. Nothing outlives the
-//! process.
+//! and writes Go's notations; `mirror` copies one cluster into another, `portable` is keys as
+//! JSON, `progress` the bars, `notice` words on stderr, `doctor` judges what ails a cluster or a
+//! directory, and `offline` works on files without a server. Most commands are one request or a
+//! few; `watch`, `lock`, `elect`, `make-mirror` and `lease keep-alive` last until they are told to
+//! end. Nothing outlives the process.
 
 #![forbid(unsafe_code)]
+// It panics when nobody reads; `notice` does not.
+#![deny(clippy::print_stderr)]
 
 pub mod args;
 pub mod client;
@@ -20,6 +22,7 @@ pub mod endpoint;
 pub mod failure;
 pub mod flags;
 pub mod mirror;
+mod notice;
 pub mod offline;
 mod password;
 pub mod portable;
@@ -61,9 +64,9 @@ pub fn run(line: Vec<OsString>, environment: Environment<'_>) -> u8 {
     failure
         .notes
         .iter()
-        .for_each(|note| eprintln!("Warning: {note}"));
+        .for_each(|note| notice::tell(format_args!("Warning: {note}")));
     if !failure.text.is_empty() {
-        eprintln!("Error: {failure}");
+        notice::tell(format_args!("Error: {failure}"));
     }
     failure.exit
 }
@@ -118,7 +121,7 @@ fn execute(
     let settings = Settings::new(deepest, environment)?;
     if settings.debug {
         let lines = Settings::trace(deepest, environment);
-        lines.iter().for_each(|line| eprintln!("{line}"));
+        lines.iter().for_each(|line| notice::tell(line));
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

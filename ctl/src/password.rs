@@ -5,6 +5,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use crate::failure::{ERROR, Failure};
+use crate::notice;
 
 /// Reads one line from standard input; on a terminal it asks first and shows nothing of what is
 /// typed.
@@ -19,13 +20,13 @@ pub fn ask() -> Result<String, Failure> {
         let shown = tcgetattr(&stdin).map_err(|error| fail(error.into()))?;
         let mut hidden = shown.clone();
         hidden.local_modes -= LocalModes::ECHO;
-        eprint!("Password: ");
+        notice::ask("Password: ");
         io::stderr().flush().map_err(fail)?;
         tcsetattr(&stdin, OptionalActions::Flush, &hidden).map_err(|error| fail(error.into()))?;
         let read = stdin.lock().read_line(&mut line);
         // The echo must come back whatever became of the line.
         tcsetattr(&stdin, OptionalActions::Flush, &shown).map_err(|error| fail(error.into()))?;
-        eprintln!();
+        notice::tell("");
         read.map_err(fail)?;
     } else {
         stdin.lock().read_line(&mut line).map_err(fail)?;

@@ -11,6 +11,7 @@ use crate::args::{Values, manners, positional, switch, valued};
 use crate::client::Client;
 use crate::failure::{ERROR, Failure};
 use crate::flags::Settings;
+use crate::notice;
 use crate::offline;
 
 /// The grammar.
@@ -55,7 +56,9 @@ pub async fn run(
         match client.defragment().await {
             Ok(()) => writeln!(out, "Finished defragmenting etcd member[{endpoint}]")?,
             Err(failure) => {
-                eprintln!("Failed to defragment etcd member[{endpoint}] ({failure})");
+                notice::tell(format_args!(
+                    "Failed to defragment etcd member[{endpoint}] ({failure})"
+                ));
                 failed = true;
             }
         }

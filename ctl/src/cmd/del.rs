@@ -11,6 +11,7 @@ use crate::client::Client;
 use crate::cmd::{exclude, key_range};
 use crate::failure::{ERROR, Failure, INTERRUPTED};
 use crate::flags::Settings;
+use crate::notice;
 use crate::print::Format;
 use crate::print::simple::line;
 
@@ -72,7 +73,7 @@ fn consent() -> Result<(), Failure> {
     if !stdin.is_terminal() {
         return Ok(());
     }
-    eprint!("This deletes every key in the store. Type 'yes' to go on: ");
+    notice::ask("This deletes every key in the store. Type 'yes' to go on: ");
     let mut answer = String::new();
     stdin
         .lock()

@@ -15,6 +15,7 @@ use crate::args::{Values, manners, positional, switch};
 use crate::client::{Client, Watched};
 use crate::failure::{ERROR, Failure};
 use crate::flags::Settings;
+use crate::notice;
 use crate::session::{DEFAULT_TTL, Interrupt, Session, Turn, contenders};
 
 const HELP: &str = "\
@@ -209,11 +210,11 @@ fn seen(watched: Watched) -> Result<Option<WatchResponse>, Failure> {
         Watched::Answer(answer) => Ok(Some(answer)),
         Watched::Canceled(answer, _) if answer.compact_revision != 0 => Ok(None),
         Watched::Canceled(_, reason) => {
-            eprintln!("Warning: watch was canceled ({reason})");
+            notice::tell(format_args!("Warning: watch was canceled ({reason})"));
             Err(Failure::new(ERROR, LOST))
         }
         Watched::Lost(reason) => {
-            eprintln!("Warning: not connected, trying on: {reason}");
+            notice::tell(format_args!("Warning: not connected, trying on: {reason}"));
             Ok(Some(WatchResponse::default()))
         }
     }

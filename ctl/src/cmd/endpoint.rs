@@ -14,6 +14,7 @@ use crate::client::Client;
 use crate::cmd::chosen;
 use crate::failure::{ERROR, Failure};
 use crate::flags::Settings;
+use crate::notice;
 use crate::print::{At, Health};
 use crate::text::duration;
 
@@ -206,6 +207,8 @@ fn report(what: &str, endpoint: &str, failure: &Failure) {
     failure
         .notes
         .iter()
-        .for_each(|note| eprintln!("Warning: {note}"));
-    eprintln!("Failed to get the {what} of endpoint {endpoint} ({failure})");
+        .for_each(|note| notice::tell(format_args!("Warning: {note}")));
+    notice::tell(format_args!(
+        "Failed to get the {what} of endpoint {endpoint} ({failure})"
+    ));
 }

@@ -13,6 +13,7 @@ use crate::client::Client;
 use crate::cmd::child;
 use crate::failure::{ERROR, Failure};
 use crate::flags::Settings;
+use crate::notice;
 use crate::session::{Interrupt, Session, Turn};
 
 const HELP: &str = "\
@@ -142,7 +143,7 @@ async fn execute(
         ended = &mut child => ended,
         () = session.lost() => {
             let text = "the session expired while the command runs: others may hold the lock";
-            eprintln!("Warning: {text}");
+            notice::tell(format_args!("Warning: {text}"));
             child.await
         }
     }

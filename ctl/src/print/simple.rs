@@ -10,6 +10,7 @@ use althing_api::etcdserverpb::{
 };
 use althing_api::mvccpb::{Event, KeyValue};
 
+use crate::notice;
 use crate::print::table::{Rows, rows};
 use crate::print::{HashKv, Health, Printer, Revoked, Status, TimeToLive};
 use crate::text::number::hex;
@@ -199,7 +200,9 @@ impl Simple for [Health] {
                 let verdict = "is healthy: successfully committed proposal";
                 writeln!(out, "{endpoint} {verdict}: took = {took}")?;
             } else {
-                eprintln!("{endpoint} is unhealthy: failed to commit proposal: {error}");
+                notice::tell(format_args!(
+                    "{endpoint} is unhealthy: failed to commit proposal: {error}"
+                ));
             }
         }
         Ok(())

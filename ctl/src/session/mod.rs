@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::client::Client;
 use crate::failure::{ERROR, Failure};
+use crate::notice;
 
 pub use interrupt::Interrupt;
 pub use turn::{Turn, contenders};
@@ -49,7 +50,9 @@ impl Session {
                     Ok(Some(_)) => {}
                     Ok(None) => return,
                     Err(failure) => {
-                        eprintln!("Warning: the lease is not renewed any more: {failure}");
+                        notice::tell(format_args!(
+                            "Warning: the lease is not renewed any more: {failure}"
+                        ));
                         return;
                     }
                 }

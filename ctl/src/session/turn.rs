@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use crate::client::{Client, Watched};
 use crate::failure::{ERROR, Failure};
+use crate::notice;
 use crate::text::number::hex;
 
 /// A key of ours in the queue.
@@ -165,7 +166,7 @@ async fn gone(client: &Client, key: Bytes, revision: i64) -> Result<(), Failure>
             Watched::Canceled(answer, _) if answer.compact_revision != 0 => return Ok(()),
             Watched::Canceled(_, reason) => return Err(Failure::new(ERROR, reason)),
             Watched::Lost(reason) => {
-                eprintln!("Warning: not connected, trying on: {reason}");
+                notice::tell(format_args!("Warning: not connected, trying on: {reason}"));
             }
         }
     }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use crate::client::{Watched, Watcher};
 use crate::cmd::child;
 use crate::failure::{ERROR, Failure};
+use crate::notice;
 use crate::print::Printer;
 use crate::text::quote::quote;
 
@@ -44,10 +45,10 @@ pub async fn follow(mut watcher: Watcher, shown: Shown<'_, '_>) -> Result<Ended,
     loop {
         match watcher.next().await {
             Watched::Lost(reason) => {
-                eprintln!("Warning: not connected, trying on: {reason}");
+                notice::tell(format_args!("Warning: not connected, trying on: {reason}"));
             }
             Watched::Canceled(answer, reason) => {
-                eprintln!("watch was canceled ({reason})");
+                notice::tell(format_args!("watch was canceled ({reason})"));
                 shown.show(&answer)?;
                 return Ok(Ended::Canceled);
             }
@@ -91,7 +92,10 @@ impl Shown<'_, '_> {
         let ended = child::run(&self.command, variables(answer, event)).await;
         ended.map_err(|failure| {
             let words: Vec<String> = self.command.iter().map(|word| quote(word)).collect();
-            eprintln!("command [{}] error ({failure})", words.join(" "));
+            notice::tell(format_args!(
+                "command [{}] error ({failure})",
+                words.join(" ")
+            ));
             Failure::new(ERROR, "")
         })
     }

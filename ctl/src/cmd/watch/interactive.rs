@@ -21,6 +21,7 @@ use crate::cmd::watch::follow::{Shown, follow};
 use crate::cmd::watch::words::{Surroundings, Words, request};
 use crate::failure::{Failure, INVALID_INPUT};
 use crate::flags::Settings;
+use crate::notice;
 use crate::text::words::words;
 
 /// What a line asks for.
@@ -61,7 +62,7 @@ pub async fn run(
             Failure::new(INVALID_INPUT, text)
         })?;
         match read(&line, surroundings)? {
-            Line::Invalid(text) => eprintln!("{text}"),
+            Line::Invalid(text) => notice::tell(text),
             Line::Progress => bells
                 .iter()
                 .for_each(|bell: &crate::client::ProgressBell| bell.ring()),
