@@ -134,14 +134,15 @@ impl Client {
                 return Ok(());
             };
             let deadline = self.request_deadline();
-            let before = self.deadline;
-            self.deadline = Some(deadline.or_earlier(Deadline::after(self.dial_timeout)));
-            let answer = self
+            // A client of its own, whose deadline is gone with it when nobody waits any more.
+            let mut asking = self.clone();
+            asking.deadline = Some(deadline.or_earlier(Deadline::after(self.dial_timeout)));
+            let answer = asking
                 .call(Repeat::Safe, request, |channel, request| async move {
                     AuthClient::new(channel).authenticate(request).await
                 })
                 .await;
-            self.deadline = before;
+            self.connector = asking.connector;
             match answer {
                 Ok(answer) => self.token = Some(token_value(&answer.token)?),
                 // A cluster without authentication serves everybody, with or without a name.

@@ -140,9 +140,10 @@ impl Watcher {
                     let text = "the login has lapsed".to_owned();
                     return Some(Watched::Canceled(nothing, text));
                 }
+                let refused = self.client.log_in().await.err();
+                // Only now: who waits for the watch may have stopped waiting meanwhile.
                 self.renewed = true;
-                let refused = self.client.log_in().await.err()?;
-                Some(Watched::Canceled(nothing, refused.text))
+                Some(Watched::Canceled(nothing, refused?.text))
             }
         }
     }
