@@ -52,6 +52,13 @@ impl Connector {
         self.first = (self.first + 1) % self.targets.len();
     }
 
+    /// As [`Connector::lose`], unless that has happened.
+    pub fn leave(&mut self) {
+        if self.channel.is_some() {
+            self.lose();
+        }
+    }
+
     /// A channel to an endpoint that answers; waits for one until `deadline`.
     ///
     /// # Errors

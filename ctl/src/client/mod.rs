@@ -158,6 +158,11 @@ impl Client {
         })
     }
 
+    /// Gives up the member that is asked; the next request goes to the next endpoint.
+    pub fn go_elsewhere(&mut self) {
+        self.connector.leave();
+    }
+
     fn request_deadline(&self) -> Deadline {
         let fresh = || Deadline::after(self.command_timeout);
         self.deadline.unwrap_or_else(fresh)

@@ -1,4 +1,4 @@
-//! Sends transactions to the destination, each until its outcome is known.
+//! Sends transactions to the destination, each until its outcome is known; by any of its members.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use super::batch::Change;
 use crate::client::Client;
 use crate::failure::{DEADLINE_TEXT, Failure};
 
-/// How often a transaction is sent before the destination counts as gone.
+/// How often something is tried before the destination counts as gone.
 const ATTEMPTS_MAX: u32 = 30;
-/// Before it is sent again.
+/// Before it is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The destination.
@@ -44,24 +44,40 @@ impl Writer {
             success,
             ..TxnRequest::default()
         };
-        let mut attempt = 1;
-        loop {
-            match self.client.txn(request.clone()).await {
-                Ok(_) => break,
-                Err(failure) if attempt < ATTEMPTS_MAX && passes(&failure) => {
-                    attempt += 1;
-                    sleep(PAUSE).await;
-                }
-                Err(failure) => return Err(failure),
-            }
+        let mut patience = Patience::default();
+        while let Err(failure) = self.client.txn(request.clone()).await {
+            patience.again(failure).await?;
+            // The member may be the only one that is cut off.
+            self.client.go_elsewhere();
         }
         self.written += count;
         Ok(())
     }
 }
 
-/// Whether the same transaction may succeed later.
-pub(super) fn passes(failure: &Failure) -> bool {
+/// Counts how often something was tried in vain.
+#[derive(Debug, Default)]
+pub struct Patience {
+    failures: u32,
+}
+
+impl Patience {
+    /// Waits before the next attempt.
+    ///
+    /// # Errors
+    /// `failure`, if it does not pass or there were too many.
+    pub async fn again(&mut self, failure: Failure) -> Result<(), Failure> {
+        self.failures += 1;
+        if self.failures >= ATTEMPTS_MAX || !passes(&failure) {
+            return Err(failure);
+        }
+        sleep(PAUSE).await;
+        Ok(())
+    }
+}
+
+/// Whether the same request may succeed later.
+pub fn passes(failure: &Failure) -> bool {
     let text = failure.text.as_str();
     text == DEADLINE_TEXT
         || text.contains("Unavailable")
