@@ -4,10 +4,11 @@
 //! A lease has the same id on both sides. What is left of it begins anew at the destination: a
 //! lease may live longer than granted, never shorter.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use althing_api::error::Error as ApiError;
 use tokio::time::{Instant, sleep};
 
 use super::batch::Change;
@@ -17,6 +18,8 @@ use crate::failure::Failure;
 
 /// How many renewals fit into a time to live.
 const RENEWALS_PER_TTL: u32 = 3;
+/// How many leases are renewed by one request.
+const RENEWALS_MAX: usize = 1_000;
 /// Between two looks which leases want a renewal.
 const TICK: Duration = Duration::from_millis(500);
 /// Between two looks which leases the source still has.
@@ -67,7 +70,7 @@ impl Leases {
         Ok(ids.len())
     }
 
-    async fn source_ids(&mut self) -> Result<Vec<i64>, Failure> {
+    async fn source_ids(&mut self) -> Result<BTreeSet<i64>, Failure> {
         let answer = self.source.leases().await?;
         Ok(answer.leases.iter().map(|lease| lease.id).collect())
     }
@@ -124,19 +127,23 @@ impl Leases {
     ///
     /// # Errors
     /// A refusal that does not pass.
-    pub async fn keep(mut self, all: bool) -> Result<(), Failure> {
-        let mut surveyed = Instant::now();
+    pub async fn keep(self, all: bool) -> Result<(), Failure> {
+        // Beside each other: a source that does not answer must not cost a renewal.
+        let (renewing, surveying) = (self.clone(), self);
+        tokio::try_join!(renewing.keep_renewed(), surveying.keep_surveyed(all)).map(|_| ())
+    }
+
+    async fn keep_renewed(mut self) -> Result<(), Failure> {
         loop {
             sleep(TICK).await;
-            let passing = |failure: Failure| match passes(&failure) {
-                true => Ok(()),
-                false => Err(failure),
-            };
-            self.renew(false).await.or_else(passing)?;
-            if surveyed.elapsed() >= SURVEY {
-                self.survey(all).await.or_else(passing)?;
-                surveyed = Instant::now();
-            }
+            self.renew(false).await.or_else(unless_it_passes)?;
+        }
+    }
+
+    async fn keep_surveyed(mut self, all: bool) -> Result<(), Failure> {
+        loop {
+            sleep(SURVEY).await;
+            self.survey(all).await.or_else(unless_it_passes)?;
         }
     }
 
@@ -151,33 +158,35 @@ impl Leases {
             let due = held.iter().filter(|(_, held)| is_due(held));
             due.map(|(id, _)| *id).collect()
         });
-        if due.is_empty() {
-            return Ok(());
-        }
-        let gone = self.destination.renew(&due).await?;
-        self.with(|held| {
-            held.retain(|id, _| !gone.contains(id));
-            for id in &due {
-                if let Some(held) = held.get_mut(id) {
-                    held.renewed = now;
+        for ids in due.chunks(RENEWALS_MAX) {
+            let asked = Instant::now();
+            let gone = self.destination.renew(ids).await?;
+            self.with(|held| {
+                gone.iter().for_each(|id| _ = held.remove(id));
+                for id in ids {
+                    if let Some(held) = held.get_mut(id) {
+                        held.renewed = asked;
+                    }
                 }
-            }
-        });
+            });
+        }
         Ok(())
     }
 
     /// Ends what the source has ended.
     async fn survey(&mut self, all: bool) -> Result<(), Failure> {
+        // Taken before the source is asked: what is carried over meanwhile, it may not tell yet.
+        let before: Vec<i64> = self.with(|held| held.keys().copied().collect());
         let ids = self.source_ids().await?;
-        let gone: Vec<i64> = self.with(|held| {
-            let gone = held.keys().filter(|id| !ids.contains(id));
-            gone.copied().collect()
-        });
-        for id in gone {
+        for id in before.into_iter().filter(|id| !ids.contains(id)) {
+            // A member that lags tells too few; about one lease it asks the leader.
+            if self.source.time_to_live(id, false).await?.granted_ttl > 0 {
+                continue;
+            }
             // Forgotten first: a change that comes meanwhile must not be given a lease that ends.
             let held = self.with(|held| held.remove(&id));
             match self.destination.revoke(id).await {
-                Err(failure) if failure.text != "etcdserver: requested lease not found" => {
+                Err(failure) if failure.text != ApiError::LeaseNotFound.text() => {
                     self.with(|leases| leases.extend(held.map(|held| (id, held))));
                     return Err(failure);
                 }
@@ -190,5 +199,13 @@ impl Leases {
             }
         }
         Ok(())
+    }
+}
+
+/// A failure that passes is none for who goes on.
+fn unless_it_passes(failure: Failure) -> Result<(), Failure> {
+    match passes(&failure) {
+        true => Ok(()),
+        false => Err(failure),
     }
 }
