@@ -13,6 +13,7 @@ mod cut_over;
 use std::io::Write;
 use std::time::Duration;
 
+use althing_api::error::Error as ApiError;
 use bytes::Bytes;
 use clap::Command;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -21,16 +22,18 @@ use crate::args::{Values, manners, positional, switch, valued};
 use crate::client::{Client, Watched, Watcher};
 use crate::failure::{ERROR, Failure};
 use crate::flags::Settings;
-use crate::mirror::batch::Batches;
+use crate::mirror::batch::{Batches, Change};
 use crate::mirror::compare::{Difference, Walk};
 use crate::mirror::leases::Leases;
-use crate::mirror::writer::Writer;
+use crate::mirror::writer::{Patience, Writer, passes};
 use crate::mirror::{Rename, destination, follow};
 use crate::progress::Progress;
 use crate::session::Interrupt;
 
 /// Operations of one transaction; what servers take by default.
 const OPS_MAX: usize = 128;
+/// How often the leases of one transaction may be found gone before that is no coincidence.
+const LEASES_LOST_MAX: u32 = 10;
 /// Between two looks how far the source is.
 const LOOK_PAUSE: Duration = Duration::from_millis(500);
 /// Between two lines about the lag.
@@ -227,20 +230,38 @@ impl Migration {
         let progress = Progress::of(u64::try_from(keys).unwrap_or(0));
         progress.say("keys compared".to_owned());
         let mut walk = Walk::new(&self.prefix, 0);
-        while let Some(mut changes) = walk.next(&mut self.source, self.writer.client()).await? {
+        while let Some(changes) = walk.next(&mut self.source, self.writer.client()).await? {
             progress.at(walk.difference.source_keys());
             if write {
-                self.leases.carry_for(&mut changes).await?;
                 let mut batches = Batches::new(OPS_MAX);
                 changes
                     .into_iter()
                     .for_each(|change| batches.add(vec![change]));
                 for changes in batches.finish() {
-                    self.writer.write(changes).await?;
+                    self.write(changes).await?;
                 }
             }
         }
         Ok(walk.difference)
+    }
+
+    /// Makes changes at the destination, with the leases that they name.
+    async fn write(&mut self, mut changes: Vec<Change>) -> Result<(), Failure> {
+        let mut patience = Patience::default();
+        for _ in 0..LEASES_LOST_MAX {
+            while let Err(failure) = self.leases.carry_for(&mut changes).await {
+                patience.again(failure).await?;
+            }
+            match self.writer.write(changes.clone()).await {
+                // It has ended since it was carried over, here or on both sides.
+                Err(failure) if failure.text == ApiError::LeaseNotFound.text() => {
+                    self.leases.forget(&changes);
+                }
+                written => return written,
+            }
+        }
+        let text = "leases of the source end at the destination as soon as they are granted";
+        Err(Failure::new(ERROR, text))
     }
 
     /// Follows the source until it is time to cut over.
@@ -259,7 +280,19 @@ impl Migration {
                 () = interrupt.arrived() => return Ok(()),
                 watched = next(&mut self.watcher) => self.take(watched).await?,
                 _ = looks.tick() => {
-                    let (revision, _) = follow::revision(&mut self.source, &self.prefix).await?;
+                    let (revision, _) = match follow::revision(&mut self.source, &self.prefix).await {
+                        Ok(found) => found,
+                        // The watch goes on when the source does.
+                        Err(failure) if passes(&failure) => {
+                            if reported.elapsed() >= REPORT_PAUSE {
+                                writeln!(out, "the source does not answer: {failure}")?;
+                                out.flush()?;
+                                reported = Instant::now();
+                            }
+                            continue;
+                        }
+                        Err(failure) => return Err(failure),
+                    };
                     let lag = (revision - self.applied).max(0);
                     progress.at(self.writer.written);
                     progress.say(format!("written; revision {revision}, lag {lag}"));
@@ -297,9 +330,8 @@ impl Migration {
         let last = answer.events.iter().filter_map(|event| event.kv.as_ref());
         let last = last.map(|kv| kv.mod_revision).max();
         let revision = answer.header.unwrap_or_default().revision;
-        for mut changes in follow::transactions(answer.events, &self.rename, OPS_MAX) {
-            self.leases.carry_for(&mut changes).await?;
-            self.writer.write(changes).await?;
+        for changes in follow::transactions(answer.events, &self.rename, OPS_MAX) {
+            self.write(changes).await?;
         }
         self.applied = self.applied.max(last.unwrap_or(revision));
         Ok(())

@@ -97,7 +97,10 @@ impl Leases {
                         break (asked, life.granted_ttl);
                     }
                 }
-                Err(failure) => return Err(failure),
+                Err(failure) => {
+                    self.destination.go_elsewhere();
+                    return Err(failure);
+                }
             }
         };
         let ttl = Duration::from_secs(u64::try_from(ttl).unwrap_or(1));
@@ -120,6 +123,17 @@ impl Leases {
             }
         }
         Ok(())
+    }
+
+    /// Forgets the leases that `changes` name: they are carried over anew when they are next seen.
+    pub fn forget(&self, changes: &[Change]) {
+        self.with(|held| {
+            for change in changes {
+                if let Change::Put { lease, .. } = change {
+                    held.remove(lease);
+                }
+            }
+        });
     }
 
     /// Renews what has to be renewed, and ends what the source has ended, until dropped. `all`:
