@@ -16,6 +16,7 @@ use std::time::Duration;
 use althing_api::error::Error as ApiError;
 use bytes::Bytes;
 use clap::Command;
+use tokio::task::JoinError;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::args::{Values, manners, positional, switch, valued};
@@ -47,7 +48,8 @@ pub fn command() -> Command {
             "The source is what --endpoints names. Keys, values and leases are carried over;\n\
              revisions are not: for those, take `snapshot save` and `snapshot restore`.\n\
              To cut over: stop the writers, then end this command with Ctrl-C or SIGTERM. It\n\
-             catches up, compares every key and lease, and ends with 0 if they are equal.",
+             catches up, compares every key and lease, and ends with 0 if they are equal. A second\n\
+             signal ends it at once.",
         )
         .override_usage("althingctl migrate [options] <destination>")
         .arg(positional())
@@ -97,16 +99,26 @@ pub async fn run(
     }
     // Ends with the command: until then renewals go on beside everything else.
     let all = migration.prefix.is_empty();
-    let keeper = tokio::spawn(migration.leases.clone().keep(all));
-    let migrated = migration
-        .migrate(values.switch("once")?, &mut interrupt, out)
-        .await;
-    let kept = keeper.is_finished();
-    if kept && let Ok(Err(failure)) = keeper.await {
-        let text = format!("leases could not be kept alive: {failure}");
-        return Err(Failure::new(ERROR, text));
+    let mut keeper = tokio::spawn(migration.leases.clone().keep(all));
+    let once = values.switch("once")?;
+    let mut impatience = Interrupt::catch()?;
+    tokio::select! {
+        biased;
+        ended = &mut keeper => Err(unkept(ended)),
+        migrated = migration.migrate(once, &mut interrupt, out) => migrated,
+        () = impatience.arrived_twice() => Err(interrupted()),
     }
-    migrated
+}
+
+/// Why leases are not kept alive any more.
+fn unkept(ended: Result<Result<(), Failure>, JoinError>) -> Failure {
+    let reason = match ended {
+        Ok(Err(failure)) => failure.text,
+        Ok(Ok(())) => "their keeper has ended".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let text = format!("leases could not be kept alive: {reason}");
+    Failure::new(ERROR, text)
 }
 
 fn interrupted() -> Failure {

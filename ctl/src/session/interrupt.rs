@@ -33,10 +33,21 @@ impl Interrupt {
         if self.arrived {
             return;
         }
+        self.next().await;
+        self.arrived = true;
+    }
+
+    /// Waits for the second signal, which says that the end that the first one began is not waited
+    /// for.
+    pub async fn arrived_twice(&mut self) {
+        self.next().await;
+        self.next().await;
+    }
+
+    async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }
-        self.arrived = true;
     }
 }
