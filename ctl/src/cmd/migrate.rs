@@ -9,6 +9,7 @@
 //! writes what differs.
 
 mod cut_over;
+mod guard;
 
 use std::io::Write;
 use std::time::Duration;
@@ -28,6 +29,7 @@ use crate::mirror::compare::{Difference, Walk};
 use crate::mirror::leases::Leases;
 use crate::mirror::writer::{Patience, Writer, passes};
 use crate::mirror::{Rename, destination, follow};
+use crate::notice;
 use crate::progress::Progress;
 use crate::session::Interrupt;
 
@@ -160,7 +162,13 @@ impl Migration {
             })
         };
         let (from, to) = (id(ours.header), id(theirs.header));
-        if from == to {
+        if from == to && dry_run {
+            let text = "Warning: both have the same cluster id; if they are the same cluster, \
+                        migrate will refuse to begin";
+            notice::tell(text);
+        } else if from == to
+            && guard::is_one_cluster(&mut self.source, self.writer.client()).await?
+        {
             let text = format!("source and destination are the same cluster, {from:x}");
             return Err(Failure::arguments(text));
         }

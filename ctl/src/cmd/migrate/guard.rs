@@ -1,0 +1,37 @@
+//! What a migration wants to know before it begins, so that it destroys nothing.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::client::Client;
+use crate::failure::Failure;
+
+/// How long the probe lives, if it is not revoked (seconds).
+const PROBE_TTL: i64 = 30;
+/// How often the source is asked for it: the member that is asked may not know it at once.
+const LOOKS_MAX: u32 = 3;
+/// Between two looks.
+const LOOK_PAUSE: Duration = Duration::from_millis(200);
+
+/// Whether both sides are one cluster. Their ids do not tell: equal ones follow from equal peer
+/// URLs and tokens, as two clusters with defaults have them. A lease does.
+///
+/// # Errors
+/// Those of granting, asking and revoking.
+pub async fn is_one_cluster(
+    source: &mut Client,
+    destination: &mut Client,
+) -> Result<bool, Failure> {
+    let id = destination.grant(PROBE_TTL).await?.id;
+    let mut found = false;
+    for _ in 0..LOOKS_MAX {
+        found = source.time_to_live(id, false).await?.granted_ttl > 0;
+        if found {
+            break;
+        }
+        sleep(LOOK_PAUSE).await;
+    }
+    destination.revoke(id).await?;
+    Ok(found)
+}
