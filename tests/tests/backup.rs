@@ -181,3 +181,25 @@ async fn a_migration_makes_the_destination_equal_and_is_not_done_twice_by_accide
     let text = String::from_utf8(itself.stderr).unwrap();
     assert!(text.contains("the same cluster"), "{text}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_migration_of_a_prefix_is_verified_while_others_write_other_keys() {
+    let source = Member::start(&althingd(), &[]);
+    let destination = Member::start(&althingd(), &[]);
+    let mut grpc = source.grpc().await;
+    for number in 0..KEYS {
+        put(&mut grpc, &format!("mine/{number}"), "v", 0).await;
+    }
+    let writing = tokio::spawn(async move {
+        for number in 0u64.. {
+            put(&mut grpc, &format!("others/{}", number % 100), "v", 0).await;
+        }
+    });
+    let target = destination.client_url();
+    let line = ["migrate", &target, "--prefix=mine/", "--once"];
+    let done = tokio::task::block_in_place(|| told(&ctl(&source, &line)));
+    assert!(!writing.is_finished());
+    writing.abort();
+    assert!(done.contains("300 keys are equal"), "{done}");
+    assert_eq!(all(&destination, 0).await.kvs.len(), KEYS);
+}

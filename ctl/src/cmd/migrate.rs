@@ -134,6 +134,17 @@ async fn next(watcher: &mut Option<Watcher>) -> Watched {
     watcher.next().await
 }
 
+/// What was seen of the source while it was followed.
+struct Sight {
+    progress: Progress,
+    /// Its revision at the last look.
+    last: Option<i64>,
+    /// Whether everything was at the destination, once.
+    in_sync: bool,
+    /// When that was told.
+    reported: Instant,
+}
+
 /// A migration under way.
 pub(super) struct Migration {
     source: Client,
@@ -183,7 +194,7 @@ impl Migration {
         writeln!(out, "destination {to:x}, version {version}: {present} keys")?;
         out.flush()?;
         if dry_run {
-            let found = self.compare(false).await?;
+            let found = self.compare(false, 0).await?;
             let Difference {
                 equal,
                 missing,
@@ -230,7 +241,7 @@ impl Migration {
             self.leases.carry_all().await?;
         }
         let before = self.writer.written;
-        let found = self.compare(true).await?;
+        let found = self.compare(true, 0).await?;
         let leases = self.leases.count();
         let (keys, written) = (found.source_keys(), self.writer.written - before);
         writeln!(
@@ -244,12 +255,13 @@ impl Migration {
         Ok(())
     }
 
-    /// Compares all keys; with `write`, makes them equal.
-    async fn compare(&mut self, write: bool) -> Result<Difference, Failure> {
+    /// Compares all keys with the source's at `revision` (0: the newest); with `write`, makes them
+    /// equal.
+    async fn compare(&mut self, write: bool, revision: i64) -> Result<Difference, Failure> {
         let (_, keys) = follow::revision(&mut self.source, &self.prefix).await?;
         let progress = Progress::of(u64::try_from(keys).unwrap_or(0));
         progress.say("keys compared".to_owned());
-        let mut walk = Walk::new(&self.prefix, 0);
+        let mut walk = Walk::new(&self.prefix, revision);
         while let Some(changes) = walk.next(&mut self.source, self.writer.client()).await? {
             progress.at(walk.difference.source_keys());
             if write {
@@ -293,47 +305,64 @@ impl Migration {
     ) -> Result<(), Failure> {
         let mut looks = interval(LOOK_PAUSE);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let progress = Progress::counter();
-        let (mut in_sync, mut reported) = (false, Instant::now());
+        let mut sight = Sight {
+            progress: Progress::counter(),
+            last: None,
+            in_sync: false,
+            reported: Instant::now(),
+        };
         loop {
             tokio::select! {
                 () = interrupt.arrived() => return Ok(()),
                 watched = next(&mut self.watcher) => self.take(watched).await?,
                 _ = looks.tick() => {
-                    let (revision, _) = match follow::revision(&mut self.source, &self.prefix).await {
-                        Ok(found) => found,
-                        // The watch goes on when the source does.
-                        Err(failure) if passes(&failure) => {
-                            if reported.elapsed() >= REPORT_PAUSE {
-                                writeln!(out, "the source does not answer: {failure}")?;
-                                out.flush()?;
-                                reported = Instant::now();
-                            }
-                            continue;
-                        }
-                        Err(failure) => return Err(failure),
-                    };
-                    let lag = (revision - self.applied).max(0);
-                    progress.at(self.writer.written);
-                    progress.say(format!("written; revision {revision}, lag {lag}"));
-                    if lag > 0 {
-                        // Other keys move the revision too, which only a notification tells.
-                        self.watcher.iter().for_each(|watcher| watcher.bell().ring());
-                    }
-                    let told = reported.elapsed() >= REPORT_PAUSE;
-                    if (lag == 0 && !in_sync) || told {
-                        let state = if lag == 0 { "in sync" } else { "behind" };
-                        writeln!(out, "{state}: revision {revision}, lag {lag} revisions")?;
-                        out.flush()?;
-                        reported = Instant::now();
-                    }
-                    in_sync |= lag == 0;
-                    if in_sync && once {
+                    self.look(&mut sight, out).await?;
+                    if sight.in_sync && once {
                         return Ok(());
                     }
                 }
             }
         }
+    }
+
+    /// Looks how far the source is, and says so from time to time.
+    async fn look(&mut self, sight: &mut Sight, out: &mut dyn Write) -> Result<(), Failure> {
+        let is_time = sight.reported.elapsed() >= REPORT_PAUSE;
+        let revision = match follow::revision(&mut self.source, &self.prefix).await {
+            Ok((revision, _)) => revision,
+            // The watch goes on when the source does.
+            Err(failure) if passes(&failure) => {
+                if is_time {
+                    writeln!(out, "the source does not answer: {failure}")?;
+                    out.flush()?;
+                    sight.reported = Instant::now();
+                }
+                return Ok(());
+            }
+            Err(failure) => return Err(failure),
+        };
+        let lag = (revision - self.applied).max(0);
+        // Other keys move the revision too, perhaps without an end: who has reached what was the
+        // last one a look ago is in sync.
+        let is_level = lag == 0 || sight.last.is_some_and(|last| self.applied >= last);
+        sight.last = Some(revision);
+        if lag > 0 {
+            // Only a notification tells that a revision was another key's.
+            self.watcher
+                .iter()
+                .for_each(|watcher| watcher.bell().ring());
+        }
+        sight.progress.at(self.writer.written);
+        let text = format!("written; revision {revision}, lag {lag}");
+        sight.progress.say(text);
+        if (is_level && !sight.in_sync) || is_time {
+            let state = if is_level { "in sync" } else { "behind" };
+            writeln!(out, "{state}: revision {revision}, lag {lag} revisions")?;
+            out.flush()?;
+            sight.reported = Instant::now();
+        }
+        sight.in_sync |= is_level;
+        Ok(())
     }
 
     /// Takes what the watch told to the destination.
