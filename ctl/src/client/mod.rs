@@ -16,6 +16,7 @@ mod kv;
 mod lease;
 mod members;
 pub mod metric;
+pub mod pages;
 mod snapshot;
 mod watch;
 

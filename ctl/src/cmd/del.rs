@@ -8,15 +8,13 @@ use clap::Command;
 
 use crate::args::{Values, manners, positional, switch};
 use crate::client::Client;
+use crate::client::pages::Pages;
 use crate::cmd::{exclude, key_range};
 use crate::failure::{ERROR, Failure, INTERRUPTED};
 use crate::flags::Settings;
 use crate::notice;
 use crate::print::Format;
 use crate::print::simple::line;
-
-/// Keys of one page of a dry run.
-const PAGE_KEYS: i64 = 1000;
 
 /// The grammar.
 pub fn command() -> Command {
@@ -114,7 +112,7 @@ async fn foresee(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let mut client = Client::open_lasting(settings).await?;
-    let mut range = RangeRequest {
+    let range = RangeRequest {
         key: request.key,
         range_end: request.range_end,
         keys_only: true,
@@ -123,19 +121,13 @@ async fn foresee(
     if settings.printer.format != Format::Simple {
         return settings.printer.response(out, &client.range(range).await?);
     }
-    range.limit = PAGE_KEYS;
+    let mut pages = Pages::new(range);
     let mut count = 0;
-    loop {
-        let page = client.range(range.clone()).await?;
+    while let Some(page) = pages.next(&mut client).await? {
         for kv in &page.kvs {
             line(&settings.printer, out, &kv.key)?;
         }
         count += page.kvs.len();
-        let last = page.kvs.last().filter(|_| page.more);
-        let Some(last) = last else { break };
-        range.key = [last.key.as_ref(), b"\0"].concat().into();
-        // All pages are of one moment.
-        range.revision = page.header.unwrap_or_default().revision;
     }
     Ok(writeln!(
         out,

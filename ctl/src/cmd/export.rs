@@ -7,15 +7,12 @@ use bytes::Bytes;
 use clap::Command;
 
 use crate::args::{Values, manners, positional, switch, valued};
-use crate::client::Client;
+use crate::client::{Client, pages};
 use crate::cmd::{exclude, key_range};
 use crate::failure::Failure;
 use crate::flags::Settings;
 use crate::portable::{Head, Record};
 use crate::progress::Progress;
-
-/// Keys of one page.
-const PAGE_KEYS: i64 = 500;
 
 /// The grammar.
 pub fn command() -> Command {
@@ -74,10 +71,9 @@ pub async fn run(
     Ok(())
 }
 
-/// A range, read page by page at one revision.
+/// The records of a range at one revision.
 pub(super) struct Pages {
-    from: Option<Bytes>,
-    range_end: Bytes,
+    pages: pages::Pages,
     /// The revision at which it is read; known after the first page.
     pub revision: i64,
     /// How many keys there are; known after the first page.
@@ -88,8 +84,12 @@ impl Pages {
     /// Begins; `revision` 0 is the newest.
     pub fn new(key: Bytes, range_end: Bytes, revision: i64) -> Pages {
         Pages {
-            from: Some(key),
-            range_end,
+            pages: pages::Pages::new(RangeRequest {
+                key,
+                range_end,
+                revision,
+                ..RangeRequest::default()
+            }),
             revision,
             count: -1,
         }
@@ -97,26 +97,14 @@ impl Pages {
 
     /// The next page, the first even if it is empty; `None` at the end.
     pub async fn next(&mut self, client: &mut Client) -> Result<Option<Vec<Record>>, Failure> {
-        let Some(key) = self.from.take() else {
+        let Some(page) = self.pages.next(client).await? else {
             return Ok(None);
         };
-        let page = client.range(RangeRequest {
-            key,
-            range_end: self.range_end.clone(),
-            limit: PAGE_KEYS,
-            revision: self.revision,
-            ..RangeRequest::default()
-        });
-        let page = page.await?;
         if self.count < 0 {
             self.count = page.count;
         }
         if self.revision == 0 {
             self.revision = page.header.unwrap_or_default().revision;
-        }
-        if page.more {
-            let last = page.kvs.last();
-            self.from = last.map(|kv| [kv.key.as_ref(), b"\0"].concat().into());
         }
         Ok(Some(page.kvs.into_iter().map(Record::from).collect()))
     }

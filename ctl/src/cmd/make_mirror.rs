@@ -10,6 +10,7 @@ use clap::Command;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::args::{Values, manners, positional, switch, valued};
+use crate::client::pages::Pages;
 use crate::client::{Client, Watched};
 use crate::cmd::exclude;
 use crate::failure::{ERROR, Failure};
@@ -20,8 +21,6 @@ use crate::mirror::{Rename, destination, follow, range_of};
 
 /// Between two words about how many keys were mirrored.
 const REPORT_PAUSE: Duration = Duration::from_secs(30);
-/// Keys of one page of the copy.
-const PAGE_KEYS: i64 = 1000;
 
 /// The grammar.
 pub fn command() -> Command {
@@ -131,18 +130,15 @@ impl Mirror {
         reports: &mut tokio::time::Interval,
         out: &mut dyn Write,
     ) -> Result<i64, Failure> {
-        let (mut from, end) = range_of(&self.rename.prefix);
+        let (key, range_end) = range_of(&self.rename.prefix);
         let (revision, _) = follow::revision(&mut self.source, &self.rename.prefix).await?;
-        loop {
-            let page = self.source.range(RangeRequest {
-                key: from.clone(),
-                range_end: end.clone(),
-                limit: PAGE_KEYS,
-                revision,
-                ..RangeRequest::default()
-            });
-            let page = page.await?;
-            let last = page.kvs.last().map(|kv| kv.key.clone());
+        let mut pages = Pages::new(RangeRequest {
+            key,
+            range_end,
+            revision,
+            ..RangeRequest::default()
+        });
+        while let Some(page) = pages.next(&mut self.source).await? {
             let mut batches = Batches::new(self.ops_max);
             for kv in page.kvs {
                 batches.add(vec![Change::Put {
@@ -154,11 +150,8 @@ impl Mirror {
             for changes in batches.finish() {
                 self.write(changes, reports, out).await?;
             }
-            match last.filter(|_| page.more) {
-                Some(last) => from = [last.as_ref(), b"\0"].concat().into(),
-                None => return Ok(revision),
-            }
         }
+        Ok(revision)
     }
 
     /// Makes every change from the revision `next` on.

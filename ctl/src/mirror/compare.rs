@@ -10,10 +10,8 @@ use bytes::Bytes;
 use super::batch::Change;
 use super::range_of;
 use crate::client::Client;
+use crate::client::pages::{PageSize, rest};
 use crate::failure::Failure;
-
-/// Keys of one page.
-const PAGE_KEYS: i64 = 500;
 
 /// How two key spaces differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,6 +53,7 @@ pub struct Walk {
     end: Bytes,
     /// 0: whatever is newest at each page.
     revision: i64,
+    size: PageSize,
     done: bool,
     /// What was found so far.
     pub difference: Difference,
@@ -68,6 +67,7 @@ impl Walk {
             from,
             end,
             revision,
+            size: PageSize::default(),
             done: false,
             difference: Difference::default(),
         }
@@ -86,20 +86,12 @@ impl Walk {
             return Ok(None);
         }
         let page = self.page(source, self.end.clone(), self.revision).await?;
-        let next = page
-            .kvs
-            .last()
-            .filter(|_| page.more)
-            .map(|kv| after(&kv.key));
+        let next = rest(&page);
         let until = next.clone().unwrap_or_else(|| self.end.clone());
         let mut theirs = Vec::new();
         loop {
             let part = self.page(destination, until.clone(), 0).await?;
-            let more = part
-                .kvs
-                .last()
-                .filter(|_| part.more)
-                .map(|kv| after(&kv.key));
+            let more = rest(&part);
             theirs.extend(part.kvs);
             match more {
                 Some(from) => self.from = from,
@@ -114,7 +106,7 @@ impl Walk {
     }
 
     async fn page(
-        &self,
+        &mut self,
         client: &mut Client,
         range_end: Bytes,
         revision: i64,
@@ -122,17 +114,11 @@ impl Walk {
         let request = RangeRequest {
             key: self.from.clone(),
             range_end,
-            limit: PAGE_KEYS,
             revision,
             ..RangeRequest::default()
         };
-        client.range(request).await
+        self.size.read(client, request).await
     }
-}
-
-/// The first key behind `key`.
-fn after(key: &Bytes) -> Bytes {
-    [key.as_ref(), b"\0"].concat().into()
 }
 
 /// What makes `theirs` equal to `ours`; both are sorted by key.
