@@ -7,6 +7,7 @@ use althing_api::etcdserverpb::{
     Member, MemberAddRequest, MemberListRequest, MemberPromoteRequest, MemberRemoveRequest,
     MemberUpdateRequest, ResponseHeader,
 };
+use bytes::Bytes;
 use clap::{ArgMatches, Command};
 use prost::Message;
 
@@ -99,7 +100,7 @@ async fn add(values: Values<'_>, settings: &Settings, out: &mut dyn Write) -> Re
     let name = match arguments.as_slice() {
         [] => return Err(Failure::arguments("member name not provided")),
         [name] => String::from_utf8_lossy(name).into_owned(),
-        _ => return Err(Failure::arguments("too many arguments")),
+        _ => return Err(too_many(&arguments)),
     };
     let peer_ur_ls = peer_urls(values)?;
     settings.printer.check_changed()?;
@@ -115,6 +116,18 @@ async fn add(values: Values<'_>, settings: &Settings, out: &mut dyn Write) -> Re
         environment(out, &name, id, &answer.members)?;
     }
     Ok(())
+}
+
+/// Refuses more than a name; what looks like a URL was perhaps meant as one.
+fn too_many(arguments: &[Bytes]) -> Failure {
+    let mut text = "too many arguments".to_owned();
+    for word in arguments {
+        let word = String::from_utf8_lossy(word);
+        if word.to_lowercase().starts_with("http") {
+            text += &format!(", did you mean --peer-urls={word}");
+        }
+    }
+    Failure::arguments(text)
 }
 
 /// What the new member has to be started with.
@@ -280,6 +293,15 @@ mod tests {
             "ETCD_INITIAL_CLUSTER_STATE=\"existing\"\n",
         );
         assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_url_behind_the_name_is_taken_for_a_forgotten_flag() {
+        let words = ["x", "http://a:1"].map(|word| Bytes::from_static(word.as_bytes()));
+        assert_eq!(
+            too_many(&words).text,
+            "too many arguments, did you mean --peer-urls=http://a:1"
+        );
     }
 
     #[test]

@@ -213,6 +213,7 @@ async fn save(settings: &Settings, path: &Path) -> Result<(), Failure> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
     let file = options.open(&part).map_err(failed)?;
+    let _unfinished = Unfinished(&part);
     let mut file = BufWriter::with_capacity(WRITE_BYTES, file);
     let (mut progress, mut written) = (None, 0u64);
     while let Some(piece) = pieces.next().await? {
@@ -242,4 +243,14 @@ async fn save(settings: &Settings, path: &Path) -> Result<(), Failure> {
             let text = format!("could not rename {} to {}", part.display(), path.display());
             Failure::new(ERROR, format!("{text}: {error}"))
         })
+}
+
+/// What of a snapshot has arrived: removed, if it does not get its name.
+struct Unfinished<'a>(&'a Path);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        // What failed before has been told.
+        _ = fs::remove_file(self.0);
+    }
 }

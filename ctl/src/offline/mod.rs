@@ -9,7 +9,7 @@ mod defrag;
 mod founding;
 mod look;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use althing_api::id::{ClusterId, MemberId};
@@ -55,6 +55,15 @@ pub struct RestoreWords {
 /// # Errors
 /// The file cannot be read, or is damaged.
 pub fn status(path: &Path) -> Result<BackupStatus, Failure> {
+    // In etcd's words, which scripts may know.
+    std::fs::metadata(path).map_err(|error| {
+        let reason = match error.kind() {
+            ErrorKind::NotFound => "no such file or directory".to_owned(),
+            ErrorKind::PermissionDenied => "permission denied".to_owned(),
+            _ => error.to_string(),
+        };
+        Failure::new(ERROR, format!("stat {}: {reason}", path.display()))
+    })?;
     open(path)?.status().map_err(|error| refused(&error))
 }
 
