@@ -121,7 +121,7 @@ fn execute(
     let settings = Settings::new(deepest, environment)?;
     if settings.debug {
         let lines = Settings::trace(deepest, environment);
-        lines.iter().for_each(|line| notice::tell(line));
+        lines.iter().for_each(notice::tell);
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
