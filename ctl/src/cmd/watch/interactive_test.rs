@@ -130,7 +130,7 @@ fn the_environment_gives_the_key_and_nothing_else_may() {
 #[test]
 fn a_range_end_without_a_key_is_refused() {
     let failure =
-        Surroundings::new(&|name| (name == "ETCDCTL_WATCH_RANGE_END").then(|| "x".to_owned()));
+        Surroundings::new(&|name| (name == "ETCDCTL_WATCH_RANGE_END").then(|| "x".into()));
     let text = "ETCDCTL_WATCH_KEY is empty but got ETCDCTL_WATCH_RANGE_END=\"x\"";
     assert_eq!(failure, Err(Failure::new(BAD_ARGS, text)));
 }
