@@ -50,8 +50,8 @@ pub fn command() -> Command {
             "The source is what --endpoints names. Keys, values and leases are carried over;\n\
              revisions are not: for those, take `snapshot save` and `snapshot restore`.\n\
              To cut over: stop the writers, then end this command with Ctrl-C or SIGTERM. It\n\
-             catches up, compares every key and lease, and ends with 0 if they are equal. A second\n\
-             signal ends it at once.",
+             catches up, compares every key and lease, and ends with 0 if they are equal.\n\
+             A second signal ends it at once.",
         )
         .override_usage("althingctl migrate [options] <destination>")
         .arg(positional())
