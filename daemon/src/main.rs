@@ -68,7 +68,9 @@ async fn run(operator: Operator) -> ExitCode {
         started = boot::start(operator.config()) => started,
         _ = signals.stop.next() => {
             tracing::info!("received signal while starting");
-            return ExitCode::SUCCESS;
+            // Returning would wait for the thread that reads log and store, for minutes perhaps. It
+            // may be cut off anywhere, as by a crash.
+            std::process::exit(0);
         }
     };
     match started {
