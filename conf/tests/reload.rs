@@ -205,6 +205,9 @@ fn the_admin_socket_is_that_of_the_environment_or_of_the_file_that_it_names() {
     let own = ("ALTHING_ADMIN_SOCKET".into(), "/of/its/own".into());
     let found = |env: &[(OsString, OsString)]| admin_socket(env.to_vec());
     assert_eq!(found(&[]), None);
-    assert_eq!(found(std::slice::from_ref(&named)), Some("/of/the/file".into()));
+    assert_eq!(
+        found(std::slice::from_ref(&named)),
+        Some("/of/the/file".into())
+    );
     assert_eq!(found(&[named, own]), Some("/of/its/own".into()));
 }
