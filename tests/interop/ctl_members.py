@@ -53,7 +53,8 @@ def played(player, program, form):
     results = []
 
     def play(*line):
-        case = Case(in_format(["member"] + list(line), form), ids=True)
+        line = ["member"] + list(line) + ["--command-timeout=25s"]
+        case = Case(in_format(line, form), ids=True)
         stdout, stderr, code = normalised(player.run(program, PREFIXES[program], case, {}), case,
                                           None)
         # An id with fewer digits has blanks in front.

@@ -281,6 +281,32 @@ fn progress_is_told_of_those_that_were_told_everything() {
 }
 
 #[test]
+fn progress_does_not_go_back_behind_what_was_told_while_catching_up() {
+    let mut world = World::new();
+    world.put("k");
+    world.open(1);
+    world.watch(1, 0, "k", 0);
+    // Fanned out late, while the other one reads all of it from history.
+    let asked_at = world.put_value("k", 3);
+    world.fan_out.request_progress(1, STREAM_PROGRESS);
+    let last = world.put_value("k", 3);
+    world.watch(1, 1, "k", 2);
+    world.settle();
+    world.tell(asked_at);
+    world.tell(last);
+    let told = world.read(1);
+    let caught_up = told
+        .iter()
+        .position(|told| *told == Told::Events(1, vec![2, 3, 4]));
+    assert!(caught_up.is_some(), "{told:?}");
+    assert_eq!(told.last(), Some(&Told::Progress(None, 4)), "{told:?}");
+    let progress = told
+        .iter()
+        .filter(|told| matches!(told, Told::Progress(..)));
+    assert_eq!(progress.count(), 1, "{told:?}");
+}
+
+#[test]
 fn one_watcher_too_many_is_refused() {
     let mut world = World::new();
     world.fan_out = FanOut::new(world.store.clone(), 1);

@@ -30,8 +30,27 @@ impl FanOut {
         let is_reached = |(_, revision): &mut (u32, i64)| *revision <= current;
         let reached: Vec<_> = self.awaiting_progress.extract_if(.., is_reached).collect();
         for (number, _) in reached {
-            self.tell_progress(number);
+            match self.told_beyond(number) {
+                // What is said now would go back behind events that were told.
+                Some(revision) => self.awaiting_progress.push((number, revision)),
+                None => self.tell_progress(number),
+            }
         }
+    }
+
+    /// How far a watcher that is asked about was told while it caught up, if that is further than
+    /// the others are.
+    fn told_beyond(&self, number: u32) -> Option<i64> {
+        let stream = &self.streams[number as usize];
+        let of = stream.progress.as_ref()?;
+        let chosen = of.watchers.iter();
+        let chosen = chosen.filter_map(|watch_id| stream.watchers.get(watch_id));
+        let all = of.stream.then(|| stream.watchers.values());
+        let asked = chosen.chain(all.into_iter().flatten());
+        let entries = asked.map(|watcher| self.watchers.get(*watcher));
+        let synced = entries.filter(|entry| !entry.is_behind && !entry.awaits_start);
+        let told = synced.map(|entry| entry.next - 1);
+        told.max().filter(|told| *told > self.current)
     }
 
     /// Tells what is true of the watchers that were asked about. As in etcd, nothing is said of
