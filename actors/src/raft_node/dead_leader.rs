@@ -2,9 +2,9 @@
 //!
 //! Each voter looks for itself. Until it has seen a connection to the leader refused it keeps its
 //! promise to the leader, its lease, and refuses to vote; so a connection that is reset costs a few
-//! knocks and no votes, and one member that sees ghosts gets none. Once it has, it drops the lease: nobody
-//! reads under that lease here (reads take a round, see `read_index`), so a vote before its end
-//! breaks no promise to a client, and raft's own rules make it safe.
+//! knocks and no lead, and one member that sees ghosts gets no votes. Once it has, it drops the
+//! lease: nobody reads under that lease here (reads take a round, see `read_index`), so a vote
+//! before its end breaks no promise to a client, and raft's own rules make it safe.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -189,7 +189,7 @@ mod tests {
             (start.elapsed() >= death).then(|| start.elapsed() - death)
         };
         let tell = async {
-            tokio::time::sleep(death).await;
+            tokio::time::sleep_until(start + death).await;
             again.notify_one();
         };
         let (seen, ()) = tokio::join!(look_until_known(&again, PATIENCE, look), tell);
