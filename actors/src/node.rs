@@ -108,7 +108,8 @@ impl std::fmt::Debug for Node {
 impl Node {
     /// Opens WAL and store, recovers and starts the tree. The node takes part in its cluster from
     /// now on, through `transport` and [`Handles::inbound`]; it serves once [`Node::ready`] says
-    /// so. Must run inside an actix System. Dropping the future stops what was started.
+    /// so. Must run inside an actix System. Dropping the future stops what was started, but for the
+    /// thread that reads log and store, which holds the directory until it has.
     pub async fn launch(
         dir: DataDir,
         settings: &NodeSettings,
@@ -118,8 +119,12 @@ impl Node {
             (settings.proposals_max as u64) <= CORE_QUEUE / 2,
             "admitted proposals must fit the queue of raft's core"
         );
-        let log = Wal::open(&dir.wal(), settings.wal.clone())?;
-        let opened = open_beside(log, dir, settings)?;
+        let of_its_thread = settings.clone();
+        let opening = ground::offload(move || {
+            let log = Wal::open(&dir.wal(), of_its_thread.wal.clone())?;
+            open_beside(log, dir, &of_its_thread)
+        });
+        let opened = opening.await.map_err(StartError::Thread)??;
         Node::launch_opened(opened, settings, transport).await
     }
 

@@ -30,9 +30,10 @@ pub(crate) fn check(config: &Config, reader: &mut Reader<'_>) {
 pub(crate) fn log_level(value: &config::Value) -> Result<String, Fault> {
     const LEVELS: [&str; 5] = ["trace", "debug", "info", "warn", "error"];
     let text = reader::shown(value).trim().to_ascii_lowercase();
-    let is_filter = |part: &str| {
-        let level = part.rsplit('=').next().unwrap_or(part);
-        part == "off" || level == "off" || LEVELS.contains(&level)
+    let is_level = |text: &str| text == "off" || LEVELS.contains(&text);
+    let is_filter = |part: &str| match part.rsplit_once('=') {
+        Some((target, level)) => is_target(target) && is_level(level),
+        None => is_level(part),
     };
     match text.as_str() {
         // etcd's two levels above error; nothing of ours is logged there.
@@ -43,6 +44,18 @@ pub(crate) fn log_level(value: &config::Value) -> Result<String, Fault> {
             "write debug, info, warn or error",
         )),
     }
+}
+
+/// A module, perhaps with a span in brackets behind it, of which the daemon reads the inside.
+fn is_target(text: &str) -> bool {
+    let module = match text.split_once('[') {
+        Some((module, span)) if span.ends_with(']') => module,
+        Some(_) => return false,
+        None if text.is_empty() => return false,
+        None => text,
+    };
+    let is_of_a_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | ':' | '-');
+    module.chars().all(is_of_a_name)
 }
 
 /// Judges one rule over the options it compares; the first one is blamed.
@@ -165,6 +178,10 @@ fn initial_cluster(config: &Config, reader: &mut Reader<'_>) {
 
 /// The first members come from one place.
 fn discovery(config: &Config, reader: &mut Reader<'_>) {
+    // A later start knows who it is, so what is left of the first one does no harm.
+    if !reach::is_first_start(config) {
+        return;
+    }
     let others = reader.is_set("cluster.initial") || reader.is_set("cluster.join");
     let discovers = !config.cluster.discovery_srv.is_empty();
     let broken = (discovers && others).then(|| {

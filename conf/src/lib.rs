@@ -40,7 +40,7 @@ pub use config::Config;
 pub use effect::Effect;
 pub use error::{LoadError, Mistake};
 pub use flags::command;
-pub use load::{Given, Loaded};
+pub use load::{Given, Loaded, admin_socket};
 pub use reload::{Change, FileInstead, Reload, check_file};
 
 /// The manual of every option, and the lowest layer.

@@ -107,6 +107,14 @@ pub(crate) fn read(
     Ok((values, remarks))
 }
 
+/// The admin socket that the environment or the file it names gives to a member, if either does.
+/// Nothing is judged: a file with mistakes names it, too.
+pub fn admin_socket(env: impl IntoIterator<Item = (OsString, OsString)>) -> Option<PathBuf> {
+    let (values, _) = read([OsString::from("althingd")], env, None).ok()?;
+    let socket = reader::shown(values.get("member.admin_socket")?);
+    (!socket.is_empty()).then(|| PathBuf::from(socket))
+}
+
 /// Types the values and judges every rule. Errors: every mistake.
 pub(crate) fn judge(values: Values, remarks: Remarks) -> Result<Loaded, LoadError> {
     finish(values, remarks, reach::check)

@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::error::Fault;
 use crate::reader::Reader;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::io::Errno;
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -68,7 +69,29 @@ fn writable(directory: &Path) -> Result<(), Fault> {
         let shown = directory.display();
         Fault::new(
             format!("{shown} cannot be written by this user: {error}"),
-            "change its owner or permissions, or name another directory",
+            remedy(error),
         )
     })
+}
+
+/// A service may be shown most of the file system read-only, so what root sees there is no answer.
+fn remedy(error: Errno) -> &'static str {
+    match error {
+        Errno::ROFS => {
+            "it is mounted read-only, or hidden by the service: add ReadWritePaths= with it to the \
+             unit, or name another directory"
+        }
+        _ => "change its owner or permissions, or name another directory",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_system_that_is_read_only_is_no_matter_of_permissions() {
+        assert!(remedy(Errno::ROFS).contains("ReadWritePaths="));
+        assert!(remedy(Errno::ACCESS).contains("permissions"));
+    }
 }

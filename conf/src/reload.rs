@@ -4,12 +4,14 @@
 //! value, and the rules are judged once more over that mixture: a larger request must fit into the
 //! log as it is, not as it will be after the restart.
 
+use crate::config::{Config, Url};
 use crate::effect::Effect;
 use crate::error::{Fault, LoadError};
 use crate::layers::{Remarks, Values};
 use crate::load::{self, Given, Loaded};
 use crate::reader::Reader;
 use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// A file's name and text, read in place of the file of `--config-file`.
 #[derive(Clone, Copy, Debug)]
@@ -72,9 +74,44 @@ impl Loaded {
             .map(|(from, to)| Change {
                 from: from.clone(),
                 to: to.clone(),
-                effect: Effect::of(from.key),
+                effect: self.effect(wanted, from.key),
             })
     }
+
+    /// When the change of an option takes effect. No listener is closed before another one is open
+    /// in its place, so one that covers the address of an open one has to wait for a restart, and
+    /// what is advertised of it with it.
+    fn effect(&self, wanted: &Loaded, key: &str) -> Effect {
+        let of = |config: &Config| match key {
+            "client.listen_urls" | "client.advertise_urls" => config.client.listen_urls.clone(),
+            "client.metrics_urls" => config.client.metrics_urls.clone(),
+            "peer.listen_urls" => config.peer.listen_urls.clone(),
+            _ => Vec::new(),
+        };
+        let (open, wanted) = (of(&self.config), of(&wanted.config));
+        let mut missing = wanted.iter().filter(|url| !open.contains(url));
+        let (client, peer) = (&self.config.client, &self.config.peer);
+        let all = [&client.listen_urls, &client.metrics_urls, &peer.listen_urls];
+        match missing.any(|url| all.into_iter().flatten().any(|open| overlap(open, url))) {
+            true => Effect::Restart,
+            false => Effect::of(key),
+        }
+    }
+}
+
+/// Whether two listeners cannot be open at once.
+fn overlap(one: &Url, other: &Url) -> bool {
+    // As the member opens it.
+    let address = |url: &Url| match url.host.as_str() {
+        "localhost" => Some(IpAddr::from(Ipv4Addr::LOCALHOST)),
+        host => host.parse().ok(),
+    };
+    let (Some(a), Some(b)) = (address(one), address(other)) else {
+        return false;
+    };
+    // That of IPv6 is open to IPv4, too.
+    let covers = |wide: IpAddr, b: IpAddr| wide.is_unspecified() && (wide.is_ipv6() || b.is_ipv4());
+    one.port != 0 && one.port == other.port && (a == b || covers(a, b) || covers(b, a))
 }
 
 fn refuse_identity(wanted: &Values, changes: &[Change]) -> Result<(), LoadError> {

@@ -63,6 +63,13 @@ pub(crate) fn bytes(text: &str) -> Result<u64, Fault> {
         "tib" => 1 << 40,
         _ => return Err(fault()),
     };
+    // Mostly a forgotten unit: as bytes it would be next to nothing.
+    if factor == 1 && number.contains('.') {
+        return Err(Fault::new(
+            "is a fraction of a byte",
+            "write it with a unit, as 1.5MiB",
+        ));
+    }
     scaled(number, factor).ok_or_else(fault)
 }
 
@@ -177,7 +184,17 @@ mod tests {
         for (text, size) in cases {
             assert_eq!(bytes(text), Ok(size), "{text}");
         }
-        for text in ["", "MiB", "-1", "1XB", "99999999999TiB", "1.2.3"] {
+        for text in [
+            "",
+            "MiB",
+            "-1",
+            "1XB",
+            "99999999999TiB",
+            "1.2.3",
+            "2.5",
+            "2.0",
+            "1.5B",
+        ] {
             assert!(bytes(text).is_err(), "{text}");
         }
     }

@@ -452,3 +452,39 @@ fn the_history_to_keep_is_a_time_or_a_number_of_revisions_as_the_mode_says() {
         "store.auto_compaction_retention"
     );
 }
+
+#[test]
+fn a_log_level_is_a_word_or_a_list_of_levels_by_module() {
+    for level in [
+        "info",
+        "OFF",
+        "warn,althing=debug",
+        "a::b[span{x}]=trace,info",
+        "[span]=debug",
+    ] {
+        assert!(load(&["--log-level", level], &[]).is_ok(), "{level}");
+    }
+    for level in [
+        "", "loud", "a=b=info", "=info", "a b=info", "althing", "a[b=info", "a=loud",
+    ] {
+        let found = mistakes(&["--log-level", level], &[]);
+        assert_eq!(found[0].option, "log.level", "{level}");
+    }
+}
+
+#[test]
+fn what_is_left_of_a_first_start_is_not_compared_at_a_later_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("data");
+    let flag = format!("--data-dir={}", data_dir.display());
+    let both = [
+        "--initial-cluster=default=http://localhost:2380",
+        "--discovery-srv=example.com",
+    ];
+    let idle = ["--discovery-srv-name=blue"];
+    let judged = |flags: &[&str]| load(&[&[flag.as_str()], flags].concat(), &[]).is_ok();
+    assert!(!judged(&both) && !judged(&idle));
+    std::fs::create_dir_all(data_dir.join("member")).unwrap();
+    std::fs::write(data_dir.join("member/id"), "").unwrap();
+    assert!(judged(&both) && judged(&idle));
+}

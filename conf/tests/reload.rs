@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
-use althing_conf::{Config, Effect, FileInstead, LoadError, Loaded, Reload, check_file};
+use althing_conf::{
+    Config, Effect, FileInstead, LoadError, Loaded, Reload, admin_socket, check_file,
+};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use tempfile::TempDir;
@@ -160,4 +162,52 @@ fn a_file_for_another_machine_is_checked_without_its_directories() {
     let text = "[raft]\nelection_timeout = \"1ms\"\n";
     let refused = check_file(FileInstead { name: "a", text }).unwrap_err();
     assert!(refused.to_string().contains("five heartbeats"), "{refused}");
+}
+
+#[test]
+fn a_listener_in_the_place_of_an_open_one_waits_for_a_restart() {
+    let listen = |url: &str| {
+        let urls = format!("listen_urls = \"{url}\"\nadvertise_urls = \"{url}\"\n");
+        format!("[client]\n{urls}[peer]\nlisten_urls = \"http://127.0.0.1:2380\"\n")
+    };
+    let setup = Setup::new(&listen("http://localhost:2379"), &[]);
+    let running = setup.load();
+    let effects = |url: &str| {
+        setup.write(&listen(url));
+        let reload = setup.reload(&running).unwrap();
+        let (next, before) = (&reload.next.config.client, &running.config.client);
+        let is_kept = next.listen_urls == before.listen_urls;
+        let effects = changed(&reload).into_iter().map(|(_, effect)| effect);
+        (effects.collect::<Vec<_>>(), is_kept)
+    };
+    for url in [
+        "http://0.0.0.0:2379",
+        "http://[::]:2379",
+        "http://127.0.0.1:2379",
+    ] {
+        assert_eq!(effects(url), (vec![Effect::Restart; 2], true), "{url}");
+    }
+    for url in [
+        "http://0.0.0.0:2479",
+        "http://127.0.0.2:2379",
+        "http://[::1]:2379",
+    ] {
+        assert_eq!(effects(url), (vec![Effect::Reload; 2], false), "{url}");
+    }
+}
+
+#[test]
+fn the_admin_socket_is_that_of_the_environment_or_of_the_file_that_it_names() {
+    let text = "nonsense = 1\n[member]\nadmin_socket = \"/of/the/file\"\n";
+    let setup = Setup::new(text, &[]);
+    let file = setup.file.clone().into_os_string();
+    let named = ("ALTHING_CONFIG_FILE".into(), file);
+    let own = ("ALTHING_ADMIN_SOCKET".into(), "/of/its/own".into());
+    let found = |env: &[(OsString, OsString)]| admin_socket(env.to_vec());
+    assert_eq!(found(&[]), None);
+    assert_eq!(
+        found(std::slice::from_ref(&named)),
+        Some("/of/the/file".into())
+    );
+    assert_eq!(found(&[named, own]), Some("/of/its/own".into()));
 }

@@ -170,7 +170,10 @@ impl Asking {
 impl Admin for Asking {
     async fn show(&self, _: Request<ShowRequest>) -> Result<Response<ShowResponse>, Status> {
         let settings = self.ask(Question::Show).await?;
-        let settings = settings.iter().map(setting).collect();
+        let settings = settings
+            .iter()
+            .map(|given| setting(given, Effect::of(given.key)));
+        let settings = settings.collect();
         Ok(Response::new(ShowResponse { settings }))
     }
 
@@ -190,8 +193,8 @@ impl Admin for Asking {
 fn answer(outcome: Outcome) -> Result<Response<ChangesResponse>, Status> {
     let changes = outcome.map_err(Status::failed_precondition)?;
     let change = |change: &althing_conf::Change| Change {
-        from: Some(setting(&change.from)),
-        to: Some(setting(&change.to)),
+        from: Some(setting(&change.from, change.effect)),
+        to: Some(setting(&change.to, change.effect)),
     };
     Ok(Response::new(ChangesResponse {
         changes: changes.changes.iter().map(change).collect(),
@@ -199,12 +202,12 @@ fn answer(outcome: Outcome) -> Result<Response<ChangesResponse>, Status> {
     }))
 }
 
-fn setting(given: &Given) -> Setting {
+fn setting(given: &Given, effect: Effect) -> Setting {
     Setting {
         key: given.key.to_owned(),
         flag: given.flag.to_owned(),
         value: given.value.clone(),
         origin: given.origin.clone(),
-        effect: Effect::of(given.key).to_string(),
+        effect: effect.to_string(),
     }
 }

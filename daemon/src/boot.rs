@@ -1,4 +1,5 @@
-//! From a configuration to a member that serves: the one place that maps options to settings.
+//! From a configuration to a member that serves. Options that a reload may change become settings
+//! in `settings.rs`, the others here.
 //!
 //! ```text
 //! listeners -> data directory -> identity -> node -> peer port -> ready -> services -> accept
@@ -18,7 +19,7 @@ use althing_api::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
 use althing_conf::Config;
 use althing_storage::data_dir::DataDir;
 use althing_storage::error::OpenError;
-use althing_storage::store::StoreSettings;
+use althing_storage::store::{StoreOpenError, StoreSettings};
 use althing_storage::wal::WalSettings;
 
 use crate::admin::AdminSocket;
@@ -66,6 +67,49 @@ pub enum BootError {
     /// A listener that was opened cannot be served.
     #[error("listener: {0}")]
     Serve(#[from] io::Error),
+}
+
+impl BootError {
+    /// Whether the next start would end the same way until somebody mends what it found. What may
+    /// pass by itself, such as a port in use or a cluster that does not answer, is none of these.
+    pub fn is_final(&self) -> bool {
+        match self {
+            BootError::DataDir(error)
+            | BootError::Identity(IdentityError::Unreadable(error))
+            | BootError::Node(StartError::Open(error)) => is_final(error),
+            BootError::Identity(error) => matches!(
+                error,
+                IdentityError::Missing { .. }
+                    | IdentityError::NotNamed { .. }
+                    | IdentityError::Bootstrapped { .. }
+                    | IdentityError::Differs { .. }
+            ),
+            BootError::Node(error) => matches!(
+                error,
+                StartError::Mismatch(_) | StartError::NotFormed | StartError::Differs
+            ),
+            BootError::Listen(_) | BootError::Metrics(_) | BootError::Serve(_) => false,
+        }
+    }
+}
+
+/// Whether the files themselves are what is refused.
+fn is_final(error: &OpenError) -> bool {
+    match error {
+        OpenError::WalDamaged { .. }
+        | OpenError::WalIncomplete { .. }
+        | OpenError::WalSettings { .. }
+        | OpenError::Foreign { .. }
+        | OpenError::Newer { .. }
+        | OpenError::FileDamaged { .. } => true,
+        OpenError::Io { .. } | OpenError::Locked { .. } | OpenError::Unusable { .. } => false,
+        OpenError::Store(error) => match error {
+            StoreOpenError::Damaged { .. }
+            | StoreOpenError::Foreign { .. }
+            | StoreOpenError::OtherFormat { .. } => true,
+            StoreOpenError::Io { .. } | StoreOpenError::Refused(_) => false,
+        },
+    }
 }
 
 /// Starts a member. To be called inside an actix system; returns when clients are served.

@@ -274,6 +274,28 @@ mod tests {
     }
 
     #[test]
+    fn every_level_that_a_configuration_may_have_can_be_logged_by() {
+        let texts = [
+            "info",
+            "off",
+            "warn,a_b::c=debug",
+            "a-b=off",
+            "a[s{x}]=trace",
+            "[s]=info",
+        ];
+        for text in texts
+            .into_iter()
+            .chain(["a=b=info", "a b=info", "=info", "a[b=info"])
+        {
+            let args = ["althingd", "--log-level", text].map(Into::into);
+            match althing_conf::Config::load(args, []) {
+                Ok(loaded) => drop(prepare(&loaded.config.log).expect(text)),
+                Err(error) => assert!(!texts.contains(&text), "{error}"),
+            }
+        }
+    }
+
+    #[test]
     fn a_line_has_the_keys_of_etcd_in_their_order() {
         let lines = Written::default();
         let writer = lines.clone();

@@ -11,7 +11,8 @@ use althing_daemon::operator::{CommandLine, Operator};
 use althing_daemon::shutdown::Signals;
 use althing_daemon::{boot, log, shutdown, spans};
 
-/// What the operator asked for is wrong: starting again will not help (sysexits' EX_CONFIG).
+/// What the operator asked for or what lies in the data directory is wrong: starting again will not
+/// help (sysexits' EX_CONFIG).
 const EXIT_CONFIGURATION: u8 = 78;
 
 /// A command is allocated on one thread, shared by three and freed on a fourth: the system's
@@ -68,7 +69,9 @@ async fn run(operator: Operator) -> ExitCode {
         started = boot::start(operator.config()) => started,
         _ = signals.stop.next() => {
             tracing::info!("received signal while starting");
-            return ExitCode::SUCCESS;
+            // Returning would wait for the thread that reads log and store, for minutes perhaps. It
+            // may be cut off anywhere, as by a crash.
+            std::process::exit(0);
         }
     };
     match started {
@@ -82,6 +85,7 @@ async fn run(operator: Operator) -> ExitCode {
             match error {
                 // As etcd: this is the end of a member, not a failure to try again.
                 BootError::Node(StartError::Removed) => ExitCode::SUCCESS,
+                error if error.is_final() => ExitCode::from(EXIT_CONFIGURATION),
                 _ => ExitCode::FAILURE,
             }
         }

@@ -8,8 +8,9 @@ use althing_actors::node::{Handles, SharedSettings};
 use althing_api::ETCD_VERSION;
 use althing_api::etcdserverpb::TxnResponse;
 use althing_api::etcdserverpb::response_op::Response as Op;
+use althing_api::id::MemberId;
 use althing_storage::store::Store;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{
@@ -245,7 +246,7 @@ pub fn register_member(registry: &Registry, handles: &Handles) -> Result<()> {
     constant("etcd_server_id", "The id of this member.", "server_id", &id)?;
     registry.register(Box::new(Quota::new(handles.upkeep().clone())?))?;
     registry.register(Box::new(ClusterVersion::new(handles.store().clone())?))?;
-    registry.register(Box::new(Alarms::new(handles.store().clone(), id)?))?;
+    registry.register(Box::new(Alarms::new(handles.store().clone())?))?;
     process_metrics::register(registry)
 }
 
@@ -283,15 +284,20 @@ pub fn quota_as_number(bytes: Option<u64>) -> i64 {
 struct Alarms {
     store: Store,
     gauge: IntGaugeVec,
-    /// Of the member that is asked.
-    id: String,
+    /// Held while the gauge is emptied, filled and read: two may scrape at once.
+    scrape: Mutex<()>,
 }
 
 impl Alarms {
-    fn new(store: Store, id: String) -> Result<Alarms> {
+    fn new(store: Store) -> Result<Alarms> {
         let options = Opts::new("etcd_debugging_server_alarms", "Active alarms.");
         let gauge = IntGaugeVec::new(options, &["server_id", "alarm_type"])?;
-        Ok(Alarms { store, gauge, id })
+        let scrape = Mutex::default();
+        Ok(Alarms {
+            store,
+            gauge,
+            scrape,
+        })
     }
 }
 
@@ -301,10 +307,13 @@ impl Collector for Alarms {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
+        let _alone = self.scrape.lock();
         self.gauge.reset();
         for record in self.store.alarms() {
-            let kind = record.alarm.as_str_name();
-            self.gauge.with_label_values(&[&self.id, kind]).set(1);
+            // As etcd: the member that raised it, whoever is asked.
+            let id = MemberId(record.member_id).to_string();
+            let labels = [id.as_str(), record.alarm.as_str_name()];
+            self.gauge.with_label_values(&labels).set(1);
         }
         self.gauge.collect()
     }
@@ -315,13 +324,20 @@ impl Collector for Alarms {
 struct ClusterVersion {
     store: Store,
     gauge: IntGaugeVec,
+    /// See [`Alarms`].
+    scrape: Mutex<()>,
 }
 
 impl ClusterVersion {
     fn new(store: Store) -> Result<ClusterVersion> {
         let options = Opts::new("etcd_cluster_version", "The version all members agreed on.");
         let gauge = IntGaugeVec::new(options, &["cluster_version"])?;
-        Ok(ClusterVersion { store, gauge })
+        let scrape = Mutex::default();
+        Ok(ClusterVersion {
+            store,
+            gauge,
+            scrape,
+        })
     }
 }
 
@@ -331,6 +347,7 @@ impl Collector for ClusterVersion {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
+        let _alone = self.scrape.lock();
         self.gauge.reset();
         if let Some(version) = self.store.cluster_version() {
             let minor = major_minor(&version);

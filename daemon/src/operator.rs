@@ -12,7 +12,7 @@
 use std::ffi::OsString;
 
 use althing_conf::config::Config;
-use althing_conf::{Change, Effect, FileInstead, Given, LoadError, Loaded, Reload};
+use althing_conf::{Change, Effect, FileInstead, Given, Loaded, Reload};
 use tokio::sync::oneshot;
 
 use crate::boot::Running;
@@ -82,8 +82,8 @@ impl Operator {
             Question::Diff(file, to) => {
                 let file = file.as_ref();
                 let file = file.map(|(name, text)| FileInstead { name, text });
-                let read = self.read(file).map_err(|error| error.to_string());
-                drop(to.send(read.map(|reload| changes_of(&reload))));
+                let judged = self.judge(file);
+                drop(to.send(judged.map(|(reload, _)| changes_of(&reload))));
             }
             Question::Reload(to) => drop(to.send(self.reload(member).await)),
         }
@@ -106,18 +106,22 @@ impl Operator {
         outcome
     }
 
-    fn read(&self, file: Option<FileInstead<'_>>) -> Result<Reload, LoadError> {
+    /// Reads the configuration again and judges it, as far as nothing need be tried for it.
+    fn judge(&self, file: Option<FileInstead<'_>>) -> Result<(Reload, log::Lines), String> {
         let CommandLine { args, env } = self.command_line.clone();
-        self.running.reload(args, env, file)
+        let reload = self.running.reload(args, env, file);
+        let reload = reload.map_err(|error| error.to_string())?;
+        let config = &reload.next.config;
+        let lines = self.log.prepare(&config.log).map_err(|e| e.to_string())?;
+        spans::check(&config.trace).map_err(|error| error.to_string())?;
+        Ok((reload, lines))
     }
 
     async fn try_reload(&mut self, member: &mut Running) -> Outcome {
-        let reload = self.read(None).map_err(|error| error.to_string())?;
+        let (reload, lines) = self.judge(None)?;
         let changes = changes_of(&reload);
         let config = &reload.next.config;
         let settings = Settings::of(config);
-        let lines = self.log.prepare(&config.log).map_err(|e| e.to_string())?;
-        spans::check(&config.trace).map_err(|error| error.to_string())?;
         let bound = member.ports.bind_missing(config).await;
         let bound = bound.map_err(|error| error.to_string())?;
         // Nothing below is refused any more.

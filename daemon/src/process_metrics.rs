@@ -4,6 +4,7 @@
 use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use parking_lot::Mutex;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{Counter, Gauge, Registry, Result};
@@ -20,6 +21,8 @@ struct Process {
     network_bytes: [Counter; 2],
     open_files: [Gauge; 2],
     files_max: [Gauge; 2],
+    /// Held from reading to the end: two that scrape at once would count the same time twice.
+    scrape: Mutex<()>,
 }
 
 /// Registers the metrics. Error: one of the names is taken.
@@ -59,6 +62,7 @@ impl Process {
                 Gauge::new("process_max_fds", files_max)?,
                 Gauge::new("os_fd_limit", files_max)?,
             ],
+            scrape: Mutex::default(),
         })
     }
 
@@ -125,6 +129,7 @@ impl Collector for Process {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
+        let _alone = self.scrape.lock();
         self.read_stat();
         self.read_network();
         self.read_files();
@@ -210,6 +215,21 @@ mod tests {
         );
         assert_eq!(network_bytes(dev), [15, 27]);
         assert_eq!(network_bytes(""), [0, 0]);
+    }
+
+    #[test]
+    fn who_scrapes_at_once_does_not_count_the_same_time_twice() {
+        let process = Process::new().expect("names that are in order");
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..200).for_each(|_| drop(process.collect())));
+            }
+        });
+        let counted = process.cpu_seconds.get();
+        let stat = fs::read_to_string("/proc/self/stat").expect("a process has one");
+        let ticks = Stat::parse(&stat).expect("as proc(5) says").cpu_ticks as f64;
+        let used = ticks / rustix::param::clock_ticks_per_second() as f64;
+        assert!(counted <= used + 1e-6, "{counted} s of {used} s");
     }
 
     #[test]

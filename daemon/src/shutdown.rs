@@ -151,8 +151,11 @@ pub async fn stop(running: Running) {
         mut ports,
         rpc,
         publisher,
+        admin,
         ..
     } = running;
+    // Nobody answers there any more: who asks must be told instead of kept waiting.
+    drop(admin);
     drop(publisher);
     ports.close_clients(patience).await;
     let aside = tokio::time::timeout(HAND_OVER_MAX, handles.step_aside());

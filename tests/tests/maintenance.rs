@@ -148,6 +148,10 @@ async fn an_alarm_raised_by_hand_stays_until_it_is_cleared_by_hand() {
     let body = String::from_utf8_lossy(&health.body);
     let expected = (503, r#"{"health":"false","reason":"ALARM CORRUPT"}"#);
     assert_eq!((health.status.as_u16(), body.trim()), expected);
+    let metrics = member.json().get("/metrics").await.unwrap();
+    let metrics = String::from_utf8_lossy(&metrics.body);
+    let gauge = r#"etcd_debugging_server_alarms{alarm_type="CORRUPT",server_id="77"} 1"#;
+    assert!(metrics.lines().any(|line| line == gauge), "{metrics}");
     let cleared = pb::AlarmRequest {
         action: AlarmAction::Deactivate as i32,
         ..raised

@@ -1,16 +1,18 @@
 //! Finds out that the leader's process is dead, and has a successor elected at once.
 //!
 //! Each voter looks for itself. Until it has seen a connection to the leader refused it keeps its
-//! promise to the leader, its lease, and refuses to vote; so a connection that is reset costs
-//! nothing, and one member that sees ghosts gets no votes. Once it has, it drops the lease: nobody
-//! reads under that lease here (reads take a round, see `read_index`), so a vote before its end
-//! breaks no promise to a client, and raft's own rules make it safe.
+//! promise to the leader, its lease, and refuses to vote; so a connection that is reset costs a few
+//! knocks and no lead, and one member that sees ghosts gets no votes. Once it has, it drops the
+//! lease: nobody reads under that lease here (reads take a round, see `read_index`), so a vote
+//! before its end breaks no promise to a client, and raft's own rules make it safe.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use openraft::async_runtime::WatchReceiver;
 use openraft::raft::TransferLeaderRequest;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::suspicion::{Turns, knock_waits};
@@ -18,13 +20,43 @@ use super::types::{RaftHandle, RaftVote};
 use crate::metrics::Metrics;
 use crate::peer_link::{Knock, Link};
 
+/// A leader after whom is asked.
+#[derive(Clone, Debug)]
+pub(super) struct Suspect {
+    /// By which it leads; raft's vote changes as soon as somebody campaigns.
+    vote: RaftVote,
+    /// Another of its connections ended.
+    again: Arc<Notify>,
+}
+
+impl Suspect {
+    pub(super) fn new(vote: RaftVote) -> Suspect {
+        let again = Arc::default();
+        Suspect { vote, again }
+    }
+
+    /// Whether this is about the same leader; then whoever asks after it looks again, for what it
+    /// saw so far may have been no death, and this one is.
+    pub(super) fn is_seen_again(&self, other: &Suspect) -> bool {
+        let is_same = self.vote == other.vote;
+        if is_same {
+            self.again.notify_one();
+        }
+        is_same
+    }
+
+    /// Whether this is about the same inquiry.
+    pub(super) fn is_same(&self, other: &Suspect) -> bool {
+        Arc::ptr_eq(&self.again, &other.again)
+    }
+}
+
 /// An inquiry about one leader.
 pub(super) struct Inquiry {
     pub(super) raft: RaftHandle,
     pub(super) leader: u64,
     pub(super) link: Link,
-    /// By which it leads; raft's vote changes as soon as somebody campaigns.
-    pub(super) vote: RaftVote,
+    pub(super) suspect: Suspect,
     pub(super) metrics: Metrics,
 }
 
@@ -63,34 +95,30 @@ impl Inquiry {
     }
 
     async fn is_dead(&self, patience: Duration) -> bool {
-        for wait in knock_waits(patience) {
-            tokio::time::sleep(wait).await;
-            if !self.still_leads() {
-                return false;
-            }
-            if self.link.knock().await == Knock::Refused {
-                return true;
-            }
-        }
-        false
+        let look = async || match self.still_leads() {
+            true => (self.link.knock().await == Knock::Refused).then_some(true),
+            false => Some(false),
+        };
+        let found = look_until_known(&self.suspect.again, patience, look).await;
+        found.unwrap_or(false)
     }
 
     /// Whether another leader was elected since.
     fn is_succeeded(&self) -> bool {
         let metrics = self.raft.server_metrics();
         let vote = &metrics.borrow_watched().vote;
-        *vote != self.vote && vote.is_committed()
+        *vote != self.suspect.vote && vote.is_committed()
     }
 
     /// Whether nobody campaigned since.
     fn still_leads(&self) -> bool {
-        self.raft.server_metrics().borrow_watched().vote == self.vote
+        self.raft.server_metrics().borrow_watched().vote == self.suspect.vote
     }
 
     /// Lets this member vote. raft does so on a hand-over in the leader's name to somebody else;
     /// this one names the leader itself, so that nobody takes the lead by it.
     async fn drop_lease(&self) -> Option<()> {
-        let to = TransferLeaderRequest::new(self.vote, self.leader, None);
+        let to = TransferLeaderRequest::new(self.suspect.vote, self.leader, None);
         self.raft.handle_transfer_leader(to).await.ok()?.ok()
     }
 
@@ -108,5 +136,93 @@ impl Inquiry {
             interval,
             patience,
         )
+    }
+}
+
+/// Looks after each wait until that tells; all of the waits begin anew when there is something to
+/// look at `again`. `None`: it never told.
+async fn look_until_known<T>(
+    again: &Notify,
+    patience: Duration,
+    look: impl AsyncFn() -> Option<T>,
+) -> Option<T> {
+    let mut waits = knock_waits(patience);
+    loop {
+        let is_again = match waits.next() {
+            Some(wait) => tokio::select! {
+                biased;
+                () = again.notified() => true,
+                () = tokio::time::sleep(wait) => false,
+            },
+            None => {
+                // It may have come during the last look.
+                again.notified().now_or_never()?;
+                true
+            }
+        };
+        if is_again {
+            waits = knock_waits(patience);
+            continue;
+        }
+        if let Some(told) = look().await {
+            return Some(told);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// As in a cluster whose members are far apart.
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// How long it takes to see a death at `death`, told of by a connection that ends then, when
+    /// another one ended at the start.
+    async fn seen_after(death: Duration) -> Option<Duration> {
+        let (again, start) = (Notify::new(), Instant::now());
+        let looks = Cell::new(0);
+        let look = async || {
+            looks.set(looks.get() + 1);
+            (start.elapsed() >= death).then(|| start.elapsed() - death)
+        };
+        let tell = async {
+            tokio::time::sleep_until(start + death).await;
+            again.notify_one();
+        };
+        let (seen, ()) = tokio::join!(look_until_known(&again, PATIENCE, look), tell);
+        assert!(looks.get() < 20);
+        seen
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_death_while_an_earlier_sign_is_looked_at_is_seen_at_once() {
+        for death_ms in [1, 20, 299, 700, 1_500, 4_500] {
+            let seen = seen_after(Duration::from_millis(death_ms)).await;
+            assert!(
+                seen.unwrap() < Duration::from_millis(5),
+                "{death_ms}: {seen:?}"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sign_during_the_last_look_is_not_forgotten() {
+        let (again, last) = (Notify::new(), knock_waits(PATIENCE).count());
+        let looks = Cell::new(0);
+        let look = async || {
+            looks.set(looks.get() + 1);
+            if looks.get() == last {
+                again.notify_one();
+            }
+            (looks.get() > last).then_some(())
+        };
+        assert_eq!(look_until_known(&again, PATIENCE, look).await, Some(()));
+        assert_eq!(
+            look_until_known(&again, PATIENCE, async || None::<()>).await,
+            None
+        );
     }
 }

@@ -65,7 +65,7 @@ pub use self::change::MemberChange;
 #[cfg(any(test, feature = "testing"))]
 pub use self::clock::KeptClock;
 pub(crate) use self::config::CORE_QUEUE;
-use self::dead_leader::Inquiry;
+use self::dead_leader::{Inquiry, Suspect};
 pub(crate) use self::entry::Entry;
 use self::heard::Heard;
 pub use self::inbound::{Inbound, Refusal};
@@ -127,7 +127,7 @@ pub(crate) struct RaftNode {
     proven_term: Option<u64>,
     membership: Arc<StoredMembership>,
     /// The leader after whom is asked.
-    suspected: Option<u64>,
+    suspected: Option<Suspect>,
     stall: Stall,
     changes: Changes,
     retention: Retention,
@@ -384,20 +384,28 @@ impl Handler<PipeEnded> for RaftNode {
         let Some(link) = self.setup.links.to(from).filter(|_| leads) else {
             return;
         };
-        if self.suspected.replace(from) == Some(from) {
+        let suspect = Suspect::new(metrics.vote);
+        if self
+            .suspected
+            .as_ref()
+            .is_some_and(|s| s.is_seen_again(&suspect))
+        {
             return;
         }
+        self.suspected = Some(suspect.clone());
         let inquiry = Inquiry {
             raft: self.raft.clone(),
             leader: from,
             link,
-            vote: metrics.vote,
+            suspect: suspect.clone(),
             metrics: self.setup.metrics.clone(),
         };
         let tuning = self.tuning();
         let asking = inquiry.run(tuning.heartbeat_interval, tuning.election_timeout);
         let asking = asking.into_actor(self);
-        ctx.spawn(asking.map(|(), node, _| node.suspected = None));
+        ctx.spawn(asking.map(move |(), node, _| {
+            node.suspected.take_if(|s| s.is_same(&suspect));
+        }));
     }
 }
 

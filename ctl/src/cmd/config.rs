@@ -1,8 +1,9 @@
 //! `config`: the configuration of a member on this machine, shown, compared and reloaded over its
 //! admin socket; and the check of a file, for which no member is needed.
 
+use std::ffi::OsString;
 use std::io::Write;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use althing_api::adminpb::admin_client::AdminClient;
@@ -181,21 +182,29 @@ fn read(name: &str) -> Result<File, Failure> {
     Ok(File { name, text })
 }
 
-/// Connects to the socket that was named, or to the first usual one that exists.
+/// Where the member of this machine may be: where its own environment says, as a service manager
+/// hands it on to the reload, and then the usual places.
+fn places(environment: impl IntoIterator<Item = (OsString, OsString)>) -> Vec<PathBuf> {
+    let named = althing_conf::admin_socket(environment);
+    named
+        .into_iter()
+        .chain(SOCKETS.map(PathBuf::from))
+        .collect()
+}
+
+/// Connects to the socket that was named, or to the first place where there is one.
 async fn connect(values: Values<'_>) -> Result<AdminClient<Channel>, Failure> {
     let socket = match values.text("socket") {
         named if !named.is_empty() => named,
         _ => {
-            let found = SOCKETS.into_iter().find(|path| Path::new(path).exists());
-            let none = || {
-                format!(
-                    "no member is at {}; name its --socket",
-                    SOCKETS.join(" or ")
-                )
-            };
-            found
-                .ok_or_else(|| Failure::new(BAD_CONNECTION, none()))?
-                .to_owned()
+            let places = places(std::env::vars_os());
+            let shown = |path: &PathBuf| path.display().to_string();
+            let found = places.iter().find(|path| path.exists()).map(shown);
+            found.ok_or_else(|| {
+                let places: Vec<String> = places.iter().map(shown).collect();
+                let text = format!("no member is at {}; name its --socket", places.join(" or "));
+                Failure::new(BAD_CONNECTION, text)
+            })?
         }
     };
     let refused = |error: tonic::transport::Error| {
@@ -219,5 +228,18 @@ async fn within<T>(
             Err(Failure::new(ERROR, status.message()))
         }
         Some(Err(status)) => Err(Failure::rpc(&status)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_is_looked_for_where_its_own_environment_says() {
+        let named = ("ALTHING_ADMIN_SOCKET".into(), "/of/its/own".into());
+        let usual = SOCKETS.map(PathBuf::from);
+        assert_eq!(places([named])[0], PathBuf::from("/of/its/own"));
+        assert_eq!(places([]), usual);
     }
 }

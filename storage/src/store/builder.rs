@@ -168,7 +168,12 @@ impl FileBuilder {
         drop(disk);
         let moved = (file.seal())
             .and_then(|()| fs::rename(&building.0, &dest))
-            .and_then(|()| sync_parent(&dest));
+            .and_then(|()| {
+                sync_parent(&dest).inspect_err(|_| {
+                    // Whoever is told of a failure must not find the file at the next start.
+                    let _ = fs::remove_file(&dest);
+                })
+            });
         moved.map_err(|error| DiskError::from_redb(&dest, redb::Error::Io(error)))
     }
 

@@ -16,7 +16,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
 use parking_lot::Mutex;
@@ -90,11 +90,7 @@ impl UnfinishedFile {
     pub fn seal(&self) -> io::Result<()> {
         let mut state = self.state.lock();
         state.write_all_out()?;
-        if let Some(Syncs { begin, thread }) = state.syncs.take() {
-            drop(begin);
-            let synced = thread.join();
-            synced.unwrap_or_else(|_| Err(io::Error::other("a thread ended early")))?;
-        }
+        state.end_syncs()?;
         if state.failed {
             return Err(io::Error::other("a part of the file was not written"));
         }
@@ -178,18 +174,37 @@ impl State {
         Ok(())
     }
 
-    /// Lets the thread begin once more, if enough was written.
+    /// Ends the thread, once it has done what it began. Errors: of all that it did.
+    fn end_syncs(&mut self) -> io::Result<()> {
+        let Some(Syncs { begin, thread }) = self.syncs.take() else {
+            return Ok(());
+        };
+        drop(begin);
+        let synced = thread.join();
+        synced.unwrap_or_else(|_| Err(io::Error::other("a thread ended early")))
+    }
+
+    /// Lets the thread begin once more, if enough was written. Errors: what it did before failed.
     fn sync_beside(&mut self) -> io::Result<()> {
         if self.written_since_sync < SYNC_BYTES {
             return Ok(());
         }
         let syncs = match &mut self.syncs {
             Some(syncs) => syncs,
-            none => none.insert(Syncs::start(self.file.try_clone()?)?),
+            none => match self.file.try_clone().and_then(Syncs::start) {
+                Ok(syncs) => none.insert(syncs),
+                Err(_) => {
+                    // It only begins early: the end makes everything durable without it, too.
+                    self.written_since_sync = 0;
+                    return Ok(());
+                }
+            },
         };
-        // Busy: what it does now began before, and the next time is soon.
-        if syncs.begin.try_send(()).is_ok() {
-            self.written_since_sync = 0;
+        match syncs.begin.try_send(()) {
+            Ok(()) => self.written_since_sync = 0,
+            // What it does now began before, and the next time is soon.
+            Err(TrySendError::Full(())) => {}
+            Err(TrySendError::Disconnected(())) => return self.end_syncs(),
         }
         Ok(())
     }
@@ -378,6 +393,24 @@ mod tests {
         let nowhere = i64::MAX as u64 / PAGE_BYTES as u64 * PAGE_BYTES as u64;
         backend.write(nowhere + 1, b"x").unwrap_err();
         backend.write(0, &[1; PAGE_BYTES]).unwrap();
+        unfinished.seal().unwrap_err();
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_made_durable_on_the_way_is_not_written_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let unfinished = UnfinishedFile::create(directory.path().join("file")).unwrap();
+        let backend = unfinished.open().unwrap();
+        let (begin, beginnings) = sync_channel(1);
+        drop(beginnings);
+        let thread = std::thread::spawn(|| Err(io::Error::other("the disk is gone")));
+        unfinished.state.lock().syncs = Some(Syncs { begin, thread });
+        let extents = (SYNC_BYTES / EXTENT_BYTES) as u64;
+        let mut offsets = (0..2 * extents).map(|number| number * EXTENT_BYTES as u64);
+        let extent = vec![1; EXTENT_BYTES];
+        let failed = offsets.find_map(|offset| backend.write(offset, &extent).err());
+        assert!(failed.unwrap().to_string().contains("the disk is gone"));
+        assert!(offsets.next().is_some(), "it was noticed before the end");
         unfinished.seal().unwrap_err();
     }
 
