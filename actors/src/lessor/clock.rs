@@ -52,6 +52,8 @@ struct Deadlines {
     /// The term that `expiry` was made for; zero: for none.
     term: u64,
     expiry: Expiry,
+    /// Since when no quorum hears this member that leads.
+    unheard_since: Option<Instant>,
 }
 
 /// What came of a request to renew a lease.
@@ -92,20 +94,22 @@ impl LeaseClock {
         (self.clock.0)()
     }
 
-    /// This member leads in `term`, with everything applied that was committed before it. Answers
-    /// whether that is news.
+    /// This member leads in `term`, with everything applied that was committed before it; zero: it
+    /// does not lead. Answers whether that is news.
     pub(super) fn lead(&self, term: u64) -> bool {
         self.led_term.swap(term, Ordering::AcqRel) != term
     }
 
-    /// This member does not lead, or nobody could renew a lease here. Answers whether that is news.
-    pub(super) fn lose(&self) -> bool {
-        let was_leading = self.led_term.swap(0, Ordering::AcqRel) != 0;
-        if was_leading {
-            // It may lead again, in the same term, before Lessor is told.
-            self.deadlines.lock().term = 0;
+    /// Whether a quorum hears this member. Without one nobody can renew a lease here, so until it is
+    /// heard again no time passes for them.
+    pub(super) fn heard(&self, is_heard: bool) {
+        let now = self.now();
+        let mut deadlines = self.deadlines.lock();
+        if !is_heard {
+            deadlines.unheard_since.get_or_insert(now);
+        } else if let Some(since) = deadlines.unheard_since.take() {
+            deadlines.expiry.postpone(now - since);
         }
-        was_leading
     }
 
     fn led_term(&self) -> u64 {
@@ -122,14 +126,14 @@ impl LeaseClock {
     pub(super) fn follow_lead(&self, store: &Store) -> Option<usize> {
         let mut deadlines = self.deadlines.lock();
         let term = self.led_term();
-        if term == 0 {
-            *deadlines = Deadlines::default();
-            return None;
-        }
         if deadlines.term == term {
             return None;
         }
         deadlines.term = term;
+        if term == 0 {
+            deadlines.expiry.clear();
+            return None;
+        }
         let leases = store.leases();
         let now = self.now();
         let tuning = self.tuning.get();
@@ -156,7 +160,7 @@ impl LeaseClock {
     /// or known here to be on its way.
     pub(super) fn keep_alive(&self, store: &Store, id: i64) -> KeptAlive {
         let mut deadlines = self.deadlines.lock();
-        if !self.counts(&deadlines) {
+        if !self.counts(&deadlines) || deadlines.unheard_since.is_some() {
             return KeptAlive::NotLeading;
         }
         let Some(lease) = store.lease(id) else {
@@ -209,7 +213,7 @@ impl LeaseClock {
     /// What is due now.
     pub(super) fn due(&self, limits: Limits) -> Due {
         let mut deadlines = self.deadlines.lock();
-        if !self.counts(&deadlines) {
+        if !self.counts(&deadlines) || deadlines.unheard_since.is_some() {
             return Due::default();
         }
         let term = deadlines.term;

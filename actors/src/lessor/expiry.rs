@@ -177,6 +177,19 @@ impl Expiry {
         }
     }
 
+    /// For `time` nobody could renew: it did not pass. What was over before it is over.
+    pub(super) fn postpone(&mut self, time: Duration) {
+        for timer in self.timers.values_mut() {
+            if timer.state != State::Ending {
+                timer.deadline += time;
+                timer.logged += time;
+                timer.look += time;
+            }
+        }
+        let looks = self.timers.iter().map(|(id, timer)| (timer.look, *id));
+        self.looks = looks.collect();
+    }
+
     /// The log ended a lease.
     pub(super) fn remove(&mut self, id: i64) {
         if let Some(timer) = self.timers.remove(&id) {

@@ -2,7 +2,7 @@
 //! over.
 //!
 //! ```text
-//!             LeaderChanged: leads                 LeaderChanged: another, or none
+//!             LeaderChanged: leads                 LeaderChanged: another
 //!  idle ---------------------------------> counting ----------------------> idle
 //!                                           |  ^
 //!            a tick: expired or shortened --'  '-- LeasesChanged: from what was applied
@@ -84,11 +84,16 @@ impl Lead {
         }
     }
 
-    /// This member does not lead, or no quorum hears it.
+    /// This member does not lead.
     pub(crate) fn lost(&self) {
-        if self.clock.lose() {
+        if self.clock.lead(0) {
             self.lessor.addr().do_send(LeaderChanged);
         }
+    }
+
+    /// This member leads, and a quorum hears it, or none does.
+    pub(crate) fn heard(&self, is_heard: bool) {
+        self.clock.heard(is_heard);
     }
 }
 
@@ -183,8 +188,8 @@ async fn end(parts: &LessorParts, proposer: &Proposer, lease: Expired, term: u64
     }
 }
 
-/// Proposes what this member's clock says; `None` when a quorum hears it no longer. Proposed after
-/// that, in the same term, it would say what was true before nobody could renew.
+/// Proposes what this member's clock says; `None` when a quorum hears it no longer: it is proposed
+/// again when it is due again.
 async fn while_counted(proposer: &Proposer, command: Command) -> Option<Result<Applied, Error>> {
     let proposing = proposer.propose(command);
     proposer.progress.while_leads(proposer.me, proposing).await

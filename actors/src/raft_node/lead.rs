@@ -20,16 +20,15 @@ fn leads_in(metrics: &ServerMetrics, term: u64) -> bool {
 }
 
 impl RaftNode {
-    /// Has the time of leases counted while this member leads and a quorum hears it. Nobody can
-    /// renew a lease at a leader that lost its quorum, so it counts no further, and begins anew,
-    /// even in the same term, when it is heard again.
+    /// Has the time of leases counted while this member leads and a quorum hears it.
     pub(super) fn count_leases(&mut self, metrics: &ServerMetrics, ctx: &mut Context<Self>) {
-        let is_heard = self.setup.progress.leader() == self.setup.me;
-        let Some((term, _)) = self.leads.filter(|_| is_heard) else {
+        let Some((term, _)) = self.leads else {
             self.proven_term = None;
             self.setup.lead.lost();
             return;
         };
+        let is_heard = self.setup.progress.leader() == self.setup.me;
+        self.setup.lead.heard(is_heard);
         // A new term, or the membership changed; else the proof is under way or holds.
         if self.proven_term != Some(term)
             || (self.leads_alone(metrics) && !self.setup.sole_voter.is_alone())
@@ -73,10 +72,7 @@ impl Handler<LeadConfirmed> for RaftNode {
             self.setup
                 .sole_voter
                 .confirm(&metrics.committed_membership_config);
-            // Not by a proof from before the quorum was lost.
-            if self.setup.progress.leader() == self.setup.me {
-                self.setup.lead.won(term);
-            }
+            self.setup.lead.won(term);
         }
     }
 }

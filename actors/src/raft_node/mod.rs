@@ -232,19 +232,18 @@ impl RaftNode {
         if !self.leads_alone(&metrics) {
             self.tell_leader(&metrics);
             self.count_leases(&metrics, ctx);
-            self.ask_around(&metrics);
+            self.ask_around();
             self.look_at_the_disk();
         }
         self.change_next(ctx);
         self.take_up_duty(ctx);
     }
 
-    /// A member that hears no leader may have been removed. A voter finds out when it asks for
-    /// votes; another one has to ask on purpose. Whoever turns it away tells why.
-    fn ask_around(&mut self, metrics: &ServerMetrics) {
-        let mut voters = metrics.membership_config.membership().voter_ids();
-        let is_voter = voters.any(|id| id == self.setup.me);
-        if is_voter || self.setup.progress.leader() != 0 {
+    /// A member that hears no leader may have been removed. Whoever turns it away tells why: a voter
+    /// hears it when it asks for votes, unless the voters that it knows are gone too and only those
+    /// live that had no vote when it last heard of them.
+    fn ask_around(&mut self) {
+        if self.setup.progress.leader() != 0 {
             self.leaderless = None;
             return;
         }
