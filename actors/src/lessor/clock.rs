@@ -100,8 +100,8 @@ impl LeaseClock {
         self.led_term.swap(term, Ordering::AcqRel) != term
     }
 
-    /// Whether a quorum hears this member. Without one nobody can renew a lease here, so until it is
-    /// heard again no time passes for them.
+    /// Whether a quorum hears this member. Without one nobody can renew a lease here, so until it
+    /// is heard again no time passes for them.
     pub(super) fn heard(&self, is_heard: bool) {
         let now = self.now();
         let mut deadlines = self.deadlines.lock();

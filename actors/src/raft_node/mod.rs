@@ -239,9 +239,9 @@ impl RaftNode {
         self.take_up_duty(ctx);
     }
 
-    /// A member that hears no leader may have been removed. Whoever turns it away tells why: a voter
-    /// hears it when it asks for votes, unless the voters that it knows are gone too and only those
-    /// live that had no vote when it last heard of them.
+    /// A member that hears no leader may have been removed. Whoever turns it away tells why: a
+    /// voter hears it when it asks for votes, unless the voters that it knows are gone too and only
+    /// those live that had no vote when it last heard of them.
     fn ask_around(&mut self) {
         if self.setup.progress.leader() != 0 {
             self.leaderless = None;
