@@ -35,9 +35,9 @@ impl Suspect {
         Suspect { vote, again }
     }
 
-    /// Whether this is about the same leader; then whoever asks after it looks again, for what it
-    /// saw so far may have been no death, and this one is.
-    pub(super) fn is_seen_again(&self, other: &Suspect) -> bool {
+    /// Has whoever asks after this leader look again if `other` is the same one: what was seen so
+    /// far may have been no death, and this one is. Answers whether it is.
+    pub(super) fn look_again_if_same(&self, other: &Suspect) -> bool {
         let is_same = self.vote == other.vote;
         if is_same {
             self.again.notify_one();

@@ -387,7 +387,7 @@ impl Handler<PipeEnded> for RaftNode {
         if self
             .suspected
             .as_ref()
-            .is_some_and(|s| s.is_seen_again(&suspect))
+            .is_some_and(|s| s.look_again_if_same(&suspect))
         {
             return;
         }
