@@ -29,6 +29,7 @@ use slab::Slab;
 
 use self::collect::Collector;
 use super::event::Events;
+use super::feed::Attention;
 use super::message::{ProgressOf, Watch};
 use super::outlet::{Deliveries, Notice, Outlet};
 use super::watchers::Watchers;
@@ -63,6 +64,7 @@ struct Stream {
 pub(super) struct FanOut {
     store: Store,
     watchers_max: usize,
+    attention: Arc<Attention>,
     watchers: Watchers,
     streams: Slab<Stream>,
     by_id: HashMap<u64, u32>,
@@ -80,10 +82,11 @@ pub(super) struct FanOut {
 }
 
 impl FanOut {
-    pub(super) fn new(store: Store, watchers_max: usize) -> FanOut {
+    pub(super) fn new(store: Store, attention: Arc<Attention>, watchers_max: usize) -> FanOut {
         FanOut {
             store,
             watchers_max,
+            attention,
             watchers: Watchers::default(),
             streams: Slab::new(),
             by_id: HashMap::new(),
@@ -150,7 +153,8 @@ impl FanOut {
         let Some(number) = self.by_id.get(&watch.stream).copied() else {
             return;
         };
-        let revision = self.store.revisions().current;
+        let revisions = self.store.revisions();
+        let revision = revisions.current;
         if self.watchers.len() == 0 {
             self.current = revision;
         }
@@ -168,7 +172,8 @@ impl FanOut {
         let watcher = self.watchers.add(&watch.range, watch.options, of, next);
         stream.watchers.insert(watch_id, watcher);
         stream.outlet.push(Notice::Created { watch_id, revision });
-        if next > self.current {
+        // What is held for a hub that lags is not for those who ask for what is compacted.
+        if next > self.current && next >= revisions.compacted {
             self.watchers.get_mut(watcher).awaits_start = watch.start_revision > revision;
             self.watchers.sync(watcher);
         } else {
@@ -278,19 +283,28 @@ impl FanOut {
         if !self.has_missed {
             return Ok(());
         }
-        let slice = view.history(self.current + 1, SLICE, |key| {
+        let is_watched = |key: &[u8]| {
             let mut is_watched = false;
             self.watchers.groups_of(key, |group| {
                 is_watched |= !self.watchers.synced(group).is_empty()
             });
             is_watched
-        });
+        };
+        let next = self.current + 1;
+        let slice = match view.history(next, SLICE, is_watched) {
+            Err(Error::Compacted) => match self.attention.held() {
+                Some(held) => held.history(next, SLICE, is_watched),
+                None => Err(Error::Compacted),
+            },
+            read => read,
+        };
         match slice {
             Ok(slice) => {
                 self.current = self.fan_out(slice.events, slice.next - 1);
             }
             Err(Error::Compacted) => {
-                // Who is told nothing any more by the fan-out learns it while catching up.
+                // Another member's state has come in between. Who is told nothing any more by the
+                // fan-out learns it while catching up.
                 let all: Vec<u32> = self.watchers.numbers().collect();
                 for watcher in all {
                     let entry = self.watchers.get(watcher);
@@ -311,6 +325,11 @@ impl FanOut {
     /// Tells the synced watchers of events that follow what they were told last, up to revision
     /// `last`. Returns how far it came: former records may be too many for once.
     fn fan_out(&mut self, events: Vec<Event>, mut last: i64) -> i64 {
+    /// Lets go of history that was held for what is fanned out by now.
+    pub(super) fn let_go(&self) {
+        self.attention.let_go(self.current);
+    }
+
         let mut collector = Collector::new(&self.store);
         let mut groups = Vec::new();
         for event in events {

@@ -189,11 +189,8 @@ impl Simulation {
             }
             85 => while self.world.store.checkpoint(u64::MAX, 50).unwrap().remaining > 0 {},
             86 => drop(self.world.store.compact_step(100).unwrap()),
-            _ if self.world.fan_out.has_work() => {
-                self.world.fan_out.follow().unwrap();
-                self.world.fan_out.step().unwrap();
-            }
-            _ => {}
+            _ if self.world.fan_out.has_work() => self.world.step(),
+            _ => self.world.fan_out.let_go(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! A fan-out over a real store, with readers that read when the test says so.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::task::Waker;
 
 use althing_api::commandpb::{Command, command::Request};
@@ -13,6 +14,7 @@ use althing_storage::store::{Committed, Store, StoreSettings};
 use prometheus::IntGauge;
 
 use super::super::event::Events;
+use super::super::feed::Attention;
 use super::super::message::{ProgressOf, Watch};
 use super::super::outlet::{Inlet, Notice, outlet};
 use super::super::watchers::WatchOptions;
@@ -23,6 +25,7 @@ pub(super) struct World {
     _dir: tempfile::TempDir,
     pub(super) store: Store,
     pub(super) fan_out: FanOut,
+    pub(super) attention: Arc<Attention>,
     entries: u64,
     pub(super) inlets: BTreeMap<u64, Inlet>,
     /// Everything that ever happened.
@@ -51,7 +54,9 @@ impl World {
         };
         let store = Store::open(&dir.path().join("store.redb"), settings).unwrap();
         World {
-            fan_out: FanOut::new(store.clone(), 1_000),
+        let attention = Arc::new(Attention::default());
+            fan_out: FanOut::new(store.clone(), Arc::clone(&attention), 1_000),
+            attention,
             _dir: dir,
             store,
             entries: 0,
@@ -102,6 +107,12 @@ impl World {
 
     pub(super) fn compact(&mut self, revision: i64) {
         self.apply(Request::Compaction(CompactionRequest {
+        self.attention.hold(&self.store);
+        self.lose(revision);
+    }
+
+    /// Compacts as another member did whose state takes the place of ours.
+    pub(super) fn lose(&mut self, revision: i64) {
             revision,
             ..CompactionRequest::default()
         }));
@@ -149,8 +160,7 @@ impl World {
 
     pub(super) fn settle(&mut self) {
         while self.fan_out.has_work() {
-            self.fan_out.follow().unwrap();
-            self.fan_out.step().unwrap();
+            self.step();
         }
     }
 
@@ -159,6 +169,12 @@ impl World {
         let mut cx = std::task::Context::from_waker(Waker::noop());
         match self.inlets[&stream].poll_next(&mut cx) {
             std::task::Poll::Ready(Some((notice, has_room))) => {
+    pub(super) fn step(&mut self) {
+        self.fan_out.follow().unwrap();
+        self.fan_out.step().unwrap();
+        self.fan_out.let_go();
+    }
+
                 if has_room {
                     self.fan_out.has_room(stream);
                 }
