@@ -13,7 +13,7 @@ use super::super::message::ProgressOf;
 use super::super::outlet::{Inlet, Notice};
 use super::super::watchers::WatchOptions;
 use super::FanOut;
-use super::world::{STREAM_PROGRESS, Told, World};
+use super::world::{Told, World};
 
 #[test]
 fn a_watcher_is_told_what_happens_to_its_key_from_now_on() {
@@ -58,11 +58,12 @@ fn a_start_in_the_future_is_waited_for() {
     let mut world = World::new();
     world.open(1);
     world.watch(1, 0, "k", 4);
-    world.fan_out.request_progress(1, STREAM_PROGRESS);
+    world.ask_progress(1);
     (0..3).for_each(|_| world.put("k"));
-    world.fan_out.request_progress(1, STREAM_PROGRESS);
+    world.ask_progress(1);
     let expected = [
         Told::Created(0),
+        Told::NoProgress,
         Told::Events(0, vec![4]),
         Told::Progress(None, 4),
     ];
@@ -287,20 +288,19 @@ fn progress_is_told_of_those_that_were_told_everything() {
     let mut world = World::new();
     world.put("k");
     world.open(1);
-    world.fan_out.request_progress(1, STREAM_PROGRESS);
+    world.ask_progress(1);
     world.watch(1, 0, "k", 0);
     world.watch(1, 1, "k", 2);
-    world.fan_out.request_progress(1, STREAM_PROGRESS);
-    let of_both = ProgressOf {
-        stream: false,
-        watchers: vec![0, 1, 9],
-    };
+    world.ask_progress(1);
+    let of_both = ProgressOf::Watchers(vec![0, 1, 9]);
     world.fan_out.request_progress(1, of_both);
     world.settle();
-    world.fan_out.request_progress(1, STREAM_PROGRESS);
+    world.ask_progress(1);
     let expected = [
+        Told::NoProgress,
         Told::Created(0),
         Told::Created(1),
+        Told::NoProgress,
         Told::Progress(Some(0), 2),
         Told::Events(1, vec![2]),
         Told::Progress(None, 2),
@@ -308,10 +308,34 @@ fn progress_is_told_of_those_that_were_told_everything() {
     assert_eq!(world.read(1), expected);
     // Committed, and not fanned out yet: the answer waits.
     let committed = world.put_value("k", 3);
-    world.fan_out.request_progress(1, STREAM_PROGRESS);
+    world.ask_progress(1);
     assert_eq!(world.read(1), []);
     world.tell(committed);
     assert_eq!(world.read(1).last(), Some(&Told::Progress(None, 3)));
+}
+
+#[test]
+fn each_question_about_progress_has_an_answer_of_its_own() {
+    let mut world = World::new();
+    world.open(1);
+    world.watch(1, 0, "k", 0);
+    let first = world.put_value("other", 3);
+    world.ask_progress(1);
+    let second = world.put_value("other", 3);
+    (0..2).for_each(|_| world.ask_progress(1));
+    assert_eq!(world.read(1), [Told::Created(0)]);
+    world.tell(first);
+    assert_eq!(world.read(1), [Told::Progress(None, 2)]);
+    world.tell(second);
+    let answer = Told::Progress(None, 3);
+    assert_eq!(world.read(1), [answer.clone(), answer]);
+    // Nothing is fanned out any more when the last watcher goes.
+    drop(world.put_value("other", 3));
+    world.ask_progress(1);
+    world.fan_out.cancel(1, 0);
+    world.ask_progress(1);
+    let expected = [Told::NoProgress, Told::Cancelled(0), Told::NoProgress];
+    assert_eq!(world.read(1), expected);
 }
 
 #[test]
@@ -322,7 +346,7 @@ fn progress_does_not_go_back_behind_what_was_told_while_catching_up() {
     world.watch(1, 0, "k", 0);
     // Fanned out late, while the other one reads all of it from history.
     let asked_at = world.put_value("k", 3);
-    world.fan_out.request_progress(1, STREAM_PROGRESS);
+    world.ask_progress(1);
     let last = world.put_value("k", 3);
     world.watch(1, 1, "k", 2);
     world.settle();

@@ -28,9 +28,10 @@ use althing_storage::store::{SliceLimits, Store};
 use slab::Slab;
 
 use self::collect::Collector;
+use self::progress::Question;
 use super::event::Events;
 use super::feed::Attention;
-use super::message::{ProgressOf, Watch};
+use super::message::Watch;
 use super::outlet::{Deliveries, Notice, Outlet};
 use super::watchers::Watchers;
 
@@ -55,16 +56,16 @@ struct Stream {
     is_blocked: bool,
     /// It is in the line of those that catch up.
     is_queued: bool,
-    /// Progress that was asked for while revisions were still to be fanned out.
-    progress: Option<ProgressOf>,
+    /// What was asked while revisions were still to be fanned out, in the order of asking.
+    questions: Vec<Question>,
 }
 
 /// The watchers, their streams, and how far events were fanned out.
 #[derive(Debug)]
 pub(super) struct FanOut {
     store: Store,
-    watchers_max: usize,
     attention: Arc<Attention>,
+    watchers_max: usize,
     watchers: Watchers,
     streams: Slab<Stream>,
     by_id: HashMap<u64, u32>,
@@ -75,8 +76,8 @@ pub(super) struct FanOut {
     /// Streams with room and with watchers behind, each once.
     queue: VecDeque<u32>,
     behind: usize,
-    /// Streams that wait for progress, and the revisions that must be fanned out before.
-    awaiting_progress: Vec<(u32, i64)>,
+    /// Streams with questions, each once.
+    awaiting_progress: Vec<u32>,
     /// Events that were delivered since somebody asked.
     delivered: u64,
 }
@@ -85,8 +86,8 @@ impl FanOut {
     pub(super) fn new(store: Store, attention: Arc<Attention>, watchers_max: usize) -> FanOut {
         FanOut {
             store,
-            watchers_max,
             attention,
+            watchers_max,
             watchers: Watchers::default(),
             streams: Slab::new(),
             by_id: HashMap::new(),
@@ -123,7 +124,7 @@ impl FanOut {
             behind: Vec::new(),
             is_blocked: false,
             is_queued: false,
-            progress: None,
+            questions: Vec::new(),
         });
         self.by_id.insert(id, stream as u32);
     }
@@ -142,8 +143,7 @@ impl FanOut {
             self.watchers.remove(watcher);
         }
         self.queue.retain(|queued| *queued != number);
-        self.awaiting_progress
-            .retain(|(waiting, _)| *waiting != number);
+        self.awaiting_progress.retain(|waiting| *waiting != number);
         self.streams.remove(number as usize);
     }
 
@@ -202,6 +202,9 @@ impl FanOut {
             false => self.watchers.unsync(watcher),
         }
         self.watchers.remove(watcher);
+        if self.streams[number as usize].watchers.is_empty() {
+            self.answer_progress();
+        }
         true
     }
 
@@ -322,14 +325,14 @@ impl FanOut {
         Ok(())
     }
 
-    /// Tells the synced watchers of events that follow what they were told last, up to revision
-    /// `last`. Returns how far it came: former records may be too many for once.
-    fn fan_out(&mut self, events: Vec<Event>, mut last: i64) -> i64 {
     /// Lets go of history that was held for what is fanned out by now.
     pub(super) fn let_go(&self) {
         self.attention.let_go(self.current);
     }
 
+    /// Tells the synced watchers of events that follow what they were told last, up to revision
+    /// `last`. Returns how far it came: former records may be too many for once.
+    fn fan_out(&mut self, events: Vec<Event>, mut last: i64) -> i64 {
         let mut collector = Collector::new(&self.store);
         let mut groups = Vec::new();
         for event in events {

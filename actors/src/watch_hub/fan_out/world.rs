@@ -39,6 +39,7 @@ pub(super) enum Told {
     /// Revisions of the events.
     Events(i64, Vec<i64>),
     Progress(Option<i64>, i64),
+    NoProgress,
     Cancelled(i64),
     Compacted(i64, i64),
     Refused(i64),
@@ -53,8 +54,8 @@ impl World {
             pending_bytes_max: 64 << 20,
         };
         let store = Store::open(&dir.path().join("store.redb"), settings).unwrap();
-        World {
         let attention = Arc::new(Attention::default());
+        World {
             fan_out: FanOut::new(store.clone(), Arc::clone(&attention), 1_000),
             attention,
             _dir: dir,
@@ -106,13 +107,13 @@ impl World {
     }
 
     pub(super) fn compact(&mut self, revision: i64) {
-        self.apply(Request::Compaction(CompactionRequest {
         self.attention.hold(&self.store);
         self.lose(revision);
     }
 
     /// Compacts as another member did whose state takes the place of ours.
     pub(super) fn lose(&mut self, revision: i64) {
+        self.apply(Request::Compaction(CompactionRequest {
             revision,
             ..CompactionRequest::default()
         }));
@@ -158,10 +159,20 @@ impl World {
         });
     }
 
+    pub(super) fn ask_progress(&mut self, stream: u64) {
+        self.fan_out.request_progress(stream, ProgressOf::Stream);
+    }
+
     pub(super) fn settle(&mut self) {
         while self.fan_out.has_work() {
             self.step();
         }
+    }
+
+    pub(super) fn step(&mut self) {
+        self.fan_out.follow().unwrap();
+        self.fan_out.step().unwrap();
+        self.fan_out.let_go();
     }
 
     /// The next notice of a stream, if one is there.
@@ -169,12 +180,6 @@ impl World {
         let mut cx = std::task::Context::from_waker(Waker::noop());
         match self.inlets[&stream].poll_next(&mut cx) {
             std::task::Poll::Ready(Some((notice, has_room))) => {
-    pub(super) fn step(&mut self) {
-        self.fan_out.follow().unwrap();
-        self.fan_out.step().unwrap();
-        self.fan_out.let_go();
-    }
-
                 if has_room {
                     self.fan_out.has_room(stream);
                 }
@@ -206,6 +211,7 @@ pub(super) fn tell_of(notice: Notice) -> Vec<Told> {
                 .collect()
         }
         Notice::Progress { watch_id, revision } => vec![Told::Progress(watch_id, revision)],
+        Notice::NoProgress => vec![Told::NoProgress],
         Notice::Cancelled { watch_id, .. } => vec![Told::Cancelled(watch_id)],
         Notice::Compacted {
             watch_id,
@@ -214,8 +220,3 @@ pub(super) fn tell_of(notice: Notice) -> Vec<Told> {
         Notice::Refused { watch_id, .. } => vec![Told::Refused(watch_id)],
     }
 }
-
-pub(super) const STREAM_PROGRESS: ProgressOf = ProgressOf {
-    stream: true,
-    watchers: Vec::new(),
-};
