@@ -312,6 +312,37 @@ def guarded(player, source, compacted):
         expect(found == {b64(b"key"): b64(b"value")}, f"migrated were {found}")
 
 
+def beside_others(player, source, compacted):
+    """A prefix is migrated while others write, also from a source that tells a watch too early how
+    far it is."""
+    snapshot = player.place("e.db")
+    player.run("etcdctl", "--endpoints", source.endpoint, "snapshot", "save", snapshot)
+    with player.restored_etcd(snapshot) as etcd, player.althingd().serving() as member:
+        ended = threading.Event()
+
+        def write():
+            number = 0
+            while not ended.is_set():
+                number += 1
+                etcd.put([(b"/others/%d" % (number % 100), b"%d" % number)])
+
+        def busy():
+            for number in range(200):
+                etcd.put([(b"/data/last", b"%d" % number)])
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            migrate(player, etcd, member, busy, "--prefix", "/data/")
+        finally:
+            ended.set()
+            writer.join()
+        values = lambda server: {key: kv.get("value") for key, kv
+                                 in server.keys(prefix=b"/data/").items()}
+        expect(values(etcd) == values(member), "keys differ")
+        expect(not member.keys(prefix=b"/others/"), "others' keys were carried over")
+
+
 def mirrors(player, source, compacted):
     """make-mirror copies what is there and what comes."""
     with player.althingd().serving() as member:
@@ -412,7 +443,7 @@ def offline(player, source, compacted):
 
 
 PARTS = [from_etcd, to_etcd, under_load, safe_by_default, three_members, both_ways, guarded,
-         mirrors, refusals, portable, offline]
+         beside_others, mirrors, refusals, portable, offline]
 
 
 def main():

@@ -212,6 +212,38 @@ async fn the_migration_of_a_prefix_is_verified_while_others_write_other_keys() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_no_event_told_of_in_time_is_found_before_a_migration_ends() {
+    let member = Member::start(&althingd(), &[]);
+    let destination = Member::start(&althingd(), &[]);
+    let mut grpc = member.grpc().await;
+    for number in 0..OWN_KEYS {
+        put(&mut grpc, &format!("mine/{number}"), "v", 0).await;
+    }
+    let source = HastySource::before(&member, false).await;
+    // The comparison has just found both equal when it is written.
+    source.write_late(pb::PutRequest {
+        key: "mine/7".into(),
+        value: "late".into(),
+        ..pb::PutRequest::default()
+    });
+    let target = destination.client_url();
+    let line = ["migrate", &target, "--prefix=mine/", "--once"];
+    let migrating = || told(&ctl_at(&source.client_url(), &line));
+    let done = tokio::task::block_in_place(migrating);
+    assert!(done.contains("20 keys are equal"), "{done}");
+    let values = |answer: pb::RangeResponse| -> Vec<(Bytes, Bytes)> {
+        answer
+            .kvs
+            .into_iter()
+            .map(|kv| (kv.key, kv.value))
+            .collect()
+    };
+    let (ours, theirs) = (all(&member, 0).await, all(&destination, 0).await);
+    assert!(ours.kvs.iter().any(|kv| kv.value == "late"));
+    assert_eq!(values(ours), values(theirs));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_that_were_guarded_go_unguarded_only_if_that_is_said() {
     let member = Member::start(&althingd(), &[]);
     let destination = Member::start(&althingd(), &[]);
