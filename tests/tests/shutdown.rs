@@ -3,11 +3,16 @@
 // All of this file is tests.
 #![allow(clippy::unwrap_used)]
 
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
+
 use althing_api::etcdserverpb as pb;
 use althing_api::v3lockpb::{LockRequest, LockResponse};
 use althing_tests::binaries::althingd;
 use althing_tests::grpc::{Grpc, path};
 use althing_tests::member::Member;
+use althing_tests::process::DEADLINE;
+use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tonic::{Code, Status};
 
@@ -125,4 +130,33 @@ async fn who_waits_for_a_lock_is_told_of_the_stop_and_has_left_the_queue() {
     let answer: pb::RangeResponse = client.unary(path::RANGE, &queue).await.unwrap();
     let keys: Vec<_> = answer.kvs.into_iter().map(|kv| kv.key).collect();
     assert_eq!(keys, [held.key]);
+}
+
+#[test]
+fn a_service_manager_is_asked_for_the_time_that_a_stop_may_take() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(DEADLINE)).unwrap();
+    let listening = std::thread::spawn(move || {
+        let mut bytes = [0; 4_096];
+        loop {
+            let length = manager.recv(&mut bytes).unwrap();
+            let told = String::from_utf8_lossy(&bytes[..length]).into_owned();
+            if told.contains("STOPPING=1") {
+                return told;
+            }
+        }
+    });
+    let mut member = Member::prepare(&althingd(), &["--shutdown-timeout=100s"]);
+    member.set("NOTIFY_SOCKET", path);
+    member.restart();
+    let (status, printed) = member.stop();
+    assert!(status.success(), "{status}, having printed:\n{printed}");
+    let told = listening.join().unwrap();
+    let mut lines = told.lines();
+    let time = lines.find_map(|line| line.strip_prefix("EXTEND_TIMEOUT_USEC="));
+    let time = Duration::from_micros(time.expect("it asks").parse().unwrap());
+    // Once for the clients and once for the other members.
+    assert!(time > Duration::from_secs(200), "{time:?}");
 }
