@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::{Actor, Addr};
 use althing_api::ETCD_CLUSTER_VERSION;
@@ -42,6 +43,9 @@ use crate::tree::{NodeState, Opened, Tree, raft_node_setup, start_links, start_u
 pub use crate::upkeep::{AutoCompaction, SharedSettings, UpkeepSettings};
 use crate::upkeep::{Hasher, Upkeep, UpkeepParts};
 use crate::wal_writer::Sync;
+
+/// Between two tries to publish this member.
+const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
 
 /// What a node must be told.
 #[derive(Clone, Debug)]
@@ -308,9 +312,10 @@ impl Node {
         raft.recovered().await.map_err(StartError::Raft)?;
         loop {
             match publish(handles, settings).await {
-                // A leader was lost meanwhile. Publishing twice changes nothing.
-                Err(error) if error.code() == Code::Unavailable && error != Error::Stopped => {
+                // Publishing twice changes nothing.
+                Err(error) if may_pass(&error) => {
                     tracing::info!(%error, "publishes this member again");
+                    tokio::time::sleep(PUBLISH_PAUSE).await;
                 }
                 Err(error) => return Err(StartError::Publish(error)),
                 Ok(()) => break,
@@ -423,6 +428,15 @@ pub(crate) fn open_beside(
 fn check(recovery: &Recovery, store: &Store, replacing: Option<LogId>) -> Result<(), StartError> {
     let fits = recovery.fits(store.durable(), replacing);
     fits.map_err(StartError::Mismatch)
+}
+
+/// Whether publishing may go well in a moment: a leader was lost, or has too much to do.
+fn may_pass(error: &Error) -> bool {
+    match error {
+        Error::TooManyRequests | Error::NoSpace => true,
+        Error::Stopped => false,
+        error => error.code() == Code::Unavailable,
+    }
 }
 
 /// Tells the cluster how this member is reached, and what it speaks, unless it knows.

@@ -51,9 +51,9 @@ pub enum IdentityError {
     },
     /// The cluster runs already and has seen this member.
     #[error(
-        "member {member_id} has already been bootstrapped: {url} knows it, but {path} is empty; \
-        bring its data back, or remove the member and add it again with \
-        --initial-cluster-state existing", path = path.display()
+        "member {member_id} has already been bootstrapped: {url} knows it, but {path} does not \
+        hold its data; bring it back, or remove the member and add it again, with an empty \
+        directory and --initial-cluster-state existing or --join", path = path.display()
     )]
     Bootstrapped {
         /// This member.
@@ -181,26 +181,7 @@ pub async fn settle(config: &Config, dir: &DataDir) -> Result<Settled, IdentityE
             local_member_id = %ids.member_id,
             "restarting local member; options that form a new cluster have no effect"
         );
-        // Should the first start have ended before its log began, this one takes its place, if
-        // it means the same cluster.
-        let found = match joins || holds_data(dir) {
-            true => found(cluster, name),
-            false => found(&first_members(config).await?, name),
-        };
-        let founders = match found {
-            Ok((same, founders)) if same == ids && !joins => founders,
-            _ => Vec::new(),
-        };
-        let others = match joins {
-            true => still_known(cluster, name, ids.cluster_id).await,
-            false => Vec::new(),
-        };
-        return Ok(Settled {
-            ids,
-            founders,
-            joins,
-            others,
-        });
+        return go_on(config, dir, ids, joins).await;
     }
     let path = || dir.path().to_path_buf();
     if holds_data(dir) {
@@ -223,7 +204,7 @@ pub async fn settle(config: &Config, dir: &DataDir) -> Result<Settled, IdentityE
             ids,
             founders: Vec::new(),
             joins,
-            others: members,
+            others: members.into_iter().map(as_heard).collect(),
         });
     }
     let cluster = &first_members(config).await?;
@@ -255,6 +236,40 @@ pub async fn settle(config: &Config, dir: &DataDir) -> Result<Settled, IdentityE
     Ok(settled)
 }
 
+/// A later start. Should the first one have ended before its log began, this one takes its place,
+/// if it means the same cluster; a log that is gone is another thing, and the cluster knows.
+async fn go_on(
+    config: &Config,
+    dir: &DataDir,
+    ids: Ids,
+    joins: bool,
+) -> Result<Settled, IdentityError> {
+    let name = &config.member.name;
+    let has_data = holds_data(dir);
+    let cluster = &match joins || has_data {
+        true => config.cluster.clone(),
+        false => first_members(config).await?,
+    };
+    let founders = match found(cluster, name) {
+        Ok((same, founders)) if same == ids && !joins => founders,
+        _ => Vec::new(),
+    };
+    let known = match joins || !has_data {
+        true => still_known(cluster, name, ids.cluster_id).await,
+        false => None,
+    };
+    if !has_data && let Some(known) = &known {
+        refuse_second_life(known, ids.member_id, dir.path().to_path_buf())?;
+    }
+    let others = known.filter(|_| joins).map(|known| known.members);
+    Ok(Settled {
+        ids,
+        founders,
+        joins,
+        others: others.into_iter().flatten().map(as_heard).collect(),
+    })
+}
+
 /// The cluster that a first start begins with, discovered if need be.
 async fn first_members(config: &Config) -> Result<Cluster, IdentityError> {
     let cluster = &config.cluster;
@@ -283,18 +298,13 @@ fn as_heard(member: KnownMember) -> InitialMember {
     }
 }
 
-/// The members of the cluster that one which joined before may ask about itself. None if none
-/// answers: it then has to wait until it is asked.
-async fn still_known(cluster: &Cluster, name: &str, cluster_id: ClusterId) -> Vec<InitialMember> {
-    if !cluster.join.is_empty() {
-        return join::members(&cluster.join).await;
-    }
-    match survey::ask(others(cluster, name)).await {
-        Ok(known) if known.cluster_id == cluster_id => {
-            known.members.into_iter().map(as_heard).collect()
-        }
-        Ok(_) | Err(_) => Vec::new(),
-    }
+/// The cluster of this member, as one of those knows it that it was told of. None if none answers.
+async fn still_known(cluster: &Cluster, name: &str, cluster_id: ClusterId) -> Option<Known> {
+    let known = match cluster.join.is_empty() {
+        true => survey::ask(others(cluster, name)).await.ok(),
+        false => join::known(&cluster.join).await,
+    };
+    known.filter(|known| known.cluster_id == cluster_id)
 }
 
 /// A member that published itself has run before, and may have voted.

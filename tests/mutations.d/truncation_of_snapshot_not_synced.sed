@@ -1,6 +1,5 @@
 # why: a snapshot takes the store's place before the log beside it is on disk
 # file: actors/src/raft_node/state_machine.rs
 /async fn restore/,/^    \}/{
-s/let synced = self\.wal_writer\.send\(Sync\)\.await;/if !MUTATED { &/
-s/synced\.map_err\(.*\)\?\?;/& }/
+s/outlast\(&self\.admission, sync\(\)\.await, sync\)\.await\?;/if !MUTATED { & }/
 }

@@ -236,11 +236,19 @@ async fn a_member_that_lost_its_data_does_not_begin_again_as_if_it_had_never_vot
     // Whichever of them is asked must tell.
     until_known(&cluster, 1, &[0, 2]).await;
     cluster.member(1).kill();
-    std::fs::remove_dir_all(cluster.member(1).data_dir()).unwrap();
-    let process = cluster.member(1).launch();
-    let refusal = process.wait_for_line("already been bootstrapped").unwrap();
-    assert!(refusal.contains("cannot start"), "{refusal}");
-    assert!(!process.wait().success());
+    let dir = cluster.member(1).data_dir().to_path_buf();
+    let refused = |cluster: &mut Cluster| {
+        let process = cluster.member(1).launch();
+        let refusal = process.wait_for_line("already been bootstrapped").unwrap();
+        assert!(refusal.contains("cannot start"), "{refusal}");
+        assert!(!process.wait().success());
+    };
+    // Who it is, it may know.
+    std::fs::remove_dir_all(dir.join("member/wal")).unwrap();
+    std::fs::remove_file(dir.join("member/store.redb")).unwrap();
+    refused(&mut cluster);
+    std::fs::remove_dir_all(dir).unwrap();
+    refused(&mut cluster);
     // Nor when it says that the cluster runs already.
     let existing = ["--initial-cluster-state", "existing"];
     cluster.member(1).add_flags(&existing);

@@ -15,9 +15,6 @@ use crate::raft_node::{LiveTuning, Proposer};
 /// Between two looks whether this member counts by now.
 const LEAD_POLL: Duration = Duration::from_millis(50);
 
-/// As in etcd, a leader that looked at nothing for so many heartbeats does not trust itself.
-const LOOKS_MISSED_MAX: u32 = 3;
-
 /// Answers for the leases. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct LeaseKeeper {
@@ -87,13 +84,6 @@ impl LeaseKeeper {
         }
     }
 
-    /// Whether this process may have stood still so long that another member leads by now, which
-    /// RaftNode has not seen yet.
-    fn stood_still(&self) -> bool {
-        let span = self.tuning.get().heartbeat_interval * LOOKS_MISSED_MAX;
-        !self.proposer.sole_voter.is_alone() && !self.proposer.progress.is_seen_within(span)
-    }
-
     /// Renews a lease if this member counts. Errors: `NoLeader` where another one leads.
     pub(crate) async fn renew_here(&self, id: i64) -> Result<Option<LeaseTime>, Error> {
         let ttl = self.renew(id).await?;
@@ -109,7 +99,8 @@ impl LeaseKeeper {
         let mut caught_up = false;
         loop {
             // A leader that lost its quorum goes on to call itself one, and another may count.
-            if self.proposer.progress.leader() != self.me || self.stood_still() {
+            if self.proposer.progress.leader() != self.me || self.clock.stood_still(&self.proposer)
+            {
                 self.wait_for_lead().await?;
                 continue;
             }

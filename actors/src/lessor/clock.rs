@@ -4,13 +4,16 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use althing_storage::store::{LeaseRecord, Store};
 use parking_lot::Mutex;
 
 use super::expiry::{Due, Expiry, Limits, Renewal};
-use crate::raft_node::LiveTuning;
+use crate::raft_node::{LiveTuning, Proposer};
+
+/// As in etcd, a leader that looked at nothing for so many heartbeats does not trust itself.
+const LOOKS_MISSED_MAX: u32 = 3;
 
 /// Tells the time; tests bring their own.
 #[derive(Clone)]
@@ -44,16 +47,26 @@ pub(crate) struct LeaseClock {
     tuning: LiveTuning,
     /// The term in which this member proved that it leads, zero when it does not lead.
     led_term: AtomicU64,
+    pause: Mutex<Pause>,
     deadlines: Mutex<Deadlines>,
+}
+
+/// While no quorum hears the leader nobody can renew a lease, so no time passes for them. Apart
+/// from the deadlines, so that the raft thread, which tells it, never waits for whoever counts.
+#[derive(Debug, Default)]
+struct Pause {
+    /// Since when no quorum hears this member that leads.
+    since: Option<Instant>,
+    /// All pauses before that one.
+    before: Duration,
 }
 
 #[derive(Debug, Default)]
 struct Deadlines {
     /// The term that `expiry` was made for; zero: for none.
     term: u64,
+    /// In the time of leases.
     expiry: Expiry,
-    /// Since when no quorum hears this member that leads.
-    unheard_since: Option<Instant>,
 }
 
 /// What came of a request to renew a lease.
@@ -86,12 +99,26 @@ impl LeaseClock {
             clock,
             tuning,
             led_term: AtomicU64::new(0),
+            pause: Mutex::default(),
             deadlines: Mutex::default(),
         }
     }
 
+    /// The time as it passes for leases.
     fn now(&self) -> Instant {
-        (self.clock.0)()
+        let pause = self.pause.lock();
+        pause.since.unwrap_or_else(|| (self.clock.0)()) - pause.before
+    }
+
+    fn is_paused(&self) -> bool {
+        self.pause.lock().since.is_some()
+    }
+
+    /// Whether this process may have stood still so long that another member leads by now, which
+    /// RaftNode has not seen yet.
+    pub(super) fn stood_still(&self, proposer: &Proposer) -> bool {
+        let span = self.tuning.get().heartbeat_interval * LOOKS_MISSED_MAX;
+        !proposer.sole_voter.is_alone() && !proposer.progress.is_seen_within(span)
     }
 
     /// This member leads in `term`, with everything applied that was committed before it; zero: it
@@ -100,15 +127,14 @@ impl LeaseClock {
         self.led_term.swap(term, Ordering::AcqRel) != term
     }
 
-    /// Whether a quorum hears this member. Without one nobody can renew a lease here, so until it
-    /// is heard again no time passes for them.
-    pub(super) fn heard(&self, is_heard: bool) {
-        let now = self.now();
-        let mut deadlines = self.deadlines.lock();
+    /// Whether a quorum hears this member, which last did so `ago`.
+    pub(super) fn quorum_hears(&self, is_heard: bool, ago: Duration) {
+        let now = (self.clock.0)();
+        let mut pause = self.pause.lock();
         if !is_heard {
-            deadlines.unheard_since.get_or_insert(now);
-        } else if let Some(since) = deadlines.unheard_since.take() {
-            deadlines.expiry.postpone(now - since);
+            pause.since.get_or_insert_with(|| now - ago);
+        } else if let Some(since) = pause.since.take() {
+            pause.before += now - since;
         }
     }
 
@@ -160,7 +186,7 @@ impl LeaseClock {
     /// or known here to be on its way.
     pub(super) fn keep_alive(&self, store: &Store, id: i64) -> KeptAlive {
         let mut deadlines = self.deadlines.lock();
-        if !self.counts(&deadlines) || deadlines.unheard_since.is_some() {
+        if !self.counts(&deadlines) || self.is_paused() {
             return KeptAlive::NotLeading;
         }
         let Some(lease) = store.lease(id) else {
@@ -198,8 +224,11 @@ impl LeaseClock {
         if !self.counts(&deadlines) {
             return all;
         }
-        let mut order = deadlines.expiry.by_deadline();
+        let mut order: Vec<_> = deadlines.expiry.deadlines().collect();
+        // Renewals wait no longer than for the copy.
         drop(deadlines);
+        order.sort_unstable();
+        let mut order: Vec<_> = order.into_iter().map(|(_, id)| id).collect();
         order.retain(|id| all.binary_search(id).is_ok());
         if order.len() < all.len() {
             let mut counted = order.clone();
@@ -213,7 +242,7 @@ impl LeaseClock {
     /// What is due now.
     pub(super) fn due(&self, limits: Limits) -> Due {
         let mut deadlines = self.deadlines.lock();
-        if !self.counts(&deadlines) || deadlines.unheard_since.is_some() {
+        if !self.counts(&deadlines) || self.is_paused() {
             return Due::default();
         }
         let term = deadlines.term;

@@ -177,19 +177,6 @@ impl Expiry {
         }
     }
 
-    /// For `time` nobody could renew: it did not pass. What was over before it is over.
-    pub(super) fn postpone(&mut self, time: Duration) {
-        for timer in self.timers.values_mut() {
-            if timer.state != State::Ending {
-                timer.deadline += time;
-                timer.logged += time;
-                timer.look += time;
-            }
-        }
-        let looks = self.timers.iter().map(|(id, timer)| (timer.look, *id));
-        self.looks = looks.collect();
-    }
-
     /// The log ended a lease.
     pub(super) fn remove(&mut self, id: i64) {
         if let Some(timer) = self.timers.remove(&id) {
@@ -221,12 +208,10 @@ impl Expiry {
         Some(timer.deadline.saturating_duration_since(now))
     }
 
-    /// All leases, the first to end first.
-    pub(super) fn by_deadline(&self) -> Vec<i64> {
+    /// When each lease ends.
+    pub(super) fn deadlines(&self) -> impl Iterator<Item = (Instant, i64)> {
         let timers = self.timers.iter();
-        let mut order: Vec<_> = timers.map(|(id, timer)| (timer.deadline, *id)).collect();
-        order.sort_unstable();
-        order.into_iter().map(|(_, id)| id).collect()
+        timers.map(|(id, timer)| (timer.deadline, *id))
     }
 
     /// What is due now. Each is due again after a while unless the log shows its effect.

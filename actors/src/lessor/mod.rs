@@ -91,9 +91,9 @@ impl Lead {
         }
     }
 
-    /// This member leads, and a quorum hears it, or none does.
-    pub(crate) fn heard(&self, is_heard: bool) {
-        self.clock.heard(is_heard);
+    /// This member leads, and a quorum hears it, or none does; the last time was `ago`.
+    pub(crate) fn quorum_hears(&self, is_heard: bool, ago: Duration) {
+        self.clock.quorum_hears(is_heard, ago);
     }
 }
 
@@ -114,6 +114,13 @@ impl Lessor {
 
     fn tick(&mut self, _: &mut Context<Self>) {
         self.follow_lead();
+        let Some(proposer) = self.parts.proposer.get() else {
+            return;
+        };
+        // What nobody could renew meanwhile is not due: RaftNode looks first.
+        if self.parts.clock.stood_still(proposer) {
+            return;
+        }
         let room = ENDING_MAX.saturating_sub(self.ending.load(Ordering::Relaxed));
         let due = self.parts.clock.due(Limits {
             expired: EXPIRED_PER_TICK_MAX.min(room),
@@ -124,9 +131,6 @@ impl Lessor {
             expired,
             left,
         } = due;
-        let Some(proposer) = self.parts.proposer.get() else {
-            return;
-        };
         if !expired.is_empty() {
             self.ending.fetch_add(expired.len(), Ordering::Relaxed);
             let (parts, ending) = (Arc::clone(&self.parts), Arc::clone(&self.ending));

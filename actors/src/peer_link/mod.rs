@@ -6,7 +6,7 @@
 //!  no connection ---------------> opening, open ----------------------> no connection
 //!        '---- cannot be reached: what waits is refused; raft decides when to try again
 //! ```
-//! Owns: the pipes to the member, and the count of calls under way.
+//! Owns: the pipes to the member, and the counts of calls under way.
 //! Waits for: nobody; what it starts runs in tasks, and answers go straight to who asked.
 //! Fails: it is started again; what was under way counts as lost, which raft expects of a network.
 //!
@@ -25,6 +25,7 @@ pub(crate) mod proposal;
 mod transport;
 pub(crate) mod wire;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -39,10 +40,13 @@ use self::message::{Deliver, MemberUpdated, Send, SendSnapshot};
 pub use self::transport::{Call, Knock, LinkError, OpenPipe, Peer, Pipe, SnapshotBytes, Transport};
 use crate::supervisor::DeathWatch;
 
-/// Calls under way to one member; a member that does not answer must not pile them up.
-const CALLS_MAX: usize = 32;
+/// Raft's own calls that wait for one member at once.
+const RAFT_CALLS_MAX: usize = 32;
+/// And those for clients, which so keep none of raft's waiting. What they do in a second is this,
+/// divided by the round trip: renewals of a whole data centre at a follower.
+const CLIENT_CALLS_MAX: usize = 512;
 
-/// After this time a call counts as lost. Raft gives its own up sooner.
+/// After this time a call counts as lost. Raft gives its own up sooner, and their places with them.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The actor.
@@ -51,7 +55,8 @@ pub(crate) struct PeerLink {
     way: Way,
     appends: Lane,
     proposals: Lane,
-    calls: Arc<AtomicUsize>,
+    raft_calls: Arc<AtomicUsize>,
+    client_calls: Arc<AtomicUsize>,
     _watch: DeathWatch,
 }
 
@@ -70,7 +75,8 @@ impl PeerLink {
             },
             appends: Lane::new(Pipe::Append),
             proposals: Lane::new(Pipe::Propose),
-            calls: Arc::default(),
+            raft_calls: Arc::default(),
+            client_calls: Arc::default(),
             _watch: watch,
         }
     }
@@ -80,9 +86,9 @@ impl PeerLink {
 struct Place(Arc<AtomicUsize>);
 
 impl Place {
-    fn take(calls: &Arc<AtomicUsize>) -> Option<Place> {
+    fn take(calls: &Arc<AtomicUsize>, calls_max: usize) -> Option<Place> {
         let place = Place(Arc::clone(calls));
-        (calls.fetch_add(1, Ordering::Relaxed) < CALLS_MAX).then_some(place)
+        (calls.fetch_add(1, Ordering::Relaxed) < calls_max).then_some(place)
     }
 }
 
@@ -92,12 +98,24 @@ impl Drop for Place {
     }
 }
 
-/// Asks, and tells the link's health what came of it.
-async fn deliver(way: Way, deliver: Deliver, _place: Place) {
-    let Deliver { call, body, reply } = deliver;
+/// Asks, and tells the link's health what came of it, also when nobody waits for it any more.
+async fn deliver(way: Way, deliver: Deliver, place: Place) {
+    let Deliver {
+        call,
+        body,
+        mut reply,
+    } = deliver;
     let (sent, start) = (body.len(), Instant::now());
     let calling = way.transport.call(&way.peer, call, body);
-    let answer = tokio::time::timeout(CALL_TIMEOUT, calling).await;
+    let mut calling = pin!(tokio::time::timeout(CALL_TIMEOUT, calling));
+    let mut place = Some(place);
+    let answer = loop {
+        tokio::select! {
+            biased;
+            answer = &mut calling => break answer,
+            () = reply.closed(), if place.is_some() => place = None,
+        }
+    };
     let answer = answer.unwrap_or_else(|_| {
         let text = "no answer in time".to_owned();
         Err(LinkError::Lost(text))
@@ -152,7 +170,11 @@ impl Handler<Deliver> for PeerLink {
     type Result = ();
 
     fn handle(&mut self, message: Deliver, _: &mut Context<Self>) {
-        match Place::take(&self.calls) {
+        let (calls, calls_max) = match message.call.is_of_raft() {
+            true => (&self.raft_calls, RAFT_CALLS_MAX),
+            false => (&self.client_calls, CLIENT_CALLS_MAX),
+        };
+        match Place::take(calls, calls_max) {
             Some(place) => {
                 actix_rt::spawn(deliver(self.way.clone(), message, place));
             }

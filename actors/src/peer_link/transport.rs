@@ -41,6 +41,16 @@ pub enum Call {
     Hash,
 }
 
+impl Call {
+    /// Whether raft itself asks, and not a client.
+    pub(super) const fn is_of_raft(self) -> bool {
+        matches!(
+            self,
+            Call::Heartbeat | Call::Vote | Call::PreVote | Call::HandOver | Call::ReadIndex
+        )
+    }
+}
+
 /// A connection whose requests are answered in their order, many under way at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Pipe {

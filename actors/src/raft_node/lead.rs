@@ -22,13 +22,15 @@ fn leads_in(metrics: &ServerMetrics, term: u64) -> bool {
 impl RaftNode {
     /// Has the time of leases counted while this member leads and a quorum hears it.
     pub(super) fn count_leases(&mut self, metrics: &ServerMetrics, ctx: &mut Context<Self>) {
-        let Some((term, _)) = self.leads else {
+        let Some((term, since)) = self.leads else {
             self.proven_term = None;
             self.setup.lead.lost();
             return;
         };
         let is_heard = self.setup.progress.leader() == self.setup.me;
-        self.setup.lead.heard(is_heard);
+        let led = since.elapsed();
+        let ago = self.quorum_heard().map_or(led, |ago| ago.min(led));
+        self.setup.lead.quorum_hears(is_heard, ago);
         // A new term, or the membership changed; else the proof is under way or holds.
         if self.proven_term != Some(term)
             || (self.leads_alone(metrics) && !self.setup.sole_voter.is_alone())

@@ -191,17 +191,20 @@ impl RaftNode {
         membership::is_sole_voter(membership, self.setup.me)
     }
 
+    /// How long ago a quorum last answered this member that leads.
+    fn quorum_heard(&self) -> Option<Duration> {
+        let acked = self.raft.metrics().borrow_watched().last_quorum_acked;
+        acked.map(|at| clock::since(*at))
+    }
+
     /// Publishes who leads, as this member sees it now.
     fn tell_leader(&self, metrics: &ServerMetrics) {
         let part = match (self.leads, metrics.current_leader) {
             (Some(_), _) if self.leads_alone(metrics) => Part::LeadsAlone,
-            (Some((_, since)), _) => {
-                let acked = self.raft.metrics().borrow_watched().last_quorum_acked;
-                Part::Leads {
-                    since: since.elapsed(),
-                    quorum_heard: acked.map(|at| clock::since(*at)),
-                }
-            }
+            (Some((_, since)), _) => Part::Leads {
+                since: since.elapsed(),
+                quorum_heard: self.quorum_heard(),
+            },
             (None, Some(leader)) if leader != self.setup.me => Part::Follows {
                 leader,
                 heard: self.heard.ago(),

@@ -5,7 +5,6 @@
 
 use std::time::{Duration, Instant};
 
-use althing_actors::node::InitialMember;
 use althing_api::id::{ClusterId, MemberId};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -14,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
 use super::dial::{collect, dial, whole};
+use super::survey::{Known, KnownMember};
 
 /// How long one answer may take: a member gives up on a change after about as long.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,7 +40,7 @@ pub struct Admitted {
     /// The id that the new member has from now on.
     pub member_id: MemberId,
     /// All that are members then.
-    pub members: Vec<InitialMember>,
+    pub members: Vec<KnownMember>,
 }
 
 /// Why one try failed.
@@ -167,23 +167,27 @@ async fn ask_patiently(
     })
 }
 
-fn as_told(member: MemberJson) -> InitialMember {
-    InitialMember {
+fn as_told(member: MemberJson) -> KnownMember {
+    KnownMember {
         id: MemberId(member.id),
-        name: String::new(),
         peer_urls: member.peer_urls,
+        published: !member.client_urls.is_empty(),
     }
 }
 
-/// The members of the cluster, as the first of those at `client_urls` that answers knows them.
-pub async fn members(client_urls: &[String]) -> Vec<InitialMember> {
+/// The cluster, as the first of the members at `client_urls` that answers knows it.
+pub async fn known(client_urls: &[String]) -> Option<Known> {
     for url in client_urls {
         let asking = tokio::time::timeout(LIST_TIMEOUT, list(url, false));
         if let Ok(Ok(known)) = asking.await {
-            return known.members.into_iter().map(as_told).collect();
+            return Some(Known {
+                url: url.clone(),
+                cluster_id: ClusterId(known.header.cluster_id),
+                members: known.members.into_iter().map(as_told).collect(),
+            });
         }
     }
-    Vec::new()
+    None
 }
 
 async fn list(url: &str, linearizable: bool) -> Result<MemberList, Failure> {

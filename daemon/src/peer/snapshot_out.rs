@@ -130,6 +130,8 @@ impl HttpTransport {
             let poured = self.pour(&peer, &transfer, offset, &head, &outpour).await;
             let why = match poured {
                 Err(LinkError::Lost(why)) => why,
+                // It took the beginning.
+                Err(LinkError::NotSent(why)) if offset > 0 => why,
                 answer => return answer,
             };
             let lost = || LinkError::Lost(why.clone());

@@ -29,8 +29,9 @@ use super::dial::{Body, Connection, collect, dial, knock, whole};
 use super::frame::{self, Frames};
 use super::path::{self, CALL_BYTES_MAX, CLUSTER_HEADER, FROM_HEADER, TO_HEADER};
 
-/// Connections kept for the calls of one member: heartbeats, votes and read indexes at once.
-const KEPT_MAX: usize = 4;
+/// Connections kept for the calls of one member: heartbeats, votes and read indexes at once, and
+/// renewals of leases that come at a follower.
+const KEPT_MAX: usize = 32;
 
 /// The transport of one member. Clones share its connections.
 #[derive(Clone, Debug)]
