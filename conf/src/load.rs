@@ -6,7 +6,7 @@ use crate::error::{LoadError, Mistake};
 use crate::flags::{self, CONFIG_FILE, Flags};
 use crate::layers::{self, DEFAULT, Layer, Remarks, Values};
 use crate::option::OPTIONS;
-use crate::reader::{self, Reader};
+use crate::reader::{self, Meanings, Reader};
 use crate::reload::FileInstead;
 use crate::{DEFAULT_TOML, check, reach, units, urls};
 use std::collections::BTreeMap;
@@ -31,6 +31,7 @@ pub struct Loaded {
     /// Sentences for the log: what was accepted but has no effect.
     pub warnings: Vec<String>,
     pub(crate) values: Values,
+    pub(crate) meanings: Meanings,
     given: Vec<Given>,
 }
 
@@ -143,6 +144,7 @@ fn finish(
     }
     Ok(Loaded {
         config,
+        meanings: reader.meanings,
         warnings: remarks.warnings,
         given: given(&values),
         values,
@@ -243,20 +245,13 @@ fn resolve(reader: &mut Reader<'_>) -> Config {
 
 fn member(reader: &mut Reader<'_>) -> Member {
     let name = reader.text("member.name");
-    let data_dir = match reader.text("member.data_dir") {
-        unset if unset.is_empty() => format!("{name}.althing"),
-        path => path,
-    };
-    let wal_dir = reader.text("member.wal_dir");
-    let data_dir = PathBuf::from(data_dir);
-    let admin_socket = match reader.text("member.admin_socket") {
-        unset if unset.is_empty() => data_dir.join("admin.sock"),
-        path => PathBuf::from(path),
-    };
+    let unset = PathBuf::from(format!("{name}.althing"));
+    let data_dir = reader.path("member.data_dir", unset);
+    let admin_socket = reader.path("member.admin_socket", data_dir.join("admin.sock"));
     Member {
         name,
         data_dir,
-        wal_dir: (!wal_dir.is_empty()).then(|| PathBuf::from(wal_dir)),
+        wal_dir: reader.path_if_set("member.wal_dir"),
         admin_socket,
     }
 }

@@ -5,7 +5,13 @@ use crate::layers::{DEFAULT, FLAG, Values};
 use crate::option;
 use crate::units;
 use config::{Value, ValueKind};
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// What values mean, by key: equal where two texts say the same.
+pub(crate) type Meanings = BTreeMap<String, String>;
 
 /// Reads values by key. A value that is refused leaves a mistake, and its default is used so that
 /// the remaining options can still be judged.
@@ -14,6 +20,7 @@ pub(crate) struct Reader<'a> {
     values: &'a Values,
     defaults: &'a Values,
     pub mistakes: Vec<Mistake>,
+    pub meanings: Meanings,
 }
 
 impl<'a> Reader<'a> {
@@ -22,6 +29,7 @@ impl<'a> Reader<'a> {
             values,
             defaults,
             mistakes,
+            meanings: Meanings::new(),
         }
     }
 
@@ -60,9 +68,12 @@ impl<'a> Reader<'a> {
         self.mistakes.push(mistake);
     }
 
-    pub fn read<T>(&mut self, key: &str, parse: impl Fn(&Value) -> Result<T, Fault>) -> T {
+    pub fn read<T: Debug>(&mut self, key: &str, parse: impl Fn(&Value) -> Result<T, Fault>) -> T {
         match parse(self.value(key)) {
-            Ok(value) => value,
+            Ok(value) => {
+                self.mean(key, &value);
+                value
+            }
             Err(fault) => {
                 self.refuse(key, fault);
                 let default = self
@@ -74,8 +85,29 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Says what an option means, where that takes more than its own value.
+    pub fn mean(&mut self, key: &str, meaning: impl Debug) {
+        self.meanings.insert(key.to_owned(), format!("{meaning:?}"));
+    }
+
     pub fn text(&mut self, key: &str) -> String {
         self.read(key, text)
+    }
+
+    /// A path, which is `unset` where none is given.
+    pub fn path(&mut self, key: &str, unset: PathBuf) -> PathBuf {
+        self.path_if_set(key).unwrap_or_else(|| {
+            self.mean(key, Some(plain(&unset)));
+            unset
+        })
+    }
+
+    /// A path that need not be given.
+    pub fn path_if_set(&mut self, key: &str) -> Option<PathBuf> {
+        let text = self.text(key);
+        let path = (!text.is_empty()).then(|| PathBuf::from(text));
+        self.mean(key, path.as_deref().map(plain));
+        path
     }
 
     pub fn bool(&mut self, key: &str) -> bool {
@@ -117,12 +149,16 @@ impl<'a> Reader<'a> {
     }
 
     /// A list: a TOML array of strings, or one string with commas.
-    pub fn list<T>(&mut self, key: &str, parse: impl Fn(&[String]) -> Result<T, Fault>) -> T {
+    pub fn list<T: Debug>(
+        &mut self,
+        key: &str,
+        parse: impl Fn(&[String]) -> Result<T, Fault>,
+    ) -> T {
         self.read(key, |value| parse(&items(value)?))
     }
 
     /// One of a few words, compared without case.
-    pub fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> T {
+    pub fn choice<T: Copy + Debug>(&mut self, key: &str, choices: &[(&str, T)]) -> T {
         self.read(key, |value| {
             let word = text(value)?;
             let found = choices
@@ -152,6 +188,12 @@ pub(crate) fn shown(value: &Value) -> String {
         ValueKind::Table(_) => "a section".to_owned(),
         _ => value.to_string(),
     }
+}
+
+/// Where a path leads, without what changes nothing about that, such as a slash at its end.
+fn plain(path: &Path) -> PathBuf {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    whole.components().collect()
 }
 
 fn text(value: &Value) -> Result<String, Fault> {

@@ -1,8 +1,9 @@
 //! What a new reading of the configuration would change in a member that runs.
 //!
-//! The reading has to pass every rule that a start has. What needs a restart keeps its running
-//! value, and the rules are judged once more over that mixture: a larger request must fit into the
-//! log as it is, not as it will be after the restart.
+//! Values are compared, not their texts: `1s` is `1000ms`. The reading has to pass every rule that
+//! a start has. What a reload does not change keeps its running value, and the rules are judged
+//! once more over that mixture: a larger request must fit into the log as it is, not as it will be
+//! after the restart.
 
 use crate::config::{Config, Url};
 use crate::effect::Effect;
@@ -57,7 +58,7 @@ impl Loaded {
         let changes: Vec<Change> = self.changes(&wanted).collect();
         refuse_identity(&wanted.values, &changes)?;
         let mut values = wanted.values;
-        for change in changes.iter().filter(|c| c.effect == Effect::Restart) {
+        for change in changes.iter().filter(|c| c.effect != Effect::Reload) {
             let kept = &self.values[change.from.key];
             values.insert(change.from.key.to_owned(), kept.clone());
         }
@@ -69,8 +70,12 @@ impl Loaded {
 
     fn changes<'a>(&'a self, wanted: &'a Loaded) -> impl Iterator<Item = Change> + 'a {
         let pairs = self.origins().iter().zip(wanted.origins());
+        // A value that is derived from another option's changes with that one, and is not named.
+        let differ = |from: &Given, to: &Given| {
+            from.value != to.value && self.meanings.get(from.key) != wanted.meanings.get(to.key)
+        };
         pairs
-            .filter(|(from, to)| from.value != to.value)
+            .filter(move |(from, to)| differ(from, to))
             .map(|(from, to)| Change {
                 from: from.clone(),
                 to: to.clone(),

@@ -99,6 +99,60 @@ fn what_needs_a_restart_is_named_and_keeps_its_running_value() {
 }
 
 #[test]
+fn what_only_a_first_start_reads_keeps_its_running_value_and_is_named_each_time() {
+    let setup = Setup::new("", &[]);
+    let running = setup.load();
+    setup.write("[cluster]\ntoken = \"other\"\n");
+    let reload = setup.reload(&running).unwrap();
+    assert_eq!(changed(&reload), [("cluster.token", Effect::FirstStart)]);
+    let shown = |loaded: &Loaded| {
+        let mut given = loaded.origins().iter();
+        given.find(|given| given.key == "cluster.token").cloned()
+    };
+    assert_eq!(shown(&reload.next), shown(&running));
+    assert_eq!(
+        reload.next.config.cluster.token,
+        running.config.cluster.token
+    );
+    let again = setup.reload(&reload.next).unwrap();
+    assert_eq!(changed(&again), changed(&reload));
+}
+
+#[test]
+fn another_text_for_the_same_value_is_no_change() {
+    let text = |urls: &str, level: &str, slow: &str, quota: &str, heartbeat: &str, kept: &str| {
+        format!(
+            "[client]\nadvertise_urls = {urls}\n[log]\nlevel = {level}\nslow_request = {slow}\n\
+             [store]\nquota_bytes = {quota}\nauto_compaction_retention = {kept}\n\
+             [raft]\nheartbeat_interval = {heartbeat}\n"
+        )
+    };
+    let url = "\"http://localhost:2379\"";
+    let first = text(url, "\"warn\"", "\"1s\"", "\"2GiB\"", "\"100ms\"", "\"1h\"");
+    let setup = Setup::new(&first, &["--wal-dir=x"]);
+    let running = setup.load();
+    let list = format!("[{url}]");
+    setup.write(&text(&list, "\"WARN\"", "\"1000ms\"", "0", "100", "1"));
+    let mut args = setup.args.clone();
+    args[1].push("/");
+    *args.last_mut().unwrap() = "--wal-dir=./x/".into();
+    let reload = running.reload(args.clone(), [], None).unwrap();
+    assert_eq!(changed(&reload), []);
+    let origins = reload.next.origins().iter();
+    let slow = origins
+        .clone()
+        .find(|given| given.key == "log.slow_request");
+    assert_eq!(
+        slow.unwrap().value,
+        "1000ms",
+        "it is shown as it is written now"
+    );
+    *args.last_mut().unwrap() = "--wal-dir=y".into();
+    let refused = running.reload(args, [], None).unwrap_err().to_string();
+    assert!(refused.contains("member.wal_dir"), "{refused}");
+}
+
+#[test]
 fn a_changed_identity_refuses_the_whole() {
     let setup = Setup::new("", &[]);
     let running = setup.load();

@@ -37,9 +37,8 @@ impl Starting {
         let (sender, dropped) = channel();
         let asking = move || {
             loop {
-                let more = MORE_TIME.as_micros();
-                let doing = doing();
-                systemd::notify(&format!("EXTEND_TIMEOUT_USEC={more}\nSTATUS={doing}"));
+                let (more, doing) = (systemd::more_time(MORE_TIME), doing());
+                systemd::notify(&format!("{more}\nSTATUS={doing}"));
                 if dropped.recv_timeout(INTERVAL) != Err(RecvTimeoutError::Timeout) {
                     return;
                 }

@@ -23,6 +23,8 @@ const EXIT_SIGNALLED: i32 = 128;
 /// How long a stop waits for a successor. It takes a few round trips where there is one; looking
 /// for one takes up to two election timeouts, which may be more than a service manager waits.
 const HAND_OVER_MAX: Duration = Duration::from_secs(10);
+/// What a service manager is asked for besides the waiting: the checkpoint, on a slow disk.
+const CHECKPOINT_MAX: Duration = Duration::from_secs(30);
 
 /// The signals that ask the process to end.
 #[derive(Debug)]
@@ -143,9 +145,9 @@ pub async fn serve_until_end(
 /// Ends a member in order: ports first, so that every request in flight still finds the node. The
 /// lead is handed over while the other members can still be heard.
 pub async fn stop(running: Running) {
-    systemd::notify(systemd::STOPPING);
     let handles = running.handles().clone();
     let patience = running.settings.get().port.shutdown_timeout;
+    systemd::notify(&systemd::stopping(time_to_stop(patience)));
     let Running {
         node,
         mut ports,
@@ -166,6 +168,14 @@ pub async fn stop(running: Running) {
     drop((handles, rpc, ports));
     node.stop().await;
     tracing::info!("stopped");
+}
+
+/// How long a stop may take. Said once: a service manager ends a member that takes longer, as one
+/// whose disk hangs.
+fn time_to_stop(patience: Duration) -> Duration {
+    // Clients first, the other members behind them.
+    let waiting = patience.saturating_mul(2);
+    waiting.saturating_add(HAND_OVER_MAX + CHECKPOINT_MAX)
 }
 
 fn exit_now(signal: SignalKind) -> ExitCode {

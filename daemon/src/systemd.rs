@@ -18,8 +18,15 @@ pub fn reloading() -> String {
 
 /// The member is alive: the watchdog begins to count anew.
 pub const ALIVE: &str = "WATCHDOG=1";
-/// The member stops.
-pub const STOPPING: &str = "STOPPING=1";
+/// The member stops, and may need as much time for it, however little the unit says.
+pub fn stopping(time: Duration) -> String {
+    format!("STOPPING=1\n{}", more_time(time))
+}
+
+/// The member needs so much time from now on for what it does, if that is not there anyway.
+pub fn more_time(time: Duration) -> String {
+    format!("EXTEND_TIMEOUT_USEC={}", time.as_micros())
+}
 
 /// Whether a service manager listens.
 pub fn listens() -> bool {

@@ -235,10 +235,11 @@ def three_members(player, source, compacted):
             expect(b64(b"written") in member.keys(), "a write did not reach every member")
 
 
-def migrated(player, source, target, busy):
-    """Migrates while `busy` writes; both are equal in the end."""
+def migrate(player, source, target, busy, *flags):
+    """Migrates while `busy` writes, until just before the end."""
     line = [player.options.althingctl, "--endpoints", source.endpoint, "migrate", target.endpoint]
-    migration = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    migration = subprocess.Popen([*line, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                 text=True)
     printed = []
     try:
         busy()
@@ -253,6 +254,11 @@ def migrated(player, source, target, busy):
         if migration.poll() is None:
             migration.kill()
     expect(any("verified" in text for text in printed), f"migrate printed {printed}")
+
+
+def migrated(player, source, target, busy):
+    """The same; both are equal in the end."""
+    migrate(player, source, target, busy)
     same_keys(source, target)
 
 
@@ -282,6 +288,59 @@ def both_ways(player, source, compacted):
             player.run("althingctl", *line, "--overwrite")
             with player.etcd().serving() as back:
                 migrated(player, member, back, busy_with(member))
+
+
+def guarded(player, source, compacted):
+    """A source with authentication enabled is migrated only without its users, and knowingly."""
+    with player.etcd().serving() as etcd, player.althingd().serving() as member:
+        etcd.put([(b"key", b"value")])
+        # A login is slow, and slower on a busy machine.
+        line = ("--dial-timeout", "60s", "--endpoints", etcd.endpoint, "migrate", member.endpoint,
+                "--once")
+        etcd.post("auth/user/add", name="root", password="secret")
+        etcd.post("auth/role/add", name="root")
+        etcd.post("auth/user/grant", user="root", role="root")
+        etcd.post("auth/user/add", name="other", password="secret")
+        player.run("althingctl", *line)
+        etcd.post("auth/enable")
+        for user in ((), ("--user", "root:secret"), ("--user", "other:secret")):
+            told = player.run("althingctl", *user, *line, "--overwrite", code=1)
+            expect("authentication enabled" in told and "--without-auth" in told, told)
+        line += ("--overwrite", "--without-auth")
+        player.run("althingctl", "--user", "root:secret", *line)
+        found = {key: kv["value"] for key, kv in member.keys().items()}
+        expect(found == {b64(b"key"): b64(b"value")}, f"migrated were {found}")
+
+
+def beside_others(player, source, compacted):
+    """A prefix is migrated while others write, also from a source that tells a watch too early how
+    far it is."""
+    snapshot = player.place("e.db")
+    player.run("etcdctl", "--endpoints", source.endpoint, "snapshot", "save", snapshot)
+    with player.restored_etcd(snapshot) as etcd, player.althingd().serving() as member:
+        ended = threading.Event()
+
+        def write():
+            number = 0
+            while not ended.is_set():
+                number += 1
+                etcd.put([(b"/others/%d" % (number % 100), b"%d" % number)])
+
+        def busy():
+            for number in range(200):
+                etcd.put([(b"/data/last", b"%d" % number)])
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            migrate(player, etcd, member, busy, "--prefix", "/data/")
+        finally:
+            ended.set()
+            writer.join()
+        values = lambda server: {key: kv.get("value") for key, kv
+                                 in server.keys(prefix=b"/data/").items()}
+        expect(values(etcd) == values(member), "keys differ")
+        expect(not member.keys(prefix=b"/others/"), "others' keys were carried over")
 
 
 def mirrors(player, source, compacted):
@@ -383,8 +442,8 @@ def offline(player, source, compacted):
             expect(again.hash_kv() == hashed, f"{program}: HashKV differs")
 
 
-PARTS = [from_etcd, to_etcd, under_load, safe_by_default, three_members, both_ways, mirrors,
-         refusals, portable, offline]
+PARTS = [from_etcd, to_etcd, under_load, safe_by_default, three_members, both_ways, guarded,
+         beside_others, mirrors, refusals, portable, offline]
 
 
 def main():

@@ -312,6 +312,19 @@ def a_member_without_its_cluster_says_what_it_waits_for_and_is_given_time(m):
     # Twice the time that a start may take without asking for more.
     until("it was given time", lambda: time.monotonic() - begun > 8)
     equal((m.show("ActiveState"), m.show("MainPID")), ("activating", pid))
+
+
+def an_upgrade_replaces_a_member_that_waits_and_it_joins(m):
+    pid, waits = m.show("MainPID"), m.show("StatusText")
+    # The same version once more is to dpkg and systemd what another one is.
+    upgrade = subprocess.Popen(
+        m.enter(f"apt-get install -y --reinstall /packages/althing_{OLD}_*.deb"),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    until("another process waits", lambda: m.show("MainPID") not in (pid, "0")
+          and (m.show("ActiveState"), m.show("StatusText")) == ("activating", waits))
+    pid = m.show("MainPID")
+    # That of a program which was replaced is "... (deleted)".
+    equal(m.must(f"readlink /proc/{pid}/exe").strip(), "/usr/bin/althingd")
     for name, (client, peer) in OTHERS.items():
         m.must(f"systemd-run --quiet --unit=althing-{name} -p Type=notify -p User=althing "
                f"-p StateDirectory=althing-{name} -p StateDirectoryMode=0700 --no-block "
@@ -327,6 +340,8 @@ def a_member_without_its_cluster_says_what_it_waits_for_and_is_given_time(m):
         "systemctl is-active althing " + " ".join(f"althing-{name}" for name in OTHERS)
     ).returncode == 0)
     equal(m.show("MainPID"), pid)
+    printed, _ = upgrade.communicate(timeout=DEADLINE_S)
+    equal((upgrade.returncode, printed if upgrade.returncode else ""), (0, ""))
     timed(m)
 
 
@@ -383,6 +398,20 @@ def remove_keeps_data_and_configuration_and_purge_does_not(m):
     m.must("! systemctl cat althing 2>/dev/null")
 
 
+def purge_empties_a_data_directory_that_is_a_mount_point(m):
+    m.must(f"apt-get install -y /packages/althing_{NEW}_*.deb")
+    m.must("mkdir -p /var/lib/althing && mount -t tmpfs data /var/lib/althing")
+    m.must("systemctl start althing && althingctl put greeting hello")
+    # Somebody's own, which is no data of the member.
+    m.must("mkdir /var/lib/althing/backup && mount -t tmpfs backup /var/lib/althing/backup && "
+           "touch /var/lib/althing/backup/kept")
+    m.must("apt-get purge -y althing")
+    m.must("mountpoint -q /var/lib/althing && test -e /var/lib/althing/backup/kept")
+    equal(m.must("ls -A /var/lib/althing").split(), ["backup"])
+    equal(m.run("dpkg-query -W althing").stdout, "")
+    m.must("umount /var/lib/althing/backup /var/lib/althing && rmdir /var/lib/althing")
+
+
 STEPS = [
     the_package_installs_and_starts_nothing_by_itself,
     it_starts_and_serves_as_its_own_user,
@@ -394,9 +423,11 @@ STEPS = [
     the_watchdog_ends_a_process_that_hangs,
     a_stop_is_orderly,
     a_member_without_its_cluster_says_what_it_waits_for_and_is_given_time,
+    an_upgrade_replaces_a_member_that_waits_and_it_joins,
     a_stop_hands_the_lead_over,
     an_upgrade_keeps_data_and_configuration,
     remove_keeps_data_and_configuration_and_purge_does_not,
+    purge_empties_a_data_directory_that_is_a_mount_point,
     lintian_finds_nothing,
 ]
 

@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 /// Messages pass through as bytes.
 #[derive(Clone, Copy, Debug, Default)]
-struct Verbatim;
+pub struct Verbatim;
 
 impl Codec for Verbatim {
     type Encode = Bytes;
@@ -209,6 +209,7 @@ pub mod path {
     pub const STATUS: &str = "/etcdserverpb.Maintenance/Status";
     pub const MOVE_LEADER: &str = "/etcdserverpb.Maintenance/MoveLeader";
     pub const HASH_KV: &str = "/etcdserverpb.Maintenance/HashKV";
+    pub const AUTHENTICATE: &str = "/etcdserverpb.Auth/Authenticate";
     pub const MEMBER_LIST: &str = "/etcdserverpb.Cluster/MemberList";
     pub const MEMBER_ADD: &str = "/etcdserverpb.Cluster/MemberAdd";
     pub const MEMBER_REMOVE: &str = "/etcdserverpb.Cluster/MemberRemove";

@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod differential;
 pub mod faults;
 pub mod grpc;
+pub mod hasty_source;
 pub mod json;
 pub mod ledger;
 pub mod linear;

@@ -11,6 +11,7 @@ use althing_api::etcdserverpb as pb;
 use althing_tests::binaries::{althingctl, althingd};
 use althing_tests::cluster::STEADY;
 use althing_tests::grpc::{Grpc, path};
+use althing_tests::hasty_source::HastySource;
 use althing_tests::member::Member;
 use bytes::Bytes;
 use tempfile::TempDir;
@@ -20,7 +21,11 @@ const KEYS: usize = 300;
 const OWN_KEYS: usize = 20;
 
 fn ctl(member: &Member, line: &[&str]) -> Output {
-    let endpoint = format!("--endpoints={}", member.client_url());
+    ctl_at(&member.client_url(), line)
+}
+
+fn ctl_at(client_url: &str, line: &[&str]) -> Output {
+    let endpoint = format!("--endpoints={client_url}");
     let mut command = Command::new(althingctl());
     // For a busy machine.
     command.arg(endpoint).arg("--command-timeout=60s");
@@ -204,4 +209,62 @@ async fn the_migration_of_a_prefix_is_verified_while_others_write_other_keys() {
     writing.abort();
     assert!(done.contains("20 keys are equal"), "{done}");
     assert_eq!(all(&destination, 0).await.kvs.len(), OWN_KEYS);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_no_event_told_of_in_time_is_found_before_a_migration_ends() {
+    let member = Member::start(&althingd(), &[]);
+    let destination = Member::start(&althingd(), &[]);
+    let mut grpc = member.grpc().await;
+    for number in 0..OWN_KEYS {
+        put(&mut grpc, &format!("mine/{number}"), "v", 0).await;
+    }
+    let source = HastySource::before(&member, false).await;
+    // The comparison has just found both equal when it is written.
+    source.write_late(pb::PutRequest {
+        key: "mine/7".into(),
+        value: "late".into(),
+        ..pb::PutRequest::default()
+    });
+    let target = destination.client_url();
+    let line = ["migrate", &target, "--prefix=mine/", "--once"];
+    let migrating = || told(&ctl_at(&source.client_url(), &line));
+    let done = tokio::task::block_in_place(migrating);
+    assert!(done.contains("20 keys are equal"), "{done}");
+    let values = |answer: pb::RangeResponse| -> Vec<(Bytes, Bytes)> {
+        answer
+            .kvs
+            .into_iter()
+            .map(|kv| (kv.key, kv.value))
+            .collect()
+    };
+    let (ours, theirs) = (all(&member, 0).await, all(&destination, 0).await);
+    assert!(ours.kvs.iter().any(|kv| kv.value == "late"));
+    assert_eq!(values(ours), values(theirs));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_that_were_guarded_go_unguarded_only_if_that_is_said() {
+    let member = Member::start(&althingd(), &[]);
+    let destination = Member::start(&althingd(), &[]);
+    put(&mut member.grpc().await, "k", "v", 0).await;
+    let source = HastySource::before(&member, true).await;
+    let target = destination.client_url();
+    let migrate = |flags: &[&str]| {
+        let line = [&["migrate", &target, "--once"], flags].concat();
+        tokio::task::block_in_place(|| ctl_at(&source.client_url(), &line))
+    };
+    let refused = migrate(&[]);
+    assert_eq!(refused.status.code(), Some(1));
+    let text = String::from_utf8(refused.stderr).unwrap();
+    assert!(text.contains("authentication enabled"), "{text}");
+    assert!(text.contains("--without-auth"), "{text}");
+    assert!(all(&destination, 0).await.kvs.is_empty());
+    let dry = told(&migrate(&["--dry-run"]));
+    assert!(
+        dry.contains("Warning: the source has authentication"),
+        "{dry}"
+    );
+    let done = told(&migrate(&["--without-auth"]));
+    assert!(done.contains("1 keys are equal"), "{done}");
 }

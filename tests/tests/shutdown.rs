@@ -1,18 +1,27 @@
-//! An orderly stop: SIGTERM lets the member finish what it began, and it ends with success.
+//! An orderly stop: SIGTERM lets the member finish what it began, and it ends with success. One that
+//! has not come to serve yet ends at once, and goes on at the next start.
 
 // All of this file is tests.
 #![allow(clippy::unwrap_used)]
 
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
+
 use althing_api::etcdserverpb as pb;
 use althing_api::v3lockpb::{LockRequest, LockResponse};
 use althing_tests::binaries::althingd;
+use althing_tests::cluster::{Cluster, STEADY};
 use althing_tests::grpc::{Grpc, path};
-use althing_tests::member::Member;
+use althing_tests::member::{Member, READY_LINE};
+use althing_tests::process::DEADLINE;
+use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tonic::{Code, Status};
 
 const WRITERS: usize = 8;
 const ENOUGH: usize = 200;
+/// A member has its data open, listens for the others, and waits for a leader.
+const WAITS: &str = "serving peer traffic";
 
 /// Puts numbered keys until the member is gone; an error is one that no stop explains.
 async fn write(
@@ -125,4 +134,115 @@ async fn who_waits_for_a_lock_is_told_of_the_stop_and_has_left_the_queue() {
     let answer: pb::RangeResponse = client.unary(path::RANGE, &queue).await.unwrap();
     let keys: Vec<_> = answer.kvs.into_iter().map(|kv| kv.key).collect();
     assert_eq!(keys, [held.key]);
+}
+
+/// Asks a member that does not serve yet to end.
+fn stopped_early(member: &mut Member) {
+    let (status, printed) = member.stop();
+    assert!(status.success(), "{status}, having printed:\n{printed}");
+    assert!(!printed.contains(READY_LINE), "{printed}");
+}
+
+async fn put(client: &mut Grpc, key: &str) {
+    let put = pb::PutRequest {
+        key: key.to_owned().into(),
+        ..pb::PutRequest::default()
+    };
+    let _: pb::PutResponse = client.unary(path::PUT, &put).await.unwrap();
+}
+
+async fn count(client: &mut Grpc, key: &str) -> i64 {
+    let range = pb::RangeRequest {
+        key: key.to_owned().into(),
+        ..pb::RangeRequest::default()
+    };
+    let answer: pb::RangeResponse = client.unary(path::RANGE, &range).await.unwrap();
+    answer.count
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_ends_a_member_that_waits_for_the_others_and_nothing_is_lost() {
+    let mut members: Vec<Member> = (0..2)
+        .map(|_| Member::prepare(&althingd(), &STEADY))
+        .collect();
+    // Those of `assemble`, so that it goes on with what this start has begun.
+    members[0].call_it("m0");
+    members[1].call_it("m1");
+    let entries: Vec<String> = members.iter().map(Member::entry).collect();
+    members[0].begin_with(&entries);
+    members[0].launch().wait_for_line(WAITS).unwrap();
+    stopped_early(&mut members[0]);
+
+    let mut cluster = Cluster::assemble(members);
+    put(&mut cluster.grpc(0).await, "k").await;
+    for position in [1, 0] {
+        cluster.member(position).kill();
+    }
+    for _ in 0..2 {
+        let member = cluster.member(0);
+        member.launch().wait_for_line(WAITS).unwrap();
+        stopped_early(member);
+    }
+    cluster.restart(&[0, 1]);
+    assert_eq!(count(&mut cluster.grpc(0).await, "k").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_ends_a_member_that_asks_to_join_and_the_next_start_joins() {
+    let mut first = Member::prepare(&althingd(), &STEADY);
+    let mut second = Member::prepare(&althingd(), &STEADY);
+    second.call_it("second");
+    second.join_at(&first.client_url());
+    let asks = "the cluster cannot take this member in yet";
+    second.launch().wait_for_line(asks).unwrap();
+    stopped_early(&mut second);
+
+    first.restart();
+    put(&mut first.grpc().await, "k").await;
+    second.restart();
+    assert_eq!(count(&mut second.grpc().await, "k").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_at_any_moment_of_a_start_ends_with_success_and_nothing_is_lost() {
+    let mut member = Member::start(&althingd(), &[]);
+    put(&mut member.grpc().await, "k").await;
+    member.kill();
+    // Each of these is a little further on; the first opens the log and the store.
+    for line in ["starting a member", "restarting local member", WAITS] {
+        member.launch().wait_for_line(line).unwrap();
+        let (status, printed) = member.stop();
+        assert!(status.success(), "{status}, having printed:\n{printed}");
+    }
+    member.restart();
+    assert_eq!(count(&mut member.grpc().await, "k").await, 1);
+}
+
+#[test]
+fn a_service_manager_is_asked_for_the_time_that_a_stop_may_take() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(DEADLINE)).unwrap();
+    let listening = std::thread::spawn(move || {
+        let mut bytes = [0; 4_096];
+        loop {
+            let length = manager.recv(&mut bytes).unwrap();
+            let told = String::from_utf8_lossy(&bytes[..length]).into_owned();
+            if told.contains("STOPPING=1") {
+                return told;
+            }
+        }
+    });
+    let mut member = Member::prepare(&althingd(), &["--shutdown-timeout=100s"]);
+    member.set("NOTIFY_SOCKET", path);
+    member.restart();
+    let (status, printed) = member.stop();
+    assert!(status.success(), "{status}, having printed:\n{printed}");
+    let told = listening.join().unwrap();
+    let mut lines = told.lines();
+    let time = lines.find_map(|line| line.strip_prefix("EXTEND_TIMEOUT_USEC="));
+    let time = Duration::from_micros(time.expect("it asks").parse().unwrap());
+    // Once for the clients and once for the other members.
+    assert!(time > Duration::from_secs(200), "{time:?}");
 }

@@ -8,6 +8,7 @@
 //! `connector` owns the connection, `deadline` the patience; the other files are one service of
 //! etcd's each.
 
+mod auth;
 mod connector;
 mod course;
 pub mod deadline;

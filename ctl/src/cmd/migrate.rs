@@ -49,6 +49,8 @@ pub fn command() -> Command {
         .after_help(
             "The source is what --endpoints names. Keys, values and leases are carried over;\n\
              revisions are not: for those, take `snapshot save` and `snapshot restore`.\n\
+             Nor are users, roles and permissions: a source with authentication enabled is\n\
+             refused, unless --without-auth says that its keys shall go without them.\n\
              To cut over: stop the writers, then end this command with Ctrl-C or SIGTERM. It\n\
              catches up, compares every key and lease, and ends with 0 if they are equal.\n\
              A second signal ends it at once.",
@@ -60,6 +62,11 @@ pub fn command() -> Command {
             switch(
                 "overwrite",
                 "Go on although the destination has keys: they are made equal to the source's",
+            ),
+            switch(
+                "without-auth",
+                "Go on although the source has authentication enabled: users, roles and \
+                 permissions stay behind",
             ),
             switch("once", "Cut over as soon as both are in sync"),
             switch("dry-run", "Tell what would be written, and change nothing"),
@@ -91,9 +98,13 @@ pub async fn run(
         applied: 0,
         watcher: None,
     };
-    let guard = (values.switch("overwrite")?, values.switch("dry-run")?);
+    let consent = Consent {
+        overwrite: values.switch("overwrite")?,
+        without_auth: values.switch("without-auth")?,
+        dry_run: values.switch("dry-run")?,
+    };
     let goes_on = tokio::select! {
-        goes_on = migration.begin(guard.0, guard.1, out) => goes_on?,
+        goes_on = migration.begin(consent, out) => goes_on?,
         () = interrupt.arrived() => return Err(interrupted()),
     };
     if !goes_on {
@@ -134,6 +145,17 @@ async fn next(watcher: &mut Option<Watcher>) -> Watched {
     watcher.next().await
 }
 
+/// What the operator agreed to.
+#[derive(Clone, Copy)]
+struct Consent {
+    /// That keys of the destination change or go.
+    overwrite: bool,
+    /// That keys go where nobody is asked who he is.
+    without_auth: bool,
+    /// Nothing: it shall only be told.
+    dry_run: bool,
+}
+
 /// What was seen of the source while it was followed.
 struct Sight {
     progress: Progress,
@@ -159,12 +181,11 @@ pub(super) struct Migration {
 
 impl Migration {
     /// Introduces both sides, and refuses what would destroy something; `false` after a dry run.
-    async fn begin(
-        &mut self,
-        overwrite: bool,
-        dry_run: bool,
-        out: &mut dyn Write,
-    ) -> Result<bool, Failure> {
+    async fn begin(&mut self, consent: Consent, out: &mut dyn Write) -> Result<bool, Failure> {
+        let Consent {
+            overwrite, dry_run, ..
+        } = consent;
+        guard::check_auth(&mut self.source, consent.without_auth, dry_run).await?;
         let ours = self.source.status().await?;
         let theirs = self.writer.client().status().await?;
         let id = |header: Option<_>| -> u64 {

@@ -126,6 +126,9 @@ pub fn serve<M: Membership, W: WayIn>(
         let _ = connection.map(dial::prepare);
     })
     .keep_alive(KEEP_ALIVE)
+    // Who closes its end has given up on the answer. Otherwise nothing would be read until there is
+    // one, not even that the connection is dead.
+    .h1_allow_half_closed(false)
     .workers(WORKERS)
     .shutdown_timeout(STOP_MAX.as_secs())
     .disable_signals();

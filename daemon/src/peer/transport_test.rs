@@ -33,11 +33,23 @@ impl Membership for NoMembers {
     }
 }
 
-/// Answers with what it was sent; refuses what begins with `!`. Clones count together.
+/// Answers with what it was sent; refuses what begins with `!`, and never answers what begins with
+/// `?`. Clones count together.
 #[derive(Clone, Default)]
 struct Echo {
-    /// Snapshots that it began to take in.
+    /// Snapshots that it began to take in, and calls that it never answers.
     begun: Arc<AtomicUsize>,
+    /// Such calls that nobody waits for any more.
+    given_up: Arc<AtomicUsize>,
+}
+
+/// Counts when it is dropped.
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 fn echo(body: Bytes) -> Result<Bytes, Refusal> {
@@ -64,7 +76,16 @@ impl WayIn for Echo {
     }
 
     fn call(&self, _: Call, body: Bytes) -> BoxFuture<'static, Result<Bytes, Refusal>> {
-        std::future::ready(echo(body)).boxed()
+        if body.first() != Some(&b'?') {
+            return std::future::ready(echo(body)).boxed();
+        }
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        let counted = Counted(Arc::clone(&self.given_up));
+        async move {
+            let _counted = counted;
+            std::future::pending().await
+        }
+        .boxed()
     }
 
     fn send(&self, _: Pipe, body: Bytes) -> BoxFuture<'static, Result<Bytes, Refusal>> {
@@ -350,6 +371,22 @@ fn a_snapshot_that_nobody_goes_on_with_makes_room_for_the_next() {
         until(|| begun.load(Ordering::Relaxed) > 0).await;
         let next = Transport::send_snapshot(&transport, &peer, head, snapshot_of(3)).await;
         assert_eq!(next.unwrap(), "4 then 300000");
+    });
+}
+
+#[test]
+fn a_call_whose_caller_has_gone_holds_no_connection() {
+    let echo = Echo::default();
+    let (begun, given_up) = (Arc::clone(&echo.begun), Arc::clone(&echo.given_up));
+    with_port_of(echo, |transport, peer| async move {
+        let question = Bytes::from_static(b"?");
+        tokio::select! {
+            answer = Transport::call(&transport, &peer, Call::ReadIndex, question) => {
+                panic!("{answer:?}")
+            }
+            () = until(|| begun.load(Ordering::Relaxed) == 1) => {}
+        }
+        until(|| given_up.load(Ordering::Relaxed) == 1).await;
     });
 }
 

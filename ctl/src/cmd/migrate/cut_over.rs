@@ -4,11 +4,13 @@ use std::io::Write;
 use std::time::Duration;
 
 use althing_api::error::Error as ApiError;
+use althing_api::etcdserverpb::RangeRequest;
 use tokio::time::{Instant, timeout};
 
 use super::{Migration, next};
+use crate::client::pages::Pages;
 use crate::failure::{ERROR, Failure};
-use crate::mirror::follow;
+use crate::mirror::{follow, range_of};
 
 /// How long the watch may take to reach the source's last revision before the keys are compared
 /// anyway; what differs then is written by comparison.
@@ -21,10 +23,14 @@ const ROUNDS_MAX: u32 = 3;
 impl Migration {
     /// Reaches the source's last revision, compares, and says so.
     pub(super) async fn cut_over(&mut self, out: &mut dyn Write) -> Result<(), Failure> {
+        let (last, _) = follow::revision(&mut self.source, &self.prefix).await?;
+        self.reach(last).await?;
+        // Comparisons alone write from here on. How far the watch says to be proves nothing: etcd
+        // before 3.4.25 and 3.5.8 says it before it has sent the events, and one that comes behind
+        // a comparison would undo what that wrote.
+        self.watcher = None;
         for _ in 0..ROUNDS_MAX {
-            let (last, _) = follow::revision(&mut self.source, &self.prefix).await?;
-            self.reach(last).await?;
-            if let Some((revision, keys)) = self.verify(self.applied.max(last)).await? {
+            if let Some((revision, keys)) = self.verify().await? {
                 self.leases.renew(true).await?;
                 let leases = self.leases.count();
                 writeln!(
@@ -45,23 +51,49 @@ impl Migration {
         Err(Failure::new(ERROR, text))
     }
 
-    /// Compares with the source as it was at the revision `at`. If all is equal, and the keys were
-    /// not written since then, though others may have been: the source's revision then, and how
-    /// many keys there are.
-    async fn verify(&mut self, at: i64) -> Result<Option<(i64, u64)>, Failure> {
-        let found = match self.compare(false, at).await {
-            Err(failure) if failure.text == ApiError::Compacted.text() => return Ok(None),
-            found => found?,
-        };
-        let written = self.writer.written;
-        let (after, keys) = follow::revision(&mut self.source, &self.prefix).await?;
-        let is_quiet = after == at || (self.reach(after).await? && self.writer.written == written);
-        let is_equal = found.is_none() && u64::try_from(keys) == Ok(found.equal);
-        Ok((is_quiet && is_equal).then_some((after, found.equal)))
+    /// Compares with the source as it is now. If all is equal, and the keys were not written
+    /// meanwhile, though others may have been: the source's revision then, and how many keys there
+    /// are.
+    async fn verify(&mut self) -> Result<Option<(i64, u64)>, Failure> {
+        match self.find_equal().await {
+            // What it was compared with is gone meanwhile.
+            Err(failure) if failure.text == ApiError::Compacted.text() => Ok(None),
+            found => found,
+        }
     }
 
-    /// Follows until `revision` is reached; `false` if it is not in time.
-    async fn reach(&mut self, revision: i64) -> Result<bool, Failure> {
+    async fn find_equal(&mut self) -> Result<Option<(i64, u64)>, Failure> {
+        let (at, _) = follow::revision(&mut self.source, &self.prefix).await?;
+        let found = self.compare(false, at).await?;
+        let (after, keys) = follow::revision(&mut self.source, &self.prefix).await?;
+        let is_equal = found.is_none() && u64::try_from(keys) == Ok(found.equal);
+        let is_equal = is_equal && (after == at || self.is_as_it_was(at, after, keys).await?);
+        Ok(is_equal.then_some((after, found.equal)))
+    }
+
+    /// Whether the source has the same `keys` keys at the revision `after` as at the revision
+    /// `before`: as many, and none of them written since.
+    async fn is_as_it_was(&mut self, before: i64, after: i64, keys: i64) -> Result<bool, Failure> {
+        let (key, range_end) = range_of(&self.prefix);
+        let mut pages = Pages::new(RangeRequest {
+            key,
+            range_end,
+            revision: after,
+            keys_only: true,
+            ..RangeRequest::default()
+        });
+        let mut count = 0;
+        while let Some(page) = pages.next(&mut self.source).await? {
+            if page.kvs.iter().any(|kv| kv.mod_revision > before) {
+                return Ok(false);
+            }
+            count += page.kvs.len();
+        }
+        Ok(i64::try_from(count) == Ok(keys))
+    }
+
+    /// Follows until `revision` is reached, for a while at most.
+    async fn reach(&mut self, revision: i64) -> Result<(), Failure> {
         let end = Instant::now() + CATCH_UP_MAX;
         while self.applied < revision && Instant::now() < end {
             self.watcher
@@ -69,7 +101,7 @@ impl Migration {
                 .for_each(|watcher| watcher.bell().ring());
             self.step_within(ANSWER_PAUSE).await?;
         }
-        Ok(self.applied >= revision)
+        Ok(())
     }
 
     /// One step, unless nothing comes within `time`. Only the waiting is cut short.

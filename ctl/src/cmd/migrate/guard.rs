@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::client::Client;
-use crate::failure::Failure;
+use crate::failure::{ERROR, Failure};
+use crate::notice;
 
 /// How long the probe lives, if it is not revoked (seconds).
 const PROBE_TTL: i64 = 30;
@@ -34,4 +35,28 @@ pub async fn is_one_cluster(
     }
     destination.revoke(id).await?;
     Ok(found)
+}
+
+/// Refuses a source whose keys are guarded, because only the keys are carried over; a dry run warns
+/// of that.
+///
+/// # Errors
+/// That refusal, and those of asking.
+pub async fn check_auth(
+    source: &mut Client,
+    without_auth: bool,
+    dry_run: bool,
+) -> Result<(), Failure> {
+    if without_auth || !source.has_auth().await? {
+        return Ok(());
+    }
+    let text = "the source has authentication enabled; its users, roles and permissions are not \
+                carried over, so that at the destination whoever reaches it could read and write \
+                every key";
+    if dry_run {
+        notice::tell(format!("Warning: {text}"));
+        return Ok(());
+    }
+    let text = format!("{text}; guard the destination otherwise and go on with --without-auth");
+    Err(Failure::new(ERROR, text))
 }
