@@ -91,6 +91,10 @@ impl Handles {
     /// Hands the lead to `to`, and returns when that member leads. Errors: `NotLeader`,
     /// `BadLeaderTransferee` (no voter), `TimeoutLeaderTransfer`, `Stopped`.
     pub async fn move_leader(&self, to: MemberId) -> Result<(), Error> {
+        // One that lost its quorum is none, whatever raft says.
+        if self.leader() != self.0.member_id {
+            return Err(Error::NotLeader);
+        }
         self.0.proposer.move_leader(Some(to.0)).await
     }
 
@@ -232,6 +236,13 @@ impl Handles {
     /// `Stopped`, and those that tell that the outcome is not known.
     pub async fn change_members(&self, change: MemberChange) -> Result<Vec<MemberStatus>, Error> {
         let is_promotion = matches!(change, MemberChange::Promote(_));
+        // As etcd, which looks at its connections before it asks the log.
+        if matches!(change, MemberChange::Add { .. }) && self.leader() == MemberId(0) {
+            let (heard, voters) = self.members_heard();
+            if heard <= voters / 2 {
+                return Err(Error::UnhealthyCluster);
+            }
+        }
         let changed = self.0.proposer.change_members(change).await;
         if is_promotion {
             let outcome = changed.as_ref().map(|_| ()).map_err(|error| *error);

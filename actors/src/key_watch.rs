@@ -55,7 +55,10 @@ impl KeyWatch {
                     compact_revision, ..
                 } => return Err(WatchEnd::Compacted(compact_revision)),
                 Notice::Refused { .. } => return Err(WatchEnd::Refused),
-                Notice::Created { .. } | Notice::Progress { .. } | Notice::Cancelled { .. } => {}
+                Notice::Created { .. }
+                | Notice::Progress { .. }
+                | Notice::NoProgress
+                | Notice::Cancelled { .. } => {}
             }
         }
         Err(WatchEnd::Stopped)

@@ -180,6 +180,7 @@ impl Node {
         let supervisor = Supervisor::new(shared.halt.clone()).start();
         let dir = Arc::clone(&opened.dir);
         if let Some(applied) = opened.store.applied().log_id {
+            shared.progress.commit(applied.index);
             shared.progress.apply(applied.index);
             shared.progress.applied_a_batch();
         }

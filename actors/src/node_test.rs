@@ -4,7 +4,7 @@ use std::io;
 
 use actix::{ActorContext, Context, Handler, Message};
 use althing_api::commandpb::Command;
-use althing_api::etcdserverpb::PutRequest;
+use althing_api::etcdserverpb::{CompactionRequest, PutRequest};
 use althing_api::range::KeyRange;
 use althing_storage::wal::Background;
 use althing_storage::wal::faulty_disk::{FaultyDisk, Operation};
@@ -195,27 +195,39 @@ async fn the_death_of_the_hub_ends_its_watches_and_new_ones_go_on_where_they_wer
 }
 
 #[actix::test]
-async fn what_overflows_the_hubs_mailbox_is_read_from_the_store() {
+async fn what_overflows_the_hubs_mailbox_is_read_from_the_store_even_if_it_is_compacted() {
     let (_temp, node, handles) = running().await;
     let mut watch = handles.watch(KeyRange::From("key".into()), 2);
+    handles.propose(put(0)).await.unwrap();
+    let mut seen = revisions(&mut watch).await;
     let (release, held) = std::sync::mpsc::channel();
     let hub = node.tree.as_ref().unwrap().watch_hub.clone();
     hub.addr().do_send(Hold(held));
-    for n in 0..200 {
+    for n in 1..200 {
         handles.propose(put(n)).await.unwrap();
     }
+    let compaction = CompactionRequest {
+        revision: 201,
+        physical: false,
+    };
+    let request = Some(command::Request::Compaction(compaction));
+    let compacted = handles.propose(Command { request }).await.unwrap();
+    assert!(compacted.response.is_ok());
     release.send(()).unwrap();
-    let mut seen = Vec::new();
     while seen.len() < 200 {
-        let events = tokio::time::timeout(DEADLINE, watch.next()).await;
-        let events = events.expect("every event comes").unwrap();
-        seen.extend(
-            events
-                .iter()
-                .map(|event| event.kv.as_ref().unwrap().mod_revision),
-        );
+        seen.extend(revisions(&mut watch).await);
     }
     assert_eq!(seen, (2..202).collect::<Vec<i64>>());
+    let gone = tokio::time::timeout(DEADLINE, handles.compaction_finished(201)).await;
+    gone.expect("the hub holds nothing back").unwrap();
+}
+
+/// The revisions of the next events.
+async fn revisions(watch: &mut KeyWatch) -> Vec<i64> {
+    let events = tokio::time::timeout(DEADLINE, watch.next()).await;
+    let events = events.expect("every event comes").unwrap();
+    let kvs = events.iter().flat_map(|event| &event.kv);
+    kvs.map(|kv| kv.mod_revision).collect()
 }
 
 /// Keeps the hub busy until something is sent.

@@ -414,7 +414,7 @@ fn restartable<A: Actor<Context = Context<A>>, P: Send + Sync + 'static>(
         policy: Policy::Restart,
         respawn: Some(Box::new(move |watch| {
             if let Some(parts) = parts.upgrade() {
-                current.replace(start(parts, watch));
+                current.replace(|| start(parts, watch));
             }
         })),
     });

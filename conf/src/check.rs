@@ -18,6 +18,7 @@ pub(crate) fn check(config: &Config, reader: &mut Reader<'_>) {
     names(config, reader);
     timing(config, reader);
     advertised(reader);
+    emptied(config, reader);
     initial_cluster(config, reader);
     discovery(config, reader);
     joining(config, reader);
@@ -134,6 +135,22 @@ fn advertised(reader: &mut Reader<'_>) {
         )
     });
     rule(reader, &["client.advertise_urls"], broken);
+}
+
+/// A script whose variable is not set would found a cluster of its own with each member.
+fn emptied(config: &Config, reader: &mut Reader<'_>) {
+    if !reach::is_first_start(config) {
+        return;
+    }
+    for key in ["cluster.initial", "cluster.join"] {
+        let broken = reader.is_emptied_by_flag(key).then(|| {
+            Fault::new(
+                "is empty, and would begin a cluster of this member alone",
+                "name the members, or leave the flag out",
+            )
+        });
+        rule(reader, &[key], broken);
+    }
 }
 
 fn initial_cluster(config: &Config, reader: &mut Reader<'_>) {

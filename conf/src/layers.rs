@@ -10,6 +10,8 @@ use crate::option::{self, OPTIONS};
 use config::{ConfigError, File, FileFormat, Map, Source, Value, ValueKind};
 use std::collections::BTreeMap;
 
+/// How the origin of a flag's value begins.
+pub(crate) const FLAG: &str = "the flag --";
 /// The origin of a value that nobody set.
 pub(crate) const DEFAULT: &str = "the built-in default";
 
@@ -153,10 +155,10 @@ pub(crate) fn flags(flags: &Flags, remarks: &mut Remarks) -> Layer {
     let mut layer = Layer::default();
     for (flag, value) in &flags.options {
         let option = option::by_flag(flag).expect("the parser knows the table's flags only");
-        layer.set(option.key, format!("the flag --{flag}"), value.clone());
+        layer.set(option.key, format!("{FLAG}{flag}"), value.clone());
     }
     for (flag, value) in &flags.foreign {
-        judge(flag, value, format!("the flag --{flag}"), remarks);
+        judge(flag, value, format!("{FLAG}{flag}"), remarks);
     }
     layer
 }

@@ -1,7 +1,7 @@
 //! Turns merged values into typed ones, collecting what is wrong instead of stopping at it.
 
 use crate::error::{Fault, Mistake};
-use crate::layers::{DEFAULT, Values};
+use crate::layers::{DEFAULT, FLAG, Values};
 use crate::option;
 use crate::units;
 use config::{Value, ValueKind};
@@ -36,6 +36,15 @@ impl<'a> Reader<'a> {
     /// Whether an operator set the option, to whatever value.
     pub fn is_set(&self, key: &str) -> bool {
         self.value(key).origin() != Some(DEFAULT)
+    }
+
+    /// Whether a flag gives the option, and nothing as its value.
+    pub fn is_emptied_by_flag(&self, key: &str) -> bool {
+        let value = self.value(key);
+        let is_flag = value
+            .origin()
+            .is_some_and(|origin| origin.starts_with(FLAG));
+        is_flag && shown(value).trim().is_empty()
     }
 
     /// Whether the option's value was already refused.

@@ -268,6 +268,15 @@ fn who_joins_names_members_to_ask_and_no_list_of_its_own() {
 }
 
 #[test]
+fn a_flag_that_names_nobody_begins_no_cluster_of_its_own() {
+    for flag in ["--join", "--initial-cluster"] {
+        let refused = mistakes(&[flag, ""], &[]);
+        assert!(refused[0].problem.contains("this member alone"), "{flag}");
+    }
+    load(&[], &[("ETCD_INITIAL_CLUSTER", "")]).unwrap();
+}
+
+#[test]
 fn a_quota_may_be_etcds_default_a_size_or_none() {
     let quota = |text: &str| {
         load(&["--quota-backend-bytes", text], &[])

@@ -135,8 +135,11 @@ fn join(cluster: &Cluster, name: &str, known: &Known) -> Result<Ids, IdentityErr
     };
     let (ours, theirs) = (cluster.initial.len(), known.members.len());
     if ours != theirs {
-        let text = format!("member count is unequal, {ours} here and {theirs} there");
-        return Err(differs(text));
+        let there = known.members.iter().flat_map(|member| &member.peer_urls);
+        let there = there.map(String::as_str).collect::<Vec<_>>().join(",");
+        return Err(differs(format!(
+            "member count is unequal, {ours} here and {theirs} there: {there}"
+        )));
     }
     let mut own = None;
     for (listed, urls) in &cluster.initial {

@@ -322,10 +322,12 @@ async fn progress_is_told_on_request_when_all_watchers_know_everything() {
     // Nobody watches yet: no answer.
     watching.request_progress();
     watching.created(watch("k")).await;
-    watching.request_progress();
-    let progress = watching.next().await;
-    assert_eq!((progress.watch_id, revision(&progress)), (-1, 2));
-    assert!(progress.events.is_empty() && !progress.created && !progress.canceled);
+    (0..3).for_each(|_| watching.request_progress());
+    for _ in 0..3 {
+        let progress = watching.next().await;
+        assert_eq!((progress.watch_id, revision(&progress)), (-1, 2));
+        assert!(progress.events.is_empty() && !progress.created && !progress.canceled);
+    }
     // A start that is still to come: no answer until it came.
     let ahead = watching.created(watch_from("k", 4)).await;
     watching.request_progress();

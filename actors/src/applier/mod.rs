@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use actix::{Actor, Context, Handler, Recipient};
 use althing_api::commandpb::Command;
+use althing_api::commandpb::command::Request;
 use althing_api::mvccpb::event::EventType;
 use althing_storage::apply::{Response, apply_in};
 use althing_storage::entry::{Entry, EntryKind};
@@ -140,6 +141,9 @@ impl Applier {
                     self.halt.trip(format!("applier: {text}"));
                     io::Error::new(io::ErrorKind::InvalidData, text)
                 })?;
+                if let Some(Request::Compaction(_)) = command.request {
+                    self.feed.hold_history(&self.store);
+                }
                 let (op, began) = (Op::of(command.request.as_ref()), Instant::now());
                 let mut txn = self.store.begin();
                 let response = apply_in(&mut txn, command, entry.id.term);

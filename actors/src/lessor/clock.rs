@@ -148,24 +148,29 @@ impl LeaseClock {
         term != 0 && deadlines.term == term
     }
 
-    /// Begins or ends to count, as the lead demands. Answers the number of leases if it begins.
+    /// Begins or ends to count, as the lead demands. Answers the number of leases if it begins. Only
+    /// the Lessor calls it, and what entries change meanwhile it is told afterwards. With many
+    /// leases it takes its time: renewals do not wait at the lock, they find that nobody counts.
     pub(super) fn follow_lead(&self, store: &Store) -> Option<usize> {
-        let mut deadlines = self.deadlines.lock();
         let term = self.led_term();
-        if deadlines.term == term {
+        if self.deadlines.lock().term == term {
             return None;
         }
-        deadlines.term = term;
-        if term == 0 {
-            deadlines.expiry.clear();
-            return None;
-        }
-        let leases = store.leases();
         let now = self.now();
+        let leases = match term {
+            0 => Vec::new(),
+            _ => store.leases(),
+        };
         let tuning = self.tuning.get();
         let extend = tuning.election_timeout + tuning.heartbeat_interval;
-        deadlines.expiry.promote(&leases, now, extend);
-        Some(leases.len())
+        let mut expiry = Expiry::of_a_new_leader(&leases, now, extend);
+        let mut deadlines = self.deadlines.lock();
+        deadlines.term = term;
+        std::mem::swap(&mut deadlines.expiry, &mut expiry);
+        drop(deadlines);
+        // The former ones are many as well.
+        drop(expiry);
+        (term != 0).then_some(leases.len())
     }
 
     /// Looks up what became of leases that entries changed.

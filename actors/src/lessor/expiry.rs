@@ -133,10 +133,13 @@ impl Timer {
 }
 
 impl Expiry {
-    /// Begins anew, as leader: each lease lives what the log grants it and `extend` more, because
+    /// Those of a new leader: each lease lives what the log grants it and `extend` more, because
     /// nobody could renew it meanwhile. Piles of deadlines are spread, later only.
-    pub(super) fn promote(&mut self, leases: &[LeaseRecord], now: Instant, extend: Duration) {
-        self.clear();
+    pub(super) fn of_a_new_leader(
+        leases: &[LeaseRecord],
+        now: Instant,
+        extend: Duration,
+    ) -> Expiry {
         let deadline = |lease: &LeaseRecord| now + extend + granted(lease);
         let mut order: Vec<_> = leases
             .iter()
@@ -144,15 +147,14 @@ impl Expiry {
             .collect();
         order.sort_by_key(|(deadline, lease)| (*deadline, lease.id));
         let spread = spread(order.iter().map(|(deadline, _)| *deadline).collect());
-        for ((_, lease), deadline) in order.into_iter().zip(spread) {
-            self.insert(lease.id, Timer::new(lease, now, deadline));
+        let timers = order.into_iter().zip(spread);
+        let timers = timers.map(|((_, lease), end)| (lease.id, Timer::new(lease, now, end)));
+        let timers: HashMap<i64, Timer> = timers.collect();
+        let looks = timers.iter().map(|(id, timer)| (timer.look, *id));
+        Expiry {
+            looks: looks.collect(),
+            timers,
         }
-    }
-
-    /// No deadline is known any more.
-    pub(super) fn clear(&mut self) {
-        self.timers.clear();
-        self.looks.clear();
     }
 
     /// The log has `lease` like this.

@@ -97,14 +97,13 @@ fn a_lease_granted_anew_lives_its_own_time() {
 #[test]
 fn a_new_leader_grants_what_the_log_says_and_more_and_spreads_piles() {
     let start = Instant::now();
-    let mut expiry = Expiry::default();
     let mut leases: Vec<_> = (1..=3000).map(|id| lease(id, 10)).collect();
     leases.push(LeaseRecord {
         remaining: 40,
         ..lease(9999, 600)
     });
     let extend = secs(1);
-    expiry.promote(&leases, start, extend);
+    let mut expiry = Expiry::of_a_new_leader(&leases, start, extend);
     assert_eq!(expiry.remaining(9999, start), Some(secs(41)));
     let mut ended = 0;
     assert!(

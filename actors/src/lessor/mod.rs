@@ -53,6 +53,9 @@ const LEFT_PER_TICK_MAX: usize = 5_000;
 /// Leases in one entry of the log.
 const LEFT_PER_ENTRY_MAX: usize = 1_000;
 
+/// Leases that are looked up while renewals wait.
+const LOOKED_UP_AT_ONCE: usize = 1_000;
+
 /// What a Lessor is made of, and made of again after its death.
 pub(crate) struct LessorParts {
     pub(crate) store: Store,
@@ -206,7 +209,9 @@ impl Actor for Lessor {
         self.follow_lead();
         // A Lessor before this one may have died with notices in its mailbox.
         let known = self.parts.clock.by_deadline(&self.parts.store);
-        self.parts.clock.look_up(&self.parts.store, &known);
+        for ids in known.chunks(LOOKED_UP_AT_ONCE) {
+            self.parts.clock.look_up(&self.parts.store, ids);
+        }
         ctx.run_interval(TICK, Lessor::tick);
     }
 }

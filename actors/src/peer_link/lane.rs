@@ -56,12 +56,6 @@ impl Lane {
         actix_rt::spawn(run(way.clone(), self.pipe, items));
         self.queue = Some(queue);
     }
-
-    /// The next item opens a new connection. Proposals under way are answered on the old one;
-    /// entries are lost with it, and raft sends them again, in their order.
-    pub(super) fn renew(&mut self) {
-        self.queue = None;
-    }
 }
 
 /// How the member is reached.
@@ -99,7 +93,6 @@ async fn pump(way: &Way, pipe: Pipe, mut open: OpenPipe, items: &mut UnboundedRe
     // when it is committed, which its caller limits.
     let (limits, mut heard) = (pipe == Pipe::Append, Instant::now());
     let mut silence = pin!(tokio::time::sleep(ANSWER_MAX));
-    let mut is_closed = false;
     let error = loop {
         tokio::select! {
             biased;
@@ -114,22 +107,13 @@ async fn pump(way: &Way, pipe: Pipe, mut open: OpenPipe, items: &mut UnboundedRe
                     heard = Instant::now();
                     // Who no longer waits needs no answer.
                     let _ = reply.send(answer);
-                    if is_closed && waiting.is_empty() {
-                        return;
-                    }
                 }
                 Some(Err(error)) => break error,
                 None => break LinkError::Lost("the connection ended".to_owned()),
             },
-            item = items.recv(), if !is_closed && waiting.len() < pipe.window() => {
-                let Some((body, reply)) = item else {
-                    // Nothing more comes. A proposal may be in the log, and be answered yet.
-                    if pipe == Pipe::Append || waiting.is_empty() {
-                        return;
-                    }
-                    is_closed = true;
-                    continue;
-                };
+            item = items.recv(), if waiting.len() < pipe.window() => {
+                // The actor is gone, and with it everybody who sends.
+                let Some((body, reply)) = item else { return };
                 // Nobody waits for it, and so it is not admitted any more.
                 if reply.is_closed() {
                     continue;
@@ -234,25 +218,6 @@ mod tests {
             () = pump(&way, Pipe::Propose, open, &mut items) => unreachable!("it goes on"),
             sent = taken.recv() => assert_eq!(sent.unwrap(), "wanted"),
         }
-    }
-
-    #[actix::test]
-    async fn a_proposal_under_way_is_answered_though_the_member_listens_elsewhere() {
-        let (requests, mut taken) = mpsc::channel(Pipe::Propose.window());
-        let (to, answers) = mpsc::channel(1);
-        let (queue, mut items) = mpsc::unbounded_channel();
-        let (reply, answer) = oneshot::channel();
-        queue.send((Bytes::from("proposal"), reply)).unwrap();
-        let moving = async {
-            taken.recv().await.expect("it was sent");
-            drop(queue);
-            // Meanwhile the pump sees that nothing more comes.
-            tokio::task::yield_now().await;
-            let _ = to.send(Ok(Bytes::new())).await;
-        };
-        let (way, open) = (way(), OpenPipe { requests, answers });
-        tokio::join!(pump(&way, Pipe::Propose, open, &mut items), moving);
-        assert!(answer.await.unwrap().is_ok());
     }
 
     #[actix::test]

@@ -154,7 +154,7 @@ impl Links {
         supervisor.do_send(Supervise {
             child: name.clone().into(),
             policy: Policy::Restart,
-            respawn: Some(Box::new(move |watch| current.replace(start(watch)))),
+            respawn: Some(Box::new(move |watch| current.replace(|| start(watch)))),
         });
         Link {
             actor,

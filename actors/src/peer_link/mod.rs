@@ -245,8 +245,8 @@ impl Handler<MemberUpdated> for PeerLink {
     type Result = ();
 
     fn handle(&mut self, MemberUpdated { urls }: MemberUpdated, _: &mut Context<Self>) {
+        // Connections that work go on: a member may be told of its new address before it listens
+        // there.
         self.way.peer.urls = urls;
-        self.appends.renew();
-        self.proposals.renew();
     }
 }

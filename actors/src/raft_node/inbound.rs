@@ -40,7 +40,10 @@ pub struct Inbound {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// It comes from a member of another cluster.
-    #[error("cluster ID mismatch: this member belongs to cluster {ours}, the sender to {theirs}")]
+    #[error(
+        "cluster ID mismatch: this member belongs to cluster {ours}, the sender to {theirs}; \
+        members of one cluster begin with the same --initial-cluster and --initial-cluster-token"
+    )]
     OtherCluster {
         /// Ours.
         ours: ClusterId,

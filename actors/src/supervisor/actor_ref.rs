@@ -17,9 +17,12 @@ impl<A: Actor> ActorRef<A> {
         ActorRef(Arc::new(RwLock::new(addr)))
     }
 
-    /// Points everybody who holds the reference to `addr`.
-    pub fn replace(&self, addr: Addr<A>) {
-        *self.0.write() = addr;
+    /// Points everybody who holds the reference to a new value. Who wants to tell it something
+    /// while it starts waits and reaches it: what happened after it first looked around never goes
+    /// to the one before it.
+    pub fn replace(&self, start: impl FnOnce() -> Addr<A>) {
+        let mut addr = self.0.write();
+        *addr = start();
     }
 
     /// The current value's address.
@@ -61,5 +64,30 @@ impl<A: Actor> Clone for ActorRef<A> {
 impl<A: Actor> fmt::Debug for ActorRef<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ActorRef")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix::Context;
+
+    use super::*;
+
+    struct Child;
+
+    impl Actor for Child {
+        type Context = Context<Self>;
+    }
+
+    #[actix::test]
+    async fn nobody_is_given_the_former_value_once_a_new_one_starts() {
+        let (former, new) = (Child.start(), Child.start());
+        let reference = ActorRef::new(former);
+        let neighbour = reference.clone();
+        reference.replace(|| {
+            assert!(neighbour.0.try_read().is_none(), "who asks now waits");
+            new.clone()
+        });
+        assert!(neighbour.addr() == new);
     }
 }

@@ -120,6 +120,6 @@ async fn a_reference_points_to_the_new_value_after_a_replacement() {
         tokio::task::yield_now().await;
     }
     assert!(reference.clone().send(Die(Exit::Stopped)).await.is_err());
-    reference.replace(mortal("second", &supervisor));
+    reference.replace(|| mortal("second", &supervisor));
     assert!(reference.send(Die(Exit::Stopped)).await.is_ok());
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use althing_api::mvccpb::Event;
-use althing_storage::store;
+use althing_storage::store::{self, HeldHistory, Store};
+use parking_lot::Mutex;
 
 use super::WatchHub;
 use super::message::Committed;
@@ -23,6 +24,15 @@ pub(crate) struct Attention {
     watched: AtomicBool,
     /// The hub was not told of a revision.
     missed: AtomicBool,
+    held: Mutex<Option<Held>>,
+}
+
+/// What the hub may still have to read when a compaction makes it unreadable.
+#[derive(Debug)]
+struct Held {
+    history: HeldHistory,
+    /// The hub needs none of it once it has fanned out this revision.
+    until: i64,
 }
 
 impl Attention {
@@ -36,6 +46,29 @@ impl Attention {
     /// Nobody watches any more.
     pub(super) fn lower(&self) {
         self.watched.store(false, Ordering::SeqCst);
+        *self.held.lock() = None;
+    }
+
+    /// Holds history for the hub, before a compaction is applied; if it lags, what it held for an
+    /// earlier one as well.
+    pub(super) fn hold(&self, store: &Store) {
+        let until = store.revisions().current;
+        let mut held = self.held.lock();
+        let history = match held.take() {
+            Some(earlier) => earlier.history,
+            None => store.hold_history(),
+        };
+        *held = Some(Held { history, until });
+    }
+
+    /// What is held. To be looked at when the store said that something is compacted, not before.
+    pub(super) fn held(&self) -> Option<HeldHistory> {
+        self.held.lock().as_ref().map(|held| held.history.clone())
+    }
+
+    /// The hub has fanned out `current`: what is held only for what comes before is let go.
+    pub(super) fn let_go(&self, current: i64) {
+        self.held.lock().take_if(|held| held.until <= current);
     }
 
     /// Whether a revision was not told since the last call.
@@ -62,6 +95,10 @@ impl Hint {
         // In this order: either the hub still has a message before it, after which it looks here,
         // or there is room for this one by now.
         self.attention.missed.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    fn wake(&self) {
         self.hub.try_send(Committed {
             first: 0,
             last: 0,
@@ -75,6 +112,8 @@ impl Hint {
 pub(crate) struct Feed {
     hint: Hint,
     notice: Notice,
+    /// History is held for the hub, which is to look whether it needs it.
+    holds: bool,
 }
 
 /// A notice while a batch is applied. `first` is 0 while it is empty.
@@ -92,6 +131,16 @@ impl Feed {
         Feed {
             hint: Hint { hub, attention },
             notice: Notice::default(),
+            holds: false,
+        }
+    }
+
+    /// To be called before a compaction is applied: what the hub has still to read of what it takes
+    /// stays readable for it.
+    pub(crate) fn hold_history(&mut self, store: &Store) {
+        if self.hint.attention.is_raised() {
+            self.hint.attention.hold(store);
+            self.holds = true;
         }
     }
 
@@ -109,6 +158,13 @@ impl Feed {
 
     /// Tells the hub what was added.
     pub(crate) fn flush(&mut self) {
+        self.tell();
+        if std::mem::take(&mut self.holds) {
+            self.hint.wake();
+        }
+    }
+
+    fn tell(&mut self) {
         if self.notice.first == 0 {
             return;
         }

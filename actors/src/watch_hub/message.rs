@@ -1,7 +1,5 @@
 //! What WatchHub is told.
 
-use std::collections::HashSet;
-
 use actix::Message;
 use althing_api::mvccpb::Event;
 use althing_api::range::KeyRange;
@@ -40,26 +38,16 @@ pub(crate) struct CancelWatch {
 }
 
 /// Whose progress is asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ProgressOf {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProgressOf {
     /// That of all watchers of the stream together.
-    pub stream: bool,
+    Stream,
     /// That of each of these.
-    pub watchers: Vec<i64>,
+    Watchers(Vec<i64>),
 }
 
-impl ProgressOf {
-    /// Adds what another request asks for.
-    pub(super) fn absorb(&mut self, other: ProgressOf) {
-        self.stream |= other.stream;
-        let known: HashSet<i64> = self.watchers.iter().copied().collect();
-        let further = other.watchers.into_iter();
-        self.watchers
-            .extend(further.filter(|watcher| !known.contains(watcher)));
-    }
-}
-
-/// Say how far watchers were told everything, if they were told all there is.
+/// Say how far watchers were told everything, if they were told all there is; answered through the
+/// outlet when it is about the whole stream.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct RequestProgress {

@@ -9,6 +9,8 @@
 //! hub was not told it reads from the store. A stream's queue is bounded too: a watcher whose queue
 //! is full is behind from that revision on, costs nothing until its reader has made room, and then
 //! gets what it missed from history, many watchers by one reading.
+//! A compaction takes history from those who are behind, as in etcd, and never from the hub itself:
+//! what it has still to tell is held before the compaction is applied, until it has told it.
 //!
 //! Owns: who watches what, and how far each was told.
 //! Waits for: nobody. It reads the store, so its thread may wait for the disk.
@@ -73,7 +75,7 @@ impl WatchHub {
     ) -> WatchHub {
         attention.lower();
         WatchHub {
-            fan_out: FanOut::new(store, WATCHERS_MAX),
+            fan_out: FanOut::new(store, Arc::clone(&attention), WATCHERS_MAX),
             attention,
             metrics,
             catches_up: false,
@@ -90,6 +92,7 @@ impl WatchHub {
         if self.fan_out.watcher_count() == 0 {
             self.attention.lower();
         }
+        self.fan_out.let_go();
         if self.fan_out.has_work() && !self.catches_up {
             self.catches_up = true;
             ctx.notify(CatchUp);

@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
@@ -39,6 +38,9 @@ pub enum Notice {
         /// The revision.
         revision: i64,
     },
+    /// The answer to a question about the whole stream that has no watcher, or one that was not
+    /// told everything.
+    NoProgress,
     /// The watch was ended, as asked for.
     Cancelled {
         /// The watcher.
@@ -116,8 +118,6 @@ struct Queue {
 #[derive(Debug)]
 struct Shared {
     queue: Mutex<Queue>,
-    /// The hub is asked for progress of the whole stream and has not looked yet.
-    progress_asked: AtomicBool,
     /// Events in all queues of the member.
     waiting_events: IntGauge,
 }
@@ -134,7 +134,6 @@ pub(crate) struct Inlet(Arc<Shared>);
 pub(crate) fn outlet(waiting_events: IntGauge) -> (Outlet, Inlet) {
     let shared = Arc::new(Shared {
         queue: Mutex::default(),
-        progress_asked: AtomicBool::new(false),
         waiting_events,
     });
     (Outlet(Arc::clone(&shared)), Inlet(shared))
@@ -146,11 +145,6 @@ impl Outlet {
         let mut queue = self.0.queue.lock();
         queue.hub_waits = queue.bytes >= OUTLET_BYTES_MAX;
         !queue.hub_waits
-    }
-
-    /// The hub takes up what was asked for; what is asked from now on is another question.
-    pub(crate) fn take_progress_asked(&self) {
-        self.0.progress_asked.swap(false, Ordering::AcqRel);
     }
 
     /// Adds a notice, whether or not it fits: answers to requests are bounded by the requests, and
@@ -185,12 +179,6 @@ impl Drop for Outlet {
 }
 
 impl Inlet {
-    /// Notes that progress of the whole stream is asked for. False: that is on its way already, and
-    /// the answer will be as good, because the hub has not looked yet.
-    pub(crate) fn ask_progress(&self) -> bool {
-        !self.0.progress_asked.swap(true, Ordering::AcqRel)
-    }
-
     /// The next notice, and whether the hub has to be told that there is room; `None` at the end.
     pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<(Notice, bool)>> {
         let mut queue = self.0.queue.lock();
@@ -269,15 +257,6 @@ mod tests {
         let mut cx = Context::from_waker(Waker::noop());
         assert!(matches!(inlet.poll_next(&mut cx), Poll::Ready(Some(_))));
         assert!(matches!(inlet.poll_next(&mut cx), Poll::Ready(None)));
-    }
-
-    #[test]
-    fn progress_is_asked_once_until_the_hub_takes_it_up() {
-        let (outlet, inlet) = outlet(gauge());
-        assert!(inlet.ask_progress());
-        assert!(!inlet.ask_progress() && !inlet.ask_progress());
-        outlet.take_progress_asked();
-        assert!(inlet.ask_progress());
     }
 
     #[test]

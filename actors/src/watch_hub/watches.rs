@@ -67,14 +67,12 @@ impl Watches {
         self.hub.do_send(CancelWatch { stream, watch_id });
     }
 
-    /// Asks how far watchers were told everything. Answered by `Progress` for those that were told
-    /// everything there is, by nothing for the others. Questions about the whole stream that the
-    /// hub has not taken up yet get one answer.
+    /// Asks how far watchers were told everything. `Progress` comes for those that were told all
+    /// there is, nothing for others. A question about the whole stream is always answered, if need
+    /// be by `NoProgress`, when all that is committed by now was fanned out; whoever asks bounds
+    /// how many of them wait.
     pub fn request_progress(&self, of: ProgressOf) {
         let stream = self.stream;
-        if of.stream && of.watchers.is_empty() && !self.inlet.ask_progress() {
-            return;
-        }
         self.hub.do_send(RequestProgress { stream, of });
     }
 

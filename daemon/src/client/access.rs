@@ -1,5 +1,5 @@
 //! What every HTTP request of the client port passes before it is routed: the check of its Host,
-//! the CORS headers, and the answer to a pre-flight request.
+//! the CORS headers, the answer to a pre-flight request, and the look at its path.
 
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -11,6 +11,7 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpResponse};
 
+use super::paths::diversion;
 use super::plain::plain_error;
 use crate::settings::Live;
 
@@ -70,7 +71,10 @@ pub(super) async fn check(
     }
     let mut response = match *request.method() {
         Method::OPTIONS => request.into_response(HttpResponse::Ok().finish()),
-        _ => next.call(request).await?,
+        _ => match diversion(request.method(), request.uri()) {
+            Some(diversion) => request.into_response(diversion),
+            None => next.call(request).await?,
+        },
     };
     if let Some(origin) = origin {
         let headers = response.headers_mut();

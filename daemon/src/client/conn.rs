@@ -8,15 +8,22 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use althing_actors::client_session::Session;
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 
 use super::first_head::{FirstHead, Passed};
 
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A client of HTTP/1.1 that takes nothing of what is to be sent for this time has stopped, and is
+/// disconnected: a large answer holds a part of the read budget until it is sent. In HTTP/2 large
+/// answers are known from streams whose client may be stopped for longer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a client speaks on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,10 +41,45 @@ pub(super) struct Conn {
     /// `replayed <= filled <= first.len()`
     filled: usize,
     replayed: usize,
-    /// Until the first request of HTTP/2 has come.
+    /// Until the first request of HTTP/2 has come, and longer for a client that needs it.
     first_head: Option<FirstHead>,
     /// What that looked at, and is read next.
     ahead: Bytes,
+    write_deadline: Option<WriteDeadline>,
+}
+
+/// Ends writes that do not go on.
+#[derive(Debug)]
+struct WriteDeadline {
+    timeout: Duration,
+    /// Runs while a write waits.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl WriteDeadline {
+    fn new(timeout: Duration) -> WriteDeadline {
+        WriteDeadline {
+            timeout,
+            timer: None,
+        }
+    }
+
+    /// What a write came to, but for one that has waited too long.
+    fn judge(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.timer = None;
+            return written;
+        }
+        let timeout = self.timeout;
+        let begin = || Box::pin(tokio::time::sleep(timeout));
+        let timer = self.timer.get_or_insert_with(begin);
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
 }
 
 /// Read at once until then.
@@ -72,6 +114,8 @@ impl Conn {
             replayed: 0,
             first_head: (protocol == Protocol::Http2).then(FirstHead::default),
             ahead: Bytes::new(),
+            write_deadline: (protocol == Protocol::Http1)
+                .then(|| WriteDeadline::new(WRITE_TIMEOUT)),
         };
         Ok((conn, protocol))
     }
@@ -125,7 +169,12 @@ impl AsyncWrite for Conn {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.io).poll_write(cx, buf);
+        match &mut this.write_deadline {
+            Some(deadline) => deadline.judge(cx, written),
+            None => written,
+        }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -134,5 +183,55 @@ impl AsyncWrite for Conn {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use althing_actors::client_session::{ClientSession, SessionSettings};
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Both ends of a connection that has begun.
+    pub(in super::super) async fn connected() -> (Conn, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(PREFACE).await.unwrap();
+        let (io, peer) = listener.accept().await.unwrap();
+        let session = ClientSession::start(peer, SessionSettings { streams_max: 1 });
+        let (conn, protocol) = Conn::sniff(io, Rc::new(session)).await.unwrap();
+        assert_eq!(protocol, Protocol::Http2);
+        (conn, client)
+    }
+
+    #[actix::test]
+    async fn a_client_that_takes_nothing_is_given_up() {
+        let (mut conn, _client) = connected().await;
+        conn.write_deadline = Some(WriteDeadline::new(Duration::from_millis(10)));
+        let filled = async {
+            loop {
+                if let Err(error) = conn.write_all(&[7; 1 << 16]).await {
+                    return error;
+                }
+            }
+        };
+        let error = tokio::time::timeout(Duration::from_secs(60), filled).await;
+        assert_eq!(error.unwrap().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[actix::test]
+    async fn a_write_that_goes_on_begins_a_new_wait() {
+        let mut deadline = WriteDeadline::new(Duration::from_secs(3600));
+        std::future::poll_fn(|cx| {
+            assert!(deadline.judge(cx, Poll::Pending).is_pending());
+            assert!(deadline.timer.is_some());
+            assert!(deadline.judge(cx, Poll::Ready(Ok(1))).is_ready());
+            assert!(deadline.timer.is_none());
+            Poll::Ready(())
+        })
+        .await;
     }
 }

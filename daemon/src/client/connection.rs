@@ -13,7 +13,7 @@ use actix_server::GracefulShutdownSignal;
 use althing_actors::client_session::{
     ClientSession, Disconnected, Drain, Session, SessionSettings,
 };
-use http::{Request, Response, header};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -25,6 +25,8 @@ use super::bridge::{self, Http2Body};
 use super::conn::{Conn, Protocol};
 use super::exchanges::Exchanges;
 use super::grpc::Services;
+use super::grpc_head;
+use super::held::Unsent;
 use super::lazy_io::LazyIo;
 use super::pings::TOO_MANY_PINGS;
 use super::web::{Http1Service, WebService};
@@ -37,6 +39,12 @@ const TCP_PROBE_INTERVAL: Duration = Duration::from_secs(30);
 /// Resets that a client may have outstanding before the connection counts as an attack: clients
 /// rightly cancel thousands of calls at once.
 const RESET_STREAMS_MAX: usize = 10_000;
+/// The headers of one request, names, values and 32 bytes for each: more than tokens and traces
+/// take. The library's own bound would be 16 KiB.
+const HEADERS_BYTES_MAX: u32 = 1 << 20;
+/// A client that takes nothing for this time of the large answers that it asked for has stopped,
+/// and is disconnected: they hold a part of the read budget until they are sent.
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Admits connections up to a number that all workers share.
 #[derive(Debug, Default)]
@@ -148,11 +156,12 @@ async fn serve_http2<A: Api>(
 ) -> Result<(), String> {
     let settings = worker.settings.get().port.clone();
     let io = LazyIo::new(conn, settings.ping_interval_min);
+    let unsent = Arc::new(Unsent::default());
     let service = {
-        let shared = (worker.clone(), session.clone());
+        let shared = (worker.clone(), session.clone(), unsent.clone());
         service_fn(move |request| {
-            let (worker, session) = shared.clone();
-            async move { Ok::<_, Infallible>(answer(&worker, &session, request).await) }
+            let (worker, session, unsent) = shared.clone();
+            async move { Ok::<_, Infallible>(answer(&worker, &session, &unsent, request).await) }
         })
     };
     let mut exchanges = Exchanges::default();
@@ -160,6 +169,7 @@ async fn serve_http2<A: Api>(
         .timer(TokioTimer::new())
         .auto_date_header(false)
         .max_concurrent_streams(settings.streams_max)
+        .max_header_list_size(HEADERS_BYTES_MAX)
         .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
         .max_local_error_reset_streams(None)
         .keep_alive_interval(settings.keepalive_interval)
@@ -168,7 +178,6 @@ async fn serve_http2<A: Api>(
     let mut connection = pin!(connection);
     let mut drained = pin!(session.drained());
     let mut is_draining = false;
-    let mut outcome = None;
     let mut pinged = false;
     let served = poll_fn(|cx| {
         if !is_draining && drained.as_mut().poll(cx).is_ready() {
@@ -177,31 +186,27 @@ async fn serve_http2<A: Api>(
         }
         // Answers first, so that the connection sends them; then what new requests began.
         exchanges.poll(cx);
-        if outcome.is_none()
-            && let Poll::Ready(result) = connection.as_mut().poll(cx)
-        {
-            outcome = Some(result.map_err(|error| error.to_string()));
-        }
+        let served = connection.as_mut().poll(cx);
         exchanges.poll(cx);
-        if outcome.is_none() && io.ends_for_pings(exchanges.count()) {
+        if served.is_pending() && io.ends_for_pings(exchanges.count()) {
             pinged = true;
-            outcome = Some(Err(TOO_MANY_PINGS.to_owned()));
+            return Poll::Ready(Err(TOO_MANY_PINGS.to_owned()));
         }
         // Everything that this wake-up produced leaves in one write.
         let drained = io.poll_drain(cx);
-        match (drained, outcome.take()) {
-            (Poll::Ready(Err(error)), None) => Poll::Ready(Err(error.to_string())),
-            (Poll::Ready(_), Some(result)) => Poll::Ready(result),
-            (Poll::Ready(Ok(())), None) => Poll::Pending,
-            (Poll::Pending, result) => {
-                outcome = result;
-                Poll::Pending
-            }
+        match (served, drained) {
+            (Poll::Ready(result), _) => Poll::Ready(result.map_err(|error| error.to_string())),
+            (_, Poll::Ready(Err(error))) => Poll::Ready(Err(error.to_string())),
+            _ => Poll::Pending,
         }
-    })
-    .await;
-    if pinged {
-        io.clone().close().await;
+    });
+    let served = tokio::select! {
+        served = served => served,
+        () = unsent.stalled(STALL_TIMEOUT) => Err("the client takes nothing".to_owned()),
+    };
+    match pinged {
+        true => io.clone().close().await,
+        false => io.drain().await,
     }
     served
 }
@@ -209,13 +214,14 @@ async fn serve_http2<A: Api>(
 async fn answer<A: Api>(
     worker: &Worker<A>,
     session: &Rc<Session>,
+    unsent: &Arc<Unsent>,
     request: Request<Incoming>,
 ) -> Response<Http2Body> {
-    let content_type = request.headers().get(header::CONTENT_TYPE);
-    let is_grpc =
-        content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
     match &worker.services {
-        Some(services) if is_grpc => services.call(session, request).await.map(Http2Body::Grpc),
+        Some(services) if grpc_head::is_grpc(request.headers()) => {
+            let answer = services.call(session, unsent, request).await;
+            answer.map(Http2Body::Grpc)
+        }
         _ => bridge::call(&worker.web, session, request).await,
     }
 }

@@ -6,13 +6,23 @@ use tonic::Status;
 
 /// Parses a header value such as `5S` or `100m`: at most eight digits and a unit.
 pub(super) fn parse(value: &[u8]) -> Result<Duration, Status> {
-    let malformed = || {
+    let malformed = |reason: &str| {
         let value = String::from_utf8_lossy(value);
-        Status::internal(format!("malformed grpc-timeout: \"{value}\""))
+        Status::internal(format!("malformed grpc-timeout: {reason}: {value:?}"))
     };
-    let (unit, digits) = value.split_last().ok_or_else(malformed)?;
-    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
-        return Err(malformed());
+    let (unit, digits) = match value {
+        [] | [_] => return Err(malformed("transport: timeout string is too short")),
+        [digits @ .., unit] if digits.len() <= 8 => (unit, digits),
+        _ => return Err(malformed("transport: timeout string is too long")),
+    };
+    if !b"HMSmun".contains(unit) {
+        return Err(malformed("transport: timeout unit is not recognized"));
+    }
+    if !digits.iter().all(u8::is_ascii_digit) {
+        let digits = String::from_utf8_lossy(digits);
+        return Err(Status::internal(format!(
+            "malformed grpc-timeout: strconv.ParseUint: parsing {digits:?}: invalid syntax"
+        )));
     }
     let count = digits
         .iter()
@@ -23,8 +33,7 @@ pub(super) fn parse(value: &[u8]) -> Result<Duration, Status> {
         b'S' => Duration::from_secs(count),
         b'm' => Duration::from_millis(count),
         b'u' => Duration::from_micros(count),
-        b'n' => Duration::from_nanos(count),
-        _ => return Err(malformed()),
+        _ => Duration::from_nanos(count),
     })
 }
 
@@ -52,5 +61,10 @@ mod tests {
             let status = parse(value.as_bytes()).unwrap_err();
             assert_eq!(status.code(), tonic::Code::Internal, "{value}");
         }
+        let text = |value: &str| parse(value.as_bytes()).unwrap_err().message().to_owned();
+        let short = r#"malformed grpc-timeout: transport: timeout string is too short: "5""#;
+        assert_eq!(text("5"), short);
+        let syntax = r#"malformed grpc-timeout: strconv.ParseUint: parsing "-1": invalid syntax"#;
+        assert_eq!(text("-1S"), syntax);
     }
 }

@@ -1,10 +1,12 @@
-//! The first request's head of an HTTP/2 connection, mended where a client names a URL as the
-//! authority.
+//! The first request's head of an HTTP/2 connection, mended where a client names as the authority
+//! what is none; and then the heads behind it, too.
 //!
-//! etcd's client of 3.4 asks a single member for its status over a connection of its own, and says
-//! `:authority: http://host:port`. Go's server takes it; our HTTP/2 library would reset the stream.
-//! So the frames are looked at as they arrive, up to the first head, and that value is replaced.
-//! Whatever comes behind passes untouched and unseen.
+//! etcd's client of 3.4 says `:authority: http://host:port` on some connections, and that of 3.5.0
+//! `:authority: #initially=[host:port]` on all. Go's server takes either; our HTTP/2 library would
+//! reset the stream. So the frames are looked at as they arrive, up to the first head, and that
+//! value is replaced. Of a client that needed it every head is looked at: it says the value anew
+//! when HPACK's table has forgotten it. Of any other, whatever comes behind the first head passes
+//! untouched and unseen.
 
 use std::ops::Range;
 
@@ -19,20 +21,25 @@ const PRIORITY_BYTES: usize = 5;
 const FRAME_BYTES_MAX: usize = 1 << 14;
 /// Of `:authority` in HPACK's static table.
 const AUTHORITY: usize = 1;
-/// Nobody reads it; a server is asked, not a proxy. Shorter than any URL: HPACK's table then holds
-/// all that the client believes to be in it.
-const REPLACEMENT: &[u8] = b"member";
+/// Nobody reads it; a server is asked, not a proxy. Not longer than what it replaces: HPACK's table
+/// then holds all that the client believes to be in it.
+const REPLACEMENT: &[u8] = b"m";
 
-/// `http://` and `https://` in HPACK's Huffman code, and how many bits they have.
-const HUFFMAN_SCHEMES: [([u8; 6], usize); 2] = [
+/// How a value begins that is no authority, in plain text.
+const STARTS: [&[u8]; 3] = [b"http://", b"https://", b"#"];
+/// The same in HPACK's Huffman code, and how many bits they have.
+const HUFFMAN_STARTS: [([u8; 6], usize); 3] = [
     ([0x9d, 0x29, 0xae, 0xe3, 0x0c, 0x00], 41),
     ([0x9d, 0x29, 0xad, 0x17, 0x18, 0x60], 46),
+    ([0xff, 0xa0, 0x00, 0x00, 0x00, 0x00], 12),
 ];
 
 /// What has arrived and was not passed on yet: part of a frame.
 #[derive(Debug, Default)]
 pub(super) struct FirstHead {
     arrived: BytesMut,
+    /// Whether a head was mended.
+    has_mended: bool,
 }
 
 /// What may be passed on, and whether all that follows may be as well.
@@ -62,8 +69,14 @@ impl FirstHead {
             if !is_over {
                 let frame = self.arrived.split_to(FRAME_HEAD_BYTES + length);
                 match mended(&frame) {
-                    Some(frame) => passed.extend_from_slice(&frame),
+                    Some(frame) => {
+                        self.has_mended = true;
+                        passed.extend_from_slice(&frame);
+                    }
                     None => passed.unsplit(frame),
+                }
+                if self.has_mended {
+                    continue;
                 }
             }
             passed.extend_from_slice(&self.arrived.split());
@@ -79,7 +92,7 @@ impl FirstHead {
     }
 }
 
-/// The frame with another authority, if it has one that is a URL.
+/// The frame with another authority, if what it has is none.
 fn mended(frame: &[u8]) -> Option<Vec<u8>> {
     let (mut at, flags) = (FRAME_HEAD_BYTES, frame[4]);
     if flags & PADDED != 0 {
@@ -90,7 +103,7 @@ fn mended(frame: &[u8]) -> Option<Vec<u8>> {
     }
     let value = authority(frame, at)?;
     let (coded, text) = read_string(frame, value.start)?;
-    if !is_url(coded, &frame[text]) {
+    if is_authority(coded, &frame[text]) {
         return None;
     }
     let mut mended = frame[..value.start].to_vec();
@@ -160,16 +173,16 @@ fn read_string(block: &[u8], at: usize) -> Option<(bool, Range<usize>)> {
     (end <= block.len()).then_some((coded, start..end))
 }
 
-fn is_url(coded: bool, text: &[u8]) -> bool {
+fn is_authority(coded: bool, text: &[u8]) -> bool {
     if !coded {
-        return text.starts_with(b"http://") || text.starts_with(b"https://");
+        return !STARTS.iter().any(|start| text.starts_with(start));
     }
-    HUFFMAN_SCHEMES.iter().any(|(scheme, bits)| {
+    !HUFFMAN_STARTS.iter().any(|(start, bits)| {
         let (whole, rest) = (bits / 8, bits % 8);
         let mask = !(0xff_u8 >> rest);
         text.len() > whole
-            && text[..whole] == scheme[..whole]
-            && (rest == 0 || (text[whole] ^ scheme[whole]) & mask == 0)
+            && text[..whole] == start[..whole]
+            && (rest == 0 || (text[whole] ^ start[whole]) & mask == 0)
     })
 }
 
@@ -227,17 +240,42 @@ mod tests {
     }
 
     #[test]
-    fn a_url_as_the_authority_is_replaced_however_it_arrives() {
+    fn what_is_no_authority_is_replaced_however_it_arrives() {
         // As Go's client sends it, in Huffman's code: http://127.0.0.1:2379
-        let coded = b"\x8f\x9d\x29\xae\xe3\x0c\x04\x4e\xae\x05\xc0\xb8\x6e\x09\x97\x5f".to_vec();
-        for authority in [plain("http://127.0.0.1:2379"), plain("https://h:1"), coded] {
+        let url = b"\x8f\x9d\x29\xae\xe3\x0c\x04\x4e\xae\x05\xc0\xb8\x6e\x09\x97\x5f".to_vec();
+        // #initially=[127.0.0.1:2379]
+        let list = [
+            b"\x96\xff\xa3\x54\x64\x98\x74\x51\xea\x0f\xfd".as_slice(),
+            b"\x84\x4e\xae\x05\xc0\xb8\x6e\x09\x97\x5f\xff\xe7",
+        ]
+        .concat();
+        let texts = [
+            "http://127.0.0.1:2379",
+            "https://h:1",
+            "#initially=[h:1]",
+            "#",
+        ];
+        for authority in texts.map(plain).into_iter().chain([url, list]) {
             for flags in [0, PADDED, PRIORITY, PADDED | PRIORITY] {
                 let arrives = [SETTINGS, &head(&authority, flags), b"behind"].concat();
-                let mended = [SETTINGS, &head(&plain("member"), flags), b"behind"].concat();
+                let mended = [SETTINGS, &head(&plain("m"), flags)].concat();
                 for piece in [1, 7, arrives.len()] {
-                    assert_eq!(passed(&arrives, piece), (mended.clone(), true));
+                    assert_eq!(passed(&arrives, piece), (mended.clone(), false));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_client_that_says_it_again_is_mended_again_and_all_else_passes() {
+        const DATA: &[u8] = b"\0\0\x05\0\x01\0\0\0\x01\0\0\0\0\0";
+        let odd = head(&plain("#initially=[h:1]"), 0);
+        let right = head(&plain("h:1"), PADDED);
+        let arrives = [SETTINGS, &odd, DATA, &right, DATA, &odd].concat();
+        let mended = head(&plain("m"), 0);
+        let expected = [SETTINGS, &mended, DATA, &right, DATA, &mended].concat();
+        for piece in [1, 7, arrives.len()] {
+            assert_eq!(passed(&arrives, piece), (expected.clone(), false));
         }
     }
 
@@ -246,7 +284,8 @@ mod tests {
         let large = [&[0xff; 3][..], &[HEADERS, 0, 0, 0, 0, 1], &[7; 100]].concat();
         let cut = head(b"\x7fhttp://", 0);
         let endless = head(&[0xff; 12], 0);
-        for arrives in [head(&plain("h:2379"), 0), large, cut, endless] {
+        let coded = head(b"\x86\xff\xb3\x54\x64\x98\x74", 0);
+        for arrives in [head(&plain("h:2379"), 0), large, cut, endless, coded] {
             for piece in [1, arrives.len()] {
                 assert_eq!(passed(&arrives, piece), (arrives.clone(), true));
             }

@@ -17,21 +17,25 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use tonic::Status;
+use tonic::codec::CompressionEncoding::Gzip;
 use tonic::codegen::Service as _;
 
 use super::api::Api;
-use super::deadline;
 use super::grpc_body::{Limits, RequestBody, ResponseBody};
+use super::grpc_head;
 use super::grpc_health::GrpcHealth;
 use super::grpc_watch::{WatchCodec, WatchMethod};
+use super::held::{Outgoing, Unsent};
 use super::methods::{self, Call, Methods, Service};
-use super::status::{in_words_of_go, to_status};
+use super::status::in_words_of_go;
 use crate::rpc::read_budget::ReadPermit;
+use crate::rpc::status;
 use crate::settings::Live;
 
 type Answer = BoxFuture<'static, Result<Response<tonic::body::Body>, std::convert::Infallible>>;
 
-/// The generated services over one member.
+/// The generated services over one member. Requests may be compressed, answers never are: that is
+/// a client's to accept, and to compress a large one would hold up the worker's other connections.
 pub(super) struct Services<A> {
     kv: KvServer<A>,
     watch: Arc<A>,
@@ -50,45 +54,44 @@ impl<A: Api> Services<A> {
     pub(super) fn new(api: &Arc<A>, methods: Methods, settings: Live) -> Services<A> {
         let api = || api.clone();
         Services {
-            kv: KvServer::from_arc(api()),
+            kv: KvServer::from_arc(api()).accept_compressed(Gzip),
             watch: api(),
-            lease: LeaseServer::from_arc(api()),
-            cluster: ClusterServer::from_arc(api()),
-            maintenance: MaintenanceServer::from_arc(api()),
-            auth: AuthServer::from_arc(api()),
-            lock: LockServer::from_arc(api()),
-            election: ElectionServer::from_arc(api()),
-            health: HealthServer::new(GrpcHealth),
+            lease: LeaseServer::from_arc(api()).accept_compressed(Gzip),
+            cluster: ClusterServer::from_arc(api()).accept_compressed(Gzip),
+            maintenance: MaintenanceServer::from_arc(api()).accept_compressed(Gzip),
+            auth: AuthServer::from_arc(api()).accept_compressed(Gzip),
+            lock: LockServer::from_arc(api()).accept_compressed(Gzip),
+            election: ElectionServer::from_arc(api()).accept_compressed(Gzip),
+            health: HealthServer::new(GrpcHealth).accept_compressed(Gzip),
             methods,
             settings,
         }
     }
 
-    /// Serves one request. The future may be dropped when the client goes away.
+    /// Serves one request of a connection, which has `unsent` in its hands. The future may be
+    /// dropped when the client goes away.
     pub(super) async fn call(
         &self,
         session: &Rc<Session>,
+        unsent: &Arc<Unsent>,
         request: Request<Incoming>,
     ) -> Response<ResponseBody> {
+        let timeout = match grpc_head::read(request.method(), request.headers()) {
+            Ok(timeout) => timeout,
+            Err(refusal) => return refusal.into_http(),
+        };
         let path = request.uri().path();
         let Some(method) = self.methods.get(path) else {
             return methods::unknown(path).into_http();
         };
         let call = Call::start(method, session.peer(), request.headers());
-        let timeout = match request.headers().get("grpc-timeout") {
-            None => None,
-            Some(value) => match deadline::parse(value.as_bytes()) {
-                Ok(timeout) => Some(timeout),
-                Err(status) => return refused(call, status),
-            },
-        };
         let limits = Limits {
             deadline: timeout.map(|timeout| Instant::now() + timeout),
             session: session.clone(),
         };
         let place = match method.is_stream.then(|| session.open_stream()).transpose() {
             Ok(place) => place,
-            Err(error) => return refused(call, to_status(error)),
+            Err(error) => return refused(call, status::of(error)),
         };
         let service = method.service;
         let body = method.clone();
@@ -102,8 +105,9 @@ impl<A: Api> Services<A> {
         match Status::from_header_map(answer.headers()) {
             None => {
                 let permit = answer.extensions_mut().remove::<Arc<ReadPermit>>();
+                let large = permit.map(|permit| Outgoing::new(permit, unsent.clone()));
                 let bytes_max = method.is_stream.then(|| self.receive_bytes_max());
-                answer.map(|inner| ResponseBody::new(inner, call, limits, bytes_max, place, permit))
+                answer.map(|inner| ResponseBody::new(inner, call, limits, bytes_max, place, large))
             }
             Some(status) => {
                 let rewritten = in_words_of_go(&status, method.is_stream, self.receive_bytes_max());
@@ -124,6 +128,7 @@ impl<A: Api> Services<A> {
             Service::Watch => {
                 let method = WatchMethod(self.watch.clone());
                 let server = tonic::server::Grpc::new(WatchCodec);
+                let server = server.accept_compressed(Gzip);
                 let mut server = server.max_decoding_message_size(max);
                 Box::pin(async move { Ok(server.streaming(method, request).await) })
             }

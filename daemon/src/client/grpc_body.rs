@@ -20,10 +20,10 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
-use super::held::until_sent;
+use super::held::Outgoing;
 use super::methods::{Call, Method};
-use super::status::{in_words_of_go, to_status};
-use crate::rpc::read_budget::ReadPermit;
+use super::status::in_words_of_go;
+use crate::rpc::status;
 
 const PREFIX_BYTES: usize = 5;
 
@@ -135,7 +135,7 @@ impl Limits {
             (false, None) => Ok(answer.await),
             (false, Some(deadline)) => tokio::time::timeout_at(deadline, answer)
                 .await
-                .map_err(|_| to_status(Error::ContextDeadline)),
+                .map_err(|_| status::of(Error::ContextDeadline)),
         }
     }
 
@@ -144,11 +144,11 @@ impl Limits {
         let stopped = std::pin::pin!(self.session.drained());
         let Some(deadline) = self.deadline else {
             stopped.await;
-            return to_status(Error::Stopped);
+            return status::of(Error::Stopped);
         };
         match select(stopped, std::pin::pin!(tokio::time::sleep_until(deadline))).await {
-            Either::Left(_) => to_status(Error::Stopped),
-            Either::Right(_) => to_status(Error::ContextDeadline),
+            Either::Left(_) => status::of(Error::Stopped),
+            Either::Right(_) => status::of(Error::ContextDeadline),
         }
     }
 }
@@ -167,8 +167,8 @@ pub(super) struct ResponseBody {
     receive_bytes_max: Option<usize>,
     /// The place of a stream among those of its connection.
     _place: Option<Permit>,
-    /// The part of the read budget that the data of a large answer holds until it is sent.
-    permit: Option<Arc<ReadPermit>>,
+    /// Set for a large answer.
+    outgoing: Option<Outgoing>,
     /// Made only when the answer has to wait for a message: most answers never do.
     reached: Option<LocalBoxFuture<'static, Status>>,
     ended: bool,
@@ -182,7 +182,7 @@ impl ResponseBody {
         limits: Limits,
         receive_bytes_max: Option<usize>,
         place: Option<Permit>,
-        permit: Option<Arc<ReadPermit>>,
+        outgoing: Option<Outgoing>,
     ) -> ResponseBody {
         ResponseBody {
             inner,
@@ -191,9 +191,34 @@ impl ResponseBody {
             limits: Some(limits),
             receive_bytes_max,
             _place: place,
-            permit,
+            outgoing,
             reached: None,
             ended: false,
+        }
+    }
+
+    /// Counts what a frame brings, and makes of it what is sent.
+    fn pass(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        if let Some(data) = frame.data_ref() {
+            let (messages, bytes) = self.counter.feed(data);
+            if let Some(call) = &mut self.call {
+                call.sent(messages, bytes);
+            }
+        } else if let Some(trailers) = frame.trailers_ref() {
+            if let Some(status) = self.refusal(trailers) {
+                return self.end_with(&status);
+            }
+            self.finish(trailers);
+        }
+        let Some(outgoing) = &mut self.outgoing else {
+            return frame;
+        };
+        match frame.into_data() {
+            Ok(data) => {
+                outgoing.push(data);
+                Frame::data(outgoing.slice().unwrap_or_default())
+            }
+            Err(trailers) => trailers,
         }
     }
 
@@ -232,27 +257,14 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = self.get_mut();
+        if let Some(slice) = this.outgoing.as_mut().and_then(Outgoing::slice) {
+            return Poll::Ready(Some(Ok(Frame::data(slice))));
+        }
         if this.ended {
             return Poll::Ready(None);
         }
         match Pin::new(&mut this.inner).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                if let Some(data) = frame.data_ref() {
-                    let (messages, bytes) = this.counter.feed(data);
-                    if let Some(call) = &mut this.call {
-                        call.sent(messages, bytes);
-                    }
-                } else if let Some(trailers) = frame.trailers_ref() {
-                    if let Some(status) = this.refusal(trailers) {
-                        return Poll::Ready(Some(Ok(this.end_with(&status))));
-                    }
-                    this.finish(trailers);
-                }
-                Poll::Ready(Some(Ok(match &this.permit {
-                    None => frame,
-                    Some(permit) => frame.map_data(|data| until_sent(data, permit)),
-                })))
-            }
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(this.pass(frame)))),
             Poll::Ready(rest) => Poll::Ready(rest),
             Poll::Pending => {
                 if this.reached.is_none() {
@@ -269,7 +281,8 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended || self.inner.is_end_stream()
+        let is_given_out = self.outgoing.as_ref().is_none_or(Outgoing::is_empty);
+        is_given_out && (self.ended || self.inner.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {

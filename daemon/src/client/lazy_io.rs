@@ -8,6 +8,7 @@
 //! What passes is also looked at for pings, and a client that sends too many is told goodbye.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -54,6 +55,13 @@ impl LazyIo {
     /// Writes what is pending; the driver calls it after it polled the connection.
     pub(super) fn poll_drain(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.borrow_mut().poll_drain(cx)
+    }
+
+    /// Writes what is pending of a connection that has ended, for a client that still reads.
+    pub(super) async fn drain(&self) {
+        let drained = poll_fn(|cx| self.poll_drain(cx));
+        // It is closed in any case.
+        let _ = tokio::time::timeout(LAST_BYTES_TIMEOUT, drained).await;
     }
 
     /// Whether the client, which has so many calls open, pinged too often and was told so, which
@@ -159,5 +167,26 @@ impl AsyncWrite for LazyIo {
         let mut shared = self.0.borrow_mut();
         ready!(shared.poll_drain(cx))?;
         Pin::new(&mut shared.conn).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::conn::tests::connected;
+    use super::*;
+
+    #[actix::test]
+    async fn a_connection_that_ended_waits_no_longer_than_a_moment_for_its_client_to_read() {
+        let (conn, _client) = connected().await;
+        let mut io = LazyIo::new(conn, Duration::ZERO);
+        // More than the sockets take; the client reads nothing.
+        let filled = async { while io.write_all(&[7; 1 << 16]).await.is_ok() {} };
+        assert!(
+            tokio::time::timeout(LAST_BYTES_TIMEOUT, filled)
+                .await
+                .is_err()
+        );
+        let drained = tokio::time::timeout(Duration::from_secs(60), io.drain());
+        assert!(drained.await.is_ok());
     }
 }

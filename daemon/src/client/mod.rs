@@ -38,6 +38,7 @@ mod first_head;
 mod gateway;
 mod grpc;
 mod grpc_body;
+mod grpc_head;
 mod grpc_health;
 mod grpc_watch;
 mod health;
@@ -45,6 +46,7 @@ mod held;
 pub(crate) mod info;
 mod lazy_io;
 mod methods;
+mod paths;
 mod pings;
 pub(crate) mod plain;
 #[cfg(test)]

@@ -22,6 +22,7 @@ use super::conn::Conn;
 use super::gateway::Gateway;
 use super::health::{self, Probes};
 use super::info;
+use super::paths::decoded;
 use super::plain::not_found;
 use crate::settings::Live;
 
@@ -64,8 +65,9 @@ pub(super) async fn build<A: Api>(pages: Pages<A>) -> Result<WebService, ()> {
             let rest = move |request: HttpRequest, payload: web::Payload| {
                 let gateway = gateway.clone();
                 async move {
-                    match gateway.is_its(request.path()) {
-                        true => gateway.serve(request, payload).await,
+                    let path = decoded(request.path()).unwrap_or_default();
+                    match gateway.is_its(&path) {
+                        true => gateway.serve(&path, &request, payload).await,
                         false => not_found(),
                     }
                 }

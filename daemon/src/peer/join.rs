@@ -115,7 +115,7 @@ pub async fn join(client_urls: &[String], peer_urls: &[String]) -> Result<Admitt
         if Instant::now() >= deadline {
             return Err(why);
         }
-        tracing::info!(
+        tracing::warn!(
             why,
             "the cluster cannot take this member in yet; asks again"
         );

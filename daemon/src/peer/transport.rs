@@ -42,8 +42,9 @@ struct Shared {
     cluster: HeaderValue,
     me: HeaderValue,
     kept: Mutex<HashMap<MemberId, Vec<Connection>>>,
-    /// The URL that accepted last, where a member has several: dead ones in front of it would take
-    /// more time than a heartbeat has.
+    /// The URL that accepted last. Where a member has several, dead ones in front of it would take
+    /// more time than a heartbeat has; and one whose URLs are updated still listens there, until
+    /// it is started anew.
     accepted: Mutex<HashMap<MemberId, String>>,
 }
 
@@ -78,19 +79,24 @@ impl HttpTransport {
         request
     }
 
-    /// A new connection, by the URL that accepted last if the member still has it.
-    pub(super) async fn dial(&self, peer: &Peer) -> Result<Connection, LinkError> {
+    /// Where a member is tried: first where it accepted last, or last if that is no URL of it now.
+    fn urls(&self, peer: &Peer) -> Vec<String> {
         let mut urls = peer.urls.clone();
-        let last = self.0.accepted.lock().get(&peer.id).cloned();
-        if let Some(at) = urls.iter().position(|url| Some(url) == last.as_ref()) {
-            urls[..=at].rotate_right(1);
+        if let Some(last) = self.0.accepted.lock().get(&peer.id) {
+            match urls.iter().position(|url| url == last) {
+                Some(at) => urls[..=at].rotate_right(1),
+                None => urls.push(last.clone()),
+            }
         }
-        let dialed = dial(&urls).await;
+        urls
+    }
+
+    /// A new connection.
+    pub(super) async fn dial(&self, peer: &Peer) -> Result<Connection, LinkError> {
+        let dialed = dial(&self.urls(peer)).await;
         let connection = dialed.map_err(LinkError::NotSent)?;
-        if peer.urls.len() > 1 {
-            let url = connection.url().to_owned();
-            self.0.accepted.lock().insert(peer.id, url);
-        }
+        let url = connection.url().to_owned();
+        self.0.accepted.lock().insert(peer.id, url);
         Ok(connection)
     }
 
@@ -230,7 +236,7 @@ impl Transport for HttpTransport {
     }
 
     fn knock(&self, peer: &Peer) -> BoxFuture<'static, Knock> {
-        let urls = peer.urls.clone();
+        let urls = self.urls(peer);
         async move { knock(&urls).await }.boxed()
     }
 

@@ -1,10 +1,12 @@
-//! gRPC service etcdserverpb.Auth.
+//! gRPC service etcdserverpb.Auth: auth is off, and cannot be switched on yet.
 
+use althing_api::error::Error;
 use althing_api::etcdserverpb::auth_server::Auth;
 use althing_api::etcdserverpb::*;
 use tonic::{Request, Response, Status};
 
-use super::{Rpc, unsupported};
+use super::guard::{Call, Learner};
+use super::{Rpc, status, unsupported};
 
 #[tonic::async_trait]
 impl Auth for Rpc {
@@ -20,17 +22,30 @@ impl Auth for Rpc {
     ) -> Result<Response<AuthDisableResponse>, Status> {
         Err(unsupported("Auth.AuthDisable"))
     }
+    /// As etcd answers while auth is off; its first revision of users and roles is 1.
     async fn auth_status(
         &self,
-        _request: Request<AuthStatusRequest>,
+        request: Request<AuthStatusRequest>,
     ) -> Result<Response<AuthStatusResponse>, Status> {
-        Err(unsupported("Auth.AuthStatus"))
+        self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
+        self.read_index().await?;
+        let mut answer = AuthStatusResponse {
+            header: None,
+            enabled: false,
+            auth_revision: 1,
+        };
+        let revision = self.handles.store().read().revision();
+        self.complete(&mut answer.header, revision);
+        Ok(Response::new(answer))
     }
+    /// A client that is configured with a user goes on without a token when it is told this.
     async fn authenticate(
         &self,
-        _request: Request<AuthenticateRequest>,
+        request: Request<AuthenticateRequest>,
     ) -> Result<Response<AuthenticateResponse>, Status> {
-        Err(unsupported("Auth.Authenticate"))
+        self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
+        self.read_index().await?;
+        Err(status::of(Error::AuthNotEnabled))
     }
     async fn user_add(
         &self,

@@ -8,10 +8,10 @@ use althing_api::etcdserverpb::{
     DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
 
-/// How many txns may lie inside each other, the outermost one counted. A deeper one could be read
-/// from the wire, which allows 100 nested messages, but not back from the log, where the command
-/// around it is one message more.
-const TXN_DEPTH_MAX: usize = 48;
+/// How many txns may lie inside each other, the outermost one counted: as many as can be read from
+/// JSON, which allows 127 nested values. The wire allows 100 nested messages, and one that deep
+/// could not be read back from the log, where the command around it is one message more.
+const TXN_DEPTH_MAX: usize = 42;
 
 /// Refuses a range without a key, then one whose sort order or target is outside its enum.
 pub fn range(request: &RangeRequest) -> Result<(), Error> {

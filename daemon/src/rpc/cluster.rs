@@ -62,10 +62,16 @@ impl Cluster for Rpc {
     ) -> Result<Response<MemberUpdateResponse>, Status> {
         self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
         let MemberUpdateRequest { id, peer_ur_ls } = request.into_inner();
-        let change = MemberChange::Update {
-            id: MemberId(id),
-            peer_urls: peer_urls(&peer_ur_ls).map_err(status::of)?,
-        };
+        let id = MemberId(id);
+        let peer_urls = peer_urls(&peer_ur_ls).map_err(|error| {
+            // etcd does not look at the URLs of a member that is not there.
+            let members = self.handles.members();
+            status::of(match members.iter().any(|member| member.id == id) {
+                true => error,
+                false => Error::MemberNotFound,
+            })
+        })?;
+        let change = MemberChange::Update { id, peer_urls };
         let members = self.change(change).await?;
         Ok(Response::new(MemberUpdateResponse {
             header: self.cluster_header(),

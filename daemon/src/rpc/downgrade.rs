@@ -66,29 +66,30 @@ impl Rpc {
     }
 }
 
-/// Reads "3.6" or "3.6.0".
+/// Reads "3.6", "3.6.0" or "3.6.0-rc.1+build", as etcd does.
 fn level(version: &str) -> Result<Level, Error> {
-    let wrong = || Error::WrongDowngradeVersionFormat;
-    let parts: Vec<&str> = version.trim().split('.').collect();
-    let [major, minor] = parts[..] else {
-        let [major, minor, patch] = parts[..] else {
-            return Err(wrong());
-        };
-        number(patch).ok_or_else(wrong)?;
-        return Ok((
-            number(major).ok_or_else(wrong)?,
-            number(minor).ok_or_else(wrong)?,
-        ));
-    };
-    Ok((
-        number(major).ok_or_else(wrong)?,
-        number(minor).ok_or_else(wrong)?,
-    ))
+    semantic(version)
+        .or_else(|| semantic(&format!("{version}.0")))
+        .ok_or(Error::WrongDowngradeVersionFormat)
+}
+
+fn semantic(version: &str) -> Option<Level> {
+    let (version, metadata) = version.split_once('+').unwrap_or((version, ""));
+    let (version, pre_release) = version.split_once('-').unwrap_or((version, ""));
+    let is_known = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
+    if !pre_release.bytes().chain(metadata.bytes()).all(is_known) {
+        return None;
+    }
+    let mut numbers = version.splitn(3, '.').map(number);
+    let (major, minor) = (numbers.next()??, numbers.next()??);
+    numbers.next()??;
+    Some((major, minor))
 }
 
 fn number(text: &str) -> Option<u64> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| text.parse().ok()).flatten()
+    let number: i64 = is_number.then(|| text.parse().ok()).flatten()?;
+    u64::try_from(number).ok()
 }
 
 /// Only the level before the current one will do, and only one downgrade at a time.
@@ -109,9 +110,25 @@ mod tests {
 
     #[test]
     fn versions_are_read_as_etcd_reads_them() {
-        assert_eq!(level("3.6"), Ok((3, 6)));
-        assert_eq!(level("3.6.0"), Ok((3, 6)));
-        for wrong in ["", "3", "3.x", "3.6.0.1", "a.b", "3."] {
+        for right in [
+            "3.6",
+            "3.6.0",
+            "3.6.1",
+            "03.06",
+            "3.6.0-rc",
+            "3.6.0-",
+            "3.6.0-rc.1+m",
+        ] {
+            assert_eq!(level(right), Ok((3, 6)), "{right}");
+        }
+        let too_large = format!("3.6.{}", u64::MAX);
+        let wrong = [
+            "", "3", "3.x", "3.6.0.1", "a.b", "3.", " 3.6", "3.6 ", "-3.6", "+3.6",
+        ];
+        for wrong in wrong
+            .into_iter()
+            .chain(["3.6-rc", "3.6.0-r_c", too_large.as_str()])
+        {
             assert_eq!(
                 level(wrong),
                 Err(Error::WrongDowngradeVersionFormat),

@@ -59,7 +59,7 @@ impl Maintenance for Rpc {
         &self,
         request: Request<DefragmentRequest>,
     ) -> Result<Response<DefragmentResponse>, Status> {
-        self.admit(request.metadata(), Call::Unary, Learner::Answers)?;
+        self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
         let done = self.handles.defragment().await;
         done.map_err(status::unmapped)?;
         Ok(Response::new(DefragmentResponse::default()))

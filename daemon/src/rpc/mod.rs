@@ -12,6 +12,7 @@
 //! but counters; dropping a call's future abandons its answer, never its proposal.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use althing_actors::node::Handles;
@@ -77,6 +78,8 @@ struct State {
     identity: Identity,
     metrics: RequestMetrics,
     budget: ReadBudget,
+    /// The bytes of an average record when no compaction was under way; `u64::MAX` before that.
+    record_bytes: AtomicU64,
     long_reads: Places,
     hashes: Places,
     slow_lines: SlowLines,
@@ -113,6 +116,7 @@ impl Rpc {
             },
             metrics: RequestMetrics::register(&handles.metrics())?,
             budget: ReadBudget::new(settings.limits().read_bytes_max),
+            record_bytes: AtomicU64::new(u64::MAX),
             long_reads: Places::new(long_reads::READS_MAX),
             hashes: Places::new(long_reads::HASHES_MAX),
             slow_lines: SlowLines::default(),

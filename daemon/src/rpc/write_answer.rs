@@ -1,6 +1,9 @@
-//! What the answer of a write may hold of the store: ranges inside a txn, and former records. It
-//! counts against the budget of large reads like any other read, and is reserved beforehand,
-//! because the state machine cannot refuse what the log has decided.
+//! What the answer of a txn or a deletion may hold of the store: ranges and former records. It
+//! counts against the budget of large reads. Other reads take of it what they find while they find
+//! it; this is reserved beforehand, by an estimate, because the state machine cannot refuse what
+//! the log has decided. The one record of a lone put is not counted.
+
+use std::sync::atomic::Ordering;
 
 use althing_api::commandpb::command;
 use althing_api::etcdserverpb::request_op::Request as AskOp;
@@ -10,6 +13,7 @@ use althing_api::etcdserverpb::{
     TxnResponse,
 };
 use althing_storage::store::ReadView;
+use futures_util::FutureExt;
 use tonic::Status;
 
 use super::read::{bytes_of, count};
@@ -29,18 +33,44 @@ impl Rpc {
         self.state.budget.reserve(self.estimate(records))
     }
 
-    /// About how many bytes so many records hold: the average of what is stored. Each revision
-    /// since the last compaction left at least one record.
+    /// About how many bytes so many records hold, by the average of what is stored.
     pub(super) fn estimate(&self, records: u64) -> usize {
         if records == 0 {
             return 0;
         }
+        let record_bytes_max = self.limits().request_bytes_max;
+        estimate(self.record_bytes(), records, record_bytes_max)
+    }
+
+    /// The bytes of an average record. While a compaction deletes, what it has not deleted yet
+    /// still counts in what is stored, and nothing tells how many records that is: then the average
+    /// of before stays, unless that of now is smaller.
+    fn record_bytes(&self) -> u64 {
         let store = self.handles.store();
         let revisions = store.revisions();
         let past = u64::try_from(revisions.current - revisions.compacted).unwrap_or(0);
-        let average = store.used_bytes() / store.key_count().max(past).max(1);
-        usize::try_from(average.saturating_mul(records)).unwrap_or(usize::MAX)
+        let found = average(store.used_bytes(), store.key_count(), past);
+        let finished = self.handles.compaction_finished(revisions.compacted);
+        let last = &self.state.record_bytes;
+        if revisions.compacted == 0 || finished.now_or_never().is_some() {
+            last.store(found, Ordering::Relaxed);
+            return found;
+        }
+        found.min(last.load(Ordering::Relaxed))
     }
+}
+
+/// The bytes of an average record: each key has one, and each revision since the last compaction
+/// left one, a deletion too.
+fn average(used_bytes: u64, keys: u64, revisions: u64) -> u64 {
+    used_bytes / keys.max(revisions).max(1)
+}
+
+/// The bytes of so many records; none of them is larger than a request.
+fn estimate(record_bytes: u64, records: u64, record_bytes_max: usize) -> usize {
+    let record_bytes = usize::try_from(record_bytes).unwrap_or(usize::MAX);
+    let records = usize::try_from(records).unwrap_or(usize::MAX);
+    record_bytes.min(record_bytes_max).saturating_mul(records)
 }
 
 /// The bytes of records in a txn's answer.
@@ -107,4 +137,28 @@ pub(super) fn range_records(view: &ReadView, range: &RangeRequest) -> u64 {
     let is_page = range.limit > 0 && check::is_unsorted(range) && !check::is_filtered(range);
     let answered = if is_page { held.min(range.limit) } else { held };
     u64::try_from(answered).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    #[test]
+    fn no_record_is_taken_for_larger_than_a_request() {
+        let unfinished = average(840 << 20, 2, 1);
+        assert_eq!(unfinished, 420 << 20);
+        assert_eq!(estimate(unfinished, 1, MIB), MIB);
+        assert_eq!(estimate(unfinished, 128, MIB), 128 * MIB);
+        assert_eq!(estimate(100, 1000, MIB), 100_000);
+        assert_eq!(estimate(u64::MAX, u64::MAX, MIB), usize::MAX);
+    }
+
+    #[test]
+    fn the_average_is_over_the_keys_or_the_revisions_whichever_are_more() {
+        assert_eq!(average(1000, 10, 0), 100);
+        assert_eq!(average(1000, 1, 20), 50);
+        assert_eq!(average(1000, 0, 0), 1000);
+    }
 }

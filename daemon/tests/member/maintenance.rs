@@ -216,3 +216,30 @@ fn calls_that_ask_for_a_leader_are_served_and_counted() {
         assert_eq!(defragmented.unwrap().into_inner().header, None);
     });
 }
+
+#[test]
+fn auth_is_off_and_a_client_with_a_user_is_told_so() {
+    with_member(&[], async |member| {
+        let (status, body) = member.json("/v3/auth/status", "{}").await;
+        assert_eq!(status, 200, "{body}");
+        assert!(body.ends_with(r#","authRevision":"1"}"#), "{body}");
+        let user = r#"{"name":"root","password":"secret"}"#;
+        let (status, body) = member.json("/v3/auth/authenticate", user).await;
+        assert_eq!(status, 400, "{body}");
+        assert!(body.contains(Error::AuthNotEnabled.text()), "{body}");
+    });
+}
+
+#[test]
+fn an_update_looks_for_the_member_before_it_looks_at_the_urls() {
+    with_member(&[], async |member| {
+        for (id, error) in [
+            (7, Error::MemberNotFound),
+            (MEMBER_ID, Error::BadMemberUrls),
+        ] {
+            let update = format!(r#"{{"ID":"{id}","peerURLs":["nonsense"]}}"#);
+            let (_, body) = member.json("/v3/cluster/member/update", &update).await;
+            assert!(body.contains(error.text()), "{id}: {body}");
+        }
+    });
+}

@@ -5,6 +5,8 @@
 //! is not there was committed to redb before, so a view of redb opened afterwards shows it, and no
 //! change falls between the two.
 
+use std::ops::RangeInclusive;
+
 use althing_api::error::Error;
 use althing_api::mvccpb::event::EventType;
 use althing_api::mvccpb::{Event, KeyValue};
@@ -48,43 +50,7 @@ impl ReadView {
         if from < self.compacted() {
             return Err(Error::Compacted);
         }
-        let shared = self.shared();
-        let until = self.revision();
-        let mut slice = Slice {
-            shared,
-            limits,
-            wants: &mut wants,
-            events: Vec::new(),
-            changes: 0,
-            bytes: 0,
-            last: from - 1,
-        };
-        if from > until {
-            return Ok(slice.end(from));
-        }
-        let (pending, on_disk) = shared
-            .pending
-            .read()
-            .between(from, until, limits.changes_max);
-        if on_disk {
-            let upto = pending.first().map_or(until, |first| first.rev.main - 1);
-            let view = shared
-                .disk()
-                .view()
-                .map_err(|error| shared.remember(error))?;
-            if let Some(next) = slice.read_disk(&view, from, upto)? {
-                return Ok(slice.end(next));
-            }
-        }
-        if let Some(next) = slice.read_pending(pending) {
-            return Ok(slice.end(next));
-        }
-        // A full slice may lack what pending left out, because it gave as much as was asked for.
-        let next = match slice.is_full() {
-            true => slice.last + 1,
-            false => until + 1,
-        };
-        Ok(slice.end(next))
+        read_history(self.shared(), from..=self.revision(), limits, &mut wants)
     }
 
     /// The record of `key` at `revision`, if it existed then. Errors: `Compacted`,
@@ -98,6 +64,51 @@ impl ReadView {
     pub fn compacted_revision(&self) -> i64 {
         self.compacted().max(0)
     }
+}
+
+/// The events of `revisions`, none of which is deleted meanwhile. See [`ReadView::history`].
+pub(super) fn read_history(
+    shared: &Shared,
+    revisions: RangeInclusive<i64>,
+    limits: SliceLimits,
+    wants: &mut dyn FnMut(&[u8]) -> bool,
+) -> Result<HistorySlice, Error> {
+    let (from, until) = revisions.into_inner();
+    let mut slice = Slice {
+        shared,
+        limits,
+        wants,
+        events: Vec::new(),
+        changes: 0,
+        bytes: 0,
+        last: from - 1,
+    };
+    if from > until {
+        return Ok(slice.end(from));
+    }
+    let (pending, on_disk) = shared
+        .pending
+        .read()
+        .between(from, until, limits.changes_max);
+    if on_disk {
+        let upto = pending.first().map_or(until, |first| first.rev.main - 1);
+        let view = shared
+            .disk()
+            .view()
+            .map_err(|error| shared.remember(error))?;
+        if let Some(next) = slice.read_disk(&view, from, upto)? {
+            return Ok(slice.end(next));
+        }
+    }
+    if let Some(next) = slice.read_pending(pending) {
+        return Ok(slice.end(next));
+    }
+    // A full slice may lack what pending left out, because it gave as much as was asked for.
+    let next = match slice.is_full() {
+        true => slice.last + 1,
+        false => until + 1,
+    };
+    Ok(slice.end(next))
 }
 
 /// A slice while it is filled.

@@ -5,6 +5,7 @@ use std::task::{Context, Wake, Waker};
 
 use althing_api::mvccpb::Event;
 use althing_api::range::KeyRange;
+use althing_storage::store::CompactStep;
 use parking_lot::Mutex;
 
 use super::super::event::WatchedEvent;
@@ -12,7 +13,7 @@ use super::super::message::ProgressOf;
 use super::super::outlet::{Inlet, Notice};
 use super::super::watchers::WatchOptions;
 use super::FanOut;
-use super::world::{STREAM_PROGRESS, Told, World};
+use super::world::{Told, World};
 
 #[test]
 fn a_watcher_is_told_what_happens_to_its_key_from_now_on() {
@@ -57,11 +58,12 @@ fn a_start_in_the_future_is_waited_for() {
     let mut world = World::new();
     world.open(1);
     world.watch(1, 0, "k", 4);
-    world.fan_out.request_progress(1, STREAM_PROGRESS);
+    world.ask_progress(1);
     (0..3).for_each(|_| world.put("k"));
-    world.fan_out.request_progress(1, STREAM_PROGRESS);
+    world.ask_progress(1);
     let expected = [
         Told::Created(0),
+        Told::NoProgress,
         Told::Events(0, vec![4]),
         Told::Progress(None, 4),
     ];
@@ -142,13 +144,47 @@ fn a_watcher_behind_a_compaction_is_ended_and_the_others_go_on() {
 }
 
 #[test]
-fn a_compaction_of_what_was_missed_ends_those_who_wanted_it() {
+fn a_compaction_takes_nothing_from_who_was_only_not_told_yet() {
+    let mut world = World::new();
+    world.open(1);
+    world.watch(1, 0, "k", 0);
+    world.watch(1, 1, "k", 4);
+    world.watch(1, 2, "other", 0);
+    (0..2).for_each(|_| drop(world.put_value("k", 3)));
+    world.compact(3);
+    (0..2).for_each(|_| drop(world.put_value("k", 3)));
+    world.compact(5);
+    world.store.checkpoint(u64::MAX, 50).unwrap();
+    assert_eq!(world.store.compact_step(50).unwrap(), CompactStep::Waits);
+    // Who asks now for what is compacted is too late, as in etcd.
+    world.watch(1, 3, "k", 4);
+    world.fan_out.miss();
+    world.settle();
+    let expected = [
+        Told::Created(0),
+        Told::Created(1),
+        Told::Created(2),
+        Told::Created(3),
+        Told::Events(0, vec![2, 3, 4, 5]),
+        Told::Events(1, vec![4, 5]),
+        Told::Compacted(3, 5),
+    ];
+    assert_eq!(world.read(1), expected);
+    while world.store.compact_step(50).unwrap() == CompactStep::More {}
+    assert_eq!(
+        world.store.compact_step(50).unwrap(),
+        CompactStep::Finished(5)
+    );
+}
+
+#[test]
+fn what_another_members_state_lacks_ends_those_who_wanted_it() {
     let mut world = World::new();
     world.open(1);
     world.watch(1, 0, "k", 0);
     world.watch(1, 1, "k", 4);
     (0..4).for_each(|_| drop(world.put_value("k", 3)));
-    world.compact(4);
+    world.lose(4);
     world.fan_out.miss();
     world.settle();
     let told = world.read(1);
@@ -239,8 +275,7 @@ fn former_records_come_in_slices_however_the_hub_hears_of_the_deletions() {
             if !world.fan_out.has_work() {
                 break;
             }
-            world.fan_out.follow().unwrap();
-            world.fan_out.step().unwrap();
+            world.step();
         }
         let expected = [52; 10].into_iter().chain(53..93);
         assert!(seen.iter().copied().eq(expected), "{way}: {seen:?}");
@@ -253,20 +288,19 @@ fn progress_is_told_of_those_that_were_told_everything() {
     let mut world = World::new();
     world.put("k");
     world.open(1);
-    world.fan_out.request_progress(1, STREAM_PROGRESS);
+    world.ask_progress(1);
     world.watch(1, 0, "k", 0);
     world.watch(1, 1, "k", 2);
-    world.fan_out.request_progress(1, STREAM_PROGRESS);
-    let of_both = ProgressOf {
-        stream: false,
-        watchers: vec![0, 1, 9],
-    };
+    world.ask_progress(1);
+    let of_both = ProgressOf::Watchers(vec![0, 1, 9]);
     world.fan_out.request_progress(1, of_both);
     world.settle();
-    world.fan_out.request_progress(1, STREAM_PROGRESS);
+    world.ask_progress(1);
     let expected = [
+        Told::NoProgress,
         Told::Created(0),
         Told::Created(1),
+        Told::NoProgress,
         Told::Progress(Some(0), 2),
         Told::Events(1, vec![2]),
         Told::Progress(None, 2),
@@ -274,10 +308,34 @@ fn progress_is_told_of_those_that_were_told_everything() {
     assert_eq!(world.read(1), expected);
     // Committed, and not fanned out yet: the answer waits.
     let committed = world.put_value("k", 3);
-    world.fan_out.request_progress(1, STREAM_PROGRESS);
+    world.ask_progress(1);
     assert_eq!(world.read(1), []);
     world.tell(committed);
     assert_eq!(world.read(1).last(), Some(&Told::Progress(None, 3)));
+}
+
+#[test]
+fn each_question_about_progress_has_an_answer_of_its_own() {
+    let mut world = World::new();
+    world.open(1);
+    world.watch(1, 0, "k", 0);
+    let first = world.put_value("other", 3);
+    world.ask_progress(1);
+    let second = world.put_value("other", 3);
+    (0..2).for_each(|_| world.ask_progress(1));
+    assert_eq!(world.read(1), [Told::Created(0)]);
+    world.tell(first);
+    assert_eq!(world.read(1), [Told::Progress(None, 2)]);
+    world.tell(second);
+    let answer = Told::Progress(None, 3);
+    assert_eq!(world.read(1), [answer.clone(), answer]);
+    // Nothing is fanned out any more when the last watcher goes.
+    drop(world.put_value("other", 3));
+    world.ask_progress(1);
+    world.fan_out.cancel(1, 0);
+    world.ask_progress(1);
+    let expected = [Told::NoProgress, Told::Cancelled(0), Told::NoProgress];
+    assert_eq!(world.read(1), expected);
 }
 
 #[test]
@@ -288,7 +346,7 @@ fn progress_does_not_go_back_behind_what_was_told_while_catching_up() {
     world.watch(1, 0, "k", 0);
     // Fanned out late, while the other one reads all of it from history.
     let asked_at = world.put_value("k", 3);
-    world.fan_out.request_progress(1, STREAM_PROGRESS);
+    world.ask_progress(1);
     let last = world.put_value("k", 3);
     world.watch(1, 1, "k", 2);
     world.settle();
@@ -309,7 +367,7 @@ fn progress_does_not_go_back_behind_what_was_told_while_catching_up() {
 #[test]
 fn one_watcher_too_many_is_refused() {
     let mut world = World::new();
-    world.fan_out = FanOut::new(world.store.clone(), 1);
+    world.fan_out = FanOut::new(world.store.clone(), Arc::default(), 1);
     world.open(1);
     world.watch(1, 0, "k", 0);
     world.watch(1, 1, "k", 0);

@@ -28,8 +28,10 @@ use althing_storage::store::{SliceLimits, Store};
 use slab::Slab;
 
 use self::collect::Collector;
+use self::progress::Question;
 use super::event::Events;
-use super::message::{ProgressOf, Watch};
+use super::feed::Attention;
+use super::message::Watch;
 use super::outlet::{Deliveries, Notice, Outlet};
 use super::watchers::Watchers;
 
@@ -54,14 +56,15 @@ struct Stream {
     is_blocked: bool,
     /// It is in the line of those that catch up.
     is_queued: bool,
-    /// Progress that was asked for while revisions were still to be fanned out.
-    progress: Option<ProgressOf>,
+    /// What was asked while revisions were still to be fanned out, in the order of asking.
+    questions: Vec<Question>,
 }
 
 /// The watchers, their streams, and how far events were fanned out.
 #[derive(Debug)]
 pub(super) struct FanOut {
     store: Store,
+    attention: Arc<Attention>,
     watchers_max: usize,
     watchers: Watchers,
     streams: Slab<Stream>,
@@ -73,16 +76,17 @@ pub(super) struct FanOut {
     /// Streams with room and with watchers behind, each once.
     queue: VecDeque<u32>,
     behind: usize,
-    /// Streams that wait for progress, and the revisions that must be fanned out before.
-    awaiting_progress: Vec<(u32, i64)>,
+    /// Streams with questions, each once.
+    awaiting_progress: Vec<u32>,
     /// Events that were delivered since somebody asked.
     delivered: u64,
 }
 
 impl FanOut {
-    pub(super) fn new(store: Store, watchers_max: usize) -> FanOut {
+    pub(super) fn new(store: Store, attention: Arc<Attention>, watchers_max: usize) -> FanOut {
         FanOut {
             store,
+            attention,
             watchers_max,
             watchers: Watchers::default(),
             streams: Slab::new(),
@@ -120,7 +124,7 @@ impl FanOut {
             behind: Vec::new(),
             is_blocked: false,
             is_queued: false,
-            progress: None,
+            questions: Vec::new(),
         });
         self.by_id.insert(id, stream as u32);
     }
@@ -139,8 +143,7 @@ impl FanOut {
             self.watchers.remove(watcher);
         }
         self.queue.retain(|queued| *queued != number);
-        self.awaiting_progress
-            .retain(|(waiting, _)| *waiting != number);
+        self.awaiting_progress.retain(|waiting| *waiting != number);
         self.streams.remove(number as usize);
     }
 
@@ -150,7 +153,8 @@ impl FanOut {
         let Some(number) = self.by_id.get(&watch.stream).copied() else {
             return;
         };
-        let revision = self.store.revisions().current;
+        let revisions = self.store.revisions();
+        let revision = revisions.current;
         if self.watchers.len() == 0 {
             self.current = revision;
         }
@@ -168,7 +172,8 @@ impl FanOut {
         let watcher = self.watchers.add(&watch.range, watch.options, of, next);
         stream.watchers.insert(watch_id, watcher);
         stream.outlet.push(Notice::Created { watch_id, revision });
-        if next > self.current {
+        // What is held for a hub that lags is not for those who ask for what is compacted.
+        if next > self.current && next >= revisions.compacted {
             self.watchers.get_mut(watcher).awaits_start = watch.start_revision > revision;
             self.watchers.sync(watcher);
         } else {
@@ -197,6 +202,9 @@ impl FanOut {
             false => self.watchers.unsync(watcher),
         }
         self.watchers.remove(watcher);
+        if self.streams[number as usize].watchers.is_empty() {
+            self.answer_progress();
+        }
         true
     }
 
@@ -278,19 +286,28 @@ impl FanOut {
         if !self.has_missed {
             return Ok(());
         }
-        let slice = view.history(self.current + 1, SLICE, |key| {
+        let is_watched = |key: &[u8]| {
             let mut is_watched = false;
             self.watchers.groups_of(key, |group| {
                 is_watched |= !self.watchers.synced(group).is_empty()
             });
             is_watched
-        });
+        };
+        let next = self.current + 1;
+        let slice = match view.history(next, SLICE, is_watched) {
+            Err(Error::Compacted) => match self.attention.held() {
+                Some(held) => held.history(next, SLICE, is_watched),
+                None => Err(Error::Compacted),
+            },
+            read => read,
+        };
         match slice {
             Ok(slice) => {
                 self.current = self.fan_out(slice.events, slice.next - 1);
             }
             Err(Error::Compacted) => {
-                // Who is told nothing any more by the fan-out learns it while catching up.
+                // Another member's state has come in between. Who is told nothing any more by the
+                // fan-out learns it while catching up.
                 let all: Vec<u32> = self.watchers.numbers().collect();
                 for watcher in all {
                     let entry = self.watchers.get(watcher);
@@ -306,6 +323,11 @@ impl FanOut {
         }
         self.answer_progress();
         Ok(())
+    }
+
+    /// Lets go of history that was held for what is fanned out by now.
+    pub(super) fn let_go(&self) {
+        self.attention.let_go(self.current);
     }
 
     /// Tells the synced watchers of events that follow what they were told last, up to revision

@@ -4,78 +4,123 @@ use super::super::message::ProgressOf;
 use super::super::outlet::Notice;
 use super::FanOut;
 
+/// A question that cannot be answered yet.
+#[derive(Debug)]
+pub(super) struct Question {
+    of: ProgressOf,
+    /// What has to be fanned out before.
+    revision: i64,
+}
+
 impl FanOut {
     /// Answers when all that is committed by now was fanned out.
     pub(in crate::watch_hub) fn request_progress(&mut self, id: u64, of: ProgressOf) {
         let Some(number) = self.by_id.get(&id).copied() else {
             return;
         };
-        let stream = &mut self.streams[number as usize];
-        if of.stream {
-            stream.outlet.take_progress_asked();
-        }
-        match &mut stream.progress {
-            Some(waiting) => waiting.absorb(of),
-            None => {
-                stream.progress = Some(of);
-                let revision = self.store.revisions().current;
-                self.awaiting_progress.push((number, revision));
-            }
+        if let ProgressOf::Watchers(watchers) = &of
+            && let Some(waiting) = self.waiting_for_watchers(number)
+        {
+            // A timer asks again and again: who was told events meanwhile need not be told this.
+            waiting.clone_from(watchers);
+        } else {
+            let revision = self.store.revisions().current;
+            self.answer_later(number, Question { of, revision });
         }
         self.answer_progress();
     }
 
+    /// Whom the question of a stream's timer is about that waits.
+    fn waiting_for_watchers(&mut self, number: u32) -> Option<&mut Vec<i64>> {
+        let questions = self.streams[number as usize].questions.iter_mut();
+        let mut of_timer = questions.filter_map(|question| match &mut question.of {
+            ProgressOf::Watchers(watchers) => Some(watchers),
+            ProgressOf::Stream => None,
+        });
+        of_timer.next()
+    }
+
+    fn answer_later(&mut self, number: u32, question: Question) {
+        let questions = &mut self.streams[number as usize].questions;
+        if questions.is_empty() {
+            self.awaiting_progress.push(number);
+        }
+        questions.push(question);
+    }
+
+    /// Answers what can be answered by now.
     pub(super) fn answer_progress(&mut self) {
         let current = self.current;
-        let is_reached = |(_, revision): &mut (u32, i64)| *revision <= current;
-        let reached: Vec<_> = self.awaiting_progress.extract_if(.., is_reached).collect();
-        for (number, _) in reached {
-            match self.told_beyond(number) {
-                // What is said now would go back behind events that were told.
-                Some(revision) => self.awaiting_progress.push((number, revision)),
-                None => self.tell_progress(number),
+        let is_reached = |number: &mut u32| {
+            let stream = &self.streams[*number as usize];
+            let mut questions = stream.questions.iter();
+            stream.watchers.is_empty() || questions.any(|question| question.revision <= current)
+        };
+        let reached: Vec<u32> = self.awaiting_progress.extract_if(.., is_reached).collect();
+        for number in reached {
+            let stream = &mut self.streams[number as usize];
+            // There is nothing to wait for without watchers.
+            let is_idle = stream.watchers.is_empty();
+            for mut question in std::mem::take(&mut stream.questions) {
+                if is_idle || question.revision <= current {
+                    match self.told_beyond(number, &question.of) {
+                        // What is said now would go back behind events that were told.
+                        Some(revision) => question.revision = revision,
+                        None => {
+                            self.tell_progress(number, &question.of);
+                            continue;
+                        }
+                    }
+                }
+                self.answer_later(number, question);
             }
         }
     }
 
     /// How far a watcher that is asked about was told while it caught up, if that is further than
     /// the others are.
-    fn told_beyond(&self, number: u32) -> Option<i64> {
+    fn told_beyond(&self, number: u32, of: &ProgressOf) -> Option<i64> {
         let stream = &self.streams[number as usize];
-        let of = stream.progress.as_ref()?;
-        let chosen = of.watchers.iter();
-        let chosen = chosen.filter_map(|watch_id| stream.watchers.get(watch_id));
-        let all = of.stream.then(|| stream.watchers.values());
-        let asked = chosen.chain(all.into_iter().flatten());
-        let entries = asked.map(|watcher| self.watchers.get(*watcher));
-        let synced = entries.filter(|entry| !entry.is_behind && !entry.awaits_start);
-        let told = synced.map(|entry| entry.next - 1);
-        told.max().filter(|told| *told > self.current)
+        let told = |watcher: &u32| {
+            let entry = self.watchers.get(*watcher);
+            (!entry.is_behind && !entry.awaits_start).then_some(entry.next - 1)
+        };
+        let told = match of {
+            ProgressOf::Stream => stream.watchers.values().filter_map(told).max(),
+            ProgressOf::Watchers(ids) => {
+                let asked = ids.iter().filter_map(|id| stream.watchers.get(id));
+                asked.filter_map(told).max()
+            }
+        };
+        told.filter(|told| *told > self.current)
     }
 
     /// Tells what is true of the watchers that were asked about. As in etcd, nothing is said of
     /// those that are behind: who asked has to ask again.
-    fn tell_progress(&mut self, number: u32) {
-        let stream = &mut self.streams[number as usize];
-        let Some(of) = stream.progress.take() else {
-            return;
-        };
-        if stream.is_blocked || !stream.outlet.has_room() {
-            stream.is_blocked = true;
-            return;
-        }
-        let stream = &self.streams[number as usize];
+    fn tell_progress(&mut self, number: u32, of: &ProgressOf) {
         let revision = self.current;
+        let stream = &self.streams[number as usize];
         let tell = |watch_id| stream.outlet.push(Notice::Progress { watch_id, revision });
-        for watch_id in of.watchers {
-            let watcher = stream.watchers.get(&watch_id);
-            if watcher.is_some_and(|watcher| self.is_level(*watcher)) {
-                tell(Some(watch_id));
+        match of {
+            ProgressOf::Stream => {
+                let mut all = stream.watchers.values();
+                if all.len() > 0 && all.all(|watcher| self.is_level(*watcher)) {
+                    tell(None);
+                } else {
+                    stream.outlet.push(Notice::NoProgress);
+                }
             }
-        }
-        let mut all = stream.watchers.values();
-        if of.stream && all.len() > 0 && all.all(|watcher| self.is_level(*watcher)) {
-            tell(None);
+            ProgressOf::Watchers(_) if stream.is_blocked || !stream.outlet.has_room() => {
+                self.streams[number as usize].is_blocked = true;
+            }
+            ProgressOf::Watchers(ids) => {
+                for watch_id in ids {
+                    let watcher = stream.watchers.get(watch_id);
+                    if watcher.is_some_and(|watcher| self.is_level(*watcher)) {
+                        tell(Some(*watch_id));
+                    }
+                }
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng};
 use super::super::outlet::Notice;
 use super::super::watchers::WatchOptions;
 use super::key_of;
-use super::world::{STREAM_PROGRESS, World};
+use super::world::World;
 
 /// What one watcher has to be told, and was.
 #[derive(Debug)]
@@ -52,6 +52,8 @@ struct Simulation {
     open: BTreeMap<(u64, i64), Expectation>,
     compacted: i64,
     watch_ids: i64,
+    /// Questions about the progress of each stream that have no answer yet.
+    asked: [usize; 4],
 }
 
 impl Simulation {
@@ -68,10 +70,12 @@ impl Simulation {
                     }
                 }
             }
+            Notice::NoProgress => self.asked[stream as usize] -= 1,
             Notice::Progress { watch_id, revision } => {
-                for ((of, id), watcher) in &self.open {
-                    if *of == stream && watcher.created && watch_id.is_none_or(|asked| asked == *id)
-                    {
+                assert_eq!(watch_id, None, "nobody asks of single watchers");
+                self.asked[stream as usize] -= 1;
+                for ((of, _), watcher) in &self.open {
+                    if *of == stream && watcher.created {
                         let lost = watcher.misses_something(&self.world.events, revision);
                         assert!(!lost, "progress {revision} ran ahead of {watcher:?}");
                     }
@@ -162,6 +166,7 @@ impl Simulation {
         let stream = self.rng.random_range(0..4);
         self.open.retain(|(of, _), _| *of != stream);
         self.world.fan_out.close(stream);
+        self.asked[stream as usize] = 0;
         self.world.open(stream);
     }
 
@@ -177,7 +182,8 @@ impl Simulation {
             }
             80..84 => {
                 let stream = self.rng.random_range(0..4);
-                self.world.fan_out.request_progress(stream, STREAM_PROGRESS);
+                self.world.ask_progress(stream);
+                self.asked[stream as usize] += 1;
             }
             84 => {
                 let current = self.world.store.revisions().current;
@@ -189,11 +195,8 @@ impl Simulation {
             }
             85 => while self.world.store.checkpoint(u64::MAX, 50).unwrap().remaining > 0 {},
             86 => drop(self.world.store.compact_step(100).unwrap()),
-            _ if self.world.fan_out.has_work() => {
-                self.world.fan_out.follow().unwrap();
-                self.world.fan_out.step().unwrap();
-            }
-            _ => {}
+            _ if self.world.fan_out.has_work() => self.world.step(),
+            _ => self.world.fan_out.let_go(),
         }
     }
 
@@ -216,6 +219,7 @@ impl Simulation {
             self.open.remove(&key);
             self.world.fan_out.cancel(key.0, key.1);
         }
+        assert_eq!(self.asked, [0; 4], "each question has an answer");
         assert_eq!(self.world.fan_out.watcher_count(), 0);
         assert_eq!(self.world.fan_out.behind_count(), 0);
     }
@@ -240,6 +244,7 @@ fn no_event_is_lost_repeated_or_out_of_order_whatever_readers_do() {
             open: BTreeMap::new(),
             compacted: 0,
             watch_ids: 0,
+            asked: [0; 4],
         };
         (0..4).for_each(|stream| simulation.world.open(stream));
         (0..1_500).for_each(|_| simulation.step());

@@ -1,6 +1,7 @@
 //! A fan-out over a real store, with readers that read when the test says so.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::task::Waker;
 
 use althing_api::commandpb::{Command, command::Request};
@@ -13,6 +14,7 @@ use althing_storage::store::{Committed, Store, StoreSettings};
 use prometheus::IntGauge;
 
 use super::super::event::Events;
+use super::super::feed::Attention;
 use super::super::message::{ProgressOf, Watch};
 use super::super::outlet::{Inlet, Notice, outlet};
 use super::super::watchers::WatchOptions;
@@ -23,6 +25,7 @@ pub(super) struct World {
     _dir: tempfile::TempDir,
     pub(super) store: Store,
     pub(super) fan_out: FanOut,
+    pub(super) attention: Arc<Attention>,
     entries: u64,
     pub(super) inlets: BTreeMap<u64, Inlet>,
     /// Everything that ever happened.
@@ -36,6 +39,7 @@ pub(super) enum Told {
     /// Revisions of the events.
     Events(i64, Vec<i64>),
     Progress(Option<i64>, i64),
+    NoProgress,
     Cancelled(i64),
     Compacted(i64, i64),
     Refused(i64),
@@ -50,8 +54,10 @@ impl World {
             pending_bytes_max: 64 << 20,
         };
         let store = Store::open(&dir.path().join("store.redb"), settings).unwrap();
+        let attention = Arc::new(Attention::default());
         World {
-            fan_out: FanOut::new(store.clone(), 1_000),
+            fan_out: FanOut::new(store.clone(), Arc::clone(&attention), 1_000),
+            attention,
             _dir: dir,
             store,
             entries: 0,
@@ -101,6 +107,12 @@ impl World {
     }
 
     pub(super) fn compact(&mut self, revision: i64) {
+        self.attention.hold(&self.store);
+        self.lose(revision);
+    }
+
+    /// Compacts as another member did whose state takes the place of ours.
+    pub(super) fn lose(&mut self, revision: i64) {
         self.apply(Request::Compaction(CompactionRequest {
             revision,
             ..CompactionRequest::default()
@@ -147,11 +159,20 @@ impl World {
         });
     }
 
+    pub(super) fn ask_progress(&mut self, stream: u64) {
+        self.fan_out.request_progress(stream, ProgressOf::Stream);
+    }
+
     pub(super) fn settle(&mut self) {
         while self.fan_out.has_work() {
-            self.fan_out.follow().unwrap();
-            self.fan_out.step().unwrap();
+            self.step();
         }
+    }
+
+    pub(super) fn step(&mut self) {
+        self.fan_out.follow().unwrap();
+        self.fan_out.step().unwrap();
+        self.fan_out.let_go();
     }
 
     /// The next notice of a stream, if one is there.
@@ -190,6 +211,7 @@ pub(super) fn tell_of(notice: Notice) -> Vec<Told> {
                 .collect()
         }
         Notice::Progress { watch_id, revision } => vec![Told::Progress(watch_id, revision)],
+        Notice::NoProgress => vec![Told::NoProgress],
         Notice::Cancelled { watch_id, .. } => vec![Told::Cancelled(watch_id)],
         Notice::Compacted {
             watch_id,
@@ -198,8 +220,3 @@ pub(super) fn tell_of(notice: Notice) -> Vec<Told> {
         Notice::Refused { watch_id, .. } => vec![Told::Refused(watch_id)],
     }
 }
-
-pub(super) const STREAM_PROGRESS: ProgressOf = ProgressOf {
-    stream: true,
-    watchers: Vec::new(),
-};

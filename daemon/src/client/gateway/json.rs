@@ -1,9 +1,15 @@
 //! Messages as JSON, both ways.
 
+use althing_api::error::Error;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tonic::Status;
+
+use crate::rpc::status;
+
+/// How the parser begins its complaint about a value that nests too deep.
+const RECURSION_LIMIT: &str = "recursion limit exceeded";
 
 /// Decodes the first JSON value of `body`, as etcd's gateway does; nothing is an empty message.
 ///
@@ -21,7 +27,17 @@ pub(super) fn decode<Q: DeserializeOwned + Default>(body: &[u8]) -> Result<Q, St
                 false => Err(error),
             }
         })
-        .map_err(|error| Status::invalid_argument(error.to_string()))
+        .map_err(|error| refusal(&error))
+}
+
+/// What a body is told that cannot be decoded.
+fn refusal(error: &serde_json::Error) -> Status {
+    let text = error.to_string();
+    // Only txns nest without bound, and this one nests deeper than any that is admitted.
+    match text.starts_with(RECURSION_LIMIT) {
+        true => status::of(Error::TooManyOps),
+        false => Status::invalid_argument(text),
+    }
 }
 
 fn first_value<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {
@@ -195,6 +211,20 @@ mod tests {
                 range(&format!(r#"{{"key":"{text}"}}"#)).key,
                 [0xfb, 0xff][..]
             );
+        }
+    }
+
+    #[test]
+    fn a_txn_that_nests_too_deep_is_refused_for_its_operations() {
+        let nested = |depth: usize| {
+            let open = r#"{"success":[{"request_txn":"#.repeat(depth - 1);
+            let put = r#"{"success":[{"request_put":{"key":"YQ==","lease":null}}]}"#;
+            format!("{open}{put}{}", "}]}".repeat(depth - 1))
+        };
+        assert!(decode::<TxnRequest>(nested(42).as_bytes()).is_ok());
+        for depth in [43, 48, 127, 20_000] {
+            let refusal = decode::<TxnRequest>(nested(depth).as_bytes()).unwrap_err();
+            assert_eq!(refusal.message(), Error::TooManyOps.text(), "{depth}");
         }
     }
 

@@ -7,9 +7,9 @@ const PREFIX: &str = "grpc-metadata-";
 /// Our own metadata needs no prefix.
 const OWN_PREFIX: &str = "althing-";
 
-/// What a service may read: `Authorization`, `Althing-<name>`, and `Grpc-Metadata-<name>` under its
-/// name. Other
-/// headers are between the client and HTTP; names of binary metadata (`-bin`) have no reader.
+/// What a service may read: `Authorization`, `Althing-<name>`, and `Grpc-Metadata-<name>` as
+/// `<name>`. Other headers are between the client and HTTP; names of binary metadata (`-bin`) have
+/// no reader.
 pub(super) fn from_headers(headers: &HeaderMap) -> MetadataMap {
     let mut metadata = MetadataMap::new();
     for (name, value) in headers {

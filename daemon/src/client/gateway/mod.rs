@@ -77,8 +77,13 @@ impl<A: Api> Gateway<A> {
             && (path.starts_with("/v3/") || path.starts_with("/v3beta/"))
     }
 
-    pub(super) async fn serve(&self, request: HttpRequest, payload: web::Payload) -> HttpResponse {
-        let path = request.path();
+    /// Answers a request for `path`, which is the request's without escapes.
+    pub(super) async fn serve(
+        &self,
+        path: &str,
+        request: &HttpRequest,
+        payload: web::Payload,
+    ) -> HttpResponse {
         let route = match path.strip_prefix("/v3beta/") {
             None => self.routes.get(path),
             Some(rest) => self.routes.get(format!("/v3/{rest}").as_str()),
@@ -99,7 +104,7 @@ impl<A: Api> Gateway<A> {
             metadata: metadata::from_headers(request.headers()),
             limits: Limits {
                 deadline,
-                session: session_of(&request),
+                session: session_of(request),
             },
             receive_bytes_max: self.settings.get().port.receive_bytes_max(),
             body_bytes: length_of(request.headers()),
@@ -117,8 +122,11 @@ fn deadline_of(headers: &HeaderMap) -> Result<Option<Instant>, Status> {
     let Some(value) = headers.get("grpc-timeout") else {
         return Ok(None);
     };
-    // A gateway's client wrote the header: what is wrong with it is wrong with the request.
+    // A gateway's client wrote the header: what is wrong with it is wrong with the request. No time
+    // means no deadline, as in etcd's.
     match deadline::parse(value.as_bytes()) {
+        _ if value.is_empty() => Ok(None),
+        Ok(timeout) if timeout.is_zero() => Ok(None),
         Ok(timeout) => Ok(Some(Instant::now() + timeout)),
         Err(_) => Err(Status::invalid_argument(format!(
             "invalid grpc-timeout: {}",

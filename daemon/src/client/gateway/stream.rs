@@ -7,8 +7,8 @@
 
 use std::pin::Pin;
 
-use actix_web::HttpResponse;
-use actix_web::web;
+use actix_web::body::BoxBody;
+use actix_web::{HttpResponse, web};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::future::{Either, LocalBoxFuture, select};
 use futures_util::{Stream, StreamExt, stream};
@@ -98,11 +98,17 @@ where
                 Ok(answer) => lines(call, answer.into_inner(), limits).await,
                 Err(status) => {
                     call.finish(status.code());
-                    refusal(&status)
+                    refused_stream(&status)
                 }
             }
         })
     })
+}
+
+/// The answer when a stream failed before its first message, but after it began.
+fn refused_stream(status: &Status) -> HttpResponse {
+    let body = BoxBody::new(stream_refusal(status));
+    refusal(status).set_body(body)
 }
 
 /// Sends the JSON values of `payload` as gRPC messages, until either side ends.
@@ -176,12 +182,7 @@ where
         ended: false,
     };
     let first = match lines.next().await {
-        Some(Err(status)) => {
-            let mut response = refusal(&status);
-            let body = stream_refusal(&status);
-            response = response.set_body(actix_web::body::BoxBody::new(body));
-            return response;
-        }
+        Some(Err(status)) => return refused_stream(&status),
         Some(Ok(line)) => Some(line),
         None => None,
     };

@@ -229,12 +229,17 @@ fn the_health_service_knows_the_member_under_the_empty_name() {
 }
 
 #[test]
-fn a_client_that_names_a_url_as_the_authority_is_answered() {
-    with_port(settings(), |port| async move {
+fn a_client_that_names_a_url_or_a_list_as_the_authority_is_answered() {
+    is_answered_with_authority(b"\x15http://127.0.0.1:2379");
+    is_answered_with_authority(b"\x10#initially=[h:1]");
+}
+
+fn is_answered_with_authority(authority: &'static [u8]) {
+    with_port(settings(), move |port| async move {
         let mut io = port.connect().await;
         let block = [
-            b"\x83\x86\x04\x16/etcdserverpb.KV/Range".as_slice(),
-            b"\x41\x15http://127.0.0.1:2379",
+            b"\x83\x86\x04\x16/etcdserverpb.KV/Range\x41".as_slice(),
+            authority,
             b"\x5f\x10application/grpc",
         ]
         .concat();
@@ -254,5 +259,59 @@ fn a_client_that_names_a_url_as_the_authority_is_answered() {
             io.read_exact(&mut content).await.unwrap();
         }
         assert_eq!(kind, 1, "headers, and no reset");
+    });
+}
+
+#[test]
+fn compressed_requests_are_read_and_unknown_encodings_refused() {
+    // As gzip writes a range of the key `k`.
+    const RANGE: &[u8] = &[
+        0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 3, 0xe3, 0x62, 0xcc, 6, 0, 0x55, 0xd5, 0xad, 0x31, 3, 0,
+        0, 0,
+    ];
+    with_port(settings(), |port| async move {
+        let mut sender = port.http2().await;
+        let compressed = |encoding: &'static str| {
+            let body = [&[1, 0, 0, 0, RANGE.len() as u8][..], RANGE].concat();
+            let mut request = grpc_request("/etcdserverpb.KV/Range", full(body));
+            let encoding = http::HeaderValue::from_static(encoding);
+            request.headers_mut().insert("grpc-encoding", encoding);
+            request
+        };
+        let answer = call(&mut sender, compressed("gzip")).await;
+        assert_eq!((answer.code, answer.text.as_str()), (0, ""));
+        assert!(RangeResponse::decode(answer.message).is_ok());
+        let answer = call(&mut sender, compressed("snappy")).await;
+        let text = r#"grpc: Decompressor is not installed for grpc-encoding "snappy""#;
+        assert_eq!((answer.code, answer.text.as_str()), (12, text));
+    });
+}
+
+#[test]
+fn metadata_may_be_large() {
+    with_port(settings(), |port| async move {
+        let mut sender = port.http2().await;
+        let mut request = grpc_request("/etcdserverpb.KV/Range", full(range("metadata/large")));
+        let value = "v".repeat(200_000);
+        let large = http::HeaderValue::from_str(&value).unwrap();
+        request.headers_mut().insert("large", large);
+        let answer = call(&mut sender, request).await;
+        assert_eq!((answer.code, answer.text.as_str()), (0, ""));
+        let answer = RangeResponse::decode(answer.message).unwrap();
+        assert_eq!(answer.kvs[0].value, value);
+    });
+}
+
+#[test]
+fn a_head_that_is_none_of_grpc_is_refused_by_a_status_of_http_too() {
+    with_port(settings(), |port| async move {
+        let mut sender = port.http2().await;
+        let mut request = grpc_request("/etcdserverpb.KV/Range", full(range("k")));
+        let web = http::HeaderValue::from_static("application/grpc-web");
+        request.headers_mut().insert("content-type", web);
+        let answer = sender.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), 415);
+        let text = r#"invalid gRPC request content-type "application/grpc-web""#;
+        assert_eq!(status_of(answer.headers()), (3, text.to_owned()));
     });
 }

@@ -83,6 +83,25 @@ fn broken_json_unknown_paths_and_wrong_methods_are_told_apart() {
 }
 
 #[test]
+fn paths_are_read_as_go_reads_them() {
+    with_port(settings(), |port| async move {
+        for path in ["//v3/kv/range", "/v3//kv/range", "/v3/./kv/range"] {
+            let answer = port.post(path, "{}").await;
+            assert_eq!((answer.status, answer.body.as_str()), (307, ""), "{path}");
+            assert_eq!(answer.header("location"), Some("/v3/kv/range"));
+            assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+        }
+        let answer = port.get("//version").await;
+        assert_eq!(answer.header("location"), Some("/version"));
+        for path in ["/v3/kv/%72ange", "/v3/kv%2Frange"] {
+            assert_eq!(port.post(path, "{}").await.status, 200, "{path}");
+        }
+        assert_eq!(port.get("/%76ersion").await.status, 200);
+        assert_eq!(port.post("/v3/kv/%zz", "{}").await.status, 400);
+    });
+}
+
+#[test]
 fn every_route_calls_its_method_under_either_prefix() {
     let (mut answered, mut absent) = (0, 0);
     let routes = super::super::gateway::paths();
@@ -179,6 +198,10 @@ fn the_deadline_of_a_client_is_kept() {
         assert!(answer.body.contains("context deadline exceeded"));
         let head = "POST /v3/kv/range\r\nhost: a\r\ngrpc-timeout: soon";
         assert_eq!(port.http1(head, body.as_bytes()).await.status, 400);
+        for none in ["", "0S", "0n"] {
+            let head = format!("POST /v3/kv/range\r\nhost: a\r\ngrpc-timeout: {none}");
+            assert_eq!(port.http1(&head, b"{}").await.status, 200, "{none}");
+        }
     });
 }
 

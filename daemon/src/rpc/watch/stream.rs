@@ -21,6 +21,8 @@ use super::reply::WatchReply;
 
 /// Requests that the hub has not answered yet; then the next one is not read.
 const UNANSWERED_MAX: usize = 64;
+/// The same for questions about progress, whose answers wait for what is committed.
+const PROGRESS_UNANSWERED_MAX: usize = 64;
 /// Notices before the client is listened to and other streams have their turn.
 const NOTICES_IN_A_ROW_MAX: u32 = 64;
 /// What etcd adds to the largest request to get the size at which messages are cut.
@@ -38,6 +40,7 @@ pub(super) struct WatchStream {
     watches: Watches,
     watchers: Watchers,
     unanswered: usize,
+    progress_unanswered: usize,
     /// Since the client was last listened to.
     notices_in_a_row: u32,
     /// A request that has to wait until those before it are answered.
@@ -73,6 +76,7 @@ impl WatchStream {
             leader_lost,
             watchers: Watchers::default(),
             unanswered: 0,
+            progress_unanswered: 0,
             notices_in_a_row: 0,
             held: None,
             deliveries: Vec::new().into_iter(),
@@ -113,9 +117,8 @@ impl WatchStream {
                 Happening::Tick => {
                     let watchers = self.watchers.tick();
                     if !watchers.is_empty() {
-                        let stream = false;
-                        self.watches
-                            .request_progress(ProgressOf { stream, watchers });
+                        let of = ProgressOf::Watchers(watchers);
+                        self.watches.request_progress(of);
                     }
                     None
                 }
@@ -139,14 +142,23 @@ impl WatchStream {
         if let Poll::Ready(status) = self.leader_lost.poll_unpin(cx) {
             return Poll::Ready(Err(status));
         }
-        let reads = !self.requests_ended && self.held.is_none() && self.unanswered < UNANSWERED_MAX;
-        if reads && let Poll::Ready(request) = self.requests.poll_next_unpin(cx) {
+        if self.listens()
+            && let Poll::Ready(request) = self.requests.poll_next_unpin(cx)
+        {
             return Poll::Ready(request.transpose().map(Happening::Request));
         }
         match &mut self.timer {
             Some(timer) => timer.poll_tick(cx).map(|_| Ok(Happening::Tick)),
             None => Poll::Pending,
         }
+    }
+
+    /// Whether another request is read.
+    fn listens(&self) -> bool {
+        !self.requests_ended
+            && self.held.is_none()
+            && self.unanswered < UNANSWERED_MAX
+            && self.progress_unanswered < PROGRESS_UNANSWERED_MAX
     }
 
     fn request(&mut self, request: WatchRequest) -> Option<WatchReply> {
@@ -163,10 +175,8 @@ impl WatchStream {
                 }
             }
             RequestUnion::ProgressRequest(_) => {
-                let stream = true;
-                let watchers = Vec::new();
-                self.watches
-                    .request_progress(ProgressOf { stream, watchers });
+                self.progress_unanswered += 1;
+                self.watches.request_progress(ProgressOf::Stream);
             }
         }
         None
@@ -259,7 +269,13 @@ impl WatchStream {
                 return None;
             }
             Notice::Progress { watch_id, revision } => {
+                self.progress_unanswered -= usize::from(watch_id.is_none());
                 self.head(watch_id.unwrap_or(NO_WATCHER), revision)
+            }
+            // As in etcd: who asked has to ask again.
+            Notice::NoProgress => {
+                self.progress_unanswered -= 1;
+                return None;
             }
             Notice::Cancelled { watch_id, revision } => {
                 self.unanswered -= 1;
