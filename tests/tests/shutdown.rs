@@ -1,5 +1,5 @@
-//! An orderly stop: SIGTERM lets the member finish what it began, and it ends with success. One that
-//! has not come to serve yet ends at once, and goes on at the next start.
+//! An orderly stop: SIGTERM lets the member finish what it began, and it ends with success. One
+//! that has not come to serve yet ends at once, and goes on at the next start.
 
 // All of this file is tests.
 #![allow(clippy::unwrap_used)]
@@ -219,15 +219,15 @@ async fn sigterm_at_any_moment_of_a_start_ends_with_success_and_nothing_is_lost(
 }
 
 #[test]
-fn a_service_manager_is_asked_for_the_time_that_a_stop_may_take() {
+fn systemd_is_asked_for_the_time_that_a_stop_may_take() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("notify");
-    let manager = UnixDatagram::bind(&path).unwrap();
-    manager.set_read_timeout(Some(DEADLINE)).unwrap();
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
     let listening = std::thread::spawn(move || {
         let mut bytes = [0; 4_096];
         loop {
-            let length = manager.recv(&mut bytes).unwrap();
+            let length = socket.recv(&mut bytes).unwrap();
             let told = String::from_utf8_lossy(&bytes[..length]).into_owned();
             if told.contains("STOPPING=1") {
                 return told;
