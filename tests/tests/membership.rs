@@ -414,3 +414,31 @@ async fn a_member_that_moves_is_found_where_it_is_told_to_be() {
     assert_eq!(bad.message(), "etcdserver: given member URLs are invalid");
     assert_eq!(bad.code(), Code::InvalidArgument);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_address_is_updated_is_reached_where_it_still_listens() {
+    let mut cluster = Cluster::start(&althingd(), 3, &STEADY);
+    let leader = cluster.leader_of(&[0, 1, 2]).await;
+    cluster.member(leader).move_peer_port();
+    let request = pb::MemberUpdateRequest {
+        id: id_of(cluster.member(leader)).await,
+        peer_ur_ls: vec![cluster.member(leader).peer_url()],
+    };
+    let updated: Result<pb::MemberUpdateResponse, Status> = cluster
+        .grpc(leader)
+        .await
+        .unary(path::MEMBER_UPDATE, &request)
+        .await;
+    updated.unwrap();
+    for member in 0..3 {
+        let key = format!("before-{member}");
+        put(&mut cluster.grpc(member).await, &key).await.unwrap();
+    }
+    assert_eq!(cluster.leader_of(&[0, 1, 2]).await, leader);
+    cluster.member(leader).kill();
+    cluster.restart(&[leader]);
+    for member in 0..3 {
+        let key = format!("after-{member}");
+        put(&mut cluster.grpc(member).await, &key).await.unwrap();
+    }
+}

@@ -149,8 +149,9 @@ impl LeaseClock {
     }
 
     /// Begins or ends to count, as the lead demands. Answers the number of leases if it begins.
-    /// Only the Lessor calls it, and what entries change meanwhile it is told afterwards. With many
-    /// leases it takes its time: renewals do not wait at the lock, they find that nobody counts.
+    /// Only the Lessor calls it, and what entries change meanwhile it is told afterwards. With
+    /// many leases it takes its time: renewals do not wait at the lock, they find that nobody
+    /// counts.
     pub(super) fn follow_lead(&self, store: &Store) -> Option<usize> {
         let term = self.led_term();
         if self.deadlines.lock().term == term {
