@@ -54,6 +54,8 @@ impl Reloaded {
         let mut command = Command::new(althingctl());
         command.arg("config").args(words);
         command.arg("--socket").arg(socket);
+        // A slow machine is no failure.
+        command.args(["--command-timeout", "60s"]);
         command.output().unwrap()
     }
 
