@@ -269,6 +269,8 @@ fn claim(path: &Path, purpose: &str) -> Result<File, OpenError> {
     create_dir(path)?;
     if !check_version(path, purpose)? {
         check_empty(path, purpose)?;
+        // Whoever made it may not have lived to do this.
+        sync_name(path)?;
     }
     let lock = lock(path)?;
     // Read again under the lock: another process may have begun the directory meanwhile.
@@ -293,19 +295,33 @@ fn unusable(path: &Path, what: &'static str, source: io::Error, remedy: &'static
     }
 }
 
+/// Makes a directory for its owner only, and those it is in, so that all of them survive power
+/// loss.
 fn create_dir(path: &Path) -> Result<(), OpenError> {
-    if path.is_dir() {
-        return Ok(());
+    let mut missing = Vec::new();
+    let is_there = |dir: &&Path| dir.as_os_str().is_empty() || dir.is_dir();
+    missing.extend(path.ancestors().take_while(|dir| !is_there(dir)));
+    for dir in missing.into_iter().rev() {
+        let mode = if dir == path { 0o700 } else { 0o777 };
+        match DirBuilder::new().mode(mode).create(dir) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
+            made => made.map_err(|e| unusable(path, "create the directory", e, WRITE_REMEDY))?,
+        }
+        sync_name(dir)?;
     }
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let made = match parent {
-        Some(parent) => std::fs::create_dir_all(parent),
-        None => Ok(()),
-    };
-    let made = made.and_then(|()| DirBuilder::new().mode(0o700).create(path));
-    made.map_err(|e| unusable(path, "create the directory", e, WRITE_REMEDY))
+    Ok(())
+}
+
+/// Makes the name of a directory durable, which stands in the one around it.
+fn sync_name(dir: &Path) -> Result<(), OpenError> {
+    let around = dir.parent().filter(|dir| !dir.as_os_str().is_empty());
+    match sync_dir(around.unwrap_or(Path::new("."))) {
+        // Somebody else's, who has made this one too: it may be entered, and not opened.
+        Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+            Ok(())
+        }
+        synced => synced,
+    }
 }
 
 /// Whether the directory says that it is ours.

@@ -112,6 +112,28 @@ fn a_start_that_died_before_the_version_was_written_is_no_obstacle() {
 }
 
 #[test]
+fn directories_around_it_are_made_as_by_anybody_and_may_come_from_somebody_else_meanwhile() {
+    use std::os::unix::fs::PermissionsExt;
+    let parent = tempfile::tempdir().unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let plain = parent.path().join("plain");
+    std::fs::create_dir(&plain).unwrap();
+    let threads: Vec<_> = (0..8)
+        .map(|number| {
+            let path = parent.path().join(format!("one/two/three-{number}"));
+            std::thread::spawn(move || create_dir(&path))
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap().unwrap();
+    }
+    for around in ["one", "one/two"] {
+        assert_eq!(mode(&parent.path().join(around)), mode(&plain));
+    }
+    assert_eq!(mode(&parent.path().join("one/two/three-7")), 0o700);
+}
+
+#[test]
 fn a_path_that_cannot_be_a_directory_is_explained() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
