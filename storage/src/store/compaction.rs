@@ -8,13 +8,14 @@
 //! It starts only when the compaction's own entry is durable: then so is every revision it deletes,
 //! and a crash between two windows finds the scheduled mark, rebuilds the index with what is left
 //! and starts over. Views opened before the compaction may still need what it deletes, so it waits
-//! until they are gone.
+//! until they are gone. Of one key the oldest revision is deleted first: were it a tombstone's turn
+//! before, a crash would bring back what it deleted.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use super::history::Rev;
-use super::index::Resume;
+use super::index::Trimmed;
 use super::rebuild::Rebuild;
 use super::{CheckpointError, CompactStep, Store};
 
@@ -38,8 +39,8 @@ pub(super) struct Writer {
 #[derive(Debug)]
 struct Job {
     target: i64,
-    /// The last key whose history was trimmed.
-    after: Resume,
+    /// How far histories are trimmed.
+    after: Option<Trimmed>,
     all_trimmed: bool,
     /// Trimmed from the index, not yet deleted from redb, the newest first.
     dead: Vec<Rev>,
@@ -130,8 +131,8 @@ impl super::Shared {
     fn trim_windows(&self, job: &mut Job, max_revisions: usize) {
         let mut windows = 0;
         while !job.all_trimmed && job.dead.len() < max_revisions && windows < WINDOWS_PER_STEP {
-            let after = job.after.as_deref();
-            job.after = self.index.trim(after, job.target, &mut job.dead);
+            let after = job.after.take();
+            job.after = (self.index).trim(after, job.target, max_revisions, &mut job.dead);
             job.all_trimmed = job.after.is_none();
             windows += 1;
         }

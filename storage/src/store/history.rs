@@ -37,6 +37,17 @@ pub(crate) struct Stamp {
     pub version: i64,
 }
 
+/// How far a key was trimmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trim {
+    /// Only what can be read is left.
+    Done,
+    /// Nothing is left, the key must go.
+    Gone,
+    /// There is more to tell behind this place, which was told last. Nothing was dropped.
+    More(Rev),
+}
+
 /// A key with all revisions that compaction left. `past` is sorted and below `latest`.
 #[derive(Debug)]
 pub(super) struct KeyHistory {
@@ -137,29 +148,49 @@ impl KeyHistory {
 
     /// Drops what compaction at `revision` makes unreadable: every change before the last one at
     /// or below `revision`, and that one too if it is a tombstone of an older revision. A
-    /// tombstone of `revision` itself stays, because a watch may still start there. Dropped places
-    /// go to `dead`. False: nothing is left, the key must go.
-    pub fn trim(&mut self, revision: i64, dead: &mut Vec<Rev>) -> bool {
+    /// tombstone of `revision` itself stays, because a watch may still start there. Their places
+    /// go to `dead`, the oldest first and at most `max`, which is not zero; those up to `known`
+    /// went there before. All are dropped together, with the last one: what nobody reads does no
+    /// harm, and the rest would have to be moved up for each.
+    pub fn trim(
+        &mut self,
+        revision: i64,
+        known: Option<Rev>,
+        max: usize,
+        dead: &mut Vec<Rev>,
+    ) -> Trim {
         let Some(base) = self.at(revision) else {
-            return true;
+            return Trim::Done;
         };
         let base_goes = base.tombstone && base.rev.main < revision;
-        if let Some(past) = self.past.as_deref_mut() {
-            let keep_from = past.partition_point(|stamp| {
-                stamp.rev < base.rev || (base_goes && stamp.rev == base.rev)
-            });
-            dead.extend(past.drain(..keep_from).map(|stamp| stamp.rev));
-            if past.is_empty() {
-                self.past = None;
-            } else {
-                past.shrink_to_fit();
-            }
+        let past = self.past.as_deref().map_or(&[][..], Vec::as_slice);
+        let keep_from = past
+            .partition_point(|stamp| stamp.rev < base.rev || (base_goes && stamp.rev == base.rev));
+        let known = past.partition_point(|stamp| known.is_some_and(|known| stamp.rev <= known));
+        let next = past.get(known..keep_from).unwrap_or_default();
+        let (told, rest) = next.split_at(next.len().min(max));
+        dead.extend(told.iter().map(|stamp| stamp.rev));
+        if let (Some(last), false) = (told.last(), rest.is_empty()) {
+            return Trim::More(last.rev);
         }
+        self.drop_past(keep_from);
         if base_goes && base.rev == self.latest.rev {
             dead.push(base.rev);
-            return false;
+            return Trim::Gone;
         }
-        true
+        Trim::Done
+    }
+
+    fn drop_past(&mut self, count: usize) {
+        let Some(past) = self.past.as_deref_mut() else {
+            return;
+        };
+        past.drain(..count);
+        if past.is_empty() {
+            self.past = None;
+        } else {
+            past.shrink_to_fit();
+        }
     }
 }
 
@@ -198,18 +229,43 @@ mod tests {
     #[test]
     fn compaction_keeps_the_last_change_and_a_tombstone_of_its_own_revision() {
         let cases = [
-            (1, vec![], true),
-            (5, vec![2], true),
-            (6, vec![2], true),
-            (7, vec![2, 5], true),
-            (8, vec![2, 5, 7], false),
+            (1, vec![], Trim::Done),
+            (5, vec![2], Trim::Done),
+            (6, vec![2], Trim::Done),
+            (7, vec![2, 5], Trim::Done),
+            (8, vec![2, 5, 7], Trim::Gone),
         ];
         for (revision, expected, left) in cases {
             let mut history = history(&[(2, false), (5, false), (7, true)]);
             let mut dead = Vec::new();
-            assert_eq!(history.trim(revision, &mut dead), left, "at {revision}");
+            let trimmed = history.trim(revision, None, usize::MAX, &mut dead);
+            assert_eq!(trimmed, left, "at {revision}");
             let dead: Vec<_> = dead.iter().map(|rev| rev.main).collect();
             assert_eq!(dead, expected, "at {revision}");
+        }
+    }
+
+    #[test]
+    fn a_long_life_is_told_in_slices_the_oldest_first_and_stays_readable() {
+        let life = [(2, false), (3, false), (5, true), (6, false), (8, true)];
+        for (revision, max) in (1..=10).flat_map(|revision| (1..=5).map(move |max| (revision, max)))
+        {
+            let mut expected = Vec::new();
+            history(&life).trim(revision, None, usize::MAX, &mut expected);
+            let (untouched, mut sliced) = (history(&life), history(&life));
+            let stays_readable = |sliced: &KeyHistory| {
+                (revision..=10).all(|later| sliced.live_at(later) == untouched.live_at(later))
+            };
+            let (mut dead, mut known) = (Vec::new(), None);
+            while let Trim::More(last) = sliced.trim(revision, known, max, &mut dead) {
+                assert_eq!(dead.len() % max, 0, "a slice at {revision}, {max} at once");
+                assert!(stays_readable(&sliced), "at {revision}, {max} at once");
+                known = Some(last);
+                let next = sliced.latest().rev.main + 10;
+                sliced.push(stamp(next, false));
+            }
+            assert_eq!(dead, expected, "at {revision}, {max} at once");
+            assert!(stays_readable(&sliced), "at {revision}, {max} at once");
         }
     }
 

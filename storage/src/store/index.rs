@@ -1,15 +1,16 @@
 //! The key index: every key with its revisions, and as many of the newest records as a byte budget
 //! allows. Readers share it; the Applier alone changes keys, the StoreWriter trims histories.
 //!
-//! A lock is held for at most [`KEYS_PER_HOLD`] keys. Consistency comes from revisions, not from
-//! the lock: a reader ignores what is newer than its view and seeks again for the next piece.
+//! A lock is held for at most [`KEYS_PER_HOLD`] keys, and to trim one that was written often for a
+//! part of its history. Consistency comes from revisions, not from the lock: a reader ignores what
+//! is newer than its view and seeks again for the next piece.
 
 use std::ops::Bound;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
 
-use super::history::{KeyHistory, Rev, Stamp};
+use super::history::{KeyHistory, Rev, Stamp, Trim};
 use super::ordered::{OrderedKeys, within};
 
 /// Keys looked at per lock.
@@ -47,6 +48,14 @@ pub(super) struct Found {
 
 /// The pieces of a walk: where to go on.
 pub(super) type Resume = Option<Box<[u8]>>;
+
+/// How far a walk came that trims.
+#[derive(Debug)]
+pub(super) struct Trimmed {
+    key: Box<[u8]>,
+    /// There is more to tell of the key, behind this place.
+    known: Option<Rev>,
+}
 
 fn cost(record: &Bytes) -> usize {
     record.len() + RECORD_OVERHEAD_BYTES
@@ -164,10 +173,21 @@ impl Index {
         self.keys.read().ordered.live()
     }
 
-    /// Trims the histories of the next keys behind `after` for a compaction at `revision`; the
-    /// places that are now unreadable go to `dead`. `None`: the last key was reached.
-    pub fn trim(&self, after: Option<&[u8]>, revision: i64, dead: &mut Vec<Rev>) -> Resume {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+    /// Trims the histories of the next keys behind `after` for a compaction at `revision`, until
+    /// `dead` has `dead_max` of the places that are now unreadable, or one more. One key's go there
+    /// the oldest first, also from one call to the next. `None`: the last key was reached.
+    pub fn trim(
+        &self,
+        after: Option<Trimmed>,
+        revision: i64,
+        dead_max: usize,
+        dead: &mut Vec<Rev>,
+    ) -> Option<Trimmed> {
+        let from = match &after {
+            None => Bound::Unbounded,
+            Some(Trimmed { key, known: None }) => Bound::Excluded(&**key),
+            Some(Trimmed { key, .. }) => Bound::Included(&**key),
+        };
         let mut keys = self.keys.write();
         let mut at = keys.ordered.seek(from);
         let mut window = Vec::with_capacity(KEYS_PER_HOLD);
@@ -176,14 +196,80 @@ impl Index {
         {
             window.push((entry.key.clone(), entry.needs_trim(revision)));
         }
-        for (key, needs_trim) in &window {
-            if *needs_trim
-                && keys.ordered.change(key, |entry| entry.trim(revision, dead)) == Some(false)
-            {
-                keys.ordered.remove(key);
+        let full = window.len() == KEYS_PER_HOLD;
+        let mut last = None;
+        for (key, needs_trim) in window {
+            let max = dead_max.saturating_sub(dead.len());
+            if max == 0 {
+                return last.or(after);
+            }
+            let mut known = None;
+            if needs_trim {
+                let told = after.as_ref().filter(|after| after.key == key);
+                let told = told.and_then(|after| after.known);
+                let trim = |entry: &mut KeyHistory| entry.trim(revision, told, max, dead);
+                match keys.ordered.change(&key, trim) {
+                    Some(Trim::More(place)) => known = Some(place),
+                    Some(Trim::Gone) => drop(keys.ordered.remove(&key)),
+                    Some(Trim::Done) | None => {}
+                }
+            }
+            last = Some(Trimmed { key, known });
+            if known.is_some() {
+                return last;
             }
         }
-        let full = window.len() == KEYS_PER_HOLD;
-        window.pop().map(|(key, _)| key).filter(|_| full)
+        last.filter(|_| full)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_call_trims_as_much_as_it_is_told_however_often_a_key_was_written() {
+        let index = Index::new(0);
+        let mut expected = Vec::new();
+        for main in 2..1_002 {
+            let keys: &[&[u8]] = match main % 300 {
+                0 => &[b"a", b"hot", b"z"],
+                _ => &[b"hot"],
+            };
+            for (sub, key) in (0..).zip(keys) {
+                let rev = Rev { main, sub };
+                let stamp = Stamp {
+                    rev,
+                    tombstone: false,
+                    create: 2,
+                    version: main - 1,
+                };
+                index.push(key, stamp, None);
+                if main < if *key == b"hot" { 1_001 } else { 900 } {
+                    expected.push(rev);
+                }
+            }
+        }
+        let (mut after, mut calls, mut dead) = (None, 0, Vec::new());
+        loop {
+            let mut now_dead = Vec::new();
+            after = index.trim(after, 1_001, 100, &mut now_dead);
+            assert!(now_dead.len() <= 100, "{}", now_dead.len());
+            dead.append(&mut now_dead);
+            calls += 1;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert!(calls >= 10, "{calls}");
+        let behind = dead
+            .iter()
+            .filter(|rev| rev.sub == 0 && rev.main % 300 != 0);
+        assert!(behind.is_sorted(), "the oldest of a key come first");
+        dead.sort_unstable();
+        assert_eq!(dead, expected);
+        for key in [&b"a"[..], b"hot", b"z"] {
+            assert!(index.get(key, 1_001).is_some());
+        }
     }
 }
