@@ -10,7 +10,7 @@ use std::{fs, io};
 use bytes::Bytes;
 
 use super::carried::CarriedRow;
-use super::disk::Disk;
+use super::disk::{Disk, remove_revision};
 use super::error::DiskError;
 use super::history::Rev;
 use super::lease::{LeaseChanges, LeaseRecord};
@@ -130,6 +130,31 @@ impl FileBuilder {
             })?;
         }
         Ok(())
+    }
+
+    /// Puts other records in the place of some that were appended: main, sub, KeyValue. None is a
+    /// tombstone.
+    pub fn amend(&mut self, records: Vec<(i64, u32, Bytes)>) -> Result<(), DiskError> {
+        self.commit(None, schema::EMPTY_REVISION, SideChanges::default())?;
+        self.disk.commit_part(|txn| {
+            let mut revisions = txn.open_table(REVISION)?;
+            let mut values = txn.open_table(VALUE)?;
+            for (main, sub, record) in records {
+                let rev = Rev { main, sub };
+                remove_revision(&mut revisions, &mut values, rev)?;
+                let tombstone = false;
+                let rows = schema::rows(&PendingRecord {
+                    rev,
+                    tombstone,
+                    record,
+                });
+                revisions.insert(rev.key(), rows.revision.as_slice())?;
+                for (key, piece) in schema::piece_rows(rev, &rows.value.unwrap_or_default()) {
+                    values.insert(key, piece.as_slice())?;
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Adds leases.
