@@ -5,18 +5,20 @@
 
 mod store_support;
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::ScopedJoinHandle;
 
 use althing_api::commandpb::{Command, command};
 use althing_api::error::Error;
-use althing_api::etcdserverpb::{PutRequest, RangeRequest};
-use althing_storage::apply::apply;
+use althing_api::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest};
+use althing_storage::apply::{Response, apply};
 use althing_storage::entry::LogId;
 use althing_storage::snapshot::Source;
-use althing_storage::store::{CheckpointError, CompactStep, Store};
+use althing_storage::store::{CheckpointError, CompactStep, Medium, Store};
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -271,6 +273,80 @@ fn reads_go_on_while_commits_meet_a_full_disk() {
     });
     disk.set_full(false);
     store.checkpoint(u64::MAX, usize::MAX).unwrap();
+}
+
+/// A disk that can be so full that a file on it cannot even be opened.
+#[derive(Clone, Debug, Default)]
+struct Shut {
+    disk: SimDisk,
+    is_shut: Arc<AtomicBool>,
+}
+
+impl Shut {
+    fn set(&self, is_shut: bool) {
+        self.disk.set_full(is_shut);
+        self.is_shut.store(is_shut, Ordering::Relaxed);
+    }
+}
+
+impl Medium for Shut {
+    fn open(&self) -> io::Result<Box<dyn redb::StorageBackend>> {
+        match self.is_shut.load(Ordering::Relaxed) {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => self.disk.open(),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.disk.path()
+    }
+
+    fn allocated_bytes(&self) -> io::Result<u64> {
+        self.disk.allocated_bytes()
+    }
+}
+
+#[test]
+fn a_command_that_a_full_disk_keeps_from_reading_leaves_no_trace_and_is_applied_later() {
+    let disk = Shut::default();
+    let store = Store::open_on(Arc::new(disk.clone()), TINY).unwrap();
+    let put = |index: u64| {
+        let mut txn = store.begin();
+        apply(&mut txn, large_put(index, 1)).unwrap();
+        txn.commit(LogId { term: 1, index });
+    };
+    (0..50).for_each(put);
+    store.checkpoint(u64::MAX, usize::MAX).unwrap();
+    (50..60).for_each(put);
+    disk.set(true);
+    let closed = store.checkpoint(u64::MAX, usize::MAX);
+    assert!(matches!(closed, Err(CheckpointError::NoSpace)));
+
+    let before = (store.revisions(), store.key_count());
+    // The first keys are pending still, the others are in the file only.
+    let delete = DeleteRangeRequest {
+        key: "0".into(),
+        range_end: "5".into(),
+        prev_kv: true,
+    };
+    let request = Some(command::Request::DeleteRange(delete));
+    let command = Command { request };
+    for _ in 0..3 {
+        let mut txn = store.begin();
+        let refused = apply(&mut txn, command.clone()).unwrap_err();
+        assert!(txn.is_starved() && refused == Error::NoSpace, "{refused}");
+        drop(txn);
+        assert_eq!((store.revisions(), store.key_count()), before);
+    }
+    disk.set(false);
+    let mut txn = store.begin();
+    let Response::DeleteRange(deleted) = apply(&mut txn, command).unwrap() else {
+        panic!("it is a deletion");
+    };
+    assert!(!txn.is_starved());
+    txn.commit(LogId { term: 1, index: 60 });
+    assert_eq!(deleted.prev_kvs.len(), 50);
+    assert_eq!(store.key_count(), 0);
 }
 
 fn large_put(index: u64, value: u8) -> Command {

@@ -35,6 +35,15 @@ impl Backlog {
         !state.closed
     }
 
+    /// Blocks for a moment, or until a checkpoint was tried. Returns false if the node stops.
+    pub(crate) fn pause(&self) -> bool {
+        let mut state = self.state.lock();
+        if !state.closed {
+            self.changed.wait_for(&mut state, WAIT_MAX);
+        }
+        !state.closed
+    }
+
     /// A checkpoint was made, or met a full disk.
     pub(crate) fn checkpoint_ended(&self, disk_full: bool) {
         self.state.lock().store_full = disk_full;
@@ -74,6 +83,9 @@ mod tests {
         backlog.checkpoint_ended(true);
         assert!(waiter.join().unwrap());
         assert!(backlog.wait_while(|| true));
+        assert!(backlog.pause(), "it goes on");
+        backlog.close();
+        assert!(!backlog.pause());
     }
 
     #[test]

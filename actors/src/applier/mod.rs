@@ -3,26 +3,30 @@
 //! ```text
 //!  idle --Apply--> entry by entry: decode, change the store, answer --> idle
 //!                    |-- store backlogged --> blocks until StoreWriter has caught up
+//!                    |-- a full disk keeps closed what it has to read --> blocks, tries again
 //!                    '-- events --> WatchHub, at the end of the batch, if anybody watches
 //! ```
 //! Owns: the right to change the store's memory; it is the only one that does.
-//! Waits for: a checkpoint, when 64 MB are pending (its thread blocks; raft's does not).
+//! Waits for: a checkpoint, when 64 MB are pending, or for space (its thread blocks; raft's does
+//! not).
 //! Fails: an entry that does not decode, or a death, halts the node; the log replays at start.
 
 mod backlog;
 mod message;
 
 use std::io;
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, Context, Handler, Recipient};
 use althing_api::commandpb::Command;
 use althing_api::commandpb::command::Request;
+use althing_api::error::Error;
 use althing_api::mvccpb::event::EventType;
 use althing_storage::apply::{Response, apply_in};
 use althing_storage::entry::{Entry, EntryKind};
-use althing_storage::store::{Committed, LeaseFact, Store};
+use althing_storage::store::{Committed, LeaseFact, Store, WriteTxn};
 use prost::Message as _;
 
 pub(crate) use self::backlog::Backlog;
@@ -135,18 +139,8 @@ impl Applier {
             EntryKind::Blank => self.store.apply_blank(entry.id),
             EntryKind::Membership => self.apply_membership(entry),
             EntryKind::Command => {
-                let command = Command::decode(entry.payload).map_err(|error| {
-                    let (term, index) = (entry.id.term, entry.id.index);
-                    let text = format!("entry {index} of term {term} does not decode: {error}");
-                    self.halt.trip(format!("applier: {text}"));
-                    io::Error::new(io::ErrorKind::InvalidData, text)
-                })?;
-                if let Some(Request::Compaction(_)) = command.request {
-                    self.feed.hold_history(&self.store);
-                }
-                let (op, began) = (Op::of(command.request.as_ref()), Instant::now());
-                let mut txn = self.store.begin();
-                let response = apply_in(&mut txn, command, entry.id.term);
+                let began = Instant::now();
+                let (op, txn, response) = self.run(&entry)?;
                 // A refusal has changed nothing, so its commit moves only the applied id.
                 let mut committed = txn.commit(entry.id);
                 let took = began.elapsed();
@@ -161,6 +155,37 @@ impl Applier {
             }
         }
         Ok(None)
+    }
+
+    /// Runs a command, as often as it takes: a full disk may keep the store's file closed, and
+    /// other members have applied the entry.
+    fn run(&mut self, entry: &Entry) -> io::Result<(Op, WriteTxn, Result<Response, Error>)> {
+        let mut waits = false;
+        loop {
+            let command = Command::decode(entry.payload.clone()).map_err(|error| {
+                let (term, index) = (entry.id.term, entry.id.index);
+                let text = format!("entry {index} of term {term} does not decode: {error}");
+                self.halt.trip(format!("applier: {text}"));
+                io::Error::new(io::ErrorKind::InvalidData, text)
+            })?;
+            if let Some(Request::Compaction(_)) = command.request {
+                self.feed.hold_history(&self.store);
+            }
+            let op = Op::of(command.request.as_ref());
+            let mut txn = self.store.begin();
+            let response = apply_in(&mut txn, command, entry.id.term);
+            if !txn.is_starved() {
+                return Ok((op, txn, response));
+            }
+            drop(txn);
+            if !mem::replace(&mut waits, true) {
+                let index = entry.id.index;
+                tracing::warn!(index, "an entry waits for a full disk: the store is closed");
+            }
+            if !self.backlog.pause() {
+                return Err(io::Error::other("the node stops"));
+            }
+        }
     }
 
     /// Whoever the membership no longer has is remembered: its id is never given again.

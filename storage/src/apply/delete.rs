@@ -1,5 +1,6 @@
 //! DeleteRange.
 
+use althing_api::error::Error;
 use althing_api::etcdserverpb::{DeleteRangeRequest, DeleteRangeResponse};
 use althing_api::range::KeyRange;
 
@@ -10,17 +11,17 @@ use crate::store::{Keyspace, WriteTxn, read_range};
 pub(super) fn delete_range(
     txn: &mut WriteTxn,
     request: &DeleteRangeRequest,
-) -> DeleteRangeResponse {
+) -> Result<DeleteRangeResponse, Error> {
     let range = KeyRange::new(request.key.clone(), request.range_end.clone());
     let prev_kvs = if request.prev_kv {
-        readable(read_range(txn, &range, false))
+        readable(read_range(txn, &range, false))?
     } else {
         Vec::new()
     };
     let deleted = txn.delete_range(&range);
-    DeleteRangeResponse {
+    Ok(DeleteRangeResponse {
         header: header(txn.revision()),
         deleted,
         prev_kvs,
-    }
+    })
 }

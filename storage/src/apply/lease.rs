@@ -111,5 +111,5 @@ pub(super) fn put_with_ttl(txn: &mut WriteTxn, request: PutWithTtl) -> Result<Pu
     check_grant(txn, &grant)?;
     txn.set_lease(lease(&grant, true));
     let lease = grant.id;
-    Ok(put::put(txn, &PutRequest { lease, ..put }))
+    put::put(txn, &PutRequest { lease, ..put })
 }

@@ -2,8 +2,9 @@
 //!
 //! A command is decoded from the log, so it was accepted once; what the endpoints refuse (empty
 //! keys, too many ops, duplicate keys) is not checked again, and does no harm if it comes. All
-//! checks of a command run before its first change, so a refusal changes nothing. Damage on the
-//! disk is no refusal: members would disagree. Then this panics, and the node halts.
+//! checks of a command run before its first change, so a refusal changes nothing. What one member's
+//! disk does is no refusal: members would disagree. A full one keeps the store's file closed at
+//! worst, and the command is applied again later; damage is a panic, and the node halts.
 
 mod alarm;
 mod delete;
@@ -47,8 +48,9 @@ pub fn apply_in(txn: &mut WriteTxn, command: Command, term: u64) -> Result<Respo
     }
 }
 
-/// Applies `command`. A refusal changes nothing. Never panics on any command that decodes; panics
-/// when the store's file is damaged.
+/// Applies `command`. A refusal changes nothing. Where a full disk keeps the store's file closed
+/// the answer is none: the transaction [`is_starved`](WriteTxn::is_starved). Never panics on any
+/// command that decodes; panics when the store's file is damaged.
 pub fn apply(txn: &mut WriteTxn, command: Command) -> Result<Response, Error> {
     let Some(request) = command.request else {
         return Ok(Response::Done);
@@ -59,10 +61,10 @@ pub fn apply(txn: &mut WriteTxn, command: Command) -> Result<Response, Error> {
     match request {
         Request::Put(request) => {
             put::check(txn, &request)?;
-            Ok(Response::Put(put::put(txn, &request)))
+            put::put(txn, &request).map(Response::Put)
         }
         Request::DeleteRange(request) => {
-            Ok(Response::DeleteRange(delete::delete_range(txn, &request)))
+            delete::delete_range(txn, &request).map(Response::DeleteRange)
         }
         Request::Txn(request) => txn::apply(txn, &request).map(Response::Txn),
         Request::Compaction(request) => compact(txn, &request).map(Response::Compaction),
@@ -112,7 +114,12 @@ fn header(revision: i64) -> Option<ResponseHeader> {
 }
 
 /// The result of reading the store while applying. A committed entry cannot be refused because one
-/// member's disk failed.
-fn readable<T>(result: Result<T, Error>) -> T {
-    result.unwrap_or_else(|error| panic!("the store cannot be read while applying: {error}"))
+/// member's disk failed. Error: `NoSpace`, of a transaction that knows it is starved.
+fn readable<T>(result: Result<T, Error>) -> Result<T, Error> {
+    match result {
+        Err(error) if error != Error::NoSpace => {
+            panic!("the store cannot be read while applying: {error}")
+        }
+        result => result,
+    }
 }

@@ -24,16 +24,16 @@ pub(super) fn check(txn: &WriteTxn, request: &PutRequest) -> Result<(), Error> {
         return Err(Error::LeaseNotFound);
     }
     let keeps = request.ignore_value || request.ignore_lease;
-    if keeps && readable(former(txn, request)).is_none() {
+    if keeps && readable(former(txn, request))?.is_none() {
         return Err(Error::KeyNotFound);
     }
     Ok(())
 }
 
 /// Writes. A former record that an earlier op of the same txn deleted counts as empty.
-pub(super) fn put(txn: &mut WriteTxn, request: &PutRequest) -> PutResponse {
+pub(super) fn put(txn: &mut WriteTxn, request: &PutRequest) -> Result<PutResponse, Error> {
     let former = if needs_former(request) {
-        readable(former(txn, request))
+        readable(former(txn, request))?
     } else {
         None
     };
@@ -47,8 +47,8 @@ pub(super) fn put(txn: &mut WriteTxn, request: &PutRequest) -> PutResponse {
         _ => request.lease,
     };
     let revision = txn.put(request.key.clone(), value, lease);
-    PutResponse {
+    Ok(PutResponse {
         header: header(revision),
         prev_kv: former.filter(|_| request.prev_kv),
-    }
+    })
 }

@@ -23,10 +23,10 @@ type Path = std::vec::IntoIter<bool>;
 
 /// Runs a txn that may write.
 pub(super) fn apply(txn: &mut WriteTxn, request: &TxnRequest) -> Result<TxnResponse, Error> {
-    let path = readable(choose(txn, request));
+    let path = readable(choose(txn, request))?;
     check(txn, request, &mut path.clone().into_iter(), &check_write)?;
     // Nothing is refused from here on, so no refusal leaves half a txn.
-    let mut response = readable(run(txn, request, &mut path.into_iter(), &write));
+    let mut response = readable(run(txn, request, &mut path.into_iter(), &write))?;
     response.header = header(txn.revision());
     Ok(response)
 }
@@ -137,10 +137,10 @@ fn run<K: Keyspace>(
 
 fn write(txn: &mut WriteTxn, request: &Request) -> Result<Response, Error> {
     match request {
-        Request::RequestPut(request) => Ok(Response::ResponsePut(put::put(txn, request))),
-        Request::RequestDeleteRange(request) => Ok(Response::ResponseDeleteRange(
-            delete::delete_range(txn, request),
-        )),
+        Request::RequestPut(request) => put::put(txn, request).map(Response::ResponsePut),
+        Request::RequestDeleteRange(request) => {
+            delete::delete_range(txn, request).map(Response::ResponseDeleteRange)
+        }
         Request::RequestRange(_) | Request::RequestTxn(_) => {
             unreachable!("reads and nested txns are no writes")
         }

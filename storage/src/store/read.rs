@@ -60,6 +60,10 @@ pub(crate) trait Keyspace {
     fn shared(&self) -> &Shared;
     /// The newest revision to be seen.
     fn revision(&self) -> i64;
+    /// What it means to whoever reads that the file cannot be read.
+    fn unreadable(&self, error: DiskError) -> Error {
+        self.shared().remember(error)
+    }
     /// A record that is not in the store yet.
     fn own_record(&self, rev: Rev) -> Option<Bytes>;
     /// The last compacted revision, -1 for none.
@@ -188,7 +192,7 @@ impl Fetcher {
             let record = view.record(rev)?;
             record.ok_or_else(|| view.damaged("the missing record", rev))
         });
-        let (view, record) = found.map_err(|error| shared.remember(error))?;
+        let (view, record) = found.map_err(|error| space.unreadable(error))?;
         self.view = Some(view);
         Ok(record)
     }

@@ -1,5 +1,6 @@
 //! Writing: the changes of one entry, made in the index at once and visible at `commit`.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use althing_api::error::Error;
@@ -9,6 +10,7 @@ use althing_api::range::KeyRange;
 use bytes::Bytes;
 
 use super::alarm::AlarmRecord;
+use super::error::DiskError;
 use super::events::event;
 use super::history::{Rev, Stamp};
 use super::lease::{LeaseFact, LeaseRecord, Touch};
@@ -26,6 +28,8 @@ pub struct WriteTxn {
     base: i64,
     changes: Vec<Change>,
     side: SideChanges,
+    /// A full disk kept it from reading what it had to.
+    is_starved: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -55,6 +59,14 @@ impl Keyspace for WriteTxn {
         self.base + i64::from(self.is_changed())
     }
 
+    fn unreadable(&self, error: DiskError) -> Error {
+        let error = self.shared.remember(error);
+        if error == Error::NoSpace {
+            self.is_starved.set(true);
+        }
+        error
+    }
+
     fn own_record(&self, rev: Rev) -> Option<Bytes> {
         if rev.main <= self.base {
             return None;
@@ -72,7 +84,14 @@ impl WriteTxn {
             base,
             changes: Vec::new(),
             side: SideChanges::default(),
+            is_starved: Cell::new(false),
         }
+    }
+
+    /// Whether something that it had to read was not read, because a full disk keeps the store's
+    /// file closed. It is no whole one then: drop it, and begin again after a while.
+    pub fn is_starved(&self) -> bool {
+        self.is_starved.get()
     }
 
     fn is_changed(&self) -> bool {
@@ -220,7 +239,11 @@ impl WriteTxn {
 
     /// Publishes the changes with the entry's id. Returns the events made, in order (empty: no new
     /// revision), and the revision after it.
+    ///
+    /// # Panics
+    /// When it is starved.
     pub fn commit(mut self, id: LogId) -> Committed {
+        assert!(!self.is_starved(), "half an entry must not become visible");
         let changes = std::mem::take(&mut self.changes);
         let mut side = std::mem::take(&mut self.side);
         let leases = self.commit_leases(&changes, &mut side);
