@@ -402,6 +402,10 @@ pub(crate) fn open_beside(
         purged_index = index(recovery.purged),
         "read the write-ahead log"
     );
+    // First: where they fill the disk, the store could not be opened.
+    if let Err(error) = dir.remove_arrivals() {
+        tracing::warn!(%error, "snapshots that were not taken over stay in the data directory");
+    }
     let store = Store::open(&dir.store(), settings.store.clone())?;
     tracing::info!(
         applied_index = index(store.durable()),
@@ -412,9 +416,6 @@ pub(crate) fn open_beside(
     );
     let replacing = dir.replacing();
     check(&recovery, &store, replacing)?;
-    if let Err(error) = dir.remove_arrivals() {
-        tracing::warn!(%error, "snapshots that were not taken over stay in the data directory");
-    }
     Ok(Opened {
         dir: Arc::new(dir),
         wal,

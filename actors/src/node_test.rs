@@ -16,8 +16,8 @@ use althing_storage::entry::LogId;
 use super::*;
 use crate::applier::Applier;
 use crate::raft_node::RaftNode;
-use crate::snapshotter::{OpenSnapshot, Snapshotter};
-use crate::store_writer::StoreWriter;
+use crate::snapshotter::{OpenSnapshot, Receive, Snapshotter};
+use crate::store_writer::{Restore, StoreWriter};
 use crate::supervisor::Exit;
 use crate::testing::{DEADLINE, Loopback, one_member, start_alone};
 use crate::wal_writer::WalWriter;
@@ -281,6 +281,45 @@ async fn an_error_of_the_log_answers_nobody_and_halts_the_node() {
         2,
         "what was not durable was not applied"
     );
+}
+
+#[actix::test]
+async fn a_state_that_a_full_disk_cannot_take_over_is_given_back_and_taken_when_there_is_room() {
+    let (temp, node, handles) = running().await;
+    handles.propose(put(1)).await.unwrap();
+    let tree = node.tree.as_ref().unwrap();
+    tree.store_writer.send(Checkpoint).await.unwrap();
+    let (snapshotter, store_writer) = (&tree.snapshotter, &tree.store_writer);
+    let outgoing = snapshotter.send(OpenSnapshot).await.unwrap().unwrap();
+    let body = outgoing.stream(|_| ());
+    let received = snapshotter.send(Receive { body }).await.unwrap().unwrap();
+    let applied = received.applied().clone();
+    // What is written there finds no space.
+    let note = temp.path().join("member/snap/replacing.tmp");
+    std::os::unix::fs::symlink("/dev/full", &note).unwrap();
+    let restored = store_writer.send(Restore { received }).await.unwrap();
+    let received = restored.unwrap().expect("it is given back");
+    assert_eq!(received.applied(), &applied);
+    std::fs::remove_file(&note).unwrap();
+    let restored = store_writer.send(Restore { received }).await.unwrap();
+    assert!(restored.unwrap().is_none(), "it is in its place");
+    assert_eq!(handles.store().durable_mark(), applied);
+    assert_eq!(node.shared.halt.cause(), None);
+}
+
+#[test]
+fn what_arrived_and_was_not_used_is_gone_before_the_store_is_opened() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = DataDir::open(temp.path()).unwrap();
+    let arrival = dir.arrival(3);
+    std::fs::write(&arrival, "it may fill the disk").unwrap();
+    std::fs::write(dir.store(), "no store, so it does not open").unwrap();
+    let disk = Arc::new(FaultyDisk::default());
+    let settings = one_member();
+    let background = Background::Inline;
+    let log = Wal::open_on(disk, &dir.wal(), settings.wal.clone(), background).unwrap();
+    assert!(open_beside(log, dir, &settings).is_err());
+    assert!(!arrival.exists());
 }
 
 #[actix::test]

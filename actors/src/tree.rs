@@ -177,6 +177,7 @@ impl Tree {
             settings: store_settings,
             dir,
             cluster_id,
+            gate: Arc::clone(&shared.gate),
             outgoing: outgoing.clone(),
             incoming: Transfers::default(),
             arrivals: Arc::default(),

@@ -5,15 +5,21 @@ mod store_support;
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use althing_storage::apply::apply;
 use althing_storage::entry::LogId;
 use althing_storage::snapshot::{Arrival, SnapshotError, SnapshotMark, Source, export, import};
-use althing_storage::store::{Replacement, Store};
+use althing_storage::store::{Medium, Replacement, Store};
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use redb::StorageBackend;
 
+use store_support::sim_disk::SimDisk;
 use store_support::{Model, TINY, gen_command};
 
 const CLUSTER: u64 = 0xc1;
@@ -68,7 +74,7 @@ fn an_imported_snapshot_is_the_same_store() {
     std::fs::write(&arrived, b"replaced").unwrap();
     let received = Store::open(&place, TINY).unwrap();
     let (mark, replacement) = taken_in(&stream, &arrived, &place).unwrap();
-    received.replace(replacement).unwrap();
+    drop(received.replace(replacement).unwrap());
     assert_eq!(mark.applied, store.applied());
     let is_the_same = |received: &Store| {
         assert_eq!(received.applied(), store.applied());
@@ -231,7 +237,7 @@ fn a_received_state_takes_the_place_of_the_one_in_use() {
     let arrived = dir.path().join("arrived.redb");
     let (_, replacement) = taken_in(&bytes, &arrived, &place).unwrap();
     assert_eq!(replacement.applied(), theirs.durable_mark());
-    ours.replace(replacement).unwrap();
+    drop(ours.replace(replacement).unwrap());
 
     assert!(!arrived.exists(), "it was moved");
     assert_eq!(clone.revisions(), theirs.revisions());
@@ -254,6 +260,77 @@ fn a_received_state_takes_the_place_of_the_one_in_use() {
     assert_eq!(again.revisions(), theirs.revisions());
 }
 
+/// A disk that looks, when the file on it is closed, whether somebody can read the store meanwhile.
+#[derive(Clone, Debug, Default)]
+struct Witness {
+    disk: SimDisk,
+    store: Arc<OnceLock<Store>>,
+    was_read: Arc<AtomicBool>,
+}
+
+impl Medium for Witness {
+    fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn path(&self) -> &Path {
+        self.disk.path()
+    }
+
+    fn allocated_bytes(&self) -> io::Result<u64> {
+        self.disk.allocated_bytes()
+    }
+}
+
+impl StorageBackend for Witness {
+    fn len(&self) -> io::Result<u64> {
+        self.disk.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.disk.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.disk.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.disk.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.disk.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        let Some(store) = self.store.get().cloned() else {
+            return Ok(());
+        };
+        let (tell, told) = channel();
+        std::thread::spawn(move || tell.send(store.revisions()));
+        let read = told.recv_timeout(Duration::from_secs(20));
+        self.was_read.store(read.is_ok(), Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+#[test]
+fn the_store_is_read_while_the_state_that_was_replaced_is_let_go() {
+    let from = tempfile::tempdir().unwrap();
+    let (_theirs, bytes) = filled(&from, 30);
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("store.redb");
+    let witness = Witness::default();
+    let ours = Store::open_on(Arc::new(witness.clone()), TINY).unwrap();
+    witness.store.set(ours.clone()).unwrap();
+    let arrived = dir.path().join("arrived.redb");
+    let (_, replacement) = taken_in(&bytes, &arrived, &place).unwrap();
+    let former = ours.replace(replacement).unwrap();
+    drop(former);
+    assert!(witness.was_read.load(Ordering::SeqCst));
+}
+
 #[test]
 fn a_replacement_that_is_not_used_leaves_no_file() {
     let from = tempfile::tempdir().unwrap();
@@ -263,6 +340,10 @@ fn a_replacement_that_is_not_used_leaves_no_file() {
     let place = dir.path().join("store.redb");
     drop(taken_in(&bytes, &arrived, &place).unwrap());
     assert!(!arrived.exists() && !place.exists());
+    let (_, replacement) = taken_in(&bytes, &arrived, &place).unwrap();
+    let left = replacement.give_up();
+    assert!(!arrived.exists() && !place.exists());
+    drop(left);
 }
 
 #[test]

@@ -216,7 +216,7 @@ fn alarms_and_a_downgrade_survive_a_restart_and_travel_with_a_snapshot() {
     };
     let (_, replacement) = import(&mut stream.as_slice(), &arrival).unwrap();
     let store = Store::open(&received, SETTINGS).unwrap();
-    store.replace(replacement).unwrap();
+    drop(store.replace(replacement).unwrap());
     drop(store);
     let hash = world.store.hash().unwrap();
     drop(world);

@@ -121,6 +121,40 @@ async fn damage_in_the_middle_of_the_log_is_refused_with_file_offset_and_remedy(
     );
 }
 
+#[tokio::test]
+async fn a_damaged_store_is_refused_with_file_and_remedy_and_not_tried_again() {
+    let mut member = killed_with(&["needle", "and more"]).await;
+    member.restart();
+    member.stop();
+    let store = member.data_dir().join("member/store.redb");
+    let sound = fs::read(&store).unwrap();
+    let needle = b"the value of needle";
+    let mut record = sound.clone();
+    let mut found = 0;
+    for at in 0..sound.len() - needle.len() {
+        if sound[at..].starts_with(needle) {
+            record[at] = b'T';
+            found += 1;
+        }
+    }
+    assert!(found > 0, "the record is not in the file");
+    let mut head = sound.clone();
+    head[..8].fill(b'x');
+    let cut = sound[..sound.len() / 2].to_vec();
+    for (damaged, case) in [(record, "a record"), (head, "its head"), (cut, "its end")] {
+        fs::write(&store, damaged).unwrap();
+        let said = refusal(&mut member, FINAL);
+        assert!(said.contains("store.redb"), "{case}: {said}");
+        assert!(said.contains("snapshot"), "{case}: {said}\nno remedy");
+    }
+
+    // Nothing was made worse by the refused starts.
+    fs::write(&store, sound).unwrap();
+    member.restart();
+    let mut client = member.grpc().await;
+    assert!(value_of(&mut client, "needle").await.is_some());
+}
+
 #[test]
 fn a_data_directory_in_use_is_refused() {
     let first = Member::start(&althingd(), &[]);

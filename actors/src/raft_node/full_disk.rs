@@ -22,14 +22,21 @@ pub(super) async fn outlast<F: Future<Output = io::Result<()>>>(
     while let Err(error) = &result
         && error.kind() == io::ErrorKind::StorageFull
     {
-        tokio::select! {
-            biased;
-            () = admission.closed() => break,
-            () = tokio::time::sleep(RETRY) => {}
+        if !pause(admission).await {
+            break;
         }
         result = again().await;
     }
     result
+}
+
+/// Leaves the disk some time. False: the node closes, there is no point in another try.
+pub(super) async fn pause(admission: &Admission) -> bool {
+    tokio::select! {
+        biased;
+        () = admission.closed() => false,
+        () = tokio::time::sleep(RETRY) => true,
+    }
 }
 
 /// Makes durable what is in the log's batch.

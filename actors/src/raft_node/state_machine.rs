@@ -12,7 +12,7 @@ use futures_util::stream::{Stream, TryStreamExt};
 use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 
-use super::full_disk::{outlast, sync};
+use super::full_disk::{outlast, pause, sync};
 use super::inbound::Refusal;
 use super::membership;
 use super::types::{
@@ -97,15 +97,33 @@ impl StateMachine {
             .map_err(|_| io::Error::other("the store's writer is gone"))
     }
 
+    /// Waits for a disk that is too full: a restart would only have all of it sent again.
+    async fn put_in_place(&self, mut received: Received) -> io::Result<()> {
+        let mut waits = false;
+        loop {
+            let restored = self.store_writer.send(Restore { received }).await;
+            let gone = |_| io::Error::other("the store's writer is gone");
+            let Some(again) = restored.map_err(gone)?? else {
+                return Ok(());
+            };
+            if !mem::replace(&mut waits, true) {
+                tracing::warn!("the disk is full; the state of another member waits for space");
+            }
+            if !pause(&self.admission).await {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            received = again;
+        }
+    }
+
     /// Everything slow about it was done when it was received.
     async fn restore(&self, received: Received) -> io::Result<()> {
-        let applied = received.replacement.applied().log_id;
+        let applied = received.applied().log_id;
         // What raft cut off the log before this must be off the disk first: the store must never
         // stand beside entries that contradict it.
         let sync = || sync(&self.wal_writer);
         outlast(&self.admission, sync().await, sync).await?;
-        let restored = self.store_writer.send(Restore { received }).await;
-        restored.map_err(|_| io::Error::other("the store's writer is gone"))??;
+        self.put_in_place(received).await?;
         if let Some(LogId { index, .. }) = applied {
             self.progress.commit(index);
             self.progress.apply(index);
@@ -194,7 +212,7 @@ fn to_snapshot(outgoing: Outgoing) -> io::Result<Snapshot> {
 
 /// A snapshot that was received, as raft takes it.
 pub(super) fn to_received(received: Received) -> Result<Snapshot, Refusal> {
-    let meta = to_meta(received.replacement.applied());
+    let meta = to_meta(received.applied().clone());
     Ok(Snapshot {
         meta: meta.map_err(|error| Refusal::Malformed(error.to_string()))?,
         snapshot: SnapshotData::Received(received),

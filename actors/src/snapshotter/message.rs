@@ -10,6 +10,7 @@ use althing_storage::snapshot::Source;
 use althing_storage::store::{Applied, Replacement};
 
 use super::sendings::Sendings;
+use crate::arbiters::low_priority_thread;
 use crate::peer_link::SnapshotBytes;
 use crate::raft_node::Refusal;
 
@@ -59,9 +60,43 @@ impl Outgoing {
 /// A verified state in a file of its own, opened.
 #[derive(Debug)]
 pub struct Received {
-    pub(crate) replacement: Replacement,
-    /// Until it is used or dropped no other snapshot is taken in.
-    pub(super) _place: Under,
+    applied: Applied,
+    /// `None` once it is used.
+    state: Option<(Replacement, Under)>,
+}
+
+impl Received {
+    /// Until it is used or dropped, no other snapshot is taken in than that of `place`.
+    pub(super) fn new(replacement: Replacement, place: Under) -> Received {
+        Received {
+            applied: replacement.applied(),
+            state: Some((replacement, place)),
+        }
+    }
+
+    /// Its log position and membership.
+    pub(crate) fn applied(&self) -> &Applied {
+        &self.applied
+    }
+
+    /// The state, to be used.
+    pub(crate) fn into_replacement(mut self) -> Replacement {
+        let (replacement, _) = self.state.take().expect("used once");
+        replacement
+    }
+}
+
+impl Drop for Received {
+    /// Raft does not want it, and its thread must not stand still until all of it is freed.
+    fn drop(&mut self) {
+        let Some((replacement, place)) = self.state.take() else {
+            return;
+        };
+        let left = (replacement.give_up(), place);
+        if let Err(error) = low_priority_thread("snapshot-drop", move || drop(left)) {
+            tracing::warn!(%error, "a snapshot was not dropped beside everything else");
+        }
+    }
 }
 
 /// Counts the snapshots on their way in. Clones share it.

@@ -4,7 +4,7 @@
 //! ```text
 //!  idle --OpenSnapshot--> a view of the file, with its log position --> idle
 //!  idle --Receive--> into a file of its own, verified, opened, indexed --> ready to be used
-//!                      '-- cut, damaged, of another cluster: the file is removed
+//!                      '-- cut, damaged, of another cluster, no room: the file is removed
 //! ```
 //! Owns: the files in `snap/`; one snapshot is taken in at a time.
 //! Waits for: nobody; files are written and read on blocking threads, never on its own.
@@ -28,6 +28,7 @@ pub(crate) use self::message::{OpenSnapshot, Receive, Transfers};
 pub use self::message::{Outgoing, Received, SnapshotData};
 pub(crate) use self::sendings::Sendings;
 use self::stream::Incoming;
+use crate::disk_gate::DiskGate;
 use crate::ground;
 use crate::peer_link::SnapshotBytes;
 use crate::raft_node::Refusal;
@@ -40,6 +41,8 @@ pub(crate) struct SnapshotterSetup {
     pub(crate) settings: StoreSettings,
     pub(crate) dir: Arc<DataDir>,
     pub(crate) cluster_id: u64,
+    /// Knows how much of the disk nobody may use.
+    pub(crate) gate: Arc<DiskGate>,
     /// Snapshots on their way out.
     pub(crate) outgoing: Sendings,
     /// Snapshots on their way in, or taken in and not used yet.
@@ -76,7 +79,10 @@ impl SnapshotterSetup {
             settings: &self.settings,
             cluster_id: self.cluster_id,
         };
-        let taken = import(&mut Incoming::new(body), &arrival);
+        let taken = import(
+            &mut Incoming::new(body, |more| self.seek_room(more)),
+            &arrival,
+        );
         let (mark, replacement) = taken.map_err(|error| refused(&error))?;
         tracing::info!(
             revision = mark.revision,
@@ -85,25 +91,50 @@ impl SnapshotterSetup {
             took = ?began.elapsed(),
             "received a snapshot"
         );
-        Ok(Received {
-            replacement,
-            _place: place,
-        })
+        Ok(Received::new(replacement, place))
+    }
+
+    /// Error: with `more` bytes more on it, the disk would have less free than its reserve, and
+    /// writes would be refused.
+    fn seek_room(&self, more: u64) -> io::Result<()> {
+        let needed = self.gate.reserve_bytes().saturating_add(more);
+        // Not knowing is no reason to stop: a full disk shows itself.
+        match self.dir.free_bytes() {
+            Ok(free) if free < needed => {
+                let text = format!(
+                    "the disk has {free} bytes free, and it would take the reserve \
+                     (--disk-reserve-bytes)"
+                );
+                Err(io::Error::new(io::ErrorKind::StorageFull, text))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
 /// A full disk is told apart: it passes.
+fn is_full(error: &SnapshotError) -> bool {
+    match error {
+        SnapshotError::Store(CheckpointError::NoSpace) => true,
+        SnapshotError::Io(error) => error.kind() == io::ErrorKind::StorageFull,
+        _ => false,
+    }
+}
+
 fn unopened(error: SnapshotError) -> io::Error {
-    let kind = match error {
-        SnapshotError::Store(CheckpointError::NoSpace) => io::ErrorKind::StorageFull,
-        _ => io::ErrorKind::Other,
+    let kind = match is_full(&error) {
+        true => io::ErrorKind::StorageFull,
+        false => io::ErrorKind::Other,
     };
     io::Error::new(kind, error)
 }
 
-fn refused(error: &dyn std::error::Error) -> Refusal {
+fn refused(error: &SnapshotError) -> Refusal {
     tracing::warn!(%error, "a snapshot of another member was not taken in");
-    Refusal::Malformed(error.to_string())
+    match is_full(error) {
+        true => Refusal::Busy("the disk has no room for a snapshot"),
+        false => Refusal::Malformed(error.to_string()),
+    }
 }
 
 impl Actor for Snapshotter {

@@ -57,22 +57,46 @@ fn send(chunks: &mpsc::Sender<io::Result<Bytes>>, chunk: io::Result<Bytes>) -> i
     }
 }
 
-/// Where the import reads.
-pub(super) struct Incoming {
+/// So many bytes arrive between two looks at the disk.
+const ROOM_BYTES: u64 = 16 << 20;
+/// What the disk may have to take until the next look, in such pieces: what arrives until then, and
+/// what is on its way from memory to the file.
+const PIECES_OF_ROOM: u64 = 2;
+
+/// Where the import reads. It ends with the error of `seek_room`, which is asked whether the disk
+/// has room for so many bytes more.
+pub(super) struct Incoming<F> {
     body: SnapshotBytes,
     chunk: Bytes,
+    seek_room: F,
+    /// Bytes that may still arrive before it is asked.
+    unasked: u64,
 }
 
-impl Incoming {
-    pub(super) fn new(body: SnapshotBytes) -> Incoming {
+impl<F: FnMut(u64) -> io::Result<()>> Incoming<F> {
+    pub(super) fn new(body: SnapshotBytes, seek_room: F) -> Incoming<F> {
         Incoming {
             body,
             chunk: Bytes::new(),
+            seek_room,
+            unasked: ROOM_BYTES,
         }
+    }
+
+    /// A small snapshot is never asked for.
+    fn arrived(&mut self, bytes: usize) -> io::Result<()> {
+        match self.unasked.checked_sub(bytes as u64) {
+            Some(left) => self.unasked = left,
+            None => {
+                (self.seek_room)(PIECES_OF_ROOM * ROOM_BYTES)?;
+                self.unasked = ROOM_BYTES;
+            }
+        }
+        Ok(())
     }
 }
 
-impl BufRead for Incoming {
+impl<F: FnMut(u64) -> io::Result<()>> BufRead for Incoming<F> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.chunk.is_empty() {
             let next = match self.body.try_recv() {
@@ -81,7 +105,10 @@ impl BufRead for Incoming {
                 Err(mpsc::error::TryRecvError::Empty) => self.body.blocking_recv(),
             };
             match next {
-                Some(chunk) => self.chunk = chunk?,
+                Some(chunk) => {
+                    self.chunk = chunk?;
+                    self.arrived(self.chunk.len())?;
+                }
                 None => break,
             }
         }
@@ -93,7 +120,7 @@ impl BufRead for Incoming {
     }
 }
 
-impl Read for Incoming {
+impl<F: FnMut(u64) -> io::Result<()>> Read for Incoming<F> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         let arrived = self.fill_buf()?;
         let taken = bytes.len().min(arrived.len());
@@ -121,7 +148,8 @@ mod tests {
         sink.flush().unwrap();
         drop(sink);
         let mut received = Vec::new();
-        Incoming::new(body).read_to_end(&mut received).unwrap();
+        let mut incoming = Incoming::new(body, |_| Ok(()));
+        incoming.read_to_end(&mut received).unwrap();
         assert!(received == sent);
     }
 
@@ -132,7 +160,34 @@ mod tests {
         let gone = io::Error::from(io::ErrorKind::ConnectionReset);
         chunks.try_send(Err(gone)).unwrap();
         drop(chunks);
-        assert!(Incoming::new(body).read_to_end(&mut Vec::new()).is_err());
+        let mut incoming = Incoming::new(body, |_| Ok(()));
+        assert!(incoming.read_to_end(&mut Vec::new()).is_err());
+    }
+
+    #[test]
+    fn what_has_no_room_on_the_disk_is_not_read_on() {
+        let (chunks, body) = mpsc::channel(1_000);
+        let chunk = Bytes::from(vec![7; 1 << 20]);
+        for _ in 0..100 {
+            chunks.try_send(Ok(chunk.clone())).unwrap();
+        }
+        drop(chunks);
+        let mut free = 100_u64 << 20;
+        let mut incoming = Incoming::new(body, |more| {
+            free -= ROOM_BYTES;
+            match free < more {
+                true => Err(io::ErrorKind::StorageFull.into()),
+                false => Ok(()),
+            }
+        });
+        let mut received = Vec::new();
+        let refused = incoming.read_to_end(&mut received).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
+        assert!(
+            (64..100).contains(&(received.len() >> 20)),
+            "{}",
+            received.len()
+        );
     }
 
     #[test]

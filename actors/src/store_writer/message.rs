@@ -19,9 +19,11 @@ pub struct Pending;
 #[rtype(result = "Option<LogId>")]
 pub(crate) struct Checkpoint;
 
-/// Put the state of another member in the place of the store. Nothing is applied meanwhile.
+/// Put the state of another member in the place of the store. Nothing is applied meanwhile. Answers
+/// `None`, or the state itself when the disk is too full to note what is about to happen: nothing
+/// did.
 #[derive(Debug, Message)]
-#[rtype(result = "io::Result<()>")]
+#[rtype(result = "io::Result<Option<Received>>")]
 pub(crate) struct Restore {
     pub(crate) received: Received,
 }

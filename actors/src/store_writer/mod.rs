@@ -7,6 +7,7 @@
 //!   '--- disk full (the gate closes), or the rest is not in the log on disk yet
 //!  idle --Defragment, or much of the file is unused--> copying, a window at a time --> idle
 //!  idle --Restore--> the file of another member's state is moved to its place --> idle
+//!                      '-- the disk is full: the state is given back
 //! ```
 //! Owns: the store's file, as its only writer, on a low-priority thread where it may block.
 //! Waits for: nobody. A commit covers at most what the log has flushed, so that the store on disk
@@ -28,7 +29,7 @@ use std::time::{Duration, Instant};
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler};
 use althing_storage::data_dir::DataDir;
 use althing_storage::entry::LogId;
-use althing_storage::store::{CheckpointError, CompactStep, Replacement, Store};
+use althing_storage::store::{CheckpointError, CompactStep, Former, Store};
 
 pub use self::checkpoint::{CheckpointPace, Next, next};
 pub use self::message::Pending;
@@ -36,10 +37,12 @@ pub(crate) use self::message::{Checkpoint, Defragment, Restore};
 use self::message::{StepCommit, StepCompaction, StepRebuild};
 use self::rebuild::Copying;
 use crate::applier::Backlog;
+use crate::arbiters::low_priority_thread;
 use crate::disk_gate::DiskGate;
 use crate::halt::Halt;
 use crate::latest;
 use crate::metrics::Metrics;
+use crate::snapshotter::Received;
 use crate::supervisor::DeathWatch;
 
 /// Tells how far the log is flushed.
@@ -117,15 +120,19 @@ impl StoreWriter {
         }
     }
 
-    fn restore(&mut self, replacement: Replacement) -> io::Result<()> {
-        if let Some(state) = replacement.applied().log_id {
-            self.setup.dir.begin_replacing(state)?;
+    fn restore(&mut self, received: Received) -> io::Result<Option<Received>> {
+        if let Some(state) = received.applied().log_id {
+            match self.setup.dir.begin_replacing(state) {
+                Err(error) if is_full(&error) => return Ok(Some(received)),
+                noted => noted?,
+            }
             self.replacing = Some(state);
         }
-        self.setup.store.replace(replacement)?;
+        let former = self.setup.store.replace(received.into_replacement())?;
         self.setup.backlog.checkpoint_ended(false);
         tracing::info!("the store is that of the snapshot now");
-        Ok(())
+        let_go(former);
+        Ok(None)
     }
 
     /// Commits what is applied now, as far as it may be. What is applied meanwhile comes next time,
@@ -247,6 +254,19 @@ impl StoreWriter {
     }
 }
 
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
+}
+
+/// Drops what another state or file took the place of, beside everything else: raft waits for the
+/// one, commits wait for the other.
+fn let_go(former: Former) {
+    if let Err(error) = low_priority_thread("store-drop", move || drop(former)) {
+        tracing::warn!(%error, "a former store was not dropped beside everything else");
+    }
+}
+
 impl Actor for StoreWriter {
     type Context = Context<Self>;
 
@@ -295,10 +315,10 @@ impl Handler<Checkpoint> for StoreWriter {
 }
 
 impl Handler<Restore> for StoreWriter {
-    type Result = io::Result<()>;
+    type Result = io::Result<Option<Received>>;
 
-    fn handle(&mut self, Restore { received }: Restore, _: &mut Context<Self>) -> io::Result<()> {
-        self.restore(received.replacement)
+    fn handle(&mut self, Restore { received }: Restore, _: &mut Context<Self>) -> Self::Result {
+        self.restore(received)
     }
 }
 

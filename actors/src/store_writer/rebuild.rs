@@ -8,7 +8,7 @@ use althing_storage::store::{CheckpointError, RebuildStep};
 use tokio::sync::oneshot;
 
 use super::reclaim::{Reclaim, Sizes};
-use super::{StepRebuild, StoreWriter};
+use super::{StepRebuild, StoreWriter, let_go};
 
 /// Bytes of one window: the time that a commit of the store waits for it.
 const WINDOW_BYTES: usize = 4 << 20;
@@ -131,7 +131,13 @@ impl StoreWriter {
                 self.copying.used_before = used;
                 ctx.notify_later(StepRebuild, start.elapsed().min(PAUSE_MAX));
             }
-            Ok(RebuildStep::Finished) => self.copy_ended(Ok(())),
+            Ok(RebuildStep::Finished(former)) => {
+                self.copy_ended(Ok(()));
+                let_go(former);
+            }
+            // Another failure than a full disk may be that of the new file only; what is wrong with
+            // the disk shows at the next commit, if so.
+            Ok(RebuildStep::GivenUp(why)) => self.copy_ended(Err(why)),
             Ok(RebuildStep::Gone) => {
                 let text = "the state of another member took the place of the store";
                 self.copy_ended(Err(text.to_owned()));
@@ -139,7 +145,6 @@ impl StoreWriter {
             Err(error) => {
                 let text = error.to_string();
                 self.copy_ended(Err(text));
-                // A full disk only ends the copy; that it is full shows at the next commit, if so.
                 if let error @ CheckpointError::Failed(_) = error {
                     self.failed(error, ctx);
                 }

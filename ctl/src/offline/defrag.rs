@@ -35,10 +35,12 @@ pub fn defragment(path: &Path) -> Result<(), Failure> {
     store
         .begin_rebuild(&dir.rebuilding(), &dir.store())
         .map_err(|error| failed(&error))?;
-    while store
-        .step_rebuild(WINDOW_BYTES)
-        .map_err(|error| failed(&error))?
-        == RebuildStep::More
-    {}
-    Ok(())
+    loop {
+        match store.step_rebuild(WINDOW_BYTES) {
+            Ok(RebuildStep::More) => {}
+            Ok(RebuildStep::GivenUp(why)) => return Err(failed(&why)),
+            Ok(RebuildStep::Finished(_) | RebuildStep::Gone) => return Ok(()),
+            Err(error) => return Err(failed(&error)),
+        }
+    }
 }

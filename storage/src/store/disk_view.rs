@@ -143,23 +143,8 @@ impl RawRows<'_> {
     /// The next pieces, which must be those of a value of so many bytes.
     fn pieces(&mut self, rev: Rev, bytes: u64) -> Result<Vec<Piece>, DiskError> {
         let last = *schema::piece_keys(rev).end();
-        let (mut pieces, mut found) = (Vec::new(), 0);
-        while let Some(row) = self.values.next_if(|row| is_within(row, last)) {
-            let (key, row) = row.map_err(|error| self.view.error(error))?;
-            let (main, sub, number) = key.value();
-            // Of no revision that is there: nobody reads it.
-            if (main, sub) != rev.key() {
-                continue;
-            }
-            let piece = schema::read_piece(rev, number, row.value());
-            let piece = piece.ok_or_else(|| self.view.damaged("the value", rev))?;
-            found += piece.len() as u64;
-            pieces.push((number, row));
-        }
-        match found == bytes {
-            true => Ok(pieces),
-            false => Err(self.view.damaged("the missing value", rev)),
-        }
+        let rows = || self.values.next_if(|row| is_within(row, last));
+        self.view.whole_value(rev, bytes, std::iter::from_fn(rows))
     }
 }
 
@@ -248,10 +233,24 @@ impl DiskView {
     /// The pieces of a value of so many bytes, in their order; each checked, and all there.
     fn pieces(&self, rev: Rev, bytes: u64) -> Result<Vec<Piece>, DiskError> {
         let rows = self.value.range(schema::piece_keys(rev));
+        self.whole_value(rev, bytes, rows.map_err(|error| self.error(error))?)
+    }
+
+    /// Those of `rows` that are pieces of the value of `rev`, which must be of so many bytes.
+    fn whole_value(
+        &self,
+        rev: Rev,
+        bytes: u64,
+        rows: impl Iterator<Item = Result<PieceRow, redb::StorageError>>,
+    ) -> Result<Vec<Piece>, DiskError> {
         let (mut pieces, mut found) = (Vec::new(), 0);
-        for row in rows.map_err(|error| self.error(error))? {
+        for row in rows {
             let (key, row) = row.map_err(|error| self.error(error))?;
-            let (_, _, number) = key.value();
+            let (main, sub, number) = key.value();
+            // Of no revision that is there: nobody reads it.
+            if (main, sub) != rev.key() {
+                continue;
+            }
             let piece = schema::read_piece(rev, number, row.value());
             found += piece.ok_or_else(|| self.damaged("the value", rev))?.len() as u64;
             pieces.push((number, row));

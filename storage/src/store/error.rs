@@ -13,8 +13,13 @@ pub(crate) enum DiskError {
     #[error("closed by an earlier failure")]
     Closed,
     /// The file holds bytes that were not written so.
-    #[error("{0}")]
-    Damaged(String),
+    #[error("{}", damage(path, detail))]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        detail: String,
+    },
     /// Anything else.
     #[error("{0}")]
     Failed(String),
@@ -81,12 +86,26 @@ fn is_no_space(error: &io::Error) -> bool {
     )
 }
 
+/// Whether the cause is in the bytes: they make no sense, or the file ends before they do.
+fn is_damage(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+    )
+}
+
+/// Said alike at a start and while the member runs.
+fn damage(path: &Path, detail: &str) -> StoreOpenError {
+    let (path, detail) = (path.to_path_buf(), detail.to_owned());
+    StoreOpenError::Damaged { path, detail }
+}
+
 impl DiskError {
     /// Sorts one of redb's errors.
     pub fn from_redb(path: &Path, error: impl Into<redb::Error>) -> DiskError {
         match error.into() {
             redb::Error::Io(error) if is_no_space(&error) => DiskError::NoSpace,
-            redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+            redb::Error::Io(error) if is_damage(&error) => {
                 DiskError::damaged(path, &error.to_string())
             }
             redb::Error::PreviousIo | redb::Error::DatabaseClosed => DiskError::Closed,
@@ -95,10 +114,10 @@ impl DiskError {
         }
     }
 
-    /// Damage, with the file's name and the remedy.
+    /// Damage of the file at `path`.
     pub fn damaged(path: &Path, detail: &str) -> DiskError {
         let path = path.to_path_buf();
         let detail = detail.to_owned();
-        DiskError::Damaged(StoreOpenError::Damaged { path, detail }.to_string())
+        DiskError::Damaged { path, detail }
     }
 }

@@ -74,7 +74,7 @@ pub(crate) use pending::SideChanges;
 pub(crate) use read::{Keyspace, every, range, read_range};
 pub use read::{ReadMeter, ReadView, held_bytes};
 pub use rebuild::RebuildStep;
-pub use replace::Replacement;
+pub use replace::{Former, Replacement};
 pub use scan::RangeScan;
 pub(crate) use side_tables::Meta as DiskMeta;
 pub use write::{Committed, WriteTxn};

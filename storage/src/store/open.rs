@@ -95,7 +95,8 @@ fn refusal(path: &Path, error: DiskError) -> StoreOpenError {
             path,
             source: std::io::ErrorKind::StorageFull.into(),
         },
-        error @ (DiskError::Closed | DiskError::Damaged(_) | DiskError::Failed(_)) => {
+        DiskError::Damaged { path, detail } => StoreOpenError::Damaged { path, detail },
+        error @ (DiskError::Closed | DiskError::Failed(_)) => {
             StoreOpenError::Refused(error.to_string())
         }
     }

@@ -9,7 +9,9 @@
 //! before it is deleted from the copy too. Memory, and views opened before, are not touched.
 //!
 //! The copy is durable before it is renamed; a crash before that leaves the old file, and the
-//! unfinished one is removed by the next start. Every failure ends the copy and changes nothing.
+//! unfinished one is removed by the next start. A failure of the new file ends the copy and changes
+//! nothing. One of the file in use is as bad as in a commit; and where the rename failed it is not
+//! certain which file a start would find.
 
 use std::ops::Bound;
 use std::path::Path;
@@ -21,19 +23,21 @@ use super::disk::{Disk, remove_revision};
 use super::disk_view::{DiskView, RawRow};
 use super::error::DiskError;
 use super::history::Rev;
-use super::replace::Arriving;
+use super::replace::{Arriving, Former};
 use super::schema::{
     ALARM, LEASE, MEMBER, META, PieceKey, REMOVED, REVISION, RevKey, VALUE, piece_key,
 };
 use super::{CheckpointError, Shared, Store};
 
 /// How far a copy is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum RebuildStep {
     /// More windows follow.
     More,
-    /// The new file is in its place.
-    Finished,
+    /// The new file is in its place, and this one no more.
+    Finished(Former),
+    /// The new file cannot be written, for this reason: the copy is no more, and nothing changed.
+    GivenUp(String),
     /// No copy is under way: another member's state took the place of the store meanwhile.
     Gone,
 }
@@ -57,30 +61,47 @@ impl Rebuild {
         self.gone.extend(revs.into_iter().filter(copied));
     }
 
-    /// Copies about `bytes_max` more; whether the end was reached, with which the copy is whole.
-    fn copy(&mut self, view: &DiskView, bytes_max: usize) -> Result<bool, DiskError> {
-        let (mut bytes, mut at_end) = (0, true);
-        let mut rows = Vec::new();
-        for row in view.raw_rows(self.cursor)? {
-            let row = row?;
-            bytes += row.bytes();
-            rows.push(row);
-            if bytes >= bytes_max {
-                at_end = false;
-                break;
-            }
-        }
+    /// Writes a window. Errors: the new file's.
+    fn write(&mut self, view: &DiskView, window: &Window) -> Result<(), DiskError> {
         self.disk.commit(|txn| {
-            append(txn, &rows)?;
+            append(txn, &window.rows)?;
             remove(txn, &self.gone)?;
-            if at_end {
+            if window.at_end {
                 copy_side_tables(view, txn)?;
             }
             Ok(())
         })?;
         self.gone.clear();
-        self.cursor = rows.last().map(|row| row.rev).or(self.cursor);
-        Ok(at_end)
+        self.cursor = window.rows.last().map(|row| row.rev).or(self.cursor);
+        Ok(())
+    }
+}
+
+/// What is copied at once.
+struct Window {
+    rows: Vec<RawRow>,
+    /// They are the last ones: with the side tables the copy is whole.
+    at_end: bool,
+}
+
+impl Window {
+    /// Reads about `bytes_max` behind `cursor`, and looks at the side tables before they are
+    /// copied. Errors: of the file in use.
+    fn read(view: &DiskView, cursor: Option<Rev>, bytes_max: usize) -> Result<Window, DiskError> {
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        for row in view.raw_rows(cursor)? {
+            let row = row?;
+            bytes += row.bytes();
+            rows.push(row);
+            if bytes >= bytes_max {
+                let at_end = false;
+                return Ok(Window { rows, at_end });
+            }
+        }
+        view.meta()?;
+        view.leases()?;
+        let at_end = true;
+        Ok(Window { rows, at_end })
     }
 }
 
@@ -121,8 +142,9 @@ impl Store {
     }
 
     /// Copies a window of about `bytes_max`. The last one moves the copy to its place. Only the
-    /// StoreWriter calls it. Errors end the copy: `NoSpace`, damage of the file in use, which halts
-    /// the node at its next checkpoint, and `Failed` where the new file is not certainly in place.
+    /// StoreWriter calls it. Errors end the copy: `NoSpace` while a full disk keeps the file in use
+    /// closed, `Failed` when that one cannot be read, or when it is not certain which of the two is
+    /// in its place.
     pub fn step_rebuild(&self, bytes_max: usize) -> Result<RebuildStep, CheckpointError> {
         let shared = self.shared();
         let mut writer = shared.writer.lock();
@@ -132,22 +154,24 @@ impl Store {
         };
         let disk = shared.disk();
         let view = disk.view()?;
-        let copied = rebuild.copy(&view, bytes_max);
-        let at_end = copied.inspect_err(|error| {
-            if matches!(error, DiskError::Damaged(_)) {
+        let window = Window::read(&view, rebuild.cursor, bytes_max).inspect_err(|error| {
+            if matches!(error, DiskError::Damaged { .. }) {
                 let _ = shared.fault.set(error.to_string());
             }
         })?;
-        if !at_end {
+        if let Err(error) = rebuild.write(&view, &window) {
+            return Ok(RebuildStep::GivenUp(error.to_string()));
+        }
+        if !window.at_end {
             writer.rebuild = Some(rebuild);
             return Ok(RebuildStep::More);
         }
-        drop(view);
+        drop((window, view));
         let settled = rebuild.medium.settle();
         settled.map_err(|error| CheckpointError::Failed(error.to_string()))?;
         rebuild.settled = true;
         *shared.disk.write() = Arc::clone(&rebuild.disk);
-        Ok(RebuildStep::Finished)
+        Ok(RebuildStep::Finished(Former::file(disk)))
     }
 }
 
@@ -209,4 +233,65 @@ fn copy_table<K: Key + 'static, V: Value + 'static>(
         to.insert(key.value(), value.value())?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use redb::StorageBackend;
+
+    use super::super::StoreSettings;
+    use super::super::medium::Medium;
+    use super::*;
+    use crate::entry::LogId;
+
+    #[derive(Debug)]
+    struct Broken;
+
+    impl Medium for Broken {
+        fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
+            Err(io::Error::other("the disk is broken"))
+        }
+
+        fn path(&self) -> &Path {
+            Path::new("broken.redb")
+        }
+
+        fn allocated_bytes(&self) -> io::Result<u64> {
+            Ok(0)
+        }
+    }
+
+    fn broken() -> Arc<Disk> {
+        Arc::new(Disk::new(Arc::new(Broken), 1 << 20))
+    }
+
+    #[test]
+    fn a_new_file_that_cannot_be_written_is_given_up_and_one_in_use_is_a_failure() {
+        let dir = tempfile::tempdir().unwrap();
+        let (arrived, place) = (dir.path().join("copy.redb"), dir.path().join("store.redb"));
+        let settings = StoreSettings {
+            record_cache_bytes: 0,
+            page_cache_bytes: 1 << 20,
+            pending_bytes_max: 1 << 20,
+        };
+        let store = Store::open(&place, settings).unwrap();
+        store.begin_rebuild(&arrived, &place).unwrap();
+        let change = |rebuild: &mut Rebuild| rebuild.disk = broken();
+        (store.shared().writer.lock().rebuild.as_mut()).map(change);
+        let step = store.step_rebuild(1 << 20).unwrap();
+        assert!(
+            matches!(&step, RebuildStep::GivenUp(why) if why.contains("is broken")),
+            "{step:?}"
+        );
+        assert!(!arrived.exists());
+        store.apply_blank(LogId { term: 1, index: 1 });
+        store.checkpoint(u64::MAX, 1).unwrap();
+
+        store.begin_rebuild(&arrived, &place).unwrap();
+        *store.shared().disk.write() = broken();
+        let failed = store.step_rebuild(1 << 20).unwrap_err();
+        assert!(matches!(failed, CheckpointError::Failed(_)), "{failed}");
+    }
 }

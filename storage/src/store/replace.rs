@@ -1,11 +1,13 @@
 //! A store's file that takes the place of the one in use: the state of another member, received
 //! as a snapshot.
 //!
-//! Everything slow is done beforehand, beside the running store: the file is written, opened and
-//! its index built. What is left is a rename. Views of the former state keep it, file and index,
-//! until they are dropped.
+//! Everything slow is done beside the running store. Before: the file is written, opened and its
+//! index built. Behind: whoever swaps is handed the former state, file and index, and lets it go
+//! where nobody waits. In between there is a rename. Views of the former state keep it until they
+//! are dropped.
 
 use std::io;
+use std::mem;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +19,32 @@ use super::error::DiskError;
 use super::loading::Loading;
 use super::medium::{FileMedium, Medium, sync_parent};
 use super::{Applied, Shared, Store, StoreSettings};
+
+/// What another one took the place of: a state, or the file of one. To drop it may take seconds,
+/// as all keys are freed and a large file goes; so it is to be done where nobody waits, and never
+/// under a lock.
+#[derive(Debug)]
+#[must_use = "dropping it may take seconds: choose where"]
+pub struct Former {
+    _state: Option<Arc<Shared>>,
+    _file: Option<Arc<Disk>>,
+}
+
+impl Former {
+    fn state(shared: Arc<Shared>) -> Former {
+        Former {
+            _state: Some(shared),
+            _file: None,
+        }
+    }
+
+    pub(super) fn file(disk: Arc<Disk>) -> Former {
+        Former {
+            _state: None,
+            _file: Some(disk),
+        }
+    }
+}
 
 /// A state that is ready to take over. Dropped unused, its file is removed.
 #[derive(Debug)]
@@ -104,6 +132,13 @@ impl Replacement {
         })
     }
 
+    /// Gives it up: its file has no name any more. Answers what is left of it.
+    pub fn give_up(mut self) -> Former {
+        self.medium.discard();
+        let shared = self.shared.take();
+        Former::state(shared.expect("taken only here and by `replace`"))
+    }
+
     /// The log position and membership of its state.
     pub fn applied(&self) -> Applied {
         let shared = self.shared.as_ref().expect("taken only by `replace`");
@@ -120,14 +155,15 @@ impl Drop for Replacement {
 }
 
 impl Store {
-    /// Makes `replacement` the state of this store and of all its clones. Nothing may be applied
-    /// meanwhile. Errors: the rename's, or that of making it durable; the process must then end.
-    pub fn replace(&self, mut replacement: Replacement) -> io::Result<()> {
+    /// Makes `replacement` the state of this store and of all its clones; answers the former one.
+    /// Nothing may be applied meanwhile. Errors: the rename's, or that of making it durable; the
+    /// process must then end.
+    pub fn replace(&self, mut replacement: Replacement) -> io::Result<Former> {
         // A copy under way is of a state that is no more, and in the way of the next one.
         self.shared().writer.lock().rebuild = None;
         replacement.medium.settle()?;
         let shared = replacement.shared.take().expect("taken only here");
-        *self.current.write() = shared;
-        Ok(())
+        let former = mem::replace(&mut *self.current.write(), shared);
+        Ok(Former::state(former))
     }
 }
