@@ -366,7 +366,7 @@ fn a_log_and_a_store_that_do_not_fit_are_refused() {
     check(&recovery(None, at(5)), &store, None).unwrap();
     check(&recovery(at(3), at(5)), &store, None).unwrap_err();
     store.apply_blank(LogId { term: 1, index: 4 });
-    store.checkpoint(u64::MAX, 1).unwrap();
+    store.checkpoint(LogId::MAX, 1).unwrap();
     check(&recovery(at(4), at(4)), &store, None).unwrap();
     check(&recovery(at(5), at(5)), &store, None).unwrap_err();
     check(&recovery(None, at(3)), &store, None).unwrap_err();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use actix::{Actor, Addr};
 use althing_api::id::{ClusterId, MemberId};
 use althing_storage::data_dir::DataDir;
+use althing_storage::entry::LogId;
 use althing_storage::store::{Store, StoreSettings};
 use althing_storage::wal::{Background, Disk, Wal, WalSettings};
 
@@ -213,7 +214,7 @@ impl Storage {
             store_settings: settings.store,
             cluster_id: settings.cluster_id.0,
         };
-        let all_flushed = Box::new(|| Some(u64::MAX));
+        let all_flushed = Box::new(|| Some(LogId::MAX));
         let threads = arbiters.threads();
         let tree = Tree::start_with_flushed(&shared, opened, &threads, &supervisor, all_flushed);
         let storage = Storage {

@@ -23,7 +23,7 @@ use crate::raft_node::{
 };
 use crate::reply::Admission;
 use crate::snapshotter::{Sendings, Snapshotter, SnapshotterSetup, Transfers};
-use crate::store_writer::{CheckpointPace, FlushedIndex, StoreWriter, StoreWriterSetup};
+use crate::store_writer::{CheckpointPace, FlushedEnd, StoreWriter, StoreWriterSetup};
 use crate::supervisor::{ActorRef, DeathWatch, Policy, Supervise, Supervisor};
 use crate::upkeep::{Upkeep, UpkeepParts};
 use crate::wal_writer::{CommitMark, FlushClock, WalWriter, WalWriterSetup};
@@ -140,7 +140,7 @@ impl Tree {
         supervisor: &Addr<Supervisor>,
     ) -> Tree {
         let tail = opened.wal.tail();
-        let flushed = flushed_index(tail.clone());
+        let flushed = flushed_end(tail.clone());
         Tree::start_with_flushed(shared, opened, threads, supervisor, flushed)
     }
 
@@ -150,7 +150,7 @@ impl Tree {
         opened: Opened,
         threads: &Threads,
         supervisor: &Addr<Supervisor>,
-        flushed: FlushedIndex,
+        flushed: FlushedEnd,
     ) -> Tree {
         let Opened {
             dir,
@@ -291,8 +291,8 @@ pub(crate) fn raft_node_setup(
     }
 }
 
-fn flushed_index(tail: LogTail) -> FlushedIndex {
-    Box::new(move || tail.flushed().map(|id| id.index))
+fn flushed_end(tail: LogTail) -> FlushedEnd {
+    Box::new(move || tail.flushed())
 }
 
 /// A guard for a child whose death halts the node.
@@ -326,7 +326,7 @@ fn start_store_writer(
     shared: &NodeState,
     dir: Arc<DataDir>,
     store: Store,
-    flushed: FlushedIndex,
+    flushed: FlushedEnd,
     threads: &Threads,
     supervisor: &Addr<Supervisor>,
 ) -> Addr<StoreWriter> {

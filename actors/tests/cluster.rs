@@ -15,6 +15,7 @@ use althing_api::etcdserverpb::{AlarmType, PutRequest, RangeRequest};
 use althing_api::id::MemberId;
 use althing_storage::apply::apply;
 use althing_storage::data_dir::DataDir;
+use althing_storage::entry::LogId;
 use althing_storage::store::Store;
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -379,7 +380,7 @@ async fn kill_and_corrupt(world: &mut World, number: u64) {
     let mut txn = store.begin();
     apply(&mut txn, Command { request }).unwrap();
     txn.commit(place);
-    store.checkpoint(u64::MAX, usize::MAX).unwrap();
+    store.checkpoint(LogId::MAX, usize::MAX).unwrap();
 }
 
 #[actix::test]

@@ -11,6 +11,14 @@ pub struct LogId {
     pub index: u64,
 }
 
+impl LogId {
+    /// Behind every entry.
+    pub const MAX: LogId = LogId {
+        term: u64::MAX,
+        index: u64::MAX,
+    };
+}
+
 /// A member's vote: whom it follows in a term, and whether that leader won.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Vote {

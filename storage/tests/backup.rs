@@ -35,11 +35,11 @@ fn filled(dir: &Path, seed: u64, entries: u64) -> Store {
         txn.commit(LogId { term: 1, index });
         let _ = model.apply(&command);
         if rng.random_ratio(1, 50) {
-            store.checkpoint(u64::MAX, usize::MAX).unwrap();
+            store.checkpoint(LogId::MAX, usize::MAX).unwrap();
             store.compact_step(3).unwrap();
         }
     }
-    store.checkpoint(u64::MAX, usize::MAX).unwrap();
+    store.checkpoint(LogId::MAX, usize::MAX).unwrap();
     store
 }
 
@@ -175,7 +175,7 @@ fn alarms_come_back_but_those_that_a_member_of_the_old_cluster_would_end() {
         let index = store.applied().log_id.unwrap().index + 1;
         txn.commit(LogId { term: 1, index });
     }
-    store.checkpoint(u64::MAX, usize::MAX).unwrap();
+    store.checkpoint(LogId::MAX, usize::MAX).unwrap();
     let file = saved(&store, &dir.path().join("backup.db"));
     let (back, _dir, restored) = brought_back(&file, dir.path(), 0);
     let mut alarms = restored.alarms;
@@ -200,7 +200,7 @@ fn a_backup_is_of_one_moment_whatever_is_written_meanwhile() {
         let _ = apply(&mut txn, command);
         txn.commit(LogId { term: 1, index });
     }
-    store.checkpoint(u64::MAX, usize::MAX).unwrap();
+    store.checkpoint(LogId::MAX, usize::MAX).unwrap();
     compacted(&store);
     let mut after = Vec::new();
     backup.stream(&mut after).unwrap();

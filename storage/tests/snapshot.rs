@@ -56,7 +56,7 @@ fn filled(dir: &tempfile::TempDir, entries: u64) -> (Store, Vec<u8>) {
         index: entries,
     };
     store.apply_membership(id, Bytes::from_static(b"voters"), vec![77]);
-    store.checkpoint(u64::MAX, usize::MAX).unwrap();
+    store.checkpoint(LogId::MAX, usize::MAX).unwrap();
     let mut stream = Vec::new();
     let mark = export(&store, CLUSTER, &mut stream).unwrap();
     assert_eq!(mark.applied, store.durable_mark());
@@ -253,7 +253,7 @@ fn a_received_state_takes_the_place_of_the_one_in_use() {
         index: 1_000,
     };
     clone.apply_blank(next);
-    clone.checkpoint(u64::MAX, 1_000).unwrap();
+    clone.checkpoint(LogId::MAX, 1_000).unwrap();
     drop((ours, clone, old_view));
     let again = Store::open(&place, TINY).unwrap();
     assert_eq!(again.durable(), Some(next));
@@ -356,7 +356,7 @@ fn a_source_is_the_state_it_was_opened_on_whatever_is_written_meanwhile() {
         term: 9,
         index: 900,
     });
-    store.checkpoint(u64::MAX, 1_000).unwrap();
+    store.checkpoint(LogId::MAX, 1_000).unwrap();
     let mut bytes = Vec::new();
     let mark = source.export(&mut bytes).unwrap();
     assert_eq!((&mark.applied, &source.applied()), (&before, &before));

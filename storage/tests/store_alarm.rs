@@ -175,7 +175,7 @@ fn an_alarm_that_only_a_removed_member_would_end_ends_with_its_membership() {
         clears_itself: false,
     };
     assert_eq!(world.store.alarms(), [by_hand]);
-    world.store.checkpoint(u64::MAX, usize::MAX).unwrap();
+    world.store.checkpoint(LogId::MAX, usize::MAX).unwrap();
     drop(world);
     let store = Store::open(&dir.path().join("store.redb"), SETTINGS).unwrap();
     assert_eq!(store.alarms(), [by_hand]);
@@ -188,14 +188,14 @@ fn alarms_and_a_downgrade_survive_a_restart_and_travel_with_a_snapshot() {
     world.alarm(AlarmType::Nospace, 1, true);
     world.alarm(AlarmType::Corrupt, 5, true);
     world.alarm(AlarmType::Corrupt, 4, true);
-    world.store.checkpoint(u64::MAX, usize::MAX).unwrap();
+    world.store.checkpoint(LogId::MAX, usize::MAX).unwrap();
     world.alarm(AlarmType::Corrupt, 5, false);
     let target = "3.6.0".to_owned();
     let began = SetDowngrade {
         target: target.clone(),
     };
     world.apply(Request::SetDowngrade(began)).unwrap();
-    world.store.checkpoint(u64::MAX, usize::MAX).unwrap();
+    world.store.checkpoint(LogId::MAX, usize::MAX).unwrap();
     let expected = [
         (AlarmType::Nospace, 1, true),
         (AlarmType::Corrupt, 4, false),
@@ -228,7 +228,7 @@ fn alarms_and_a_downgrade_survive_a_restart_and_travel_with_a_snapshot() {
         let cancel = SetDowngrade::default();
         let mut world = World { store, index: 100 };
         world.apply(Request::SetDowngrade(cancel)).unwrap();
-        world.store.checkpoint(u64::MAX, usize::MAX).unwrap();
+        world.store.checkpoint(LogId::MAX, usize::MAX).unwrap();
         drop(world);
         let store = Store::open(&file, SETTINGS).unwrap();
         assert_eq!(store.downgrade_target(), None);

@@ -87,7 +87,7 @@ fn after_a_power_cut_at_any_sync_the_file_holds_whole_entries_up_to_the_last_che
         }
         let before = store.durable();
         let after = store
-            .checkpoint(index, rng.random_range(1..40))
+            .checkpoint(LogId { term: 1, index }, rng.random_range(1..40))
             .unwrap()
             .durable;
         if rng.random() {
@@ -180,7 +180,7 @@ fn a_full_disk_fails_checkpoints_and_loses_nothing() {
             continue;
         }
         let full = (index / 100) % 2 == 1;
-        match store.checkpoint(index, 1000) {
+        match store.checkpoint(LogId { term: 1, index }, 1000) {
             Ok(_) => {}
             Err(CheckpointError::NoSpace) if full => {}
             Err(error) => panic!("{error}"),
@@ -201,11 +201,11 @@ fn a_full_disk_fails_checkpoints_and_loses_nothing() {
     };
     let request = Some(command::Request::Put(large));
     apply_to_both(&store, &mut model, &Command { request }, 600);
-    let refused = store.checkpoint(600, 1000);
+    let refused = store.checkpoint(LogId::MAX, 1000);
     assert!(matches!(refused, Err(CheckpointError::NoSpace)));
     check(&store, &model, model.current(), model.compacted);
     disk.set_full(false);
-    store.checkpoint(u64::MAX, usize::MAX).unwrap();
+    store.checkpoint(LogId::MAX, usize::MAX).unwrap();
     while let CompactStep::More = store.compact_step(3).unwrap() {}
     check(&store, &model, model.current(), model.compacted);
     drop(store);
@@ -224,7 +224,7 @@ fn reads_go_on_while_commits_meet_a_full_disk() {
         txn.commit(LogId { term: 1, index });
     };
     (0..50).for_each(|index| put(index, 1));
-    store.checkpoint(u64::MAX, usize::MAX).unwrap();
+    store.checkpoint(LogId::MAX, usize::MAX).unwrap();
     let old = store.revisions().current;
     (50..100).for_each(|index| put(index, 2));
     disk.set_full(true);
@@ -260,7 +260,7 @@ fn reads_go_on_while_commits_meet_a_full_disk() {
         };
         let mut commits = Vec::new();
         while commits.len() < 300 || is_one_idle() {
-            commits.push(store.checkpoint(u64::MAX, usize::MAX));
+            commits.push(store.checkpoint(LogId::MAX, usize::MAX));
         }
         finished.store(true, Ordering::Relaxed);
         for commit in commits {
@@ -272,7 +272,7 @@ fn reads_go_on_while_commits_meet_a_full_disk() {
         }
     });
     disk.set_full(false);
-    store.checkpoint(u64::MAX, usize::MAX).unwrap();
+    store.checkpoint(LogId::MAX, usize::MAX).unwrap();
 }
 
 /// A disk that can be so full that a file on it cannot even be opened.
@@ -316,10 +316,10 @@ fn a_command_that_a_full_disk_keeps_from_reading_leaves_no_trace_and_is_applied_
         txn.commit(LogId { term: 1, index });
     };
     (0..50).for_each(put);
-    store.checkpoint(u64::MAX, usize::MAX).unwrap();
+    store.checkpoint(LogId::MAX, usize::MAX).unwrap();
     (50..60).for_each(put);
     disk.set(true);
-    let closed = store.checkpoint(u64::MAX, usize::MAX);
+    let closed = store.checkpoint(LogId::MAX, usize::MAX);
     assert!(matches!(closed, Err(CheckpointError::NoSpace)));
 
     let before = (store.revisions(), store.key_count());
@@ -376,7 +376,7 @@ fn a_flipped_byte_is_refused_or_reported_and_never_read_as_data() {
         txn.commit(LogId { term: 1, index });
         let _ = model.apply(&command);
     }
-    store.checkpoint(u64::MAX, usize::MAX).unwrap();
+    store.checkpoint(LogId::MAX, usize::MAX).unwrap();
     drop(store);
     let sound = std::fs::read(&path).unwrap();
     let used: Vec<_> = (0..sound.len()).filter(|at| sound[*at] != 0).collect();
@@ -414,7 +414,7 @@ fn a_flipped_byte_is_refused_or_reported_and_never_read_as_data() {
             Ok(Ok(())) => {}
             Ok(Err(_)) => {
                 found += 1;
-                let failed = store.checkpoint(u64::MAX, 1);
+                let failed = store.checkpoint(LogId::MAX, 1);
                 if !matches!(failed, Err(CheckpointError::Failed(_))) {
                     wrong.push(format!("{position}: {failed:?} after damage"));
                 }
@@ -424,4 +424,22 @@ fn a_flipped_byte_is_refused_or_reported_and_never_read_as_data() {
     }
     assert_eq!(wrong, Vec::<String>::new());
     assert!(found > 50, "{found}");
+}
+
+#[test]
+fn what_took_the_place_of_a_durable_entry_is_not_checkpointed_before_it_is_durable_itself() {
+    let store = Store::open_on(Arc::new(SimDisk::default()), TINY).unwrap();
+    let mut txn = store.begin();
+    let request = PutRequest {
+        key: Bytes::from_static(b"k"),
+        ..Default::default()
+    };
+    let request = Some(command::Request::Put(request));
+    apply(&mut txn, Command { request }).unwrap();
+    let applied = LogId { term: 5, index: 4 };
+    txn.commit(applied);
+    // What is flushed at that index is an entry of a leader before.
+    let former = LogId { term: 3, index: 9 };
+    assert_eq!(store.checkpoint(former, 1).unwrap().durable, None);
+    assert_eq!(store.checkpoint(applied, 1).unwrap().durable, Some(applied));
 }

@@ -39,6 +39,10 @@ fn put(key: String, value: String) -> Op {
     })
 }
 
+fn id(index: u64) -> LogId {
+    LogId { term: 1, index }
+}
+
 fn commit(store: &Store, index: u64, ops: Vec<Op>) {
     let op = |request| RequestOp {
         request: Some(request),
@@ -50,7 +54,7 @@ fn commit(store: &Store, index: u64, ops: Vec<Op>) {
     let mut txn = store.begin();
     let request = Some(Request::Txn(request));
     apply(&mut txn, Command { request }).unwrap();
-    txn.commit(LogId { term: 1, index });
+    txn.commit(id(index));
 }
 
 fn span(from: &str, until: &str, limit: i64, revision: i64) -> RangeRequest {
@@ -137,7 +141,7 @@ fn ranges_and_counts_cross_chunks_at_every_revision() {
         }
         assert_eq!(store.revisions().current, states.len() as i64 - 1);
         let checkpoint = rng.random_range(0..index);
-        store.checkpoint(checkpoint, 500).unwrap();
+        store.checkpoint(id(checkpoint), 500).unwrap();
         for _ in 0..10 {
             let revision = rng.random_range(1..states.len());
             check_span(&store, &states[revision], revision as i64, &mut rng);
@@ -151,10 +155,10 @@ fn ranges_and_counts_cross_chunks_at_every_revision() {
     }));
     let mut txn = store.begin();
     apply(&mut txn, Command { request }).unwrap();
-    txn.commit(LogId { term: 1, index });
+    txn.commit(id(index));
     let in_use = {
-        while store.checkpoint(u64::MAX, 1000).unwrap().remaining > 0 {}
-        store.checkpoint(u64::MAX, 1000).unwrap();
+        while store.checkpoint(LogId::MAX, 1000).unwrap().remaining > 0 {}
+        store.checkpoint(LogId::MAX, 1000).unwrap();
         store.sizes().in_use
     };
     while let CompactStep::More = store.compact_step(100).unwrap() {}
@@ -203,7 +207,7 @@ fn a_reader_beside_the_writer_sees_whole_entries_only() {
         while index < 60 || is_one_idle() {
             let ops = (0..keys).map(|number| put(name(number), format!("entry {index}")));
             commit(&store, index, ops.collect());
-            store.checkpoint(index / 2, 1000).unwrap();
+            store.checkpoint(id(index / 2), 1000).unwrap();
             if index % 10 == 9 {
                 let revision = store.revisions().current - 2;
                 let request = Some(Request::Compaction(CompactionRequest {
@@ -212,7 +216,7 @@ fn a_reader_beside_the_writer_sees_whole_entries_only() {
                 }));
                 let mut txn = store.begin();
                 apply(&mut txn, Command { request }).unwrap();
-                txn.commit(LogId { term: 1, index });
+                txn.commit(id(index));
             }
             store.compact_step(500).unwrap();
             index += 1;
@@ -341,9 +345,9 @@ fn physical_compaction_waits_for_older_views_and_for_its_own_entry() {
     let mut txn = store.begin();
     apply(&mut txn, Command { request }).unwrap();
     txn.commit(LogId { term: 1, index: 3 });
-    store.checkpoint(2, 100).unwrap();
+    store.checkpoint(id(2), 100).unwrap();
     assert_eq!(store.compact_step(10).unwrap(), CompactStep::Waits);
-    store.checkpoint(3, 100).unwrap();
+    store.checkpoint(id(3), 100).unwrap();
     assert_eq!(store.compact_step(10).unwrap(), CompactStep::Waits);
     drop(view);
     assert_eq!(store.compact_step(10).unwrap(), CompactStep::Finished(4));

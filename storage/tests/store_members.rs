@@ -44,14 +44,14 @@ fn a_removed_member_stays_removed_whatever_it_publishes_and_whenever_the_store_i
     assert_eq!(names(&store), ["eight"]);
     assert!(store.is_removed(7) && !store.is_removed(8));
     // All of it in one transaction of the file, where the order of entries is not seen any more.
-    store.checkpoint(u64::MAX, usize::MAX).unwrap();
+    store.checkpoint(LogId::MAX, usize::MAX).unwrap();
     drop(store);
 
     let store = Store::open(&path, TINY).unwrap();
     assert_eq!(names(&store), ["eight"]);
     assert!(store.is_removed(7) && !store.is_removed(8));
     publish(&store, 4, 7, "still here");
-    store.checkpoint(u64::MAX, usize::MAX).unwrap();
+    store.checkpoint(LogId::MAX, usize::MAX).unwrap();
     drop(store);
     assert_eq!(names(&Store::open(&path, TINY).unwrap()), ["eight"]);
 }

@@ -240,15 +240,21 @@ impl Run<'_> {
         let flushed = self.rng.random_range(0..self.log.len().max(1) as u64 + 1);
         let records = self.rng.random_range(1..20);
         let before = self.store.hash().unwrap();
+        let flushed = LogId {
+            term: 1,
+            index: flushed,
+        };
         let checkpoint = self.store.checkpoint(flushed, records).unwrap();
-        assert!(checkpoint.durable.is_none_or(
-            |durable| durable.index <= flushed || Some(durable) == self.store.durable()
-        ));
+        assert!(
+            checkpoint
+                .durable
+                .is_none_or(|durable| durable <= flushed || Some(durable) == self.store.durable())
+        );
         assert_eq!(self.store.hash().unwrap(), before);
     }
 
     fn compact_fully(&mut self) {
-        let everything = u64::MAX;
+        let everything = LogId::MAX;
         while self.store.checkpoint(everything, 1000).unwrap().remaining > 0 {}
         self.store.checkpoint(everything, 1000).unwrap();
         let target = self.model.compacted.max(0);

@@ -47,7 +47,7 @@ impl World {
     }
 
     fn checkpoint(&self) {
-        while self.store.checkpoint(u64::MAX, 500).unwrap().remaining > 0 {}
+        while self.store.checkpoint(LogId::MAX, 500).unwrap().remaining > 0 {}
     }
 
     fn compact_all(&self) {
@@ -103,7 +103,7 @@ fn a_copy_made_under_random_commands_and_compaction_is_the_same_store() {
             world.apply(command.clone());
             let _ = model.apply(&command);
             match rng.random_range(0..8) {
-                0 => drop(world.store.checkpoint(u64::MAX, 20).unwrap()),
+                0 => drop(world.store.checkpoint(LogId::MAX, 20).unwrap()),
                 1 => drop(world.store.compact_step(5).unwrap()),
                 2 => {
                     let window = rng.random_range(1..3_000);

@@ -46,7 +46,7 @@ use crate::snapshotter::Received;
 use crate::supervisor::DeathWatch;
 
 /// Tells how far the log is flushed.
-pub(crate) type FlushedIndex = Box<dyn Fn() -> Option<u64> + Send>;
+pub(crate) type FlushedEnd = Box<dyn Fn() -> Option<LogId> + Send>;
 
 /// Between two windows of compaction. What an actor tells itself at once comes before the timers of
 /// its thread and before its end.
@@ -56,7 +56,7 @@ const TURN: Duration = Duration::from_millis(1);
 pub(crate) struct StoreWriterSetup {
     pub(crate) store: Store,
     pub(crate) dir: Arc<DataDir>,
-    pub(crate) flushed: FlushedIndex,
+    pub(crate) flushed: FlushedEnd,
     pub(crate) pace: CheckpointPace,
     pub(crate) gate: Arc<DiskGate>,
     pub(crate) backlog: Arc<Backlog>,
@@ -112,7 +112,7 @@ impl StoreWriter {
     /// Forgets that the store was replaced, once the log on disk reaches as far.
     fn end_replacing(&mut self) {
         let Some(state) = self.replacing else { return };
-        if (self.setup.flushed)().is_some_and(|flushed| flushed >= state.index) {
+        if (self.setup.flushed)().is_some_and(|flushed| flushed >= state) {
             match self.setup.dir.end_replacing() {
                 Ok(()) => self.replacing = None,
                 Err(error) => tracing::warn!(%error, "a mark of the snapshot stays for now"),

@@ -338,7 +338,7 @@ mod tests {
         let request = Some(Request::LeaseGrant(grant));
         apply(&mut txn, Command { request }).unwrap();
         txn.commit(LogId { term: 1, index: 2 });
-        store.checkpoint(u64::MAX, 10).unwrap();
+        store.checkpoint(LogId::MAX, 10).unwrap();
         assert!(store.lease_keys(9).is_empty());
         drop(store);
         // What a start derives is what a running member knows.

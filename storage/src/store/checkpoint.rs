@@ -3,15 +3,17 @@
 use std::sync::atomic::Ordering;
 
 use super::{Checkpoint, CheckpointError, Store};
+use crate::entry::LogId;
 
 impl Store {
-    /// Commits pending changes of entries with index <= `flushed` to redb, at most about
+    /// Commits pending changes of entries up to `flushed`, the last that is durable in the log, to
+    /// redb: an entry of a later term that took an index before is not. At most about
     /// `max_records` (whole entries, at least one). Only the StoreWriter calls it; readers and the
     /// Applier go on meanwhile. Errors: `NoSpace` loses nothing and may be tried again; `Failed` is
     /// final, also for damage that a reader found.
     pub fn checkpoint(
         &self,
-        flushed: u64,
+        flushed: LogId,
         max_records: usize,
     ) -> Result<Checkpoint, CheckpointError> {
         let shared = self.shared();

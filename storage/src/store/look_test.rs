@@ -28,7 +28,7 @@ fn filled(path: &Path, keys: u64) {
         apply(&mut txn, Command { request }).unwrap();
         txn.commit(LogId { term: 1, index });
     }
-    store.checkpoint(u64::MAX, usize::MAX).unwrap();
+    store.checkpoint(LogId::MAX, usize::MAX).unwrap();
 }
 
 #[test]

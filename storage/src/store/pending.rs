@@ -199,15 +199,15 @@ impl Pending {
         self.records.len()
     }
 
-    /// The oldest whole entries with index at most `flushed`, about `records_max` records and
+    /// The oldest whole entries up to `flushed`, about `records_max` records and
     /// leases, at least one entry. They stay here until [`Pending::drop_front`].
-    pub fn front(&self, flushed: u64, records_max: usize) -> Option<Batch> {
+    pub fn front(&self, flushed: LogId, records_max: usize) -> Option<Batch> {
         let mut entries: usize = 0;
         let mut records = 0;
         let mut leases = 0;
         let mut side = SideChanges::default();
         for mark in &self.marks {
-            if mark.id.index > flushed || (records + leases >= records_max && entries > 0) {
+            if mark.id > flushed || (records + leases >= records_max && entries > 0) {
                 break;
             }
             entries += 1;

@@ -287,7 +287,7 @@ mod tests {
         );
         assert!(!arrived.exists());
         store.apply_blank(LogId { term: 1, index: 1 });
-        store.checkpoint(u64::MAX, 1).unwrap();
+        store.checkpoint(LogId::MAX, 1).unwrap();
 
         store.begin_rebuild(&arrived, &place).unwrap();
         *store.shared().disk.write() = broken();

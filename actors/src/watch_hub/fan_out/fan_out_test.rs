@@ -5,6 +5,7 @@ use std::task::{Context, Wake, Waker};
 
 use althing_api::mvccpb::Event;
 use althing_api::range::KeyRange;
+use althing_storage::entry::LogId;
 use althing_storage::store::CompactStep;
 use parking_lot::Mutex;
 
@@ -154,7 +155,7 @@ fn a_compaction_takes_nothing_from_who_was_only_not_told_yet() {
     world.compact(3);
     (0..2).for_each(|_| drop(world.put_value("k", 3)));
     world.compact(5);
-    world.store.checkpoint(u64::MAX, 50).unwrap();
+    world.store.checkpoint(LogId::MAX, 50).unwrap();
     assert_eq!(world.store.compact_step(50).unwrap(), CompactStep::Waits);
     // Who asks now for what is compacted is too late, as in etcd.
     world.watch(1, 3, "k", 4);

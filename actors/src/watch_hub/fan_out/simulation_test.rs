@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use althing_api::mvccpb::Event;
 use althing_api::range::KeyRange;
+use althing_storage::entry::LogId;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -193,7 +194,16 @@ impl Simulation {
                     self.world.compact(revision);
                 }
             }
-            85 => while self.world.store.checkpoint(u64::MAX, 50).unwrap().remaining > 0 {},
+            85 => {
+                while self
+                    .world
+                    .store
+                    .checkpoint(LogId::MAX, 50)
+                    .unwrap()
+                    .remaining
+                    > 0
+                {}
+            }
             86 => drop(self.world.store.compact_step(100).unwrap()),
             _ if self.world.fan_out.has_work() => self.world.step(),
             _ => self.world.fan_out.let_go(),
