@@ -1,3 +1,3 @@
 # why: a start takes a store that a snapshot has replaced for one whose log is lost
 # file: actors/src/store_writer/mod.rs
-s/self\.setup\.dir\.begin_replacing\(state\)\?;/if !MUTATED { & }/
+s/match self\.setup\.dir\.begin_replacing\(state\) \{/match if MUTATED { Ok(()) } else { self.setup.dir.begin_replacing(state) } {/
