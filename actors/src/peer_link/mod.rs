@@ -250,3 +250,73 @@ impl Handler<MemberUpdated> for PeerLink {
         self.way.peer.urls = urls;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use bytes::Bytes;
+    use futures_util::FutureExt;
+    use futures_util::future::BoxFuture;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::departure::Departure;
+    use crate::metrics::Metrics;
+
+    /// Takes everything and answers nothing.
+    #[derive(Debug)]
+    struct Silent;
+
+    impl Transport for Silent {
+        fn call(
+            &self,
+            _: &Peer,
+            _: Call,
+            _: Bytes,
+        ) -> BoxFuture<'static, Result<Bytes, LinkError>> {
+            pending().boxed()
+        }
+
+        fn knock(&self, _: &Peer) -> BoxFuture<'static, Knock> {
+            pending().boxed()
+        }
+
+        fn open(&self, _: &Peer, _: Pipe) -> BoxFuture<'static, Result<OpenPipe, LinkError>> {
+            pending().boxed()
+        }
+
+        fn send_snapshot(
+            &self,
+            _: &Peer,
+            _: Bytes,
+            _: SnapshotBytes,
+        ) -> BoxFuture<'static, Result<Bytes, LinkError>> {
+            pending().boxed()
+        }
+    }
+
+    #[actix::test]
+    async fn a_call_that_is_given_up_takes_no_place_from_the_next_one() {
+        let metrics = Arc::new(Metrics::new().peer(1, 2));
+        let way = Way {
+            peer: Peer {
+                id: althing_api::id::MemberId(2),
+                urls: Vec::new(),
+            },
+            transport: Arc::new(Silent),
+            health: Arc::new(Health::new(2, metrics, Departure::default())),
+        };
+        let calls = Arc::default();
+        let place = Place::take(&calls, 1).unwrap();
+        assert!(Place::take(&calls, 1).is_none(), "the only one is taken");
+        let (reply, answer) = oneshot::channel();
+        let (call, body) = (Call::Heartbeat, Bytes::new());
+        let mut delivering = Box::pin(deliver(way, Deliver { call, body, reply }, place));
+        assert!(delivering.as_mut().now_or_never().is_none());
+        assert!(Place::take(&calls, 1).is_none(), "somebody waits for it");
+        drop(answer);
+        assert!(delivering.as_mut().now_or_never().is_none());
+        assert!(Place::take(&calls, 1).is_some());
+    }
+}
