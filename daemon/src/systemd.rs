@@ -18,6 +18,7 @@ pub fn reloading() -> String {
 
 /// The member is alive: the watchdog begins to count anew.
 pub const ALIVE: &str = "WATCHDOG=1";
+
 /// The member stops, and may need as much time for it, however little the unit says.
 pub fn stopping(time: Duration) -> String {
     format!("STOPPING=1\n{}", more_time(time))

@@ -20,10 +20,10 @@ use super::first_head::{FirstHead, Passed};
 
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A client of HTTP/1.1 that takes nothing of what is to be sent for this time has stopped, and is
+/// A client that takes nothing of what is to be sent for this time has stopped, and is
 /// disconnected: a large answer holds a part of the read budget until it is sent. In HTTP/2 large
-/// answers are known from streams whose client may be stopped for longer.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// answers are known from streams whose client may be stopped for longer; only they count there.
+pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a client speaks on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +115,7 @@ impl Conn {
             first_head: (protocol == Protocol::Http2).then(FirstHead::default),
             ahead: Bytes::new(),
             write_deadline: (protocol == Protocol::Http1)
-                .then(|| WriteDeadline::new(WRITE_TIMEOUT)),
+                .then(|| WriteDeadline::new(STALL_TIMEOUT)),
         };
         Ok((conn, protocol))
     }

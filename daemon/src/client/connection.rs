@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 
 use super::api::Api;
 use super::bridge::{self, Http2Body};
-use super::conn::{Conn, Protocol};
+use super::conn::{Conn, Protocol, STALL_TIMEOUT};
 use super::exchanges::Exchanges;
 use super::grpc::Services;
 use super::grpc_head;
@@ -42,9 +42,6 @@ const RESET_STREAMS_MAX: usize = 10_000;
 /// The headers of one request, names, values and 32 bytes for each: more than tokens and traces
 /// take. The library's own bound would be 16 KiB.
 const HEADERS_BYTES_MAX: u32 = 1 << 20;
-/// A client that takes nothing for this time of the large answers that it asked for has stopped,
-/// and is disconnected: they hold a part of the read budget until they are sent.
-const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Admits connections up to a number that all workers share.
 #[derive(Debug, Default)]
