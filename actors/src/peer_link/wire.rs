@@ -13,10 +13,10 @@ use openraft::raft::{
 };
 use prost::Message;
 
-use crate::raft_node::Entry;
 use crate::raft_node::types::{
     RaftLogId, RaftVote, Types, from_raft_log_id, from_raft_vote, to_raft_log_id, to_raft_vote,
 };
+use crate::raft_node::{Asker, Entry};
 
 /// Why bytes of another member were refused.
 #[derive(Debug, thiserror::Error)]
@@ -243,6 +243,26 @@ pub(crate) fn hand_over_answer_in(
             }),
         },
     )
+}
+
+pub(crate) fn read_index_question_out(asker: &Asker) -> Bytes {
+    let question = peerpb::ReadIndexQuestion {
+        member: asker.member,
+        vote: Some(vote_out(&asker.vote)),
+    };
+    question.encode_to_vec().into()
+}
+
+/// `None`: a member that asks without telling its vote.
+pub(crate) fn read_index_question_in(bytes: Bytes) -> Result<Option<Asker>, WireError> {
+    let question = peerpb::ReadIndexQuestion::decode(bytes)?;
+    let Some(vote) = &question.vote else {
+        return Ok(None);
+    };
+    Ok(Some(Asker {
+        member: question.member,
+        vote: vote_in(Some(vote))?,
+    }))
 }
 
 pub(crate) fn read_index_answer_out(answer: Result<u64, Error>) -> Bytes {

@@ -100,6 +100,10 @@ fn read_indexes_and_snapshot_votes_arrive_as_they_were_given() {
         assert_eq!(heard.expect("our own bytes"), answer);
     }
     let vote = vote(3, 4, true);
+    let asker = Asker { member: 5, vote };
+    let heard = read_index_question_in(read_index_question_out(&asker));
+    assert_eq!(heard.expect("our own bytes"), Some(asker));
+    assert_eq!(read_index_question_in(Bytes::new()).unwrap(), None);
     assert_eq!(snapshot_head_in(snapshot_head_out(&vote)).unwrap(), vote);
     let answer = snapshot_answer_out(&vote);
     assert_eq!(snapshot_answer_in(answer).unwrap(), vote);

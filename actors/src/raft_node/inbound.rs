@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::message::{PipeEnded, Step};
 use super::propose::{Attempt, Proposer};
 use super::step::FromPeer;
-use super::{RaftNode, ReadIndex};
+use super::{Asker, RaftNode, ReadIndex, Reader};
 use crate::lessor::LeaseKeeper;
 use crate::peer_link::proposal::{self, Forwarded};
 use crate::peer_link::wire::{self, WireError};
@@ -103,7 +103,10 @@ impl Inbound {
             Call::Vote => FromPeer::Vote(wire::vote_request_in(body)?),
             Call::PreVote => FromPeer::PreVote(wire::vote_request_in(body)?),
             Call::HandOver => FromPeer::HandOver(wire::hand_over_in(body)?),
-            Call::ReadIndex => return self.read_index().await,
+            Call::ReadIndex => {
+                let asker = wire::read_index_question_in(body)?;
+                return self.read_index(asker).await;
+            }
             Call::ChangeMembers => {
                 let (change, again) = change::question_in(body)?;
                 let made = self.proposer.change_here(change, again).await;
@@ -167,12 +170,12 @@ impl Inbound {
         async move { answer.await.unwrap_or(Err(Refusal::Stopped)) }
     }
 
-    async fn read_index(&self) -> Result<Bytes, Refusal> {
+    async fn read_index(&self, asker: Option<Asker>) -> Result<Bytes, Refusal> {
         let index = match self.proposer.reads.admit() {
             Ok(permit) => {
                 let (reply, answer) = Reply::new(permit);
-                let may_ask = false;
-                self.raft_node.do_send(ReadIndex { reply, may_ask });
+                let reader = Reader::Member(asker);
+                self.raft_node.do_send(ReadIndex { reader, reply });
                 answer.wait().await.unwrap_or_else(Err)
             }
             Err(error) => Err(error),

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::change::MemberChange;
 use super::inbound::Refusal;
+use super::read_index::Reader;
 use super::reconfigure::Change;
 use super::step::FromPeer;
 use super::types::WriteResult;
@@ -32,8 +33,7 @@ pub(crate) struct Proposal {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct ReadIndex {
-    /// Whether the leader may be asked if this member does not lead.
-    pub(crate) may_ask: bool,
+    pub(crate) reader: Reader,
     pub(crate) reply: Reply<Result<u64, Error>>,
 }
 

@@ -53,7 +53,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, WrapFuture};
-use althing_api::error::Error;
 use althing_storage::store::Store;
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -73,12 +72,13 @@ use self::leader_view::Part;
 pub use self::log_store::LogStore;
 pub(crate) use self::log_store::LogStoreSetup;
 use self::message::Proposal;
-use self::message::{BeginReadRound, CoreEnded, PipeEnded, RaftChanged};
+use self::message::{CoreEnded, PipeEnded, RaftChanged};
 pub(crate) use self::message::{MoveLeader, Propose, Pulse, ReadIndex, Step};
 pub(crate) use self::outbox::Outbox;
 pub(crate) use self::picture::{Picture, applied_members};
 pub(crate) use self::propose::Proposer;
 use self::read_index::ReadRounds;
+pub(crate) use self::read_index::{Asker, Reader};
 pub(crate) use self::reconfigure::Change;
 use self::reconfigure::Changes;
 use self::retention::Retention;
@@ -313,49 +313,6 @@ impl Handler<Propose> for RaftNode {
         for Proposal { command, reply } in propose.proposals {
             tuning::post(self.raft.client_write_ff(Encoded(command), Some(reply)));
         }
-    }
-}
-
-impl Handler<ReadIndex> for RaftNode {
-    type Result = ();
-
-    fn handle(&mut self, read: ReadIndex, ctx: &mut Context<Self>) {
-        if self.reads.add(read) {
-            ctx.notify(BeginReadRound);
-        }
-    }
-}
-
-impl Handler<BeginReadRound> for RaftNode {
-    type Result = ();
-
-    fn handle(&mut self, _: BeginReadRound, ctx: &mut Context<Self>) {
-        let readers = self.reads.begin();
-        let leader = self.setup.progress.leader();
-        let link = self.setup.links.to(leader);
-        let (raft, progress) = (self.raft.clone(), Arc::clone(&self.setup.progress));
-        let round = async move {
-            match link {
-                Some(link) => {
-                    let asked = progress.while_leads(leader, read_index::ask(&link)).await;
-                    (true, asked.unwrap_or(Err(Error::NoLeader)))
-                }
-                None => (false, read_index::here(&raft).await),
-            }
-        };
-        let round = round.into_actor(self);
-        ctx.spawn(round.map(move |(asked, result), node, ctx| {
-            for ReadIndex { may_ask, reply } in readers {
-                reply.send(if asked && !may_ask {
-                    Err(Error::NoLeader)
-                } else {
-                    result
-                });
-            }
-            if node.reads.end() {
-                ctx.notify(BeginReadRound);
-            }
-        }));
     }
 }
 

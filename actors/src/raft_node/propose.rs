@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 
 use super::message::Proposal;
 use super::types::{WriteResult, from_raft_log_id};
-use super::{MoveLeader, Outbox, RaftNode, ReadIndex, SoleVoter};
+use super::{MoveLeader, Outbox, RaftNode, ReadIndex, Reader, SoleVoter};
 use crate::disk_gate::{DiskGate, Reservation};
 use crate::metrics::Metrics;
 use crate::node::Applied;
@@ -189,8 +189,8 @@ impl Proposer {
                 return Ok(());
             }
             let (reply, answer) = Reply::new(self.reads.admit()?);
-            let may_ask = true;
-            self.raft_node.do_send(ReadIndex { reply, may_ask });
+            let reader = Reader::Client;
+            self.raft_node.do_send(ReadIndex { reader, reply });
             match answer.wait().await? {
                 Ok(index) => return self.until_applied(index).await,
                 Err(Error::Stopped) => return Err(Error::Stopped),

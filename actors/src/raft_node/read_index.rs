@@ -3,14 +3,40 @@
 //! One round is outstanding at most: readers that come meanwhile wait for the next one, because a
 //! round only vouches for reads that began before it. More rounds at once would gain nothing and
 //! break the runs of client writes that openraft merges.
+//!
+//! A member that asks its leader tells which vote it holds. It has granted no later one, no more than
+//! the leader has when it looks; so where the two are a quorum, nobody can have been elected
+//! between, and the question itself is the round: the leader need not send a heartbeat.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use actix::{ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use althing_api::error::Error;
-use bytes::Bytes;
-use openraft::ReadPolicy;
 use openraft::errors::{LinearizableReadError, RaftError};
+use openraft::{RaftState, ReadPolicy};
 
-use super::types::RaftHandle;
+use super::message::BeginReadRound;
+use super::types::{RaftHandle, RaftVote, Types};
+use super::{RaftNode, ReadIndex};
 use crate::peer_link::{Call, Link, wire};
+
+/// Who needs a read index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// A client of this member; the leader is asked if that is another one.
+    Client,
+    /// Another member, which takes this one for the leader. Nobody else is asked for it.
+    Member(Option<Asker>),
+}
+
+/// A member that asks its leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asker {
+    pub(crate) member: u64,
+    /// Its vote, read after the reads began that it asks for.
+    pub(crate) vote: RaftVote,
+}
 
 /// One round of our raft: the entry that must be applied before a read that began earlier.
 pub(super) async fn here(raft: &RaftHandle) -> Result<u64, Error> {
@@ -22,9 +48,37 @@ pub(super) async fn here(raft: &RaftHandle) -> Result<u64, Error> {
     }
 }
 
+/// The same without a round, if `asker` and this member are a quorum that nobody else was elected
+/// by until the question came.
+async fn vouched_by(raft: &RaftHandle, asker: Asker, me: u64) -> Option<u64> {
+    let looked = raft.with_raft_state(move |state| vouched(state, asker, me));
+    looked.await.ok().flatten()
+}
+
+fn vouched(state: &RaftState<Types>, asker: Asker, me: u64) -> Option<u64> {
+    let (ours, committed) = (state.vote_ref(), state.local_committed()?);
+    let leads = ours.committed && ours.leader_id.voted_for == me;
+    // Before an entry of its own term is committed a leader does not know what was acknowledged.
+    let knows = committed.committed_leader_id().term == ours.leader_id.term;
+    let configs = state.membership_state.effective().membership();
+    let is_round = asker.vote == *ours && is_quorum([asker.member, me], configs.get_joint_config());
+    (leads && knows && is_round).then_some(committed.index())
+}
+
+/// Whether two members are a majority of each of these sets of voters.
+fn is_quorum(pair: [u64; 2], configs: &[BTreeSet<u64>]) -> bool {
+    let pair = BTreeSet::from(pair);
+    configs
+        .iter()
+        .all(|voters| 2 * voters.intersection(&pair).count() > voters.len())
+}
+
 /// The same of the leader's raft.
-pub(super) async fn ask(leader: &Link) -> Result<u64, Error> {
-    let answer = leader.call(Call::ReadIndex, Bytes::new()).await;
+async fn ask(leader: &Link, raft: &RaftHandle, me: u64) -> Result<u64, Error> {
+    let vote = raft.with_raft_state(|state| *state.vote_ref()).await;
+    let vote = vote.map_err(|_| Error::Stopped)?;
+    let question = wire::read_index_question_out(&Asker { member: me, vote });
+    let answer = leader.call(Call::ReadIndex, question).await;
     let answer = answer.map_err(|_| Error::NoLeader)?;
     match wire::read_index_answer_in(answer).map_err(|_| Error::NoLeader)? {
         // That member stops; this one does not.
@@ -74,9 +128,84 @@ impl<R> ReadRounds<R> {
     }
 }
 
+impl Handler<ReadIndex> for RaftNode {
+    type Result = ();
+
+    fn handle(&mut self, read: ReadIndex, ctx: &mut Context<Self>) {
+        let Reader::Member(Some(asker)) = read.reader else {
+            return self.share_round(read, ctx);
+        };
+        let (raft, me) = (self.raft.clone(), self.setup.me);
+        let vouching = async move { vouched_by(&raft, asker, me).await };
+        let vouching = vouching.into_actor(self);
+        ctx.spawn(vouching.map(move |index, node, ctx| match index {
+            Some(index) => read.reply.send(Ok(index)),
+            None => node.share_round(read, ctx),
+        }));
+    }
+}
+
+impl RaftNode {
+    fn share_round(&mut self, read: ReadIndex, ctx: &mut Context<Self>) {
+        if self.reads.add(read) {
+            ctx.notify(BeginReadRound);
+        }
+    }
+}
+
+impl Handler<BeginReadRound> for RaftNode {
+    type Result = ();
+
+    fn handle(&mut self, _: BeginReadRound, ctx: &mut Context<Self>) {
+        let readers = self.reads.begin();
+        let (me, leader) = (self.setup.me, self.setup.progress.leader());
+        let link = self.setup.links.to(leader);
+        let (raft, progress) = (self.raft.clone(), Arc::clone(&self.setup.progress));
+        let round = async move {
+            match link {
+                Some(link) => {
+                    let asking = ask(&link, &raft, me);
+                    let asked = progress.while_leads(leader, asking).await;
+                    (true, asked.unwrap_or(Err(Error::NoLeader)))
+                }
+                None => (false, here(&raft).await),
+            }
+        };
+        let round = round.into_actor(self);
+        ctx.spawn(round.map(move |(asked, result), node, ctx| {
+            for ReadIndex { reader, reply } in readers {
+                reply.send(if asked && reader != Reader::Client {
+                    Err(Error::NoLeader)
+                } else {
+                    result
+                });
+            }
+            if node.reads.end() {
+                ctx.notify(BeginReadRound);
+            }
+        }));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_members_are_a_quorum_of_at_most_three_voters_and_of_both_sets_while_they_change() {
+        let sets = |sets: &[&[u64]]| -> Vec<BTreeSet<u64>> {
+            sets.iter()
+                .map(|set| set.iter().copied().collect())
+                .collect()
+        };
+        assert!(is_quorum([1, 2], &sets(&[&[1, 2]])));
+        assert!(is_quorum([1, 2], &sets(&[&[1, 2, 3]])));
+        assert!(!is_quorum([1, 2], &sets(&[&[1, 2, 3, 4]])));
+        assert!(!is_quorum([1, 9], &sets(&[&[1, 2, 3]])), "a learner asks");
+        assert!(!is_quorum([1, 1], &sets(&[&[1, 2, 3]])), "itself");
+        assert!(is_quorum([1, 2], &sets(&[&[1, 2, 3], &[1, 2, 4]])));
+        assert!(!is_quorum([1, 2], &sets(&[&[1, 2, 3], &[1, 3, 4]])));
+    }
 
     #[test]
     fn readers_share_a_round_and_late_ones_take_the_next() {
