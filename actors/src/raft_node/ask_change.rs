@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::change::MemberChange;
 use super::message::ChangeMembers;
-use super::propose::Proposer;
+use super::propose::{Proposer, RETRY_MIN};
 use super::reconfigure::Change;
 use crate::peer_link::{Call, LinkError, change as wire};
 use crate::status::MemberStatus;
@@ -22,7 +22,7 @@ impl Proposer {
         change: MemberChange,
     ) -> Result<Vec<MemberStatus>, Error> {
         let _permit = self.proposals.admit()?;
-        let mut again = false;
+        let (mut again, mut retry) = (false, RETRY_MIN);
         loop {
             let made = match self.progress.leader() {
                 0 => Change::Elsewhere(None),
@@ -40,10 +40,10 @@ impl Proposer {
                     }
                     return Ok(members);
                 }
-                Change::Elsewhere(_) => self.until_led().await?,
+                Change::Elsewhere(_) => self.until_led(&mut retry).await?,
                 Change::Unsure => {
                     again = true;
-                    self.until_led().await?;
+                    self.until_led(&mut retry).await?;
                 }
             }
         }

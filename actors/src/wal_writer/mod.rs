@@ -212,9 +212,11 @@ impl Handler<SaveVote> for WalWriter {
 impl Handler<NoteElected> for WalWriter {
     type Result = ();
 
-    fn handle(&mut self, NoteElected(vote): NoteElected, ctx: &mut Context<Self>) {
+    /// Nobody waits for it: it is flushed with what comes next, the new leader's first entry, which
+    /// would otherwise wait for two flushes.
+    fn handle(&mut self, NoteElected(vote): NoteElected, _: &mut Context<Self>) {
         self.wal.save_vote(vote);
-        self.flush_after_the_mailbox(ctx);
+        self.dirty = true;
     }
 }
 
