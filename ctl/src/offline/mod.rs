@@ -85,7 +85,7 @@ pub fn verify(path: &Path) -> Result<(), Failure> {
     verified.map(drop).map_err(|error| refused(&error))
 }
 
-/// Makes a data directory of the snapshot at `path`, and says what to do with it.
+/// Makes a data directory of the snapshot at `path`, and prints what was restored.
 ///
 /// # Errors
 /// Flags that contradict each other, a damaged file, a directory in use.
