@@ -20,6 +20,7 @@ pub use defrag::defragment;
 pub use look::directory;
 
 use crate::failure::{BAD_ARGS, ERROR, Failure};
+use crate::print::counted;
 use crate::progress::Progress;
 
 /// Hexadecimal digits of the snapshot's hash in the token that is made of it.
@@ -116,10 +117,10 @@ pub fn restore(path: &Path, words: &RestoreWords, out: &mut dyn Write) -> Result
     let identity = &restoring.identity;
     writeln!(
         out,
-        "Restored revision {}, {} changes, {} leases to {directory}: member {:x} of cluster {:x}",
+        "Restored revision {}, {}, {} to {directory}: member {:x} of cluster {:x}",
         restored.revision,
-        restored.records,
-        restored.leases,
+        counted(restored.records, "change"),
+        counted(restored.leases, "lease"),
         identity.member_id,
         identity.cluster_id
     )?;
