@@ -9,9 +9,10 @@ pub enum Effect {
     Reload,
     /// At the next start; the running value stays until then.
     Restart,
-    /// Never for this member: only a first start reads the option.
+    /// Never for this member: its first start settled who it is. One that joined by the option only
+    /// asks the addresses in it, at each start, whether it still belongs.
     FirstStart,
-    /// It says who the member is, so a reload that would change it is refused as a whole.
+    /// Never: the option says which member this is, so a reload that would change it is refused.
     Identity,
 }
 

@@ -1,8 +1,8 @@
 //! Who this member is: ids derived once, as etcd derives them, and then kept in the data directory.
 //!
 //! A first start computes the ids from the peer URLs and the cluster's token and writes them down,
-//! before anything else is written. Every later start reads them back: the options that name the
-//! initial cluster have no effect any more.
+//! before anything else is written. Every later start reads them back; a member that joined uses
+//! `--join` or `--initial-cluster` only to ask whether it still belongs.
 
 use std::io;
 use std::path::PathBuf;
@@ -182,7 +182,7 @@ pub async fn settle(config: &Config, dir: &DataDir) -> Result<Settled, IdentityE
         tracing::info!(
             cluster_id = %ids.cluster_id,
             local_member_id = %ids.member_id,
-            "restarting local member; options that form a new cluster have no effect"
+            "restarting local member; its ids are those that the first start settled"
         );
         return go_on(config, dir, ids, joins).await;
     }

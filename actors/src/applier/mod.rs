@@ -7,8 +7,8 @@
 //!                    '-- events --> WatchHub, at the end of the batch, if anybody watches
 //! ```
 //! Owns: the right to change the store's memory; it is the only one that does.
-//! Waits for: a checkpoint, when 64 MB are pending, or for space (its thread blocks; raft's does
-//! not).
+//! Waits for: a checkpoint, when `pending_bytes_max` is reached, or for space (its thread blocks;
+//! raft's does not).
 //! Fails: an entry that does not decode, or a death, halts the node; the log replays at start.
 
 mod backlog;

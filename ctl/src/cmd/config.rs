@@ -25,6 +25,9 @@ use crate::flags::Settings;
 /// Where a member's socket is: as packaged, and as started by hand in this directory.
 const SOCKETS: [&str; 2] = ["/run/althing/admin.sock", "default.althing/admin.sock"];
 
+/// The flag that names another, called as in `althingd`.
+const SOCKET: &str = "admin-socket";
+
 /// How long a member on this machine may take to accept.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -34,11 +37,8 @@ const AT_RELOAD: &str = "reload";
 /// The grammar.
 pub fn command() -> Command {
     let socket = || {
-        valued(
-            "socket",
-            "",
-            "Admin socket of the member, see --admin-socket",
-        )
+        let help = "Admin socket of the member, as its own --admin-socket names it";
+        valued(SOCKET, "", help).alias("socket")
     };
     let show = manners(Command::new("show"))
         .about("Prints the running configuration")
@@ -194,7 +194,7 @@ fn places(environment: impl IntoIterator<Item = (OsString, OsString)>) -> Vec<Pa
 
 /// Connects to the socket that was named, or to the first place where there is one.
 async fn connect(values: Values<'_>) -> Result<AdminClient<Channel>, Failure> {
-    let socket = match values.text("socket") {
+    let socket = match values.text(SOCKET) {
         named if !named.is_empty() => named,
         _ => {
             let places = places(std::env::vars_os());
@@ -202,7 +202,10 @@ async fn connect(values: Values<'_>) -> Result<AdminClient<Channel>, Failure> {
             let found = places.iter().find(|path| path.exists()).map(shown);
             found.ok_or_else(|| {
                 let places: Vec<String> = places.iter().map(shown).collect();
-                let text = format!("no member is at {}; name its --socket", places.join(" or "));
+                let text = format!(
+                    "no member is at {}; name its --admin-socket",
+                    places.join(" or ")
+                );
                 Failure::new(BAD_CONNECTION, text)
             })?
         }
@@ -234,6 +237,16 @@ async fn within<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_socket_is_named_as_the_daemon_names_it_and_as_before() {
+        for flag in ["--admin-socket", "--socket"] {
+            let words = ["config", "show", flag, "a.sock"];
+            let matches = command().try_get_matches_from(words).unwrap();
+            let (_, values) = chosen(&matches);
+            assert_eq!(values.text(SOCKET), "a.sock");
+        }
+    }
 
     #[test]
     fn a_member_is_looked_for_where_its_own_environment_says() {

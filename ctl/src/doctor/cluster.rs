@@ -8,6 +8,7 @@ use althing_api::etcdserverpb::{AlarmMember, AlarmType, HashKvResponse, Member, 
 use super::member::{self, Site};
 use super::page::PageFacts;
 use super::{Finding, Report};
+use crate::print::counted;
 
 /// What was learned about a cluster.
 #[derive(Clone, Debug, Default)]
@@ -111,7 +112,8 @@ pub fn judge(facts: &ClusterFacts) -> Report {
 fn examined(facts: &ClusterFacts) -> String {
     let answers = facts.answers();
     let Some((_, first)) = answers.first() else {
-        return format!("{} endpoints, none of which answered", facts.probes.len());
+        let endpoints = counted(facts.probes.len() as u64, "endpoint");
+        return format!("{endpoints}, none of which answered");
     };
     let leader = answers.iter().map(|(_, answer)| answer.status.leader);
     let leader = leader.max().filter(|leader| *leader != 0);
@@ -120,10 +122,11 @@ fn examined(facts: &ClusterFacts) -> String {
         .iter()
         .map(|(_, answer)| answer.status.header.unwrap_or_default().revision)
         .max();
+    let members = facts.listed.len().max(answers.len());
     format!(
-        "cluster {:x}: {} members, {} of them answered; leader {leader}, revision {}",
+        "cluster {:x}: {}, {} of them answered; leader {leader}, revision {}",
         first.cluster_id(),
-        facts.listed.len().max(answers.len()),
+        counted(members as u64, "member"),
         answers.len(),
         revision.unwrap_or(0)
     )

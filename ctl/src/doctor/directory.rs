@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::Finding;
-use crate::print::human_bytes;
+use crate::print::{counted, human_bytes};
 
 /// With less space than this a member cannot begin a segment of its log, in bytes.
 const FREE_BYTES_MIN: u64 = 64 << 20;
@@ -119,10 +119,10 @@ pub fn examined(facts: &DirectoryFacts) -> String {
     }
     if let Ok(Some(store)) = &held.store {
         text.push_str(&format!(
-            "; store to entry {}, revision {}, {} keys, {}",
+            "; store to entry {}, revision {}, {}, {}",
             store.applied_index,
             store.revision,
-            store.keys,
+            counted(store.keys, "key"),
             human_bytes(store.file_bytes)
         ));
     }

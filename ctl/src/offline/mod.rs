@@ -20,6 +20,7 @@ pub use defrag::defragment;
 pub use look::directory;
 
 use crate::failure::{BAD_ARGS, ERROR, Failure};
+use crate::print::counted;
 use crate::progress::Progress;
 
 /// Hexadecimal digits of the snapshot's hash in the token that is made of it.
@@ -85,7 +86,7 @@ pub fn verify(path: &Path) -> Result<(), Failure> {
     verified.map(drop).map_err(|error| refused(&error))
 }
 
-/// Makes a data directory of the snapshot at `path`, and says what to do with it.
+/// Makes a data directory of the snapshot at `path`, and prints what was restored.
 ///
 /// # Errors
 /// Flags that contradict each other, a damaged file, a directory in use.
@@ -116,10 +117,10 @@ pub fn restore(path: &Path, words: &RestoreWords, out: &mut dyn Write) -> Result
     let identity = &restoring.identity;
     writeln!(
         out,
-        "Restored revision {}, {} changes, {} leases to {directory}: member {:x} of cluster {:x}",
+        "Restored revision {}, {}, {} to {directory}: member {:x} of cluster {:x}",
         restored.revision,
-        restored.records,
-        restored.leases,
+        counted(restored.records, "change"),
+        counted(restored.leases, "lease"),
         identity.member_id,
         identity.cluster_id
     )?;

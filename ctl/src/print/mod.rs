@@ -25,7 +25,7 @@ use fields::Fields;
 use json::{Json, Raw};
 use simple::Simple;
 use table::Rows;
-pub(crate) use table::human_bytes;
+pub(crate) use table::{counted, human_bytes};
 
 /// An output format (`--write-out`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -122,6 +122,12 @@ pub(crate) fn human_bytes(bytes: u64) -> String {
     format!("{value:.digits$} {}", UNITS[unit])
 }
 
+/// A number of things, in the plural unless it is one: `1 key`, `2 keys`.
+pub(crate) fn counted(count: u64, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
 /// Cells wider than this are broken between words, if they have several (characters).
 const CELL_WIDTH_MAX: usize = 30;
 
