@@ -20,7 +20,7 @@ use prometheus::{
 
 use crate::process_metrics;
 
-/// Most values of `client_api_version` that get a label of their own: clients choose that text.
+/// Values of `client_api_version` that get a label of their own: clients choose that text.
 const VERSIONS_MAX: usize = 32;
 /// A read index that took longer counts as slow; etcd retries after the same time.
 const SLOW_READ_INDEX: Duration = Duration::from_millis(500);
@@ -84,7 +84,7 @@ pub struct RequestMetrics {
     range_durations: [Histogram; 2],
     ranges: IntCounter,
     read_indexes_slow: IntCounter,
-    /// Of the whole store, of its records.
+    /// Hashes of the whole store, of its records.
     hashes: [Histogram; 2],
 }
 

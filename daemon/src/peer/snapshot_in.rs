@@ -5,7 +5,7 @@
 //!  POST from 0 --> fed to the node --end--> the node's answer
 //!    '-- cut, or GET --> kept for a while --POST from where it is--> fed on
 //!                          '-- nobody goes on --> given up
-//!  another begins --> given up: who sent the former one has lost it, or leads no more
+//!  another begins --> given up: the former sender has lost it, or leads no more
 //! ```
 
 use std::io;

@@ -4,7 +4,7 @@
 //! ```text
 //!  POST, head and bytes from 0 --answer--> done
 //!    '-- lost --> GET: how far did it come? --n--> POST, head and bytes from n
-//!                   '-- the member knows nothing of it, or too far back --> lost; raft begins anew
+//!                   '-- the member knows nothing of it, or too far back --> lost; raft starts over
 //! ```
 
 use std::collections::VecDeque;
