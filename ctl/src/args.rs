@@ -110,7 +110,7 @@ impl Values<'_> {
         value.map_or_else(String::new, |value| value.to_string_lossy().into_owned())
     }
 
-    /// The bytes of flag `name`: what names keys need not be text.
+    /// The bytes of flag `name`: the name of a key need not be text.
     pub fn bytes(&self, name: &str) -> Bytes {
         let value = self.0.get_one::<OsString>(name);
         value.map_or_else(Bytes::new, |value| Bytes::copy_from_slice(value.as_bytes()))
@@ -161,7 +161,7 @@ pub fn read_duration(name: &str, text: &str) -> Result<i64, Failure> {
     read_text(name, text, duration::parse)
 }
 
-/// Says what is wrong with a command line in etcdctl's words. `line` is the whole line with the
+/// The complaint about a command line in etcdctl's words. `line` is the whole line with the
 /// program's name in front.
 pub fn refusal(error: &clap::Error, line: &[OsString]) -> Failure {
     let invalid = text_of(error, ContextKind::InvalidArg);

@@ -1,4 +1,4 @@
-//! `alarm list`, `alarm disarm`: what keeps the cluster from taking everything.
+//! `alarm list`, `alarm disarm`: the alarms that restrict what the cluster accepts.
 
 use std::io::Write;
 

@@ -63,7 +63,7 @@ pub async fn run(
             }
         }
     }
-    // Each failure has been told where it happened.
+    // Each failure has been reported where it happened.
     match failed {
         true => Err(Failure::new(ERROR, "")),
         false => Ok(()),

@@ -123,7 +123,7 @@ fn sorting(values: Values<'_>) -> Result<(SortOrder, SortTarget), Failure> {
         "VERSION" => SortTarget::Version,
         _ => return refuse("target", &target),
     };
-    // Keys come in ascending order anyhow; not to ask for it spares the server a sort.
+    // Keys come in ascending order anyway; not asking for it spares the server a sort.
     Ok(match (sort_order, sort_target) {
         (SortOrder::Ascend, SortTarget::Key) => (SortOrder::None, SortTarget::Key),
         sorting => sorting,

@@ -74,7 +74,7 @@ pub async fn run(
     ended.and(closed)
 }
 
-/// Waits for the lock. Gives the place and the store's revision when it was the first one.
+/// Waits for the lock. Returns the place, and the store's revision when it was the first one.
 async fn acquire(
     client: &mut Client,
     session: &mut Session,
@@ -127,7 +127,7 @@ async fn hold(session: &mut Session, interrupt: &mut Interrupt) -> Result<(), Fa
     }
 }
 
-/// Runs the command to its end, whatever happens: it alone knows whether it may be broken off.
+/// Runs the command to its end, whatever happens: it alone knows whether it may be interrupted.
 async fn execute(
     session: &mut Session,
     turn: &Turn,

@@ -1,5 +1,5 @@
 //! `member list`, `add`, `remove`, `update`, `promote`: who belongs to the cluster, and changes of
-//! that.
+//! the membership.
 
 use std::io::Write;
 
@@ -205,7 +205,7 @@ async fn promote(
     .await
 }
 
-/// Sends the request that changes one member, and tells that the deed is done.
+/// Sends the request that changes one member, and reports that it was done.
 async fn change<A: Json + Message>(
     settings: &Settings,
     out: &mut dyn Write,

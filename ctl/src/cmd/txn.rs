@@ -38,7 +38,7 @@ fn part<T>(
         input
             .read_until(b'\n', &mut line)
             .map_err(|error| refuse(error.to_string()))?;
-        // A part that the input breaks off is refused: the transaction might lack its end.
+        // A part that the input cuts short is refused: the transaction might lack its end.
         if line.last() != Some(&b'\n') {
             return Err(refuse("EOF".to_owned()));
         }

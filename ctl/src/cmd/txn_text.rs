@@ -29,7 +29,7 @@ pub fn trim(line: &[u8]) -> &[u8] {
     }
 }
 
-/// The parts of a compare behind its target, as far as they could be read.
+/// The parts of a compare after its target, as far as they could be read.
 #[derive(Default)]
 struct Compared {
     key: Vec<u8>,

@@ -117,7 +117,8 @@ impl Site<'_> {
         Ok(clients)
     }
 
-    /// Keys of somebody else are not to be deleted. `quote` is how etcdctl quotes the remedy.
+    /// Refuses a prefix that has keys already: they are not ours to delete. `quote` is how etcdctl
+    /// quotes the remedy.
     async fn refuse_keys(&self, client: &mut Client, quote: &str) -> Result<(), Failure> {
         let (key, range_end) = range_of(&self.prefix);
         let request = RangeRequest {

@@ -82,7 +82,7 @@ fn count(values: Values<'_>) -> Result<Option<u64>, Failure> {
     }
 }
 
-/// How many words of the line stand behind `--`.
+/// How many words of the line stand after `--`.
 fn behind_separator(invocation: &Invocation<'_>) -> Option<usize> {
     let line = invocation.line;
     let position = line.iter().position(|word| word == "--")?;
