@@ -119,7 +119,7 @@ impl Values<'_> {
     /// Whether switch `name` is on.
     ///
     /// # Errors
-    /// The value is no boolean.
+    /// The value is not a boolean.
     pub fn switch(&self, name: &str) -> Result<bool, Failure> {
         read_text(name, &self.text(name), number::parse_bool)
     }
@@ -127,7 +127,7 @@ impl Values<'_> {
     /// The integer of flag `name`.
     ///
     /// # Errors
-    /// The value is no integer.
+    /// The value is not an integer.
     pub fn int(&self, name: &str) -> Result<i64, Failure> {
         read_text(name, &self.text(name), |text| number::parse_int(text, 0))
     }
@@ -156,7 +156,7 @@ pub fn read_text<T>(
 /// Reads the nanoseconds of duration flag `name`.
 ///
 /// # Errors
-/// The text is no duration.
+/// The text is not a duration.
 pub fn read_duration(name: &str, text: &str) -> Result<i64, Failure> {
     read_text(name, text, duration::parse)
 }

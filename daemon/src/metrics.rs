@@ -310,7 +310,7 @@ impl Collector for Alarms {
         let _alone = self.scrape.lock();
         self.gauge.reset();
         for record in self.store.alarms() {
-            // As etcd: the member that raised it, whoever is asked.
+            // As in etcd: the member that raised it, whichever member is asked.
             let id = MemberId(record.member_id).to_string();
             let labels = [id.as_str(), record.alarm.as_str_name()];
             self.gauge.with_label_values(&labels).set(1);

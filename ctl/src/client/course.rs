@@ -13,7 +13,7 @@ const LAPSED_TEXTS: [&str; 2] = [
 /// What an answer means for the caller of a watch.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// Nothing to tell.
+    /// Nothing to report.
     Silent,
     /// Events, or a progress notification when there are none.
     Show(WatchResponse),

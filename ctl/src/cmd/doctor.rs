@@ -90,7 +90,7 @@ pub async fn run(
     report.write(&settings.printer, out)?;
     match report.healthy {
         true => Ok(()),
-        // Each finding has been told.
+        // Each finding has been reported.
         false => Err(Failure::new(ERROR, "")),
     }
 }

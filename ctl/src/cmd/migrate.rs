@@ -139,7 +139,7 @@ fn interrupted() -> Failure {
     Failure::new(ERROR, text)
 }
 
-/// What the watch reports next. Cancel safe.
+/// What the watch reports next. This is cancel safe.
 async fn next(watcher: &mut Option<Watcher>) -> Watched {
     let watcher = watcher.as_mut().expect("copying opened it");
     watcher.next().await

@@ -14,7 +14,7 @@ use crate::flags::Settings;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Voters {
     all: usize,
-    /// Those that answered.
+    /// How many of them answered.
     alive: usize,
 }
 

@@ -11,7 +11,7 @@ const FREE_BYTES_MIN: u64 = 64 << 20;
 const FREE_BYTES_LOW: u64 = 512 << 20;
 /// A file is worth copying if it is this large, in bytes, and mostly empty.
 const FRAGMENTED_BYTES_MIN: u64 = 64 << 20;
-/// What others than the owner may do with a directory of keys: nothing.
+/// The permissions of other users, none of which a directory of keys should grant.
 const MODE_OF_OTHERS: u32 = 0o077;
 
 /// What was seen of a data directory.
@@ -94,7 +94,7 @@ pub struct Stored {
     pub keys: u64,
     /// What its file takes on the disk.
     pub file_bytes: u64,
-    /// What of that is in use.
+    /// How much of that is in use.
     pub used_bytes: u64,
     /// Active alarms, in words.
     pub alarms: Vec<String>,

@@ -13,7 +13,7 @@ use crate::failure::{Failure, INVALID_INPUT};
 
 /// The layout of the lines.
 const FORMAT: u32 = 1;
-/// A line holds the largest value in base64 and more; a longer one is no export.
+/// A line holds the largest value in base64 and more; a longer one is not an export's.
 const LINE_BYTES_MAX: u64 = 64 << 20;
 /// The name that stands for standard input.
 const STDIN: &str = "-";
@@ -204,7 +204,7 @@ impl ExportFile {
     /// Opens the export `path`; `-` is standard input.
     ///
     /// # Errors
-    /// It cannot be read, or is no export.
+    /// The file cannot be read, or is not an export.
     pub fn open(path: &str) -> Result<ExportFile, Failure> {
         let lines: Box<dyn BufRead> = match path {
             STDIN => Box::new(BufReader::new(io::stdin())),

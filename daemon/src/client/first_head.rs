@@ -25,7 +25,7 @@ const AUTHORITY: usize = 1;
 /// so that HPACK's table holds all that the client believes to be in it.
 const REPLACEMENT: &[u8] = b"m";
 
-/// Beginnings of values that are no authority, in plain text.
+/// Beginnings of values that are not an authority, in plain text.
 const STARTS: [&[u8]; 3] = [b"http://", b"https://", b"#"];
 /// The same in HPACK's Huffman code, with their lengths in bits.
 const HUFFMAN_STARTS: [([u8; 6], usize); 3] = [
