@@ -31,7 +31,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// What takes effect when the file is read again; any other effect is named.
 const AT_RELOAD: &str = "reload";
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     let socket = || {
         valued(
@@ -60,7 +60,7 @@ pub fn command() -> Command {
         .subcommands([show, check, diff, reload])
 }
 
-/// Carries out one of them.
+/// Runs one of the commands.
 ///
 /// # Errors
 /// A file that is refused, a member that refuses or does not answer.

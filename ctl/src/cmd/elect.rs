@@ -25,7 +25,7 @@ const ARGUMENTS: &str = "elect takes one election name argument and an optional 
 const EXPIRED: &str = "elect: session expired";
 const LOST: &str = "elect: observer lost";
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     manners(Command::new("elect"))
         .about("Observes and participates in leader election")
@@ -35,7 +35,7 @@ pub fn command() -> Command {
         .arg(switch("listen", "Observation mode").short('l'))
 }
 
-/// Carries it out.
+/// Runs the command.
 ///
 /// # Errors
 /// Wrong arguments, the server's refusal, a signal while waiting, or a lost session.

@@ -18,7 +18,7 @@ use crate::notice;
 use crate::print::{At, Health};
 use crate::text::duration;
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     let health = manners(Command::new("health"))
         .about("Checks the healthiness of endpoints specified in `--endpoints` flag");
@@ -41,7 +41,7 @@ pub fn command() -> Command {
         .subcommands([health, status, hashkv].map(|command| command.arg(positional())))
 }
 
-/// Carries out one of the three.
+/// Runs one of the three commands.
 ///
 /// # Errors
 /// Wrong arguments, an endpoint that is not healthy, or one that does not answer.

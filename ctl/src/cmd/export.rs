@@ -14,7 +14,7 @@ use crate::flags::Settings;
 use crate::portable::{Head, Record};
 use crate::progress::Progress;
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     manners(Command::new("export"))
         .about("Writes keys as readable JSON, one a line: text where it is UTF-8, else base64")
@@ -30,7 +30,7 @@ pub fn command() -> Command {
         ])
 }
 
-/// Carries it out.
+/// Runs the command.
 ///
 /// # Errors
 /// Wrong arguments, the server's refusal.

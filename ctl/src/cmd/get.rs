@@ -14,7 +14,7 @@ use crate::flags::Settings;
 use crate::print::{Format, Printer};
 use crate::text::quote::quote;
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     manners(Command::new("get"))
         .about("Gets the key or a range of keys")
@@ -143,7 +143,7 @@ fn ordered(span: (i64, i64), min_name: &str, max_name: &str) -> Result<(i64, i64
     Ok(span)
 }
 
-/// Carries it out.
+/// Runs the command.
 ///
 /// # Errors
 /// Wrong arguments, the server's refusal, or the deadline.

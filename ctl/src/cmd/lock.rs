@@ -27,7 +27,7 @@ const ARGUMENTS: &str = "lock takes a lock name argument and an optional command
 const EXPIRED_WAITING: &str = "mutex: session is expired";
 const EXPIRED: &str = "session expired";
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     manners(Command::new("lock"))
         .about("Acquires a named lock")
@@ -37,7 +37,7 @@ pub fn command() -> Command {
         .arg(valued("ttl", "10", "Timeout for session, in seconds"))
 }
 
-/// Carries it out.
+/// Runs the command.
 ///
 /// # Errors
 /// Wrong arguments, the server's refusal, a signal while waiting, a lost session, or the

@@ -22,7 +22,7 @@ use crate::mirror::{Rename, destination, follow, range_of};
 /// Time between two reports of how many keys were mirrored.
 const REPORT_PAUSE: Duration = Duration::from_secs(30);
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     manners(Command::new("make-mirror"))
         .about("Makes a mirror at the destination etcd cluster")
@@ -51,7 +51,7 @@ pub fn command() -> Command {
         .args(destination::arguments())
 }
 
-/// Carries it out; it ends only by a failure or a signal.
+/// Runs the command, which ends only by a failure or a signal.
 ///
 /// # Errors
 /// Wrong arguments, a cluster that refuses or stays away, a revision that is compacted.

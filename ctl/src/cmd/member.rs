@@ -21,7 +21,7 @@ use crate::print::json::Json;
 use crate::text::number::parse_uint;
 use crate::text::quote::quote;
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     let list = manners(Command::new("list"))
         .about("Lists all members in the cluster")
@@ -61,7 +61,7 @@ pub fn command() -> Command {
         .subcommands([add, remove, update, list, promote].map(|one| one.arg(positional())))
 }
 
-/// Carries out one of them.
+/// Runs one of the commands.
 ///
 /// # Errors
 /// Wrong arguments, the server's refusal, or the deadline.

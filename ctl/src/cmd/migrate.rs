@@ -42,7 +42,7 @@ const LOOK_PAUSE: Duration = Duration::from_millis(500);
 /// Time between two lines about the lag.
 const REPORT_PAUSE: Duration = Duration::from_secs(10);
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     manners(Command::new("migrate"))
         .about("Copies a running etcd (3.4 to 3.7) to the destination, and follows it to cut-over")
@@ -74,7 +74,7 @@ pub fn command() -> Command {
         .args(destination::arguments())
 }
 
-/// Carries it out.
+/// Runs the command.
 ///
 /// # Errors
 /// Wrong arguments, a cluster that refuses or stays away, keys that differ in the end.

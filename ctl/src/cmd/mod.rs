@@ -92,7 +92,7 @@ pub fn commands() -> [Command; 27] {
     ]
 }
 
-/// Carries out a command.
+/// Runs a command.
 ///
 /// # Errors
 /// The command's own.

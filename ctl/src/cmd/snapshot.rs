@@ -20,7 +20,7 @@ use crate::progress::Progress;
 /// Bytes collected for one write.
 const WRITE_BYTES: usize = 256 * 1024;
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     let save = manners(Command::new("save"))
         .about("Stores an etcd node backend snapshot to a given file")
@@ -49,7 +49,7 @@ pub fn hashkv() -> Command {
         ))
 }
 
-/// Carries out `hashkv`.
+/// Runs `hashkv`.
 ///
 /// # Errors
 /// Wrong arguments, a damaged file, a revision that it lacks.
@@ -123,7 +123,7 @@ fn restore() -> Command {
         ])
 }
 
-/// Carries out one of the four.
+/// Runs one of the four commands.
 ///
 /// # Errors
 /// Wrong arguments, the server's refusal, a damaged file, a directory in use.

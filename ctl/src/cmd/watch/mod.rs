@@ -36,7 +36,7 @@ watch is open, it names the revision behind the one that it has read:
 With -i, lines of standard input are obeyed: 'watch [OPTIONS] KEY [RANGE_END] [-- COMMAND]', or
 'progress', which asks the server up to which revision everything has been shown.";
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     line_command()
         .about("Watches events stream on keys or prefixes")
@@ -89,7 +89,7 @@ fn behind_separator(invocation: &Invocation<'_>) -> Option<usize> {
     Some(line.len() - position - 1)
 }
 
-/// Carries it out.
+/// Runs the command.
 ///
 /// # Errors
 /// Wrong arguments, a watch that the server canceled, or a command that failed.
