@@ -123,8 +123,7 @@ impl Lease for Rpc {
     ) -> Result<Response<LeaseLeasesResponse>, Status> {
         self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
         let ids = self.handles.leases().into_iter();
-        // Read after the list, so that a lease is missing only with the revision of its end or
-        // later.
+        // Read after the list: a lease that is missing from it ended at this revision or before.
         let revision = self.handles.store().revisions().current;
         let mut answer = LeaseLeasesResponse {
             header: None,

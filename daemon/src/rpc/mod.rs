@@ -128,7 +128,7 @@ impl Rpc {
         })
     }
 
-    /// The current limits. Not to be held across an await.
+    /// The current limits. Must not be held across an await.
     fn limits(&self) -> CurrentLimits {
         self.settings.limits()
     }
