@@ -19,13 +19,13 @@ use crate::discovery::{self, DiscoveryError};
 use crate::peer::join::{self, Admitted};
 use crate::peer::survey::{self, Known, KnownMember};
 
-/// Why it is not known who this member is.
+/// Why this member's identity could not be settled.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// What an earlier start wrote cannot be read.
     #[error(transparent)]
     Unreadable(#[from] OpenError),
-    /// It cannot be written.
+    /// The identity cannot be written.
     #[error("{path}: cannot save the identity of the member: {source}", path = path.display())]
     Unwritable {
         /// The data directory.
@@ -33,7 +33,7 @@ pub enum IdentityError {
         /// The cause.
         source: io::Error,
     },
-    /// There is data of a member, but not whose it is.
+    /// The directory holds a member's data, but not its identity.
     #[error("{path}: holds data, but not the identity of the member; restore it from a backup, or \
         name an empty --data-dir to start over", path = path.display())]
     Missing {
@@ -72,7 +72,7 @@ pub enum IdentityError {
     /// The running cluster and `--initial-cluster` do not agree.
     #[error("--initial-cluster differs from the members that {url} knows: {problem}")]
     Differs {
-        /// The peer URL that told.
+        /// The peer URL that answered.
         url: String,
         /// What differs, with member and URLs.
         problem: String,
@@ -82,7 +82,7 @@ pub enum IdentityError {
 /// The ids of a member and of its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ids {
-    /// The cluster, named after its first members.
+    /// The cluster; its id follows from its first members.
     pub cluster_id: ClusterId,
     /// This member.
     pub member_id: MemberId,
@@ -95,14 +95,14 @@ pub struct Settled {
     pub ids: Ids,
     /// The first configuration, for a log that has none; empty when the cluster has one.
     pub founders: Vec<InitialMember>,
-    /// Whether the cluster has a configuration, which comes with its log.
+    /// Whether the cluster runs already, so that its configuration comes with its log.
     pub joins: bool,
-    /// The members that it has, as far as one that joins was told.
+    /// The cluster's members, as far as a member that joins was told of them.
     pub others: Vec<InitialMember>,
 }
 
-/// The id of a member that is added to a running cluster: instead of a token, the time makes it
-/// one that no member ever had.
+/// The id of a member that is added to a running cluster. It is derived from the time in place of
+/// the token, so that no member ever had it.
 pub fn added_member_id(peer_urls: &[String], now: SystemTime) -> MemberId {
     let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     MemberId::derived(peer_urls, &since.as_secs().to_string())
@@ -126,8 +126,9 @@ fn found(cluster: &Cluster, name: &str) -> Result<(Ids, Vec<InitialMember>), Ide
     Ok((ids, founders))
 }
 
-/// The ids of a member that the running cluster of `known` members has already. The lists must be
-/// the same: a member that is not in one of them would be counted by some and not by others.
+/// The ids of this member, which the running cluster of `known` members has already. The lists must
+/// be the same: a member that is missing from one of them would be counted by some and not by
+/// others.
 fn join(cluster: &Cluster, name: &str, known: &Known) -> Result<Ids, IdentityError> {
     let differs = |problem: String| IdentityError::Differs {
         url: known.url.clone(),
@@ -239,8 +240,9 @@ pub async fn settle(config: &Config, dir: &DataDir) -> Result<Settled, IdentityE
     Ok(settled)
 }
 
-/// A later start. Should the first one have ended before its log began, this one takes its place,
-/// if it means the same cluster; a log that is gone is another thing, and the cluster knows.
+/// A later start. If the first one ended before its log began, this one takes its place, provided
+/// that it means the same cluster. If the log was lost instead, the cluster knows that this member
+/// has run, and it is refused.
 async fn go_on(
     config: &Config,
     dir: &DataDir,
@@ -301,7 +303,8 @@ fn as_heard(member: KnownMember) -> InitialMember {
     }
 }
 
-/// The cluster of this member, as one of those knows it that it was told of. None if none answers.
+/// Asks the addresses that this member was given for its cluster; `None` if nobody answers or the
+/// answer is another cluster's.
 async fn still_known(cluster: &Cluster, name: &str, cluster_id: ClusterId) -> Option<Known> {
     let known = match cluster.join.is_empty() {
         true => survey::ask(others(cluster, name)).await.ok(),

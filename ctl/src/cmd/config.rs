@@ -34,7 +34,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// What takes effect when the file is read again; any other effect is named.
 const AT_RELOAD: &str = "reload";
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     let socket = || {
         let help = "Admin socket of the member, as its own --admin-socket names it";
@@ -60,7 +60,7 @@ pub fn command() -> Command {
         .subcommands([show, check, diff, reload])
 }
 
-/// Carries out one of them.
+/// Runs one of the commands.
 ///
 /// # Errors
 /// A file that is refused, a member that refuses or does not answer.
@@ -182,8 +182,8 @@ fn read(name: &str) -> Result<File, Failure> {
     Ok(File { name, text })
 }
 
-/// Where the member of this machine may be: where its own environment says, as a service manager
-/// hands it on to the reload, and then the usual places.
+/// Where the socket of this machine's member may be: first where the environment says, which a
+/// service manager passes on to the reload, then the usual places.
 fn places(environment: impl IntoIterator<Item = (OsString, OsString)>) -> Vec<PathBuf> {
     let named = althing_conf::admin_socket(environment);
     named
@@ -192,7 +192,7 @@ fn places(environment: impl IntoIterator<Item = (OsString, OsString)>) -> Vec<Pa
         .collect()
 }
 
-/// Connects to the socket that was named, or to the first place where there is one.
+/// Connects to the socket that was named, or to the first one that exists.
 async fn connect(values: Values<'_>) -> Result<AdminClient<Channel>, Failure> {
     let socket = match values.text(SOCKET) {
         named if !named.is_empty() => named,

@@ -51,7 +51,7 @@ pub struct Invocation<'a> {
     pub name: &'a str,
     /// What clap found for it.
     pub matches: &'a ArgMatches,
-    /// The words of the line, behind the program's name.
+    /// The words of the line, after the program's name.
     pub line: &'a [OsString],
     /// The process's variables.
     pub environment: Environment<'a>,
@@ -92,7 +92,7 @@ pub fn commands() -> [Command; 27] {
     ]
 }
 
-/// Carries out a command.
+/// Runs a command.
 ///
 /// # Errors
 /// The command's own.

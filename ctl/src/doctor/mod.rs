@@ -101,11 +101,11 @@ impl Finding {
 /// What was looked at and what was found.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
-    /// Nothing is wrong; notes may be there.
+    /// Whether nothing is wrong; there may be notes.
     pub healthy: bool,
     /// What was looked at, one sentence each.
     pub examined: Vec<String>,
-    /// The worst first.
+    /// The findings, the worst first.
     pub findings: Vec<Finding>,
 }
 
@@ -121,7 +121,7 @@ impl Report {
         }
     }
 
-    /// Writes it for people, or as JSON.
+    /// Writes the report for people, or as JSON.
     ///
     /// # Errors
     /// The format does not exist for it, or `out` cannot be written.

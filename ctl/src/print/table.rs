@@ -25,7 +25,7 @@ pub trait Rows {
     fn cells(&self) -> Vec<String>;
 }
 
-/// The rows of many.
+/// One row for each of `items`.
 pub fn rows<T: Rows>(items: &[T]) -> Vec<Vec<String>> {
     items.iter().map(Rows::cells).collect()
 }
@@ -105,7 +105,7 @@ impl Rows for HashKv {
     }
 }
 
-/// A size in decimal units, with one digit behind the point below ten: `20 kB`, `2.1 GB`.
+/// A size in decimal units, with one digit after the point below ten: `20 kB`, `2.1 GB`.
 pub(crate) fn human_bytes(bytes: u64) -> String {
     const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
     if bytes < 10 {

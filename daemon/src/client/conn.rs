@@ -20,9 +20,9 @@ use super::first_head::{FirstHead, Passed};
 
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A client that takes nothing of what is to be sent for this time has stopped, and is
-/// disconnected: a large answer holds a part of the read budget until it is sent. In HTTP/2 large
-/// answers are known from streams whose client may be stopped for longer; only they count there.
+/// A client that takes none of its data for this long counts as stopped and is disconnected: a
+/// large answer holds a part of the read budget until it is sent. Over HTTP/2 only large answers
+/// count: a client may leave other streams unread for longer.
 pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a client speaks on a connection.
@@ -41,14 +41,14 @@ pub(super) struct Conn {
     /// `replayed <= filled <= first.len()`
     filled: usize,
     replayed: usize,
-    /// Until the first request of HTTP/2 has come, and longer for a client that needs it.
+    /// Set until the first request over HTTP/2 has come, and longer for a client that needs it.
     first_head: Option<FirstHead>,
-    /// What that looked at, and is read next.
+    /// Bytes that `first_head` passed on, and that are read next.
     ahead: Bytes,
     write_deadline: Option<WriteDeadline>,
 }
 
-/// Ends writes that do not go on.
+/// Ends a write that makes no progress.
 #[derive(Debug)]
 struct WriteDeadline {
     timeout: Duration,
@@ -64,7 +64,7 @@ impl WriteDeadline {
         }
     }
 
-    /// What a write came to, but for one that has waited too long.
+    /// The outcome of a write; a `TimedOut` error for one that has waited too long.
     fn judge(
         &mut self,
         cx: &mut Context<'_>,
@@ -82,7 +82,7 @@ impl WriteDeadline {
     }
 }
 
-/// Read at once until then.
+/// Bytes read at a time while the first head is inspected.
 const AHEAD_BYTES: usize = 4096;
 
 impl Conn {

@@ -34,7 +34,7 @@ use crate::settings::Live;
 
 /// A client that connects and says nothing is let go after this time.
 const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(30);
-/// Idle time after which the kernel asks whether a client is there, and until it asks again.
+/// Idle time after which the kernel asks whether a client is there, and time until it asks again.
 const TCP_PROBE_INTERVAL: Duration = Duration::from_secs(30);
 /// Resets that a client may have outstanding before the connection counts as an attack: clients
 /// rightly cancel thousands of calls at once.
@@ -57,7 +57,7 @@ impl Gate {
         Arc::default()
     }
 
-    /// None when every one of `connections_max` places is taken.
+    /// `None` when all of the `connections_max` places are taken.
     pub(super) fn enter(self: &Arc<Gate>, connections_max: usize) -> Option<Place> {
         let place = Place(self.clone());
         match self.open.fetch_add(1, Ordering::Relaxed) < connections_max {

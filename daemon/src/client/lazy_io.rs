@@ -28,7 +28,7 @@ const PENDING_BYTES_MAX: usize = 64 * 1024;
 const KEPT_BYTES_MAX: usize = 256 * 1024;
 /// How long a client has to read the last of a connection that is ended before it ends itself.
 const LAST_BYTES_TIMEOUT: Duration = Duration::from_secs(1);
-/// What it still sends meanwhile is read in such pieces, and thrown away.
+/// What the client still sends meanwhile is read in pieces of this size and thrown away.
 const UNREAD_BYTES: usize = 4096;
 
 #[derive(Debug)]
@@ -43,7 +43,7 @@ struct Shared {
 pub(super) struct LazyIo(Rc<RefCell<Shared>>);
 
 impl LazyIo {
-    /// Over `conn`, whose client may ping at this interval while it has calls.
+    /// Wraps `conn`, whose client may ping at this interval while it has calls open.
     pub(super) fn new(conn: Conn, ping_interval_min: Duration) -> LazyIo {
         LazyIo(Rc::new(RefCell::new(Shared {
             conn,
@@ -64,8 +64,8 @@ impl LazyIo {
         let _ = tokio::time::timeout(LAST_BYTES_TIMEOUT, drained).await;
     }
 
-    /// Whether the client, which has so many calls open, pinged too often and was told so, which
-    /// waits for the end of a frame: nothing else may be written then.
+    /// Whether the client, which has this many calls open, pinged too often and has been told so.
+    /// The message waits until no frame is partly sent; nothing else may be written after it.
     pub(super) fn ends_for_pings(&self, calls: usize) -> bool {
         let mut shared = self.0.borrow_mut();
         if !shared.pings.are_too_many(calls, Instant::now()) {

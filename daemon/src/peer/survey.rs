@@ -19,7 +19,7 @@ const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// What a running member knows of its cluster.
 #[derive(Clone, Debug)]
 pub struct Known {
-    /// Where it was asked.
+    /// The URL at which it was asked.
     pub url: String,
     /// The cluster.
     pub cluster_id: ClusterId,

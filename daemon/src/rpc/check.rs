@@ -27,7 +27,7 @@ pub fn range(request: &RangeRequest) -> Result<(), Error> {
     }
 }
 
-/// What `range` refuses, and what a stream in key order cannot give.
+/// Refuses what `range` refuses, and what a stream in key order cannot give.
 pub fn range_stream(request: &RangeRequest) -> Result<(), Error> {
     range(request)?;
     if !is_unsorted(request) {
@@ -85,9 +85,9 @@ pub fn txn(request: &TxnRequest, ops_max: usize) -> Result<(), Error> {
     super::overlap::check(&request.failure)
 }
 
-/// Counts, compares, then the ops of both branches. What a level uses of the limit is not there
-/// for the levels below it, so that nesting alone is too many operations in the end; `depth` bounds
-/// it where the limit was set high.
+/// Counts, compares, then the ops of both branches. The ops of a level count against the levels
+/// below it as well, so that nesting alone is too many operations in the end; `depth` bounds it
+/// where the limit was set high.
 fn shape(request: &TxnRequest, ops_max: usize, depth: usize) -> Result<(), Error> {
     let count = request
         .compare

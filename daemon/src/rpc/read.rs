@@ -1,6 +1,6 @@
 //! Ranges and read-only txns on a view of the store: small ones at once on the calling worker,
-//! large ones so that the worker's other connections do not wait for them. Each takes of the read
-//! budget what it holds while it finds it, and ends when there is no more.
+//! large ones so that the worker's other connections do not wait for them. Each takes from the read
+//! budget what it holds as it finds it, and ends when nothing is left.
 
 use std::sync::Arc;
 
@@ -19,9 +19,9 @@ use super::{Rpc, check, status};
 
 /// Keys read between two chances for other tasks of the worker.
 pub(super) const SLICE_KEYS: usize = 256;
-/// Bytes that a slice holds at most, but for one record.
+/// Most bytes of a slice; its last record may exceed them.
 const SLICE_BYTES: usize = 1 << 20;
-/// At most so many keys are read at once, about a quarter of a millisecond.
+/// Most keys that are read at once, which takes about a quarter of a millisecond.
 const AT_ONCE_KEYS_MAX: usize = 1_000;
 
 /// An answer, and what it holds of the read budget.
@@ -34,9 +34,9 @@ enum Plan {
     AtOnce,
     /// In slices, in the order of the keys.
     Slices,
-    /// As a whole: at once if that is little, else on a thread where blocking is allowed.
+    /// As a whole: at once if that is little, otherwise on a thread where blocking is allowed.
     Whole,
-    /// On such a thread: even counting it may take long.
+    /// On such a thread, because even counting it may take long.
     Thread,
 }
 
@@ -64,7 +64,7 @@ impl Rpc {
             if let Some(read) = self.read_slices(&view, &request).await? {
                 return Ok(read);
             }
-            // Who asks for the present is never told that it has been compacted.
+            // A caller that asks for the present is never told that it has been compacted.
             view = self.handles.store().read();
         }
         let at_once = match plan {
@@ -77,7 +77,7 @@ impl Rpc {
         self.read_view(view, at_once, read, bytes).await
     }
 
-    /// Collects a range of the present in key order, slice by slice. `None`: a compaction came
+    /// Collects a range of the present in key order, slice by slice. `None` if a compaction came
     /// between two slices.
     async fn read_slices(
         &self,
@@ -146,7 +146,7 @@ impl Rpc {
         Ok((answer, permit.settle(bytes)))
     }
 
-    /// Whether about so many records may be read on the worker.
+    /// Whether about this many records may be read on the worker.
     fn is_little(&self, records: u64) -> bool {
         records <= AT_ONCE_KEYS_MAX as u64 && self.estimate(records) <= SLICE_BYTES
     }

@@ -1,5 +1,5 @@
 //! What the answer of a txn or a deletion may hold of the store: ranges and former records. It
-//! counts against the budget of large reads. Other reads take of it what they find while they find
+//! counts against the budget of large reads. Other reads take from it what they find as they find
 //! it; this is reserved beforehand, by an estimate, because the state machine cannot refuse what
 //! the log has decided. The one record of a lone put is not counted.
 
@@ -33,7 +33,7 @@ impl Rpc {
         self.state.budget.reserve(self.estimate(records))
     }
 
-    /// About how many bytes so many records hold, by the average of what is stored.
+    /// About how many bytes this many records hold, by the average of what is stored.
     pub(super) fn estimate(&self, records: u64) -> usize {
         if records == 0 {
             return 0;
@@ -43,8 +43,8 @@ impl Rpc {
     }
 
     /// The bytes of an average record. While a compaction deletes, what it has not deleted yet
-    /// still counts in what is stored, and nothing tells how many records that is: then the average
-    /// of before stays, unless that of now is smaller.
+    /// still counts in what is stored, and nothing tells how many records that is: until it ends,
+    /// the former average holds, unless the current one is smaller.
     fn record_bytes(&self) -> u64 {
         let store = self.handles.store();
         let revisions = store.revisions();
@@ -66,7 +66,7 @@ fn average(used_bytes: u64, keys: u64, revisions: u64) -> u64 {
     used_bytes / keys.max(revisions).max(1)
 }
 
-/// The bytes of so many records; none of them is larger than a request.
+/// The bytes of this many records; none of them is larger than a request.
 fn estimate(record_bytes: u64, records: u64, record_bytes_max: usize) -> usize {
     let record_bytes = usize::try_from(record_bytes).unwrap_or(usize::MAX);
     let records = usize::try_from(records).unwrap_or(usize::MAX);
@@ -90,7 +90,8 @@ pub(super) fn delete_bytes(answer: &DeleteRangeResponse) -> usize {
     bytes_of(&answer.prev_kvs)
 }
 
-/// Records in the answer of the branch that answers with more. How deep txns nest was checked.
+/// Records in the answer of the branch that answers with more. The nesting depth was checked
+/// before.
 pub(super) fn txn_records(view: &ReadView, txn: &TxnRequest) -> u64 {
     let branch = |ops: &[RequestOp]| -> u64 { ops.iter().map(|op| op_records(view, op)).sum() };
     branch(&txn.success).max(branch(&txn.failure))

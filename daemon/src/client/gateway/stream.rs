@@ -138,7 +138,7 @@ async fn forward<Q: Message + Default + DeserializeOwned>(
     }
 }
 
-/// Takes the first JSON value from `pending` and encodes it; None if it is not all there yet.
+/// Takes the first JSON value from `pending` and encodes it; `None` if part of it is still to come.
 fn next_message<Q: Message + Default + DeserializeOwned>(
     pending: &mut Pending,
 ) -> Result<Option<Bytes>, Status> {

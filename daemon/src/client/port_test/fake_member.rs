@@ -32,7 +32,7 @@ pub(super) struct State {
     pub(super) is_learner: bool,
     pub(super) alarms: Vec<AlarmType>,
     pub(super) cluster_version: Option<String>,
-    /// What every read is refused with.
+    /// The refusal of every read.
     pub(super) read_error: Option<Status>,
 }
 
