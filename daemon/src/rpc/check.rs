@@ -1,17 +1,13 @@
 //! Validation of key-value requests: pure, and in etcd's order of checks, because a request with
 //! two mistakes must be refused with the same text by both.
 
+use althing_api::TXN_DEPTH_MAX;
 use althing_api::error::Error;
 use althing_api::etcdserverpb::range_request::{SortOrder, SortTarget};
 use althing_api::etcdserverpb::request_op::Request as Op;
 use althing_api::etcdserverpb::{
     DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
-
-/// How many txns may lie inside each other, the outermost one counted: as many as can be read from
-/// JSON, which allows 127 nested values. The wire allows 100 nested messages, and one that deep
-/// could not be read back from the log, where the command around it is one message more.
-const TXN_DEPTH_MAX: usize = 42;
 
 /// Refuses a range without a key, then one whose sort order or target is outside its enum.
 pub fn range(request: &RangeRequest) -> Result<(), Error> {
