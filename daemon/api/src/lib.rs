@@ -10,6 +10,7 @@ pub mod error;
 pub mod id;
 #[cfg(feature = "json")]
 pub mod json;
+pub mod order;
 pub mod range;
 
 /// Key-value records and events.

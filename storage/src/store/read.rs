@@ -12,6 +12,7 @@ use althing_api::error::Error;
 use althing_api::etcdserverpb::range_request::{SortOrder, SortTarget};
 use althing_api::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
 use althing_api::mvccpb::KeyValue;
+use althing_api::order::{has_revision_filters, is_natural_order};
 use althing_api::range::KeyRange;
 use bytes::Bytes;
 
@@ -452,21 +453,6 @@ pub(crate) fn range<K: Keyspace>(
     }
     response.kvs = kvs;
     Ok(response)
-}
-
-fn is_natural_order(request: &RangeRequest) -> bool {
-    match request.sort_order() {
-        SortOrder::None => true,
-        SortOrder::Ascend => request.sort_target() == SortTarget::Key,
-        SortOrder::Descend => false,
-    }
-}
-
-fn has_revision_filters(request: &RangeRequest) -> bool {
-    request.min_mod_revision != 0
-        || request.max_mod_revision != 0
-        || request.min_create_revision != 0
-        || request.max_create_revision != 0
 }
 
 fn passes_filters(kv: &KeyValue, request: &RangeRequest) -> bool {
