@@ -96,11 +96,11 @@ const HEADER_PAGE_BYTES: u64 = 4096;
 /// Limits of a store.
 #[derive(Clone, Debug)]
 pub struct StoreSettings {
-    /// Budget of records kept inline in the key index, in bytes. Default 256 MiB.
+    /// Budget of records kept inline in the key index, in bytes.
     pub record_cache_bytes: usize,
-    /// redb's page cache, in bytes. Default 32 MiB.
+    /// redb's page cache, in bytes.
     pub page_cache_bytes: usize,
-    /// Applied but not checkpointed bytes above which `WriteTxn` waits. Default 64 MiB.
+    /// Applied but not checkpointed bytes above which `WriteTxn` waits.
     pub pending_bytes_max: usize,
 }
 
