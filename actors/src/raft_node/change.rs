@@ -49,7 +49,7 @@ impl fmt::Display for MemberChange {
             }
             MemberChange::Remove(id) => write!(f, "remove {id}"),
             MemberChange::Update { id, peer_urls } => {
-                write!(f, "find {id} at {}", peer_urls.join(","))
+                write!(f, "update {id} to {}", peer_urls.join(","))
             }
             MemberChange::Promote(id) => write!(f, "promote {id}"),
         }
