@@ -68,7 +68,7 @@ use self::dead_leader::{Inquiry, Suspect};
 pub(crate) use self::entry::Entry;
 use self::heard::Heard;
 pub use self::inbound::{Inbound, Refusal};
-use self::leader_view::Part;
+use self::leader_view::LeaderEvidence;
 pub use self::log_store::LogStore;
 pub(crate) use self::log_store::LogStoreSetup;
 use self::message::Proposal;
@@ -199,19 +199,19 @@ impl RaftNode {
 
     /// Publishes who leads, as this member sees it now.
     fn tell_leader(&self, metrics: &ServerMetrics) {
-        let part = match (self.leads, metrics.current_leader) {
-            (Some(_), _) if self.leads_alone(metrics) => Part::LeadsAlone,
-            (Some((_, since)), _) => Part::Leads {
+        let evidence = match (self.leads, metrics.current_leader) {
+            (Some(_), _) if self.leads_alone(metrics) => LeaderEvidence::LeadsAlone,
+            (Some((_, since)), _) => LeaderEvidence::Leads {
                 since: since.elapsed(),
                 quorum_heard: self.quorum_heard(),
             },
-            (None, Some(leader)) if leader != self.setup.me => Part::Follows {
+            (None, Some(leader)) if leader != self.setup.me => LeaderEvidence::Follows {
                 leader,
                 heard: self.heard.ago(),
             },
-            (None, _) => Part::Alone,
+            (None, _) => LeaderEvidence::Alone,
         };
-        let leader = leader_view::leader(self.setup.me, part, self.tuning().election_timeout);
+        let leader = leader_view::leader(self.setup.me, evidence, self.tuning().election_timeout);
         let term = metrics.vote.leader_id.term;
         if !self.setup.progress.lead(term, leader) {
             return;

@@ -22,7 +22,7 @@ use openraft::{ChangeMembers as RaftChange, ServerState};
 use tokio::time::Instant;
 
 use super::RaftNode;
-use super::change::{MemberChange, Part, Roster, Standing};
+use super::change::{MemberChange, MemberRole, Roster, Standing};
 use super::hand_over::{self, Follower};
 use super::message::{ChangeEnded, ChangeMembers};
 use super::picture;
@@ -287,7 +287,7 @@ impl Desk {
         let since = now.checked_sub(health).unwrap_or(now);
         let standing = |(id, node): (&u64, &PeerNode)| Standing {
             id: *id,
-            part: part(membership, *id, node),
+            role: role(membership, *id, node),
             peer_urls: node.peer_urls.clone(),
             started: started.contains(id),
             active: *id == self.me || self.links.active_since(&[*id], now) > 0,
@@ -317,11 +317,11 @@ fn is_done(change: &MemberChange, membership: &Membership) -> bool {
     }
 }
 
-fn part(membership: &Membership, id: u64, node: &PeerNode) -> Part {
+fn role(membership: &Membership, id: u64, node: &PeerNode) -> MemberRole {
     match membership.voter_ids().any(|voter| voter == id) {
-        true => Part::Voter,
-        false if node.wants_vote => Part::Joining,
-        false => Part::Learner,
+        true => MemberRole::Voter,
+        false if node.wants_vote => MemberRole::Joining,
+        false => MemberRole::Learner,
     }
 }
 
