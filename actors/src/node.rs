@@ -57,12 +57,12 @@ pub struct NodeSettings {
     /// Where the other members reach this one, as it publishes itself.
     pub peer_urls: Vec<String>,
     /// Initial voters with their peer URLs; ignored when the data directory holds a log.
-    pub initial_members: Vec<InitialMember>,
+    pub founders: Vec<MemberAddress>,
     /// Whether the cluster has a configuration already, which comes with its log.
     pub joins: bool,
     /// Members of the cluster that one which joins has heard of. While it hears no leader they are
     /// asked whether it still is a member.
-    pub known_members: Vec<InitialMember>,
+    pub known_members: Vec<MemberAddress>,
     pub client_urls: Vec<String>,
     /// What of raft may be changed while the member runs.
     pub raft: RaftTuning,
@@ -81,7 +81,7 @@ pub struct NodeSettings {
 /// A member that is known before the log tells of it.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
-pub struct InitialMember {
+pub struct MemberAddress {
     pub id: MemberId,
     pub name: String,
     pub peer_urls: Vec<String>,
@@ -141,8 +141,7 @@ impl Node {
         if opened.store.is_removed(settings.member_id.0) {
             return Err(StartError::Removed);
         }
-        if opened.recovery.last.is_none() && settings.initial_members.is_empty() && !settings.joins
-        {
+        if opened.recovery.last.is_none() && settings.founders.is_empty() && !settings.joins {
             return Err(StartError::NotFormed);
         }
         let store = opened.store.clone();
@@ -208,8 +207,8 @@ impl Node {
             links.reach(other.id.0, &other.peer_urls);
         }
         let tree = self.tree.as_ref().expect("built before raft starts");
-        let first_voters: BTreeMap<u64, Vec<String>> = settings
-            .initial_members
+        let founders: BTreeMap<u64, Vec<String>> = settings
+            .founders
             .iter()
             .map(|member| (member.id.0, member.peer_urls.clone()))
             .collect();
@@ -220,7 +219,7 @@ impl Node {
             log_store: tree.log_store.clone(),
             state_machine: tree.state_machine.clone(),
             links: Arc::clone(&links),
-            first_voters,
+            founders,
         };
         let raft = start_raft(&threads.raft, setup)
             .await

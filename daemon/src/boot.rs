@@ -214,7 +214,7 @@ fn node_settings(config: &Config, settled: Settled) -> NodeSettings {
         member_id: ids.member_id,
         cluster_id: ids.cluster_id,
         peer_urls: config.peer.advertise_urls.clone(),
-        initial_members: founders,
+        founders,
         joins,
         known_members: others,
         client_urls: config.client.advertise_urls.clone(),
