@@ -41,7 +41,7 @@ use crate::store_writer::Checkpoint;
 use crate::supervisor::{ActorRef, RetireAll, Supervisor};
 use crate::tree::{NodeState, Opened, Tree, raft_node_setup, start_links, start_upkeep};
 pub use crate::upkeep::{AutoCompaction, SharedSettings, UpkeepSettings};
-use crate::upkeep::{Hasher, Upkeep, UpkeepParts};
+use crate::upkeep::{Hasher, Upkeep, UpkeepSetup};
 use crate::wal_writer::Sync;
 
 /// Between two tries to publish this member.
@@ -96,7 +96,7 @@ pub struct Node {
     tree: Option<Tree>,
     raft: Option<StartedRaft>,
     /// Kept at hand for an Upkeep that is started again.
-    upkeep: Option<(Arc<UpkeepParts>, ActorRef<Upkeep>)>,
+    upkeep: Option<(Arc<UpkeepSetup>, ActorRef<Upkeep>)>,
     /// Last, so that the directory is locked until every file in it is closed.
     _dir: Arc<DataDir>,
 }
@@ -255,7 +255,7 @@ impl Node {
             metrics: shared.metrics.clone(),
         };
         let tree = self.tree.as_ref().expect("built before raft starts");
-        let known = tree.lessor_parts.proposer.set(proposer.clone());
+        let known = tree.lessor_setup.proposer.set(proposer.clone());
         debug_assert!(known.is_ok(), "raft starts once");
         let leases = LeaseKeeper {
             me: shared.me,
@@ -277,13 +277,13 @@ impl Node {
         let backups = Backups::new(proposer.store.clone(), store_writer.clone());
         let watch_hub = tree.watch_hub.clone();
         let upkeep = SharedSettings::new(settings.upkeep);
-        let parts = Arc::new(UpkeepParts {
+        let setup = Arc::new(UpkeepSetup {
             proposer: proposer.clone(),
             settings: upkeep.clone(),
             hasher,
         });
         let threads = self.arbiters.as_ref().expect("running").threads();
-        let actor = start_upkeep(&parts, &threads, &self.supervisor);
+        let actor = start_upkeep(&setup, &threads, &self.supervisor);
         let handles = Handles::new(Shared {
             member_id: settings.member_id,
             cluster_id: settings.cluster_id,
@@ -299,7 +299,7 @@ impl Node {
             raising: tokio::sync::Mutex::default(),
             backups,
         });
-        self.upkeep = Some((parts, actor));
+        self.upkeep = Some((setup, actor));
         handles
     }
 
@@ -326,8 +326,8 @@ impl Node {
         if handles.snapshots_taken_over() > 0 {
             return Ok(());
         }
-        let (parts, _) = self.upkeep.as_ref().expect("started with raft");
-        match parts.differs_from_the_others().await {
+        let (setup, _) = self.upkeep.as_ref().expect("started with raft");
+        match setup.differs_from_the_others().await {
             true => Err(StartError::Differs),
             false => Ok(()),
         }

@@ -112,7 +112,7 @@ pub(crate) struct RaftNodeSetup {
     pub(crate) flush_clock: Arc<FlushClock>,
     pub(crate) metrics: Metrics,
     pub(crate) halt: Halt,
-    pub(crate) _watch: DeathWatch,
+    pub(crate) _death_watch: DeathWatch,
 }
 
 /// The actor.

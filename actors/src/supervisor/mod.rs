@@ -36,7 +36,7 @@ pub struct Supervisor {
     children: BTreeMap<Cow<'static, str>, Child>,
     retired: bool,
     /// Of a supervisor that is itself a child.
-    _watch: Option<DeathWatch>,
+    _death_watch: Option<DeathWatch>,
 }
 
 struct Child {
@@ -57,14 +57,14 @@ impl Supervisor {
             halt,
             children: BTreeMap::new(),
             retired: false,
-            _watch: None,
+            _death_watch: None,
         }
     }
 
     /// The same, as a child of another supervisor.
     pub(crate) fn watched(halt: Halt, watch: DeathWatch) -> Supervisor {
         Supervisor {
-            _watch: Some(watch),
+            _death_watch: Some(watch),
             ..Supervisor::new(halt)
         }
     }
