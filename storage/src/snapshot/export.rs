@@ -11,7 +11,7 @@ use super::{
     Meta, SnapshotError, SnapshotMark,
 };
 use crate::store::{
-    AlarmRecord, Applied, CheckpointError, DiskMeta, DiskView, LeaseRecord, MemberRecord, Store,
+    AlarmRecord, AppliedMark, CheckpointError, DiskMeta, DiskView, LeaseRecord, MemberRecord, Store,
 };
 
 const TOO_LARGE: SnapshotError = SnapshotError::Damaged("a record is larger than 4 GiB");
@@ -41,7 +41,7 @@ impl Source {
     }
 
     /// The log position and membership of exactly this state.
-    pub fn applied(&self) -> Applied {
+    pub fn applied(&self) -> AppliedMark {
         self.meta.applied()
     }
 }

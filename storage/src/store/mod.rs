@@ -125,7 +125,7 @@ pub(crate) struct Shared {
     /// Held by the one call that writes redb.
     writer: Mutex<Writer>,
     /// What redb durably holds.
-    durable: RwLock<Applied>,
+    durable: RwLock<AppliedMark>,
     pending_bytes_max: usize,
     /// About the bytes of live rows in the file.
     used_bytes: AtomicU64,
@@ -141,7 +141,7 @@ struct Published {
     current: i64,
     /// -1: never.
     compacted: i64,
-    applied: Applied,
+    applied: AppliedMark,
     members: Vec<MemberRecord>,
     removed: BTreeSet<u64>,
     cluster_version: Option<String>,
@@ -163,7 +163,7 @@ pub struct Revisions {
 
 /// The log position of the state, and the membership at it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Applied {
+pub struct AppliedMark {
     /// Last applied entry.
     pub log_id: Option<LogId>,
     /// The last applied membership entry: its id and its payload (opaque here).
@@ -190,7 +190,7 @@ pub struct Sizes {
 
 /// What a checkpoint did.
 #[derive(Clone, Debug)]
-pub struct Checkpoint {
+pub struct CheckpointOutcome {
     /// redb durably holds the state up to here.
     pub durable: Option<LogId>,
     /// Records still pending.
@@ -284,7 +284,7 @@ impl Store {
     }
 
     /// Applied log id and membership.
-    pub fn applied(&self) -> Applied {
+    pub fn applied(&self) -> AppliedMark {
         self.shared().published.read().applied.clone()
     }
 
@@ -294,7 +294,7 @@ impl Store {
     }
 
     /// The log position and membership of exactly the state that redb durably holds.
-    pub fn durable_mark(&self) -> Applied {
+    pub fn durable_mark(&self) -> AppliedMark {
         self.shared().durable.read().clone()
     }
 
