@@ -30,7 +30,6 @@ use tokio::net::TcpStream;
 mod access;
 mod api;
 mod bridge;
-mod conn;
 mod connection;
 mod deadline;
 mod exchanges;
@@ -52,6 +51,7 @@ pub(crate) mod plain;
 #[cfg(test)]
 mod port_test;
 mod slow_calls;
+mod sniff;
 mod status;
 mod web;
 
