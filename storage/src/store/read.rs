@@ -242,7 +242,7 @@ pub(super) fn fetch<K: Keyspace>(
     (mut from, until): Bounds<'_>,
     revision: i64,
     limit: Limit,
-    keys_only: bool,
+    index_only: bool,
     took: impl Fn(usize) -> Result<(), Error>,
 ) -> Result<Vec<KeyValue>, Error> {
     let mut kvs = Vec::new();
@@ -257,7 +257,7 @@ pub(super) fn fetch<K: Keyspace>(
             .index
             .visit(from, until, revision, |key, stamp, record| {
                 let kv = match record {
-                    _ if keys_only => KeyValue {
+                    _ if index_only => KeyValue {
                         key: Bytes::copy_from_slice(key),
                         create_revision: stamp.create,
                         mod_revision: stamp.rev.main,
@@ -300,12 +300,12 @@ pub(super) fn get<K: Keyspace>(
     space: &K,
     key: &Bytes,
     revision: i64,
-    keys_only: bool,
+    index_only: bool,
 ) -> Result<Option<KeyValue>, Error> {
     let Some(found) = space.shared().index.get(key, revision) else {
         return Ok(None);
     };
-    if keys_only {
+    if index_only {
         return Ok(Some(KeyValue {
             key: key.clone(),
             create_revision: found.stamp.create,
@@ -388,11 +388,11 @@ fn select<K: Keyspace>(
     range: &KeyRange,
     revision: i64,
     limit: usize,
-    keys_only: bool,
+    index_only: bool,
 ) -> Result<Vec<KeyValue>, Error> {
     match (range, range.bounds()) {
         (KeyRange::One(key), _) => {
-            let found = get(space, key, revision, keys_only)?;
+            let found = get(space, key, revision, index_only)?;
             space.took(found.as_ref().map_or(0, held_bytes))?;
             Ok(found.into_iter().collect())
         }
@@ -402,7 +402,7 @@ fn select<K: Keyspace>(
                 bytes: usize::MAX,
             };
             let took = |bytes| space.took(bytes);
-            fetch(space, bounds, revision, limit, keys_only, took)
+            fetch(space, bounds, revision, limit, index_only, took)
         }
         (_, None) => Ok(Vec::new()),
     }
