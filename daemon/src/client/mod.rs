@@ -55,7 +55,7 @@ mod sniff;
 mod status;
 mod web;
 
-pub use api::{Api, Member};
+pub use api::Api;
 
 use connection::{Gate, Worker};
 use gateway::Gateway;
