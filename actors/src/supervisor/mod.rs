@@ -23,7 +23,9 @@ use std::time::Instant;
 use actix::{Actor, AsyncContext, Context, Handler};
 
 pub use self::actor_ref::ActorRef;
-pub use self::death_watch::{DeathWatch, Exit};
+pub use self::death_watch::DeathWatch;
+#[cfg(test)]
+pub use self::death_watch::Exit;
 use self::message::StartAgain;
 pub use self::message::{Respawn, Retire, RetireAll, Supervise, Terminated};
 pub use self::policy::{Deaths, Decision, Policy};

@@ -9,8 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use althing_actors::client_session::Session;
-use althing_actors::reply::Permit;
+use althing_actors::client_session::{Permit, Session};
 use althing_api::error::Error;
 use bytes::Bytes;
 use futures_util::future::{Either, FutureExt, LocalBoxFuture, select};
