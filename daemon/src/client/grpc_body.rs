@@ -24,7 +24,8 @@ use super::methods::{Call, Method};
 use super::status::in_words_of_go;
 use crate::rpc::status;
 
-const PREFIX_BYTES: usize = 5;
+/// A gRPC message begins with a flag and four bytes of length.
+pub(super) const PREFIX_BYTES: usize = 5;
 
 /// Follows the length-prefixed messages of a stream through its pieces.
 #[derive(Debug, Default)]
