@@ -44,18 +44,7 @@ impl Source {
     pub fn applied(&self) -> AppliedMark {
         self.meta.applied()
     }
-}
 
-/// Streams what redb durably holds to `sink` and flushes it; see [`Source::export`].
-pub fn export(
-    store: &Store,
-    cluster_id: u64,
-    sink: &mut impl Write,
-) -> Result<SnapshotMark, SnapshotError> {
-    Source::open(store, cluster_id)?.export(sink)
-}
-
-impl Source {
     /// Streams the state to `sink` and flushes it. Blocks. Errors: the sink's, and the store's when
     /// its file cannot be read.
     pub fn export(&self, sink: &mut impl Write) -> Result<SnapshotMark, SnapshotError> {

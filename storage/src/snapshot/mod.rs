@@ -26,7 +26,7 @@ use althing_api::etcdserverpb::AlarmType;
 
 use sha2::{Digest, Sha256};
 
-pub use export::{Source, export};
+pub use export::Source;
 pub use import::{Arrival, import};
 
 use crate::entry::LogId;

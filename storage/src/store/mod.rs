@@ -294,6 +294,7 @@ impl Store {
     }
 
     /// The log position and membership of exactly the state that redb durably holds.
+    #[cfg(any(test, feature = "testing"))]
     pub fn durable_mark(&self) -> AppliedMark {
         self.shared().durable.read().clone()
     }
