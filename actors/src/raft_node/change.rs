@@ -56,6 +56,14 @@ impl fmt::Display for MemberChange {
     }
 }
 
+/// Whether a change is asked for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    First,
+    /// An earlier try may have made it.
+    Again,
+}
+
 /// How a member takes part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MemberRole {

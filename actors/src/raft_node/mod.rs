@@ -60,6 +60,7 @@ use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 use tokio::time::Instant;
 
+pub(crate) use self::change::Ask;
 pub use self::change::MemberChange;
 #[cfg(any(test, feature = "testing"))]
 pub use self::clock::KeptClock;
