@@ -49,10 +49,12 @@ const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
 
 /// What a node must be told.
 #[derive(Clone, Debug)]
-#[allow(missing_docs)]
 pub struct NodeSettings {
+    /// The member's name, as it publishes itself.
     pub name: String,
+    /// The member that this node is.
     pub member_id: MemberId,
+    /// The cluster that it belongs to.
     pub cluster_id: ClusterId,
     /// Where the other members reach this one, as it publishes itself.
     pub peer_urls: Vec<String>,
@@ -63,6 +65,7 @@ pub struct NodeSettings {
     /// Members of the cluster that one which joins has heard of. While it hears no leader they are
     /// asked whether it still is a member.
     pub known_members: Vec<MemberAddress>,
+    /// Where clients reach this member, as it publishes itself.
     pub client_urls: Vec<String>,
     /// What of raft may be changed while the member runs.
     pub raft: RaftTuning,
@@ -74,16 +77,20 @@ pub struct NodeSettings {
     pub upkeep: UpkeepSettings,
     /// By which leases are counted.
     pub clock: Clock,
+    /// Sizes of the log.
     pub wal: WalSettings,
+    /// Limits of the store.
     pub store: StoreSettings,
 }
 
 /// A member that is known before the log tells of it.
 #[derive(Clone, Debug)]
-#[allow(missing_docs)]
 pub struct MemberAddress {
+    /// Its id.
     pub id: MemberId,
+    /// Its name; empty where only its address is known.
     pub name: String,
+    /// Where the other members reach it.
     pub peer_urls: Vec<String>,
 }
 

@@ -153,11 +153,12 @@ struct Published {
     older_views: Vec<Weak<()>>,
 }
 
-/// How far the store is. `compacted` is 0 when nothing was compacted.
+/// How far the store is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub struct Revisions {
+    /// The newest revision.
     pub current: i64,
+    /// The last compacted revision, 0 when nothing was compacted.
     pub compacted: i64,
 }
 
@@ -172,19 +173,23 @@ pub struct AppliedMark {
 
 /// A member as told by `PublishMember`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub struct MemberRecord {
+    /// Its id.
     pub id: u64,
+    /// Its name.
     pub name: String,
+    /// Where the other members reach it.
     pub peer_urls: Vec<String>,
+    /// Where clients reach it.
     pub client_urls: Vec<String>,
 }
 
 /// Sizes of the redb file, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
-#[allow(missing_docs)]
 pub struct Sizes {
+    /// What the file takes on the disk.
     pub allocated: u64,
+    /// What of it holds something; see [`Store::sizes`].
     pub in_use: u64,
 }
 
@@ -232,11 +237,12 @@ pub enum CompactStep {
 
 /// etcd's HashKV answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub struct HashKv {
+    /// etcd's hash of the records up to `hash_revision`.
     pub hash: u32,
     /// -1: never compacted.
     pub compact_revision: i64,
+    /// The newest revision that is hashed.
     pub hash_revision: i64,
 }
 
