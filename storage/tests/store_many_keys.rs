@@ -1,6 +1,6 @@
 //! Many keys: ranges that cross chunks and locks, counts, and readers beside a writer.
 //!
-//! `ALTHING_TEST_SEED` replays one seed.
+//! `SEED` replays one seed.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod store_support;
@@ -25,9 +25,9 @@ use rand::{Rng, SeedableRng};
 use store_support::TINY;
 
 fn seed() -> u64 {
-    let given = std::env::var("ALTHING_TEST_SEED").ok();
+    let given = std::env::var("SEED").ok();
     let seed = given.map_or_else(rand::random::<u64>, |text| text.parse().unwrap());
-    println!("replay with ALTHING_TEST_SEED={seed}");
+    println!("replay with SEED={seed}");
     seed
 }
 
