@@ -23,15 +23,9 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use store_support::seed::seed;
 use store_support::sim_disk::SimDisk;
 use store_support::{Model, TINY, gen_command};
-
-fn seed() -> u64 {
-    let given = std::env::var("SEED").ok();
-    let seed = given.map_or_else(rand::random::<u64>, |text| text.parse().unwrap());
-    println!("replay with SEED={seed}");
-    seed
-}
 
 fn everything(revision: i64) -> RangeRequest {
     RangeRequest {

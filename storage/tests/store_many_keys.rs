@@ -23,13 +23,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use store_support::TINY;
-
-fn seed() -> u64 {
-    let given = std::env::var("SEED").ok();
-    let seed = given.map_or_else(rand::random::<u64>, |text| text.parse().unwrap());
-    println!("replay with SEED={seed}");
-    seed
-}
+use store_support::seed::seed;
 
 fn put(key: String, value: String) -> Op {
     Op::RequestPut(PutRequest {
