@@ -14,22 +14,22 @@
 // `eprintln!` panics when nobody reads stderr; `notice` does not.
 #![deny(clippy::print_stderr)]
 
-pub mod args;
-pub mod client;
-pub mod cmd;
-pub mod doctor;
-pub mod endpoint;
-pub mod failure;
-pub mod flags;
-pub mod mirror;
+mod args;
+mod client;
+mod cmd;
+mod doctor;
+mod endpoint;
+mod failure;
+mod flags;
+mod mirror;
 mod notice;
-pub mod offline;
+mod offline;
 mod password;
-pub mod portable;
-pub mod print;
+mod portable;
+mod print;
 mod progress;
-pub mod session;
-pub mod text;
+mod session;
+mod text;
 mod trust;
 
 use std::ffi::OsString;

@@ -32,7 +32,7 @@ use crate::ports::{self, Bound, Ports};
 use crate::publisher::Publisher;
 use crate::rpc::Rpc;
 use crate::service::Starting;
-use crate::settings::{self, Live, Settings, bytes};
+use crate::settings::{self, Live, Settings, saturating_usize};
 use crate::systemd;
 
 /// A member that serves its clients.
@@ -215,7 +215,7 @@ fn node_settings(config: &Config, settled: Settled) -> NodeSettings {
         member_id: ids.member_id,
         cluster_id: ids.cluster_id,
         peer_urls: config.peer.advertise_urls.clone(),
-        initial_members: founders,
+        founders,
         joins,
         known_members: others,
         client_urls: config.client.advertise_urls.clone(),
@@ -226,12 +226,12 @@ fn node_settings(config: &Config, settled: Settled) -> NodeSettings {
         clock: Clock::default(),
         wal: WalSettings {
             segment_bytes: raft.wal_segment_bytes,
-            tail_bytes: bytes(raft.wal_tail_bytes),
+            tail_bytes: saturating_usize(raft.wal_tail_bytes),
         },
         store: StoreSettings {
-            record_cache_bytes: bytes(store.record_cache_bytes),
-            page_cache_bytes: bytes(store.page_cache_bytes),
-            pending_bytes_max: bytes(store.pending_bytes_max),
+            record_cache_bytes: saturating_usize(store.record_cache_bytes),
+            page_cache_bytes: saturating_usize(store.page_cache_bytes),
+            pending_bytes_max: saturating_usize(store.pending_bytes_max),
         },
     }
 }

@@ -8,7 +8,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use althing_actors::node::InitialMember;
+use althing_actors::node::MemberAddress;
 use althing_api::id::{ClusterId, MemberId};
 use althing_conf::Config;
 use althing_conf::config::{Cluster, InitialState};
@@ -94,11 +94,11 @@ pub struct Settled {
     /// The ids.
     pub ids: Ids,
     /// The first configuration, for a log that has none; empty when the cluster has one.
-    pub founders: Vec<InitialMember>,
+    pub founders: Vec<MemberAddress>,
     /// Whether the cluster runs already, so that its configuration comes with its log.
     pub joins: bool,
     /// The cluster's members, as far as a member that joins was told of them.
-    pub others: Vec<InitialMember>,
+    pub others: Vec<MemberAddress>,
 }
 
 /// The id of a member that is added to a running cluster. It is derived from the time in place of
@@ -109,13 +109,13 @@ pub fn added_member_id(peer_urls: &[String], now: SystemTime) -> MemberId {
 }
 
 /// The members of a new cluster, with their ids. Errors: `NotNamed`.
-fn found(cluster: &Cluster, name: &str) -> Result<(Ids, Vec<InitialMember>), IdentityError> {
-    let founder = |(name, urls): &(String, Vec<String>)| InitialMember {
+fn found(cluster: &Cluster, name: &str) -> Result<(Ids, Vec<MemberAddress>), IdentityError> {
+    let founder = |(name, urls): &(String, Vec<String>)| MemberAddress {
         id: MemberId::derived(urls, &cluster.token),
         name: name.clone(),
         peer_urls: urls.clone(),
     };
-    let founders: Vec<InitialMember> = cluster.initial.iter().map(founder).collect();
+    let founders: Vec<MemberAddress> = cluster.initial.iter().map(founder).collect();
     let own = founders.iter().find(|member| member.name == name);
     let own = own.ok_or_else(|| IdentityError::NotNamed { name: name.into() })?;
     let all: Vec<MemberId> = founders.iter().map(|member| member.id).collect();
@@ -295,8 +295,8 @@ fn others(cluster: &Cluster, name: &str) -> Vec<String> {
     others.flat_map(|(_, urls)| urls.clone()).collect()
 }
 
-fn as_heard(member: KnownMember) -> InitialMember {
-    InitialMember {
+fn as_heard(member: KnownMember) -> MemberAddress {
+    MemberAddress {
         id: member.id,
         name: String::new(),
         peer_urls: member.peer_urls,

@@ -7,22 +7,22 @@
 //! finds the first members in DNS. `spans` exports traces, in a build with the feature `otel`.
 #![forbid(unsafe_code)]
 
-pub mod admin;
+mod admin;
 pub mod boot;
-pub mod client;
-pub mod discovery;
-pub mod identity;
-pub mod listen;
+mod client;
+mod discovery;
+mod identity;
+mod listen;
 pub mod log;
-pub mod metrics;
+mod metrics;
 pub mod operator;
-pub mod peer;
+mod peer;
 mod ports;
 mod process_metrics;
 mod publisher;
-pub mod rpc;
+mod rpc;
 mod service;
-pub mod settings;
+mod settings;
 pub mod shutdown;
 pub mod spans;
-pub mod systemd;
+mod systemd;

@@ -27,7 +27,6 @@ const SLOW_READ_INDEX: Duration = Duration::from_millis(500);
 
 /// What a request asked for, as the label `type` of the duration histogram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum RequestKind {
     Range,
     Put,

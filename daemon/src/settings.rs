@@ -81,13 +81,13 @@ impl Settings {
 
 fn limits(config: &Config) -> Limits {
     Limits {
-        request_bytes_max: bytes(config.client.request_bytes_max),
+        request_bytes_max: saturating_usize(config.client.request_bytes_max),
         txn_ops_max: config.client.txn_ops_max,
         slow_request: config.log.slow_request,
         request_timeout: REQUEST_GRACE + 2 * config.raft.election_timeout,
         watch_progress_interval: watch_progress_interval(config),
         election_timeout: config.raft.election_timeout,
-        read_bytes_max: bytes(config.client.read_bytes_max),
+        read_bytes_max: saturating_usize(config.client.read_bytes_max),
     }
 }
 
@@ -96,7 +96,7 @@ fn port(config: &Config) -> PortSettings {
     PortSettings {
         connections_max: client.connections_max,
         streams_max: client.streams_max,
-        request_bytes_max: bytes(client.request_bytes_max),
+        request_bytes_max: saturating_usize(client.request_bytes_max),
         ping_interval_min: match client.keepalive_min_time {
             Duration::ZERO => PING_INTERVAL_MIN,
             interval => interval,
@@ -151,7 +151,7 @@ pub(crate) fn raft(config: &Config) -> RaftTuning {
 }
 
 /// `number` as a `usize`; the largest one if it does not fit.
-pub(crate) fn bytes(number: u64) -> usize {
+pub(crate) fn saturating_usize(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 

@@ -5,7 +5,7 @@ use althing_api::error::Error;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::change::MemberChange;
+use super::change::{Ask, MemberChange};
 use super::inbound::Refusal;
 use super::read_index::Reader;
 use super::reconfigure::Change;
@@ -70,8 +70,7 @@ pub(super) struct PipeEnded {
 #[rtype(result = "()")]
 pub(crate) struct ChangeMembers {
     pub(crate) change: MemberChange,
-    /// An earlier try may have made it.
-    pub(crate) again: bool,
+    pub(crate) ask: Ask,
     pub(crate) reply: oneshot::Sender<Result<Change, Error>>,
 }
 

@@ -66,7 +66,7 @@ pub(crate) struct WalWriterSetup {
     pub(crate) flush_clock: Arc<FlushClock>,
     pub(crate) metrics: Metrics,
     pub(crate) halt: Halt,
-    pub(crate) watch: DeathWatch,
+    pub(crate) death_watch: DeathWatch,
 }
 
 /// The actor.
@@ -81,7 +81,7 @@ pub(crate) struct WalWriter {
     flush_clock: Arc<FlushClock>,
     metrics: Metrics,
     halt: Halt,
-    _watch: DeathWatch,
+    _death_watch: DeathWatch,
 }
 
 impl WalWriter {
@@ -95,7 +95,7 @@ impl WalWriter {
             flush_clock: setup.flush_clock,
             metrics: setup.metrics,
             halt: setup.halt,
-            _watch: setup.watch,
+            _death_watch: setup.death_watch,
         }
     }
 

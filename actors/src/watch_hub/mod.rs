@@ -63,7 +63,7 @@ pub(crate) struct WatchHub {
     metrics: WatchMetrics,
     /// A `CatchUp` is on its way.
     catches_up: bool,
-    _watch: DeathWatch,
+    _death_watch: DeathWatch,
 }
 
 impl WatchHub {
@@ -79,7 +79,7 @@ impl WatchHub {
             attention,
             metrics,
             catches_up: false,
-            _watch: watch,
+            _death_watch: watch,
         }
     }
 

@@ -37,8 +37,6 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status, TimeoutExpired};
 
-pub use keep_alive::KeepAlive;
-pub use snapshot::SnapshotPieces;
 pub use watch::{ProgressBell, Watched, Watcher};
 
 use crate::client::connector::Connector;

@@ -9,8 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use althing_actors::client_session::Session;
-use althing_actors::reply::Permit;
+use althing_actors::client_session::{Permit, Session};
 use althing_api::error::Error;
 use bytes::Bytes;
 use futures_util::future::{Either, FutureExt, LocalBoxFuture, select};
@@ -25,7 +24,8 @@ use super::methods::{Call, Method};
 use super::status::in_words_of_go;
 use crate::rpc::status;
 
-const PREFIX_BYTES: usize = 5;
+/// A gRPC message begins with a flag and four bytes of length.
+pub(super) const PREFIX_BYTES: usize = 5;
 
 /// Follows the length-prefixed messages of a stream through its pieces.
 #[derive(Debug, Default)]

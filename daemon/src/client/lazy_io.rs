@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use super::conn::Conn;
 use super::pings::Pings;
+use super::sniff::SniffedIo;
 
 /// Above this many waiting bytes a write first goes to the socket, so that a client that does not
 /// read holds back its own connection.
@@ -33,7 +33,7 @@ const UNREAD_BYTES: usize = 4096;
 
 #[derive(Debug)]
 struct Shared {
-    conn: Conn,
+    conn: SniffedIo,
     pending: BytesMut,
     pings: Pings,
 }
@@ -44,7 +44,7 @@ pub(super) struct LazyIo(Rc<RefCell<Shared>>);
 
 impl LazyIo {
     /// Wraps `conn`, whose client may ping at this interval while it has calls open.
-    pub(super) fn new(conn: Conn, ping_interval_min: Duration) -> LazyIo {
+    pub(super) fn new(conn: SniffedIo, ping_interval_min: Duration) -> LazyIo {
         LazyIo(Rc::new(RefCell::new(Shared {
             conn,
             pending: BytesMut::new(),
@@ -172,7 +172,7 @@ impl AsyncWrite for LazyIo {
 
 #[cfg(test)]
 mod tests {
-    use super::super::conn::tests::connected;
+    use super::super::sniff::tests::connected;
     use super::*;
 
     #[actix::test]

@@ -30,7 +30,6 @@ use tokio::net::TcpStream;
 mod access;
 mod api;
 mod bridge;
-mod conn;
 mod connection;
 mod deadline;
 mod exchanges;
@@ -52,10 +51,11 @@ pub(crate) mod plain;
 #[cfg(test)]
 mod port_test;
 mod slow_calls;
+mod sniff;
 mod status;
 mod web;
 
-pub use api::{Api, Member};
+pub use api::Api;
 
 use connection::{Gate, Worker};
 use gateway::Gateway;

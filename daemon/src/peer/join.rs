@@ -13,14 +13,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
 use super::dial::{collect, dial, whole};
-use super::survey::{Known, KnownMember};
+use super::survey::{ANSWER_BYTES_MAX, Known, KnownMember};
 
 /// How long one answer may take: a member gives up on a change after about as long.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a list that is useful but not needed may take.
 const LIST_TIMEOUT: Duration = Duration::from_secs(1);
-/// More than any list of members takes.
-const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// How long a cluster that cannot take a member in yet is asked again.
 const PATIENCE: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_secs(1);
@@ -57,7 +55,7 @@ struct Header {
 }
 
 #[derive(Deserialize)]
-struct MemberJson {
+struct ApiMember {
     #[serde(rename = "ID", deserialize_with = "number")]
     id: u64,
     #[serde(rename = "peerURLs", default)]
@@ -69,14 +67,14 @@ struct MemberJson {
 #[derive(Deserialize)]
 struct MemberList {
     header: Header,
-    members: Vec<MemberJson>,
+    members: Vec<ApiMember>,
 }
 
 #[derive(Deserialize)]
 struct MemberAdded {
     header: Header,
-    member: MemberJson,
-    members: Vec<MemberJson>,
+    member: ApiMember,
+    members: Vec<ApiMember>,
 }
 
 #[derive(Deserialize)]
@@ -167,7 +165,7 @@ async fn ask_patiently(
     })
 }
 
-fn as_told(member: MemberJson) -> KnownMember {
+fn as_told(member: ApiMember) -> KnownMember {
     KnownMember {
         id: MemberId(member.id),
         peer_urls: member.peer_urls,
@@ -203,7 +201,7 @@ async fn list(url: &str, linearizable: bool) -> Result<MemberList, Failure> {
 }
 
 /// The member with these peer URLs, if there is one. Error: it has run before.
-fn find(members: &[MemberJson], peer_urls: &[String]) -> Result<Option<MemberId>, Failure> {
+fn find(members: &[ApiMember], peer_urls: &[String]) -> Result<Option<MemberId>, Failure> {
     let sorted = |urls: &[String]| {
         let mut urls = urls.to_vec();
         urls.sort_unstable();
@@ -277,8 +275,8 @@ fn perhaps_made(failure: Failure) -> Failure {
 mod tests {
     use super::*;
 
-    fn member(id: u64, url: &str, client_urls: &[&str]) -> MemberJson {
-        MemberJson {
+    fn member(id: u64, url: &str, client_urls: &[&str]) -> ApiMember {
+        ApiMember {
             id,
             peer_urls: vec![url.to_owned()],
             client_urls: client_urls.iter().map(|url| (*url).to_owned()).collect(),

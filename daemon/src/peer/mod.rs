@@ -29,7 +29,7 @@ use actix_web::http::Method;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use althing_actors::node::{Handles, MemberStatus};
 use althing_api::id::ClusterId;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 pub use self::raft::WayIn;
@@ -75,16 +75,20 @@ impl Membership for Handles {
 }
 
 /// A member as etcd's peers write it: what is empty is left out.
-#[derive(Serialize)]
+#[derive(Deserialize, Serialize)]
 struct MemberJson {
     id: u64,
-    #[serde(rename = "peerURLs")]
+    #[serde(rename = "peerURLs", default)]
     peer_urls: Vec<String>,
-    #[serde(rename = "isLearner", skip_serializing_if = "std::ops::Not::not")]
+    #[serde(
+        rename = "isLearner",
+        default,
+        skip_serializing_if = "std::ops::Not::not"
+    )]
     is_learner: bool,
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     name: String,
-    #[serde(rename = "clientURLs", skip_serializing_if = "Vec::is_empty")]
+    #[serde(rename = "clientURLs", default, skip_serializing_if = "Vec::is_empty")]
     client_urls: Vec<String>,
 }
 

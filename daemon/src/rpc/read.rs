@@ -9,6 +9,7 @@ use althing_api::etcdserverpb::{
     RangeRequest, RangeResponse, ResponseHeader, TxnRequest, TxnResponse,
 };
 use althing_api::mvccpb::KeyValue;
+use althing_api::order::{has_revision_filters, is_natural_order};
 use althing_storage::apply;
 use althing_storage::store::{ReadView, held_bytes};
 use tonic::Status;
@@ -47,7 +48,7 @@ fn plan(request: &RangeRequest, current: i64) -> Plan {
         // The count of a page of the past walks the keys behind the page too.
         false if is_historic => Plan::Thread,
         false if request.count_only => Plan::AtOnce,
-        false if is_natural(request) => Plan::Slices,
+        false if is_scannable(request) => Plan::Slices,
         false => Plan::Whole,
     }
 }
@@ -172,9 +173,9 @@ impl Rpc {
 }
 
 /// Keys in key order, nothing sorted and nothing filtered: a scan gives the same answer.
-fn is_natural(request: &RangeRequest) -> bool {
+fn is_scannable(request: &RangeRequest) -> bool {
     let by_key = request.sort_target == 0;
-    by_key && check::is_unsorted(request) && !check::is_filtered(request)
+    by_key && is_natural_order(request) && !has_revision_filters(request)
 }
 
 pub(super) fn count(view: &ReadView, request: &RangeRequest) -> Result<i64, Status> {
@@ -242,7 +243,7 @@ mod tests {
             sort_target: 1,
             ..request(0, 0, 0, 0)
         };
-        assert!(check::is_unsorted(&by_version) && !is_natural(&by_version));
-        assert!(is_natural(&request(0, 0, 1, 0)));
+        assert!(is_natural_order(&by_version) && !is_scannable(&by_version));
+        assert!(is_scannable(&request(0, 0, 1, 0)));
     }
 }

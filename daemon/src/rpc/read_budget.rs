@@ -62,6 +62,7 @@ impl ReadBudget {
     }
 
     /// Bytes taken now.
+    #[cfg(test)]
     pub fn used(&self) -> usize {
         self.0.used.load(Ordering::Relaxed)
     }

@@ -12,13 +12,14 @@ use althing_api::etcdserverpb::{
     DeleteRangeRequest, DeleteRangeResponse, PutRequest, RangeRequest, RequestOp, TxnRequest,
     TxnResponse,
 };
+use althing_api::order::{has_revision_filters, is_natural_order};
 use althing_storage::store::ReadView;
 use futures_util::FutureExt;
 use tonic::Status;
 
+use super::Rpc;
 use super::read::{bytes_of, count};
 use super::read_budget::ReadPermit;
-use super::{Rpc, check};
 
 impl Rpc {
     /// Reserves about what the answer to `request` will hold. Error: `RESOURCE_EXHAUSTED`, and then
@@ -135,7 +136,7 @@ pub(super) fn range_records(view: &ReadView, range: &RangeRequest) -> u64 {
     };
     let held = count(view, &present).unwrap_or(0);
     // A sorted or filtered range is held whole before its first record is known.
-    let is_page = range.limit > 0 && check::is_unsorted(range) && !check::is_filtered(range);
+    let is_page = range.limit > 0 && is_natural_order(range) && !has_revision_filters(range);
     let answered = if is_page { held.min(range.limit) } else { held };
     u64::try_from(answered).unwrap_or(0)
 }

@@ -18,7 +18,7 @@ use super::disk::Disk;
 use super::error::DiskError;
 use super::loading::Loading;
 use super::medium::{FileMedium, Medium, sync_parent};
-use super::{Applied, Shared, Store, StoreSettings};
+use super::{AppliedMark, Shared, Store, StoreSettings};
 
 /// What another one took the place of: a state, or the file of one. To drop it may take seconds,
 /// as all keys are freed and a large file goes; so it is to be done where nobody waits, and never
@@ -140,7 +140,7 @@ impl Replacement {
     }
 
     /// The log position and membership of its state.
-    pub fn applied(&self) -> Applied {
+    pub fn applied(&self) -> AppliedMark {
         let shared = self.shared.as_ref().expect("taken only by `replace`");
         shared.durable.read().clone()
     }

@@ -20,8 +20,7 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, future};
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use crate::client::Member;
-use crate::client::api::WatchReplies;
+use crate::client::api::{Member, WatchReplies};
 use crate::rpc::Replies;
 
 /// What the tests steer.

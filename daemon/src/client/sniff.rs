@@ -34,7 +34,7 @@ pub(super) enum Protocol {
 
 /// A connection whose first bytes were read to tell its protocol, and are read once more.
 #[derive(Debug)]
-pub(super) struct Conn {
+pub(super) struct SniffedIo {
     io: TcpStream,
     session: Rc<Session>,
     first: [u8; PREFACE.len()],
@@ -85,12 +85,12 @@ impl WriteDeadline {
 /// Bytes read at a time while the first head is inspected.
 const AHEAD_BYTES: usize = 4096;
 
-impl Conn {
+impl SniffedIo {
     /// Reads until the protocol is known.
     pub(super) async fn sniff(
         mut io: TcpStream,
         session: Rc<Session>,
-    ) -> io::Result<(Conn, Protocol)> {
+    ) -> io::Result<(SniffedIo, Protocol)> {
         let mut first = [0; PREFACE.len()];
         let mut filled = 0;
         let protocol = loop {
@@ -106,7 +106,7 @@ impl Conn {
                 break Protocol::Http2;
             }
         };
-        let conn = Conn {
+        let conn = SniffedIo {
             io,
             session,
             first,
@@ -126,7 +126,7 @@ impl Conn {
     }
 }
 
-impl AsyncRead for Conn {
+impl AsyncRead for SniffedIo {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -163,7 +163,7 @@ impl AsyncRead for Conn {
     }
 }
 
-impl AsyncWrite for Conn {
+impl AsyncWrite for SniffedIo {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -195,14 +195,14 @@ pub(super) mod tests {
     use super::*;
 
     /// Both ends of a connection that has begun.
-    pub(in super::super) async fn connected() -> (Conn, TcpStream) {
+    pub(in super::super) async fn connected() -> (SniffedIo, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut client = TcpStream::connect(address).await.unwrap();
         client.write_all(PREFACE).await.unwrap();
         let (io, peer) = listener.accept().await.unwrap();
         let session = ClientSession::start(peer, SessionSettings { streams_max: 1 });
-        let (conn, protocol) = Conn::sniff(io, Rc::new(session)).await.unwrap();
+        let (conn, protocol) = SniffedIo::sniff(io, Rc::new(session)).await.unwrap();
         assert_eq!(protocol, Protocol::Http2);
         (conn, client)
     }
