@@ -10,7 +10,7 @@ pub struct NodeStatus {
     pub member_id: MemberId,
     pub cluster_id: ClusterId,
     pub term: u64,
-    /// Zero: none known.
+    /// The leader's id; zero if none is known.
     pub leader: MemberId,
     pub committed_index: u64,
     pub applied_index: u64,
