@@ -1,4 +1,4 @@
-//! A membership change that the leader is asked for, and its answer, on the wire.
+//! A membership change that the leader is asked to make, and its answer, on the wire.
 
 use althing_api::error::Error;
 use althing_api::etcdserverpb::Member;
@@ -34,7 +34,7 @@ pub(crate) fn question_out(change: &MemberChange, again: bool) -> Bytes {
         .into()
 }
 
-/// The change, and whether an earlier try may have made it.
+/// Decodes the change, and whether an earlier attempt may have made it.
 pub(crate) fn question_in(bytes: Bytes) -> Result<(MemberChange, bool), WireError> {
     let question = peerpb::ChangeQuestion::decode(bytes)?;
     let change = match question.change.ok_or(WireError::Field("a change"))? {
