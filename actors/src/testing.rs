@@ -127,7 +127,8 @@ pub async fn until(what: &str, condition: impl Fn() -> bool) {
 
 /// Waits until `look` finds something, and returns it.
 ///
-/// # Panics Like [`until`].
+/// # Panics
+/// Like [`until`].
 pub async fn find<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;
     loop {
@@ -141,7 +142,8 @@ pub async fn find<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 
 /// Repeats `attempt` until it gives something, and returns that.
 ///
-/// # Panics Like [`until`].
+/// # Panics
+/// Like [`until`].
 pub async fn attempt<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;
     loop {
