@@ -1,8 +1,8 @@
 //! The node's threads: one per concern that may block or must not be delayed.
 //!
 //! Each is an actix arbiter, an OS thread with a runtime of its own. Their names are what `top -H`
-//! shows. The store's thread runs at low priority: redb may lag behind, requests may not. In a
-//! simulation there are none, and everything runs on the caller's thread.
+//! shows. The store's thread runs at low priority: redb may lag behind, requests may not. A
+//! simulation has no such threads; everything runs on the caller's.
 
 use std::io;
 
@@ -18,7 +18,7 @@ const STORE_NICENESS: i32 = 10;
 #[derive(Debug)]
 pub(crate) struct Arbiters {
     threads: Threads,
-    /// In the order of their end.
+    /// The threads, in the order in which they are ended.
     own: Vec<Arbiter>,
 }
 
@@ -35,17 +35,17 @@ pub(crate) struct Threads {
     pub(crate) watch: Thread,
 }
 
-/// One of them.
+/// A thread that actors and tasks can be started on.
 #[derive(Clone, Debug)]
 pub(crate) enum Thread {
     /// A thread of its own.
     Own(ArbiterHandle),
-    /// The thread of whoever starts something.
+    /// The caller's own thread.
     Callers,
 }
 
 impl Thread {
-    /// Starts an actor there.
+    /// Starts an actor on this thread.
     pub(crate) fn start<A: Actor<Context = Context<A>>>(
         &self,
         actor: impl FnOnce() -> A + Send + 'static,
@@ -61,7 +61,7 @@ impl Thread {
         }
     }
 
-    /// Starts a task there, unless the thread has ended.
+    /// Starts a task on this thread, unless the thread has ended.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         match self {
             Thread::Own(arbiter) => {
@@ -104,7 +104,7 @@ impl Arbiters {
         self.threads.clone()
     }
 
-    /// Ends the threads and waits for them. What their actors had not done yet is not done.
+    /// Ends the threads and waits for them. Whatever their actors have not done yet stays undone.
     pub(crate) fn stop_and_join(self) {
         for arbiter in &self.own {
             arbiter.stop();
@@ -152,14 +152,14 @@ fn start_thread(name: &'static str, niceness: i32) -> io::Result<Arbiter> {
 #[cfg(target_os = "linux")]
 fn name_thread(name: &str) {
     let name = std::ffi::CString::new(name).expect("thread names have no zero byte");
-    // Only what tools show depends on it, so a failure is of no consequence.
+    // The name only shows in tools, so a failure does not matter.
     let _ = rustix::thread::set_name(&name);
 }
 
 #[cfg(not(target_os = "linux"))]
 fn name_thread(_name: &str) {}
 
-/// On Linux the priority belongs to the calling thread; elsewhere it would be the process's.
+/// On Linux the priority belongs to the calling thread; elsewhere it would be the whole process's.
 #[cfg(target_os = "linux")]
 fn lower_priority(niceness: i32) -> io::Result<()> {
     rustix::process::setpriority_process(None, niceness).map_err(io::Error::from)

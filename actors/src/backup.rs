@@ -1,8 +1,8 @@
 //! A backup on its way to a client: the store's durable state as one of etcd's snapshot files,
 //! followed by its hash, while writes go on.
 //!
-//! A blocking thread writes; the channel to whoever reads is short. As long as it lasts, the
-//! store's file keeps what the backup still needs, so a reader that stands still is given up.
+//! A blocking thread writes into a short channel. While the backup runs, the store's file keeps
+//! what it still needs, so a reader that stands still is given up.
 
 use std::io;
 use std::sync::Arc;
@@ -22,17 +22,17 @@ use crate::store_writer::{Checkpoint, StoreWriter};
 
 /// Backups under way at once; one more is refused with `TooManyRequests`.
 const BACKUPS_MAX: usize = 2;
-/// How long a reader may take for one chunk.
+/// The longest time that a reader may take for one chunk.
 const STALL_MAX: Duration = Duration::from_secs(60);
-/// How long the store's file may take to hold what was applied.
+/// The longest wait until the store's file holds what was applied.
 const CHECKPOINT_MAX: Duration = Duration::from_secs(10);
-/// Between two looks whether it does.
+/// Pause between two looks whether it does.
 const CHECKPOINT_PAUSE: Duration = Duration::from_millis(20);
 
-/// The bytes of a backup, and how many of them are the file; the hash follows.
+/// The bytes of a backup; the first `file_bytes` are the file, and its hash follows.
 #[derive(Debug)]
 pub struct BackupStream {
-    /// Size of the file.
+    /// Size of the file in bytes.
     pub file_bytes: u64,
     /// File and hash; an error ends it when the store's file cannot be read.
     pub body: mpsc::Receiver<io::Result<Bytes>>,
@@ -106,7 +106,7 @@ fn stream(backup: Backup, place: OwnedSemaphorePermit) -> BackupStream {
             ),
             Err(error) => {
                 tracing::warn!(%error, "a snapshot for a client ended early");
-                // Nobody may read any more, which is why it failed.
+                // The reader may be gone, which would be why this failed.
                 let _ = chunks.try_send(Err(io::Error::other(error)));
             }
         }
@@ -114,7 +114,7 @@ fn stream(backup: Backup, place: OwnedSemaphorePermit) -> BackupStream {
     BackupStream { file_bytes, body }
 }
 
-/// Waits for room, but not for ever.
+/// Waits for room, but not forever.
 fn send(
     runtime: &Handle,
     chunks: &mpsc::Sender<io::Result<Bytes>>,

@@ -1,12 +1,12 @@
-//! What a blocking thread writes, cut into chunks for a short channel.
+//! Cuts what a blocking thread writes into chunks for a short channel.
 
 use std::io::{self, Write};
 
 use bytes::{Bytes, BytesMut};
 
-/// Bytes handed over at once.
+/// Size of one chunk.
 pub(crate) const CHUNK_BYTES: usize = 256 * 1024;
-/// Chunks on their way.
+/// Chunks that a channel holds at most.
 pub(crate) const CHUNKS_MAX: usize = 4;
 
 /// Hands each chunk to `send`, which may wait for room.

@@ -1,5 +1,5 @@
-//! The switch that ends the node because its member is none any more: whoever learns of the
-//! removal trips it. Unlike a halt it is no failure.
+//! Trips when this member has been removed from its cluster; the node then stops. Not a failure,
+//! unlike a halt.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ impl Default for Departure {
 }
 
 impl Departure {
-    /// This member was removed, as `source` says.
+    /// Notes that this member was removed; `source` says who told.
     pub(crate) fn trip(&self, source: &str) {
         if !self.0.send_replace(true) {
             tracing::warn!(
@@ -26,7 +26,7 @@ impl Departure {
         }
     }
 
-    /// Waits until it was.
+    /// Waits until this member is removed.
     pub(crate) async fn tripped(&self) {
         let mut receiver = self.0.subscribe();
         let removed = receiver.wait_for(|removed| *removed).await;

@@ -1,8 +1,8 @@
-//! What a node's code stands on besides disk and network: threads for work that blocks, and chance.
+//! What a node's code stands on besides disk and network: threads for blocking work, and chance.
 //!
 //! In a simulation there is one thread and no chance. Each node's tasks live in a set of their own,
-//! so that a crash is the end of that set; work that would block runs where it is asked for; and
-//! what chance decides follows from a seed. A thread is a simulation or it is not, for good.
+//! so that a crash is the end of that set; blocking work runs where it is asked for; and what
+//! chance decides follows from a seed. A thread is a simulation or it is not, for good.
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
@@ -13,16 +13,16 @@ use std::time::Duration;
 
 use tokio::time::Sleep;
 
-/// The longest that a simulated disk takes for a flush of the log, in milliseconds.
+/// The longest time that a simulated disk takes to flush the log, in milliseconds.
 const SIMULATED_FLUSH_MAX_MS: u64 = 6;
-/// A simulated thread stands still once in so many times that it could run.
+/// A simulated thread stands still once in this many times that it could run.
 const TURNS_PER_STANDSTILL: u64 = 30;
-/// The longest that it stands still, in milliseconds.
+/// The longest time that it stands still, in milliseconds.
 const STANDSTILL_MAX_MS: u64 = 12;
 
 thread_local! {
     static IS_SIMULATED: Cell<bool> = const { Cell::new(false) };
-    /// State of the generator that this thread's chance comes from.
+    /// State of the generator that this thread draws from.
     static CHANCE: Cell<u64> = Cell::new(RandomState::new().hash_one(0_u8));
 }
 
@@ -38,7 +38,7 @@ pub(crate) fn is_simulated() -> bool {
     IS_SIMULATED.get()
 }
 
-/// A random number: enough to spread timeouts, nothing that secrets could rest on (SplitMix64).
+/// A random number: good enough to spread timeouts, not for secrets (SplitMix64).
 pub(crate) fn chance() -> u64 {
     let state = CHANCE.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
     CHANCE.set(state);
@@ -59,7 +59,7 @@ pub(crate) async fn offload<T: Send + 'static>(
     done.map_err(io::Error::other)
 }
 
-/// The same for work that nobody waits for: it has begun when this returns.
+/// Like `offload`, for work that nobody waits for: it has begun when this returns.
 pub(crate) fn detach(work: impl FnOnce() + Send + 'static) {
     if is_simulated() {
         return work();
@@ -67,16 +67,17 @@ pub(crate) fn detach(work: impl FnOnce() + Send + 'static) {
     tokio::task::spawn_blocking(work);
 }
 
-/// When a simulated disk begins the next flush of the log, for which its thread cannot wait.
+/// When a simulated disk begins the next flush of the log; its thread cannot wait for it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum FlushTime {
-    /// Behind the messages that come until then.
+    /// After this time, behind the messages that come meanwhile.
     Behind(Duration),
-    /// Before them: the thread had looked for messages, and did not run for so long.
+    /// Before those messages: the thread had looked for messages, and then did not run for this
+    /// long.
     Before(Duration),
 }
 
-/// `None`: the disk is real and takes the time itself.
+/// When the next flush begins; `None` if the disk is real and takes the time itself.
 pub(crate) fn flush_time() -> Option<FlushTime> {
     if !is_simulated() {
         return None;
@@ -88,8 +89,8 @@ pub(crate) fn flush_time() -> Option<FlushTime> {
     }
 }
 
-/// A task that has a thread of its own outside of simulations. In one it stands still now and then,
-/// as such a thread does while the system lets others run, and its messages wait.
+/// A task that has a thread of its own outside of simulations. In a simulation it stands still now
+/// and then, as such a thread does while the system lets others run, and its messages wait.
 #[derive(Debug)]
 pub(crate) struct Unsteady<T> {
     task: T,

@@ -1,4 +1,5 @@
-//! The one switch that stops the node: whoever cannot go on trips it, the first cause is kept.
+//! The one switch that stops the node. Any part that cannot go on trips it; the first cause is
+//! kept.
 //!
 //! It is a published value and not a message, so that it works while actors and threads are dying.
 
@@ -21,8 +22,8 @@ impl Default for Halt {
 }
 
 impl Halt {
-    /// Stops the node because of `cause`. Only the first call has an effect: what fails later
-    /// fails because of it.
+    /// Stops the node because of `cause`. Only the first call has an effect, since later failures
+    /// follow from the first.
     pub fn trip(&self, cause: impl Into<String>) {
         let cause = HaltCause(cause.into());
         let first = self.0.send_if_modified(|current| {

@@ -43,13 +43,13 @@ pub(crate) struct Shared {
     pub(crate) picture: Arc<Picture>,
     /// Counts the snapshots that took the place of the store.
     pub(crate) restored: Arc<latest::Sender<u64>>,
-    /// The revision below which everything is gone from disk.
+    /// The revision below which physical compaction is done.
     pub(crate) compacted: Arc<latest::Sender<i64>>,
     pub(crate) watch_hub: ActorRef<WatchHub>,
     pub(crate) backups: Backups,
     pub(crate) store_writer: Addr<StoreWriter>,
     pub(crate) upkeep: SharedSettings,
-    /// Held by the one who raises an alarm for all who met its cause.
+    /// Held by the caller that raises an alarm on behalf of all that met its cause.
     pub(crate) raising: tokio::sync::Mutex<()>,
 }
 
@@ -91,15 +91,15 @@ impl Handles {
     /// Hands the lead to `to`, and returns when that member leads. Errors: `NotLeader`,
     /// `BadLeaderTransferee` (no voter), `TimeoutLeaderTransfer`, `Stopped`.
     pub async fn move_leader(&self, to: MemberId) -> Result<(), Error> {
-        // One that lost its quorum is none, whatever raft says.
+        // A leader that lost its quorum does not count, whatever raft says.
         if self.leader() != self.0.member_id {
             return Err(Error::NotLeader);
         }
         self.0.proposer.move_leader(Some(to.0)).await
     }
 
-    /// Hands the lead to whoever is fit for it; returns at once if this member does not lead or
-    /// there is nobody else.
+    /// Hands the lead to the fittest voter; returns at once if this member does not lead or is the
+    /// only voter.
     pub async fn step_aside(&self) {
         if self.leader() != self.0.member_id || self.0.proposer.sole_voter.is_alone() {
             return;
@@ -110,8 +110,8 @@ impl Handles {
         }
     }
 
-    /// Other bounds, for what comes from now on: writes, and rounds of reads, under way at once,
-    /// and the free disk bytes below which writes are refused.
+    /// Sets other bounds, for what comes from now on: how many writes, and how many rounds of
+    /// reads, may be under way at once, and the free disk bytes below which writes are refused.
     pub fn set_bounds(&self, proposals_max: usize, disk_reserve_bytes: u64) {
         let proposer = &self.0.proposer;
         assert!(
@@ -123,18 +123,18 @@ impl Handles {
         proposer.gate.set_reserve(disk_reserve_bytes);
     }
 
-    /// A command that takes longer to apply is counted and logged from now on.
+    /// Sets the time from which a command that takes longer to apply is counted and logged.
     pub fn set_slow_apply(&self, time: Duration) {
         self.0.proposer.metrics.apply.set_slow(time);
     }
 
-    /// Another tuning of raft, in force at once; what is under way goes on.
+    /// Changes raft's tuning at once; what is under way goes on.
     pub fn retune(&self, tuning: RaftTuning) {
         self.0.proposer.raft_node.do_send(Retune(tuning));
     }
 
-    /// Tells the cluster under which URLs clients reach this member from now on. Errors: those of
-    /// a proposal.
+    /// Tells the cluster the URLs where clients reach this member from now on. Errors: those of a
+    /// proposal.
     pub async fn publish_client_urls(&self, client_urls: Vec<String>) -> Result<(), Error> {
         let known = self.store().members();
         let Some(me) = known.into_iter().find(|m| m.id == self.0.member_id.0) else {
@@ -150,8 +150,8 @@ impl Handles {
         applied.response.map(drop)
     }
 
-    /// Resolves when the raft thread has answered: it runs, and so does what it drives. Errors:
-    /// `Stopped`.
+    /// Resolves when the raft thread has answered, which shows that it runs, and what it drives
+    /// too. Errors: `Stopped`.
     pub async fn pulse(&self) -> Result<(), Error> {
         let beat = self.0.proposer.raft_node.send(Pulse).await;
         beat.map_err(|_| Error::Stopped)
@@ -167,9 +167,8 @@ impl Handles {
         (heard + 1, others.len() + 1)
     }
 
-    /// Why a request that began at `start` was not finished in its time: `Timeout`, or, with what
-    /// is known of the leader and the links, `TimeoutDueToLeaderFail` or
-    /// `TimeoutDueToConnectionLost`.
+    /// Why a request that began at `start` did not finish in time: `Timeout`, or, judged by the
+    /// leader and the links, `TimeoutDueToLeaderFail` or `TimeoutDueToConnectionLost`.
     pub fn why_timed_out(&self, start: std::time::Instant) -> Error {
         let start = Instant::from_std(start);
         let proposer = &self.0.proposer;
@@ -196,7 +195,7 @@ impl Handles {
         }
     }
 
-    /// The way in for what other members send.
+    /// The entrance for what other members send.
     pub fn inbound(&self) -> &Inbound {
         &self.0.inbound
     }
@@ -221,22 +220,22 @@ impl Handles {
         }
     }
 
-    /// Whether this member shall have no vote.
+    /// Whether this member is meant to have no vote.
     pub fn is_learner(&self) -> bool {
         self.0.picture.is_learner(self.0.member_id.0)
     }
 
-    /// The members by id, as what is applied here has them.
+    /// The members by id, as applied here.
     pub fn members(&self) -> Vec<MemberStatus> {
         applied_members(self.store())
     }
 
-    /// Changes the membership, and answers the members after it. The change goes on even if the
+    /// Changes the membership, and returns the members after it. The change goes on even if the
     /// returned future is dropped. Errors: the refusals of etcd's checks, `TooManyRequests`,
-    /// `Stopped`, and those that tell that the outcome is not known.
+    /// `Stopped`, and those that say that the outcome is unknown.
     pub async fn change_members(&self, change: MemberChange) -> Result<Vec<MemberStatus>, Error> {
         let is_promotion = matches!(change, MemberChange::Promote(_));
-        // As etcd, which looks at its connections before it asks the log.
+        // Like etcd, which looks at its connections before it asks the log.
         if matches!(change, MemberChange::Add { .. }) && self.leader() == MemberId(0) {
             let (heard, voters) = self.members_heard();
             if heard <= voters / 2 {
@@ -261,53 +260,54 @@ impl Handles {
         MemberId(self.0.proposer.progress.leader())
     }
 
-    /// Index of the last entry applied here; zero when none was.
+    /// Index of the last entry applied here; zero if nothing was applied.
     pub fn applied_index(&self) -> u64 {
         self.0.proposer.progress.applied()
     }
 
-    /// How many snapshots of other members took the place of the store. Whoever keeps something
-    /// derived from the store has to derive it again when this changes.
+    /// How many snapshots of other members took the place of the store. Anything derived from the
+    /// store has to be derived again when this changes.
     pub fn snapshots_taken_over(&self) -> u64 {
         *self.0.restored.borrow()
     }
 
-    /// Renews a lease and answers its time to live in seconds; `None`: there is no such lease. For
-    /// one whose time is over the answer waits until it has ended. Errors: `NoLeader`, `Stopped`,
-    /// and those of a proposal.
+    /// Renews a lease and returns its time to live in seconds, or `None` if it does not exist. For
+    /// an expired lease this waits until it has ended. Errors: `NoLeader`, `Stopped`, and those of
+    /// a proposal.
     pub async fn keep_lease_alive(&self, id: i64) -> Result<Option<i64>, Error> {
         self.0.leases.keep_alive(id).await
     }
 
-    /// How long a lease still lives; `None`: there is no such lease. Errors: those of
+    /// How long a lease still lives, or `None` if it does not exist. Errors: those of
     /// [`Handles::read_index`].
     pub async fn lease_time(&self, id: i64) -> Result<Option<LeaseTime>, Error> {
         self.0.leases.time_to_live(id).await
     }
 
-    /// All leases known here, the first to end first.
+    /// All leases known here; those that end first come first.
     pub fn leases(&self) -> Vec<i64> {
         self.0.leases.leases()
     }
 
-    /// The least time to live of a lease, in seconds.
+    /// The shortest time to live that a lease may have, in seconds.
     pub fn lease_ttl_min(&self) -> i64 {
         self.0.leases.ttl_min()
     }
 
-    /// What the member does without being asked, to be read and changed.
+    /// The settings of what the member does without being asked.
     pub fn upkeep(&self) -> &SharedSettings {
         &self.0.upkeep
     }
 
-    /// Whether the quota leaves no room for a command, by what it may add to the store.
+    /// Whether the quota has no room for what a command may add to the store.
     pub fn is_above_quota(&self, request: &command::Request) -> bool {
         let quota = self.0.upkeep.get().quota_bytes;
         upkeep::exceeds(quota, self.store().used_bytes(), upkeep::cost(request))
     }
 
-    /// Raises this member's alarm that the quota is used up, unless it is raised, or what was
-    /// refused was too large and there is room for less. Errors: those of a proposal.
+    /// Raises this member's alarm for a used-up quota, unless it is raised already, or only the
+    /// refused command was too large and there is room for smaller ones. Errors: those of a
+    /// proposal.
     pub async fn raise_no_space(&self) -> Result<(), Error> {
         let used_bytes = self.store().used_bytes();
         if upkeep::has_room(self.0.upkeep.get().quota_bytes, used_bytes) {
@@ -329,8 +329,8 @@ impl Handles {
         self.propose_own(command).await?.response.map(drop)
     }
 
-    /// Copies the store's file into a smaller one, beside everything else. Returns when that is
-    /// done. Errors: why it was given up.
+    /// Copies the store's file into a smaller one while everything else goes on. Returns when that
+    /// is done. Errors: why it was given up.
     pub async fn defragment(&self) -> Result<(), String> {
         let (reply, done) = oneshot::channel();
         self.0.store_writer.do_send(Defragment { reply });
@@ -351,14 +351,14 @@ impl Handles {
         }
     }
 
-    /// Begins a backup of at least all that is applied here, as one of etcd's snapshot files and
-    /// its hash. Errors: `TooManyRequests`, `Stopped`; `Timeout` and `NoSpace` when the store's
-    /// file cannot take what is applied, `Corrupt` when it cannot be read.
+    /// Begins a backup of at least all that is applied here: one of etcd's snapshot files and its
+    /// hash. Errors: `TooManyRequests`, `Stopped`; `Timeout` and `NoSpace` if the store's file
+    /// cannot take what is applied, `Corrupt` if it cannot be read.
     pub async fn backup(&self) -> Result<BackupStream, Error> {
         self.0.backups.begin().await
     }
 
-    /// Watches the keys of `range` from `start_revision` on; 0: from the next change on.
+    /// Watches the keys of `range` from `start_revision` on; zero means from the next change on.
     pub fn watch(&self, range: KeyRange, start_revision: i64) -> KeyWatch {
         let next = match start_revision {
             0 => self.store().revisions().current + 1,

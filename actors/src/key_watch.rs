@@ -1,4 +1,4 @@
-//! A watch in process: the events of a range of keys, for whoever runs beside the actors.
+//! A watch in process: the events of a range of keys, for callers that run beside the actors.
 
 use althing_api::mvccpb::Event;
 use althing_api::range::KeyRange;
@@ -11,10 +11,10 @@ const WATCH_ID: i64 = 0;
 /// Why a watch has ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WatchEnd {
-    /// Revisions that it still wanted were compacted; this one is the first that is left.
+    /// Revisions that the watch still wanted were compacted; this is the first one left.
     #[error("required revision has been compacted, the first one left is {0}")]
     Compacted(i64),
-    /// The node stops, or the hub was started again: a new watch may go on at `next_revision`.
+    /// The node stops, or the hub was started again; a new watch may go on at `next_revision`.
     #[error("the watch was stopped")]
     Stopped,
     /// There are too many watchers.
@@ -64,7 +64,7 @@ impl KeyWatch {
         Err(WatchEnd::Stopped)
     }
 
-    /// The revision from which the next events come: all below were delivered.
+    /// The revision of the next events to come: all earlier ones were delivered.
     pub fn next_revision(&self) -> i64 {
         self.next
     }

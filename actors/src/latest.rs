@@ -1,8 +1,7 @@
 //! The latest value of something, and waiting for it to change.
 //!
-//! As tokio's `watch`, with one difference: those who wait are woken in the order in which they
-//! began to wait. tokio spreads them over eight lists by chance, and with that chance a simulation
-//! could not do the same again.
+//! Like tokio's `watch`, with one difference: waiters are woken in the order in which they began to
+//! wait. tokio spreads them over eight lists at random, and a simulation could not repeat that.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,10 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::Notify;
 
-/// A look at the value; it must be short, since no new value can come meanwhile.
+/// A look at the value; it must be short, since the value cannot change meanwhile.
 pub(crate) type Ref<'a, T> = RwLockReadGuard<'a, T>;
 
-/// No new value will come.
+/// The value will not change any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Closed;
 
@@ -28,16 +27,16 @@ struct Shared<T> {
     is_closed: AtomicBool,
 }
 
-/// Who changes the value.
+/// The end that changes the value.
 pub(crate) struct Sender<T>(Arc<Shared<T>>);
 
-/// Who waits for changes.
+/// The end that waits for changes.
 pub(crate) struct Receiver<T> {
     shared: Arc<Shared<T>>,
     seen: u64,
 }
 
-/// A value, and the first of those who wait.
+/// A value with its first sender and receiver.
 pub(crate) fn channel<T>(value: T) -> (Sender<T>, Receiver<T>) {
     let sender = Sender::new(value);
     let receiver = sender.subscribe();
@@ -56,7 +55,7 @@ impl<T> Sender<T> {
         }))
     }
 
-    /// One who has seen the value of now.
+    /// A receiver that has seen the current value.
     pub(crate) fn subscribe(&self) -> Receiver<T> {
         self.0.receivers.fetch_add(1, Ordering::AcqRel);
         Receiver {
@@ -69,7 +68,7 @@ impl<T> Sender<T> {
         self.0.value.read()
     }
 
-    /// Changes the value; `modify` says whether it did. Answers the same.
+    /// Changes the value; `modify` says whether it did, and so does the result.
     pub(crate) fn send_if_modified(&self, modify: impl FnOnce(&mut T) -> bool) -> bool {
         let mut value = self.0.value.write();
         let modified = modify(&mut value);
@@ -90,14 +89,14 @@ impl<T> Sender<T> {
         });
     }
 
-    /// Sets the value, and answers the former one.
+    /// Sets the value, and returns the former one.
     pub(crate) fn send_replace(&self, value: T) -> T {
         let mut former = value;
         self.send_modify(|current| std::mem::swap(current, &mut former));
         former
     }
 
-    /// Sets the value. Errors: the value, when nobody could see it.
+    /// Sets the value. Errors: the value, if nobody could see it.
     pub(crate) fn send(&self, value: T) -> Result<(), T> {
         if self.0.receivers.load(Ordering::Acquire) == 0 {
             return Err(value);
@@ -134,17 +133,17 @@ impl<T> Receiver<T> {
         value
     }
 
-    /// The value of now counts as seen.
+    /// Marks the current value as seen.
     pub(crate) fn mark_unchanged(&mut self) {
         self.seen = self.shared.version.load(Ordering::Acquire);
     }
 
-    /// Waits for a value that was not seen yet. Dropping the future loses nothing.
+    /// Waits for a value that this receiver has not seen. Dropping the future loses nothing.
     pub(crate) async fn changed(&mut self) -> Result<(), Closed> {
         loop {
-            // Made before the look: a change between the two completes it.
+            // Created before the check: a change between the two completes it.
             let changed = self.shared.changed.notified();
-            // Looked at before the value, so that the last value counts.
+            // Read before the value, so that the last value counts.
             let is_closed = self.shared.is_closed.load(Ordering::Acquire);
             let version = self.shared.version.load(Ordering::Acquire);
             if version != self.seen {
@@ -158,7 +157,7 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Waits for a value that `is_wanted`, the present one included.
+    /// Waits for a value that `is_wanted` accepts; the present one counts.
     pub(crate) async fn wait_for(
         &mut self,
         mut is_wanted: impl FnMut(&T) -> bool,
@@ -166,7 +165,7 @@ impl<T> Receiver<T> {
         let Receiver { shared, seen } = self;
         loop {
             let changed = shared.changed.notified();
-            // Looked at before the value, so that the last value counts.
+            // Read before the value, so that the last value counts.
             let is_closed = shared.is_closed.load(Ordering::Acquire);
             {
                 let value = shared.value.read();

@@ -1,7 +1,7 @@
 //! Who does the work: one actor per concern, under a supervisor.
 //!
-//! An actor is a thin shell; what it decides is in a pure file beside it. Who may wait for whom
-//! follows from ranks: an actor awaits only actors of a higher rank, so there is no cycle.
+//! An actor is a thin shell; what it decides is in a pure file beside it. Ranks say which actor may
+//! wait for which: an actor awaits only actors of a higher rank, so there is no cycle.
 //!
 //! | rank | actors | thread |
 //! |---|---|---|

@@ -1,4 +1,4 @@
-//! Lines that would repeat: one a second, and how many were left out. Pure.
+//! Limits log lines that would repeat to one a second, and counts those left out. Pure.
 
 use std::time::{Duration, Instant};
 

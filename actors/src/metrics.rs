@@ -1,5 +1,5 @@
-//! The actors' metrics under etcd's names. Counters of the hot path are plain atomics or are added
-//! once per batch; what can be read from published state is read when somebody scrapes.
+//! The actors' metrics under etcd's names. Counters on the hot path are plain atomics or are added
+//! once per batch; what can be read from published state is read at each scrape.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,7 +53,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Registers everything the actors count themselves, in a registry of its own.
+    /// Registers all metrics that the actors keep, in a registry of their own.
     pub(crate) fn new() -> Metrics {
         let registry = Registry::new();
         let counter = |name: &str, help: &str| {
@@ -150,7 +150,7 @@ impl Metrics {
         }
     }
 
-    /// What is counted about the exchange with member `peer`.
+    /// The metrics of the exchange with member `peer`.
     pub(crate) fn peer(&self, me: u64, peer: u64) -> PeerMetrics {
         self.network.peer(me, peer)
     }
@@ -159,7 +159,7 @@ impl Metrics {
         &self.registry
     }
 
-    /// Adds what is read when somebody scrapes.
+    /// Adds what is read at each scrape.
     pub(crate) fn register(&self, collector: StateCollector) {
         register(&self.registry, collector);
     }
@@ -224,7 +224,7 @@ fn register(registry: &Registry, collector: impl Collector + 'static) {
         .expect("each name is registered once per registry");
 }
 
-/// What is read when somebody scrapes.
+/// What is read at each scrape.
 pub(crate) struct StateCollector {
     pub(crate) me: u64,
     pub(crate) progress: Arc<Progress>,
@@ -314,7 +314,7 @@ fn signed(value: u64) -> i64 {
 
 impl Collector for StateCollector {
     fn desc(&self) -> Vec<&Desc> {
-        // Described by their first collection.
+        // Its first collection describes the metrics.
         Vec::new()
     }
 

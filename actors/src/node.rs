@@ -1,4 +1,4 @@
-//! The whole node: opened, recovered, started, stopped.
+//! The whole node: how it is opened, recovered, started and stopped.
 //!
 //! ```text
 //!  open WAL and store -> check that they fit -> threads, actors, raft -> lead or follow -> caught
@@ -44,10 +44,10 @@ pub use crate::upkeep::{AutoCompaction, SharedSettings, UpkeepSettings};
 use crate::upkeep::{Hasher, Upkeep, UpkeepSetup};
 use crate::wal_writer::Sync;
 
-/// Between two tries to publish this member.
+/// Pause between two attempts to publish this member.
 const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
 
-/// What a node must be told.
+/// The settings of a node.
 #[derive(Clone, Debug)]
 pub struct NodeSettings {
     /// The member's name, as it publishes itself.
@@ -60,22 +60,22 @@ pub struct NodeSettings {
     pub peer_urls: Vec<String>,
     /// Initial voters with their peer URLs; ignored when the data directory holds a log.
     pub founders: Vec<MemberAddress>,
-    /// Whether the cluster has a configuration already, which comes with its log.
+    /// Whether this member joins a cluster that has a configuration already; it comes with the log.
     pub joins: bool,
-    /// Members of the cluster that one which joins has heard of. While it hears no leader they are
-    /// asked whether it still is a member.
+    /// Members of the cluster that a joining member was told of. While it hears no leader, it asks
+    /// them whether it is still a member.
     pub known_members: Vec<MemberAddress>,
     /// Where clients reach this member, as it publishes itself.
     pub client_urls: Vec<String>,
-    /// What of raft may be changed while the member runs.
+    /// Raft settings that can change while the member runs.
     pub raft: RaftTuning,
     /// Proposals admitted at once; one more is refused with `TooManyRequests`.
     pub proposals_max: usize,
     /// Free disk bytes below which writes are refused.
     pub disk_reserve_bytes: u64,
-    /// What the member does without being asked; may be changed while it runs.
+    /// What the member does without being asked; can change while it runs.
     pub upkeep: UpkeepSettings,
-    /// By which leases are counted.
+    /// The clock that leases are counted by.
     pub clock: Clock,
     /// Sizes of the log.
     pub wal: WalSettings,
@@ -83,7 +83,7 @@ pub struct NodeSettings {
     pub store: StoreSettings,
 }
 
-/// A member that is known before the log tells of it.
+/// A member that is known before the log names it.
 #[derive(Clone, Debug)]
 pub struct MemberAddress {
     /// Its id.
@@ -102,9 +102,9 @@ pub struct Node {
     arbiters: Option<Arbiters>,
     tree: Option<Tree>,
     raft: Option<StartedRaft>,
-    /// Kept at hand for an Upkeep that is started again.
+    /// Kept so that Upkeep can be started again.
     upkeep: Option<(Arc<UpkeepSetup>, ActorRef<Upkeep>)>,
-    /// Last, so that the directory is locked until every file in it is closed.
+    /// The last field, so that the directory stays locked until every file in it is closed.
     _dir: Arc<DataDir>,
 }
 
@@ -117,10 +117,11 @@ impl std::fmt::Debug for Node {
 }
 
 impl Node {
-    /// Opens WAL and store, recovers and starts the tree. The node takes part in its cluster from
-    /// now on, through `transport` and [`Handles::inbound`]; it serves once [`Node::ready`] says
-    /// so. Must run inside an actix System. Dropping the future stops what was started, but for the
-    /// thread that reads log and store, which holds the directory until it has.
+    /// Opens WAL and store, recovers and starts the tree. From then on the node takes part in its
+    /// cluster, through `transport` and [`Handles::inbound`]; it serves once [`Node::ready`] has
+    /// returned. Must run inside an actix System. Dropping the future stops what was started,
+    /// except the thread that reads log and store; that thread holds the directory until it is
+    /// done.
     pub async fn launch(
         dir: DataDir,
         settings: &NodeSettings,
@@ -139,7 +140,7 @@ impl Node {
         Node::launch_opened(opened, settings, transport).await
     }
 
-    /// Launches on what is opened already.
+    /// Launches on a log and a store that are already open.
     pub(crate) async fn launch_opened(
         opened: Opened,
         settings: &NodeSettings,
@@ -180,7 +181,7 @@ impl Node {
         }
     }
 
-    /// Starts threads and actors, all but raft.
+    /// Starts all threads and actors except raft.
     fn build(shared: NodeState, opened: Opened) -> Result<Node, StartError> {
         let arbiters = Arbiters::start().map_err(StartError::Thread)?;
         let supervisor = Supervisor::new(shared.halt.clone()).start();
@@ -328,8 +329,8 @@ impl Node {
                 Ok(()) => break,
             }
         }
-        // What came as a snapshot since the start is the leader's, and was checked on its way; to
-        // compare it would have all members read all they hold.
+        // A snapshot that came since the start is the leader's state and was verified on arrival;
+        // to compare it would make all members read everything they hold.
         if handles.snapshots_taken_over() > 0 {
             return Ok(());
         }
@@ -347,13 +348,13 @@ impl Node {
         cause
     }
 
-    /// Resolves when the member was removed from its cluster; it then has to stop.
+    /// Resolves when the member was removed from its cluster; the caller then has to stop it.
     pub fn removed(&self) -> impl Future<Output = ()> + use<> {
         let departure = self.shared.departure.clone();
         async move { departure.tripped().await }
     }
 
-    /// Orderly stop: no more proposals, checkpoint, WAL closed.
+    /// Stops in order: no more proposals, a checkpoint, the WAL closed.
     pub async fn stop(mut self) {
         self.shared.proposals.close();
         self.shared.reads.close();
@@ -362,7 +363,7 @@ impl Node {
             raft.stop().await;
         }
         if let Some(tree) = self.tree.take() {
-            // What fails here is in the log, and comes back at the next start.
+            // The log holds whatever a checkpoint misses; the next start applies it again.
             if let Ok(Err(error)) = tree.wal_writer.send(Sync).await {
                 tracing::warn!(%error, "the log was not flushed at the stop");
             }
@@ -388,7 +389,7 @@ impl Drop for Node {
     }
 }
 
-/// Opens the store beside a log that is open, and looks whether they fit.
+/// Opens the store beside an open log, and checks that the two fit.
 pub(crate) fn open_beside(
     (wal, recovery): (Wal, Recovery),
     dir: DataDir,
@@ -408,7 +409,7 @@ pub(crate) fn open_beside(
         purged_index = index(recovery.purged),
         "read the write-ahead log"
     );
-    // First: where they fill the disk, the store could not be opened.
+    // Before the store: if these fill the disk, it could not be opened.
     if let Err(error) = dir.remove_arrivals() {
         tracing::warn!(%error, "snapshots that were not taken over stay in the data directory");
     }
@@ -438,7 +439,7 @@ fn check(recovery: &Recovery, store: &Store, replacing: Option<LogId>) -> Result
     fits.map_err(StartError::Mismatch)
 }
 
-/// Whether publishing may go well in a moment: a leader was lost, or has too much to do.
+/// Whether publishing may succeed in a moment: a leader was lost, or has too much to do.
 fn may_pass(error: &Error) -> bool {
     match error {
         Error::TooManyRequests | Error::NoSpace => true,
@@ -447,9 +448,9 @@ fn may_pass(error: &Error) -> bool {
     }
 }
 
-/// Tells the cluster how this member is reached, and what it speaks, unless it knows.
+/// Tells the cluster this member's addresses, and its version, unless the cluster knows them.
 async fn publish(handles: &Handles, settings: &NodeSettings) -> Result<(), Error> {
-    // Alone, the member leads by now; among others this waits for a leader.
+    // A sole voter leads by now; among several members this waits for a leader.
     handles.read_index().await?;
     let record = MemberRecord {
         id: settings.member_id.0,

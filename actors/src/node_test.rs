@@ -1,4 +1,4 @@
-//! A whole node on real files, as its front ends use it.
+//! A whole node on real files, used like its front ends use it.
 
 use std::io;
 
@@ -107,7 +107,7 @@ async fn cause_of_halt(node: &mut Node) -> String {
         .0
 }
 
-/// Every core actor, both ways to die.
+/// Tries every core actor and both ways to die.
 #[actix::test]
 async fn the_death_of_a_core_actor_halts_the_node() {
     for exit in [Exit::Panicked, Exit::Stopped] {
@@ -168,14 +168,14 @@ async fn the_death_of_the_hub_ends_its_watches_and_new_ones_go_on_where_they_wer
         );
         let next = watch.next_revision();
         let hub = node.tree.as_ref().unwrap().watch_hub.clone();
-        // Its answer is lost with it.
+        // The answer is lost with the hub.
         let _ = hub.send(Die(exit)).await;
         let end = tokio::time::timeout(DEADLINE, watch.next()).await;
         assert_eq!(
             end.expect("its queue closes").unwrap_err(),
             WatchEnd::Stopped
         );
-        // Told to nobody: the new hub reads it from the store.
+        // No notice tells of this put: the new hub reads it from the store.
         let applied = handles.propose(put(1)).await.unwrap();
         let resumed = async {
             loop {
@@ -230,7 +230,7 @@ async fn revisions(watch: &mut KeyWatch) -> Vec<i64> {
     kvs.map(|kv| kv.mod_revision).collect()
 }
 
-/// Keeps the hub busy until something is sent.
+/// Keeps the hub busy until the sender sends.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Hold(std::sync::mpsc::Receiver<()>);
@@ -294,7 +294,7 @@ async fn a_state_that_a_full_disk_cannot_take_over_is_given_back_and_taken_when_
     let body = outgoing.stream(|_| ());
     let received = snapshotter.send(Receive { body }).await.unwrap().unwrap();
     let applied = received.applied().clone();
-    // What is written there finds no space.
+    // Writing there fails with a full disk.
     let note = temp.path().join("member/snap/replacing.tmp");
     std::os::unix::fs::symlink("/dev/full", &note).unwrap();
     let restored = store_writer.send(Restore { received }).await.unwrap();

@@ -15,12 +15,12 @@ use crate::latest;
 pub(crate) struct Progress {
     committed_next: AtomicU64,
     applied_next: AtomicU64,
-    /// Follows `applied_next`, for those who wait; told once per batch.
+    /// Follows `applied_next`, for those who wait; updated once per batch.
     applied_batches: latest::Sender<u64>,
     term: AtomicU64,
     leader: AtomicU64,
     leader_changes: AtomicU64,
-    /// Follows `leader`, for those who wait for one.
+    /// Follows `leader`, for those who wait for a leader.
     leaders: latest::Sender<u64>,
     led_since: Mutex<Option<Instant>>,
     /// When RaftNode last saw who leads.
@@ -63,7 +63,7 @@ impl Progress {
         });
     }
 
-    /// Notes term and leader (0: none known). Returns whether the leader is another one.
+    /// Notes term and leader (0: none known). Returns whether the leader changed.
     pub(crate) fn lead(&self, term: u64, leader: u64) -> bool {
         self.term.store(term, Ordering::Relaxed);
         *self.seen.lock() = Some(Instant::now());
@@ -103,13 +103,13 @@ impl Progress {
         self.leader.load(Ordering::Relaxed)
     }
 
-    /// Since when the leader is known; `None` without one.
+    /// Since when the current leader is known; `None` if there is no leader.
     pub(crate) fn led_since(&self) -> Option<Instant> {
         *self.led_since.lock()
     }
 
     /// Whether RaftNode saw who leads within this time. It looks with each heartbeat, so an older
-    /// view is one from before the process stood still.
+    /// view is from before the process stood still.
     pub(crate) fn is_seen_within(&self, span: Duration) -> bool {
         self.seen.lock().is_some_and(|seen| seen.elapsed() <= span)
     }
@@ -118,7 +118,7 @@ impl Progress {
         self.leader_changes.load(Ordering::Relaxed)
     }
 
-    /// Waits until the leader is one that `wanted` wants; zero stands for none.
+    /// Waits until `wanted` accepts the leader; zero stands for none.
     pub(crate) async fn until_leader(&self, wanted: impl Fn(u64) -> bool) {
         let mut receiver = self.leaders.subscribe();
         receiver
@@ -128,8 +128,8 @@ impl Progress {
             .expect("self holds the sender, so the channel is open");
     }
 
-    /// What comes of `asking` the leader; `None` when another leads before, or none is known: the
-    /// network of one that is cut off tells only after seconds.
+    /// The result of `asking` the leader; `None` if another leads first, or none is known. The
+    /// network itself takes seconds to tell that a member is cut off.
     pub(crate) async fn while_leads<T>(
         &self,
         leader: u64,
@@ -142,7 +142,7 @@ impl Progress {
         }
     }
 
-    /// Changes with each batch that was applied.
+    /// Follows the batches that were applied.
     pub(crate) fn applied_batches(&self) -> latest::Receiver<u64> {
         self.applied_batches.subscribe()
     }

@@ -1,8 +1,8 @@
 //! Answers that travel straight home, and the admission that bounds how many are awaited.
 //!
-//! A request carries a [`Reply`]; whoever finishes the request completes it, and nobody relays.
+//! A request carries a [`Reply`]; whatever finishes the request completes it, and nothing relays.
 //! The reply holds a [`Permit`], so that the number of requests under way has one bound, whatever
-//! mailboxes and queues they pass. A reply that is dropped unanswered means the node stopped.
+//! mailboxes and queues they pass. A reply that is dropped unanswered means that the node stopped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,7 +19,7 @@ pub struct Admission {
     max: AtomicUsize,
     under_way: AtomicUsize,
     closed: AtomicBool,
-    /// Tells those who wait for the end; `closed` is for those who only look.
+    /// Tells those who wait for the end; `closed` is for those who only check.
     end: latest::Sender<bool>,
 }
 
@@ -28,7 +28,7 @@ pub struct Admission {
 pub struct Permit(Arc<Admission>);
 
 impl Admission {
-    /// At most `max` requests are under way at once.
+    /// An admission for at most `max` requests under way at once.
     pub fn new(max: usize) -> Arc<Admission> {
         assert!(max > 0, "an admission of nothing would refuse everything");
         Arc::new(Admission {
@@ -53,7 +53,7 @@ impl Admission {
         Ok(Permit(Arc::clone(self)))
     }
 
-    /// Another bound, for what is admitted from now on.
+    /// Sets another bound, for what is admitted from now on.
     pub fn set_max(&self, max: usize) {
         assert!(max > 0, "an admission of nothing would refuse everything");
         self.max.store(max, Ordering::Relaxed);
@@ -74,7 +74,7 @@ impl Admission {
             .expect("self holds the sender, so the channel is open");
     }
 
-    /// Requests under way.
+    /// The number of requests under way.
     pub fn under_way(&self) -> usize {
         self.under_way.load(Ordering::Relaxed)
     }
@@ -91,7 +91,7 @@ impl Drop for Permit {
 pub struct Reply<T> {
     answer: oneshot::Sender<T>,
     permit: Permit,
-    /// What a command has reserved of the log.
+    /// What a command has reserved in the log.
     room: Option<Reservation>,
 }
 
@@ -100,12 +100,12 @@ pub struct Reply<T> {
 pub struct Answer<T>(oneshot::Receiver<T>);
 
 impl<T> Reply<T> {
-    /// A reply and the place where its answer arrives.
+    /// A reply, and the answer that its caller waits for.
     pub fn new(permit: Permit) -> (Reply<T>, Answer<T>) {
         Reply::with_room(permit, None)
     }
 
-    /// The same for a command, which gives its `room` in the log back when it is answered.
+    /// Like `new`, for a command that gives its `room` in the log back when it is answered.
     pub fn with_room(permit: Permit, room: Option<Reservation>) -> (Reply<T>, Answer<T>) {
         let (answer, receiver) = oneshot::channel();
         let reply = Reply {
@@ -116,9 +116,10 @@ impl<T> Reply<T> {
         (reply, Answer(receiver))
     }
 
-    /// Answers. A caller that no longer waits is no error: its request was carried out anyway.
+    /// Answers. It is not an error if the caller no longer waits: its request was carried out
+    /// anyway.
     pub fn send(self, answer: T) {
-        // First, so that who has its answer finds its place free again.
+        // Given back first, so that a caller that has its answer finds its place free again.
         drop(self.permit);
         drop(self.room);
         let _ = self.answer.send(answer);

@@ -13,13 +13,13 @@ pub enum StartError {
     /// The data directory cannot be used.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// Log and store are not of one history: a file is missing or comes from elsewhere.
+    /// Log and store do not share one history: a file is missing or comes from elsewhere.
     #[error("the log and the store do not fit: {0}")]
     Mismatch(String),
     /// Threads could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),
-    /// There is neither a log nor a first configuration.
+    /// There is neither a log nor a first configuration to begin one with.
     #[error(
         "the first start of this member ended before its cluster was formed; start it with the \
          options of the first start, or name an empty --data-dir"
@@ -31,7 +31,7 @@ pub enum StartError {
     /// The node halted before it had started.
     #[error("halted: {}", .0.0)]
     Halted(HaltCause),
-    /// Its records are not those of the others.
+    /// This member's records are not those of the majority.
     #[error(
         "this member holds other records than the majority of its cluster; remove it from the \
          cluster, empty its data directory and let it join again, or start it with \

@@ -12,7 +12,7 @@ pub struct NodeStatus {
     pub cluster_id: ClusterId,
     /// The newest term of raft that it knows.
     pub term: u64,
-    /// Zero: none known.
+    /// The leader's id; zero if none is known.
     pub leader: MemberId,
     /// The last entry that it knows to be committed.
     pub committed_index: u64,

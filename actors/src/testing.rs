@@ -1,4 +1,4 @@
-//! What tests use and nothing else does: settings of a small node, and the storage adapters alone.
+//! What only tests use: settings of a small node, and the storage adapters alone.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -95,7 +95,7 @@ pub async fn start_alone(
     Ok((node, handles))
 }
 
-/// As [`Node::launch`], with the log on a disk of the test's own.
+/// Like [`Node::launch`], with the log on a disk of the test's own.
 pub async fn launch_on(
     disk: Arc<dyn Disk>,
     dir: DataDir,
@@ -108,7 +108,7 @@ pub async fn launch_on(
     Node::launch_opened(opened, settings, transport).await
 }
 
-/// Between two looks of [`until`].
+/// Pause between two looks of [`until`].
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// How long [`until`] looks: nothing in a test takes this long, even where many share a machine.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -116,7 +116,7 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 /// Waits until `condition` holds.
 ///
 /// # Panics
-/// When it does not come to hold; the message names `what` was waited for.
+/// If it never holds; the message names `what` was waited for.
 pub async fn until(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !condition() {
@@ -125,10 +125,10 @@ pub async fn until(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
-/// Waits until there is something to find, and answers it.
+/// Waits until `look` finds something, and returns it.
 ///
 /// # Panics
-/// As [`until`].
+/// Like [`until`].
 pub async fn find<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;
     loop {
@@ -140,10 +140,10 @@ pub async fn find<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Tries until a try gives something, and answers it.
+/// Repeats `attempt` until it gives something, and returns that.
 ///
 /// # Panics
-/// As [`until`].
+/// Like [`until`].
 pub async fn attempt<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;
     loop {
@@ -155,7 +155,7 @@ pub async fn attempt<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>)
     }
 }
 
-/// A clock that stands still until it is moved. Clones show the same time.
+/// A clock that stands still until it is advanced. Clones show the same time.
 #[derive(Clone, Debug)]
 pub struct ManualClock {
     start: Instant,
@@ -172,7 +172,7 @@ impl Default for ManualClock {
 }
 
 impl ManualClock {
-    /// For a node's settings.
+    /// The clock for a node's settings.
     pub fn clock(&self) -> Clock {
         let (start, passed_ms) = (self.start, Arc::clone(&self.passed_ms));
         Clock::new(move || start + Duration::from_millis(passed_ms.load(Ordering::SeqCst)))

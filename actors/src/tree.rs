@@ -29,7 +29,7 @@ use crate::upkeep::{Upkeep, UpkeepSetup};
 use crate::wal_writer::{CommitMark, FlushClock, WalWriter, WalWriterSetup};
 use crate::watch_hub::{Attention, Feed, WatchHub};
 
-/// Names of the children, as deaths are reported.
+/// Names of the children, used when a death is reported.
 const WAL_WRITER: &str = "WalWriter";
 const APPLIER: &str = "Applier";
 const STORE_WRITER: &str = "StoreWriter";
@@ -57,8 +57,8 @@ pub(crate) struct NodeState {
     pub(crate) tuning: LiveTuning,
     pub(crate) lease_clock: Arc<LeaseClock>,
     pub(crate) metrics: Metrics,
-    /// Counts the snapshots that replaced the store as a whole. Whoever keeps something derived
-    /// from the store has to derive it again when this changes.
+    /// Counts the snapshots that replaced the store as a whole. Anything derived from the store has
+    /// to be derived again when this changes.
     pub(crate) restored: Arc<latest::Sender<u64>>,
     commit_mark: CommitMark,
     flush_clock: Arc<FlushClock>,
@@ -94,7 +94,7 @@ impl NodeState {
         }
     }
 
-    /// Refuses everything from now on and lets nobody wait for what will not come.
+    /// Refuses everything from now on, and wakes all that wait for what will not come.
     pub(crate) fn close(&self) {
         self.proposals.close();
         self.reads.close();
@@ -121,13 +121,13 @@ pub(crate) struct Tree {
     pub(crate) log_store: LogStore,
     pub(crate) state_machine: StateMachine,
     pub(crate) snapshotter: ActorRef<Snapshotter>,
-    /// Kept at hand for a Snapshotter that is started again.
+    /// Kept so that the Snapshotter can be started again.
     _snapshotter: Arc<SnapshotterSetup>,
     pub(crate) watch_hub: ActorRef<WatchHub>,
     pub(crate) lessor: ActorRef<Lessor>,
-    /// Keeps what a new Lessor is made of.
+    /// Kept so that the Lessor can be started again.
     pub(crate) lessor_setup: Arc<LessorSetup>,
-    /// Keeps the store at hand for actors that are started again.
+    /// Keeps the store for actors that are started again.
     _store: Arc<Store>,
 }
 
@@ -144,7 +144,7 @@ impl Tree {
         Tree::start_with_flushed(shared, opened, threads, supervisor, flushed)
     }
 
-    /// The same, told what counts as flushed.
+    /// Like `start`, but with the given source of what counts as flushed.
     pub(crate) fn start_with_flushed(
         shared: &NodeState,
         opened: Opened,
@@ -246,7 +246,8 @@ impl Tree {
     }
 }
 
-/// The links to other members, and their supervisor. There are none until raft names members.
+/// The links to other members, with a supervisor of their own. No link exists until raft names
+/// members.
 pub(crate) fn start_links(
     shared: &NodeState,
     transport: Arc<dyn Transport>,
@@ -265,7 +266,7 @@ pub(crate) fn start_links(
     }))
 }
 
-/// How RaftNode is to be started.
+/// What RaftNode is started with.
 pub(crate) fn raft_node_setup(
     shared: &NodeState,
     tree: &Tree,
@@ -355,7 +356,7 @@ fn start_lessor(
     restartable(LESSOR, setup, supervisor, start)
 }
 
-/// Upkeep shares the thread of the leases: both look, and seldom act.
+/// Starts Upkeep on the thread of the leases: both look often and seldom act.
 pub(crate) fn start_upkeep(
     setup: &Arc<UpkeepSetup>,
     threads: &Threads,
@@ -379,7 +380,7 @@ fn start_snapshotter(
     restartable(SNAPSHOTTER, setup, supervisor, start)
 }
 
-/// The hub, and the Applier's way to it.
+/// Starts the hub, and returns it with the Applier's way to it.
 fn start_watch_hub(
     shared: &NodeState,
     store: &Arc<Store>,
@@ -398,9 +399,9 @@ fn start_watch_hub(
     (hub.clone(), Feed::new(hub, attention))
 }
 
-/// Starts a child that is started again when it dies. The factory holds what it needs weakly: it
-/// lives in the supervisor, which may outlast the node by a moment, and the store's file must be
-/// closed when the node is gone.
+/// Starts a child that is started again when it dies. The factory holds its parts weakly: it lives
+/// in the supervisor, which may outlast the node by a moment, and the store's file must be closed
+/// when the node is gone.
 fn restartable<A: Actor<Context = Context<A>>, P: Send + Sync + 'static>(
     child: &'static str,
     setup: &Arc<P>,

@@ -31,12 +31,12 @@ struct World {
 
 fn as_they_are(_: &mut NodeSettings) {}
 
-/// So few entries between snapshots that a member that was away needs one.
+/// Few enough entries between snapshots that a member that was away needs one.
 fn with_a_short_log(settings: &mut NodeSettings) {
     settings.raft.snapshot_count = 50;
 }
 
-/// Compared while they run, and not before they serve.
+/// Members are compared while they run, and not before they serve.
 fn compared_often(settings: &mut NodeSettings) {
     settings.upkeep.corrupt_check_interval = Duration::from_millis(200);
     settings.upkeep.initial_corrupt_check = false;
@@ -61,7 +61,7 @@ impl World {
     fn settings(&self, number: u64) -> NodeSettings {
         let mut settings = one_of(number, 3);
         settings.raft.heartbeat_interval = Duration::from_millis(50);
-        // So long that a busy machine is not taken for a dead leader.
+        // Long enough that a busy machine is not taken for a dead leader.
         settings.raft.election_timeout = Duration::from_secs(5);
         (self.adjust)(&mut settings);
         settings
@@ -75,7 +75,7 @@ impl World {
             let disk = Arc::new(self.disks[position].clone());
             let transport = self.network.transport(number);
             match launch_on(disk, dir, &settings, transport).await {
-                // A thread that hashes its records outlives it for a moment.
+                // A thread that hashes the records may outlive the node for a moment.
                 Err(error) if error.to_string().contains("lock") => None,
                 launched => Some(launched.unwrap()),
             }
@@ -280,7 +280,8 @@ async fn a_member_that_lags_beyond_the_log_catches_up_by_snapshot() {
     let leader = world.leader_of(&[1, 2, 3]).await;
     let late = world.others(leader)[0];
     put(&world.handles(leader), "old", "v").await.unwrap();
-    // How much of the log is purged when is the leader's affair: away until it needs a snapshot.
+    // When the log is purged, and how much of it, is up to the leader: the member stays away until
+    // it needs a snapshot.
     let deadline = Instant::now() + DEADLINE;
     let (theirs, ours) = loop {
         world.kill(late).await;
@@ -412,7 +413,7 @@ async fn a_member_with_other_records_does_not_come_to_serve() {
     let refused = attempt("the records are compared in time", async || {
         world.launch(odd).await;
         let refused = world.try_ready(odd).await.err();
-        // On a busy machine the hashes may come too late, and then it serves.
+        // On a busy machine the hashes may come too late, and then the member serves.
         if refused.is_none() {
             world.kill(odd).await;
         }
@@ -422,7 +423,7 @@ async fn a_member_with_other_records_does_not_come_to_serve() {
     assert!(matches!(refused, StartError::Differs), "{refused}");
 }
 
-/// What a counter of the member's metrics says.
+/// The value of a counter in the member's metrics.
 fn counted(handles: &Handles, name: &str) -> f64 {
     let families = handles.metrics().gather();
     let family = families.iter().find(|family| family.name() == name);
@@ -442,7 +443,7 @@ async fn a_leader_that_dies_is_replaced_long_before_the_election_timeout() {
     world.kill(leader).await;
     put(&world.handles(rest[0]), "k", "w").await.unwrap();
     let took = start.elapsed();
-    // Half of the time-out is the least that an election is waited for.
+    // An election is never waited for less than half of the time-out.
     assert!(took < timing.election_timeout / 2, "{took:?}");
     assert_ne!(world.leader_of(&rest).await, leader);
     let seen = |number: &u64| {
@@ -461,7 +462,7 @@ async fn a_leader_whose_connections_break_but_who_lives_goes_on_leading() {
     world.network.isolate(leader);
     until("they knock in vain", || world.network.knocks() >= 2).await;
     world.network.heal(leader);
-    // More than one of them does by itself.
+    // One of them alone does not knock this often.
     until("both knock again and again", || {
         world.network.knocks() >= 12
     })
@@ -478,18 +479,18 @@ async fn a_leader_whose_disk_hangs_hands_over_and_comes_back_as_a_follower() {
     put(&world.handles(leader), "before", "v").await.unwrap();
     let disk = &world.disks[leader as usize - 1];
     disk.hang();
-    // Something must be on its way to the disk for it to show that it hangs.
+    // The disk shows that it hangs only when something is on its way there.
     let hung = world.handles(leader);
     let late = tokio::spawn(async move { put(&hung, "late", "v").await });
     let rest = world.others(leader);
     assert_ne!(world.leader_of(&rest).await, leader);
     let meanwhile = put(&world.handles(rest[0]), "meanwhile", "v").await;
     meanwhile.unwrap();
-    // Again, if a hand-over takes long.
+    // Repeated, if a hand-over takes long.
     let name = "althing_disk_stall_hand_overs_total";
     assert!(counted(&world.handles(leader), name) >= 1.0);
     disk.release();
-    // It was committed by the others, or its outcome is unknown.
+    // The others committed it, or its outcome is unknown.
     let _ = late.await.unwrap();
     let value = get(&world.handles(leader), "meanwhile").await;
     assert_eq!(value.unwrap(), "v");

@@ -1,4 +1,4 @@
-//! openraft's own suite for log stores and state machines, on ours.
+//! openraft's own test suite for log stores and state machines, run on ours.
 
 use althing_actors::testing::{LogStore, StateMachine, Storage, Types};
 use openraft::StorageError;

@@ -1,5 +1,5 @@
-//! Leases of a one-member node under a clock that the test moves: who lives how long, through
-//! renewals, kills and restarts, and what of it the log gets to see.
+//! Leases of a one-member node under a clock that the test moves: how long each lives, through
+//! renewals, kills and restarts, and what of it gets into the log.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
@@ -42,13 +42,13 @@ async fn grant(handles: &Handles, id: i64, ttl: i64) {
     let lease = LeaseGrant {
         id,
         ttl,
-        // Another one when an id is granted again.
+        // A new generation when an id is granted again.
         generation: ttl as u64,
     };
     apply(handles, command::Request::LeaseGrant(lease))
         .await
         .unwrap();
-    // Counts it from now on, not from when the notice about it arrives.
+    // Counts the lease from now on, not from when the notice about it arrives.
     assert_eq!(handles.keep_lease_alive(id).await, Ok(Some(ttl)));
 }
 
@@ -93,7 +93,7 @@ async fn renewals_keep_a_lease_without_an_entry_and_the_one_not_renewed_ends_alo
     assert_eq!(handles.leases(), [2, 1], "the first to end first");
 
     clock.advance(secs(9));
-    // The store is ahead of what is told to be applied.
+    // The store is ahead of what is reported as applied.
     until("lease 2 ends", || handles.applied_index() > index).await;
     assert!(handles.store().lease(2).is_none());
     assert!(exists(&handles, "kept") && !exists(&handles, "left"));
@@ -123,7 +123,7 @@ async fn a_lease_that_expired_while_the_member_was_down_lives_its_time_again() {
     grant(&handles, 1, 10).await;
     put(&handles, "k", 1).await.unwrap();
     drop((node, handles));
-    // However long that was: the clients could not have renewed it.
+    // However long it was down, the clients could not have renewed the lease.
     let clock = ManualClock::default();
     let (_node, handles) = start(dir.path(), &clock).await;
     assert_eq!(handles.store().lease_keys(1), ["k"]);
@@ -135,7 +135,7 @@ async fn a_lease_that_expired_while_the_member_was_down_lives_its_time_again() {
     clock.advance(secs(10));
     assert_eq!(remaining(&handles, 1).await, 1);
     assert!(exists(&handles, "k"));
-    // The heartbeat more that the leader before may have taken to notice, and a second.
+    // The extra heartbeat that the former leader may have taken to notice, and a second.
     clock.advance(secs(2));
     until("the key goes", || !exists(&handles, "k")).await;
 }
@@ -230,7 +230,7 @@ async fn no_lease_ends_for_the_time_in_which_no_quorum_heard_the_leader() {
     put(leader, "k", 1).await.unwrap();
     grant(leader, 2, 3).await;
     let term = leader.term();
-    // It soon finds out that nobody hears it, and the others wait for it.
+    // It soon finds out that nobody hears it, while the others wait for it.
     for (_, handles, _) in &members {
         let is_leader = handles.status().member_id == id;
         let patience = if is_leader { 1 } else { 300 };
@@ -250,7 +250,7 @@ async fn no_lease_ends_for_the_time_in_which_no_quorum_heard_the_leader() {
     assert_eq!(renewed.expect("it counts again"), Ok(Some(3)));
     clock.advance(secs(30));
     until("the shorter one ends", || leader.store().lease(2).is_none()).await;
-    // Behind all that was to be logged when it was heard again.
+    // Behind all that had to be logged when it was heard again.
     put(leader, "later", 0).await.unwrap();
     assert!(exists(leader, "k"));
     assert_eq!(leader.keep_lease_alive(1).await, Ok(Some(60)));

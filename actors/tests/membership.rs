@@ -1,5 +1,5 @@
-//! Members come and go, on a network inside one process: nobody who is not there counts, and who
-//! was removed learns of it.
+//! Members come and go, on a network inside one process: an absent member never counts, and a
+//! removed one learns that it was removed.
 
 // All of this file is tests.
 #![allow(clippy::unwrap_used)]
@@ -48,7 +48,7 @@ impl World {
             settings.joins = true;
         }
         settings.raft.heartbeat_interval = Duration::from_millis(50);
-        // So long that a busy machine is not taken for a dead leader.
+        // Long enough that a busy machine is not taken for a dead leader.
         settings.raft.election_timeout = Duration::from_secs(5);
         settings
     }
@@ -117,7 +117,7 @@ fn removal(number: u64) -> MemberChange {
     MemberChange::Remove(MemberId(number))
 }
 
-/// Changes, as soon as the members have heard one another.
+/// Makes a change, as soon as the members have heard one another.
 async fn change(handles: &Handles, change: MemberChange) -> Result<Vec<MemberStatus>, Error> {
     attempt("the cluster is healthy", async || {
         match handles.change_members(change.clone()).await {
@@ -143,7 +143,8 @@ fn ids(members: &[MemberStatus]) -> Vec<u64> {
     members.iter().map(|member| member.id.0).collect()
 }
 
-/// Waits until `number` has a vote: only then can it be handed the lead. It leads afterwards.
+/// Waits until `number` has a vote, without which it cannot be handed the lead. It leads
+/// afterwards.
 async fn until_it_votes(world: &World, number: u64) {
     attempt("the new member has a vote", async || {
         let numbers: Vec<u64> = world.members.keys().copied().collect();
@@ -229,7 +230,7 @@ async fn the_leader_is_removed_by_its_successor_and_goes() {
     let world = World::start(3).await;
     let leader = world.leader_of(&[1, 2, 3]).await;
     let rest: Vec<u64> = (1..=3).filter(|number| *number != leader).collect();
-    // Asked of itself, it answers although the last entry does not reach it any more.
+    // The leader answers when asked itself, although the last entry no longer reaches it.
     let asked = world.handles(leader);
     let members = change(&asked, removal(leader)).await.unwrap();
     assert_eq!(ids(&members), rest);
@@ -257,7 +258,7 @@ async fn a_member_that_is_removed_while_it_is_away_is_told_when_it_comes_back() 
     world.launch(away).await;
     world.removed(away).await;
 
-    // So is a learner, which asks nobody for votes.
+    // A learner is told as well, although it asks nobody for votes.
     change(&handles, added(4, true)).await.unwrap();
     world.begin(4).await;
     world.kill(4).await;
@@ -304,7 +305,7 @@ async fn a_learner_follows_without_a_vote_until_it_is_promoted() {
     put(&one, "alone").await.unwrap();
     world.network.heal(2);
     let members = attempt("the learner is ready", async || {
-        // Asked of the learner, the leader does it.
+        // When the learner is asked, the leader makes the change.
         match world.handles(2).change_members(promotion.clone()).await {
             Ok(members) => Some(members),
             Err(error) => {

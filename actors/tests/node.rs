@@ -65,7 +65,7 @@ async fn a_sole_member_leads_publishes_itself_and_answers_puts() {
     let (node, handles) = start(dir.path()).await;
     let status = handles.status();
     assert_eq!(status.leader, status.member_id);
-    // An election that a slow disk outlasts is held again.
+    // On a slow disk an election may have to be repeated.
     assert!(status.term >= 1);
     assert_eq!(status.members.len(), 1);
     assert_eq!(status.members[0].name, "default");
@@ -112,7 +112,7 @@ async fn everything_acknowledged_is_there_after_a_kill() {
         let revision = handles.store().revisions().current;
         assert_eq!(revision, 1 + expected.len() as i64);
         drop(handles);
-        // No checkpoint, no farewell.
+        // A crash: no checkpoint, no orderly stop.
         drop(node);
     }
 }
@@ -130,7 +130,7 @@ async fn a_member_that_was_stopped_comes_back_with_its_store() {
     assert_eq!(handles.store().revisions().current, 51);
     assert!(after.term > before.term, "it was elected again");
     assert_eq!(after.members.len(), 1);
-    // Its own blank entry, and nothing else: it was published and the version set before.
+    // Only its own blank entry is new: the member was published and the version set before.
     assert_eq!(after.applied_index, before.applied_index + 1);
 }
 
@@ -171,7 +171,7 @@ async fn a_full_disk_refuses_puts_and_takes_deletions() {
     let dir = tempfile::tempdir().unwrap();
     let mut settings = one_member();
     settings.disk_reserve_bytes = u64::MAX;
-    // Deletions need the log's headroom, which the small segments of the other tests do not have.
+    // Deletions need the log's headroom, which the small segments of the other tests lack.
     settings.wal.segment_bytes = 16 << 20;
     let (_node, handles) = start_with(dir.path(), settings).await;
     let deadline = Instant::now() + DEADLINE;

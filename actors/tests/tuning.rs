@@ -1,4 +1,4 @@
-//! Raft is tuned anew while it runs: what was chosen last is in force, and nothing breaks.
+//! Raft is tuned again while it runs: the last choice is in force, and nothing breaks.
 
 // All of this file is tests.
 #![allow(clippy::unwrap_used)]
@@ -13,26 +13,26 @@ use althing_storage::data_dir::DataDir;
 use futures_util::future::join_all;
 use tempfile::TempDir;
 
-/// With this no election comes while a test waits.
+/// With this, no election comes while a test waits.
 const SLOW: RaftTuning = RaftTuning {
     heartbeat_interval: Duration::from_secs(1),
     election_timeout: Duration::from_secs(DEADLINE.as_secs() * 2),
     snapshot_count: 10_000,
     learners_max: 1,
 };
-/// With this a busy machine is not taken for a dead leader.
+/// With this, a busy machine is not taken for a dead leader.
 const STEADY: RaftTuning = RaftTuning {
     heartbeat_interval: Duration::from_millis(50),
     election_timeout: Duration::from_secs(2),
     ..SLOW
 };
-/// With this an election comes soon, by the measure of `SLOW`.
+/// With this, an election comes soon, compared with `SLOW`.
 const FAST: RaftTuning = RaftTuning {
     heartbeat_interval: Duration::from_millis(100),
     election_timeout: Duration::from_secs(1),
     ..SLOW
 };
-/// With this a member waits less than a heartbeat of `SLOW` takes.
+/// With this, a member waits less than a heartbeat of `SLOW` takes.
 const IMPATIENT: RaftTuning = RaftTuning {
     heartbeat_interval: Duration::from_millis(30),
     election_timeout: Duration::from_millis(300),
@@ -79,8 +79,8 @@ impl World {
         }
     }
 
-    /// Returns when all of them go on with what they were told last: what is sent to a member now
-    /// is behind it in the mailbox.
+    /// Returns when all members go on with what they were last told: what is sent to a member now
+    /// is behind that in its mailbox.
     async fn settle(&self) {
         let pulses = self.members.iter().map(|(_, handles)| handles.pulse());
         for pulse in join_all(pulses).await {
@@ -92,7 +92,7 @@ impl World {
         &self.members[number as usize - 1].1
     }
 
-    /// Whom all of them take for the leader, other than `former`.
+    /// The member that all of these take for the leader, other than `former`.
     async fn leader(&self, of: &[u64], former: u64) -> u64 {
         find("they agree on a leader", || {
             let leader = self.handles(of[0]).leader().0;
@@ -131,7 +131,7 @@ async fn a_shorter_election_timeout_decides_the_election_that_is_already_waited_
     .await;
     world.retune(SLOW);
     world.settle().await;
-    // Only now: a busy machine may take a leader for dead while `FAST` is in force.
+    // Not earlier: while `FAST` is in force, a busy machine may take a leader for dead.
     let next = world.leader(&rest, leader).await;
     put(world.handles(next)).await;
     world.network.heal(leader);
@@ -147,7 +147,7 @@ async fn a_member_that_waits_less_than_the_heartbeats_take_deposes_nobody() {
     let term = world.handles(leader).term();
     let impatient = leader % 3 + 1;
     world.handles(impatient).retune(IMPATIENT);
-    // For so long that it wants to be elected again and again, and is refused.
+    // For long enough that it wants to be elected again and again, and is refused.
     let seen = || world.handles(impatient).leader().0;
     until("it misses the leader", || seen() == 0).await;
     until("it hears the leader again", || seen() == leader).await;

@@ -9,7 +9,8 @@
 //!   member/snap/      snapshots on their way in; `replacing`, the note of a store that is about to
 //!                     be replaced, and `copied`, that of what a fresh copy of the store took
 //! ```
-//! A directory that holds anything else before `VERSION` exists is somebody else's and is refused.
+//! A directory that holds anything else before `VERSION` exists belongs to somebody else and is
+//! refused.
 
 mod identity;
 
@@ -25,14 +26,14 @@ use std::path::{Path, PathBuf};
 const LOCK: &str = "LOCK";
 const VERSION: &str = "VERSION";
 const FORMAT: u32 = 1;
-/// Files of ours, and of the file system, that may be there before `VERSION` is.
+/// Files of Althing, and of the file system, that may be there before `VERSION` is.
 const HARMLESS: [&str; 3] = [LOCK, "VERSION.tmp", "lost+found"];
-/// How the name of a snapshot on its way in begins.
+/// How the name of an arriving snapshot begins.
 const ARRIVAL: &str = "arrival-";
 /// The note of a store that is about to be replaced, and that of what a fresh copy of it took.
 const REPLACING: &str = "replacing";
 const COPIED: &str = "copied";
-/// What may lie beside the snapshots for as long as a member lives.
+/// What may lie beside the snapshots during a member's whole life.
 pub const SNAP_NOTES: [&str; 2] = [REPLACING, COPIED];
 /// An identity is a few short lines; more is damage.
 const IDENTITY_BYTES_MAX: u64 = 64 * 1024;
@@ -56,11 +57,11 @@ impl DataDir {
         DataDir::open_with_wal(path, None)
     }
 
-    /// As [`DataDir::open`], with the write-ahead log in `wal` (created, checked and locked
+    /// Like [`DataDir::open`], with the write-ahead log in `wal` (created, checked and locked
     /// likewise) instead of inside `path`.
     ///
     /// # Errors
-    /// As [`DataDir::open`]; also when `path` already holds a log of its own.
+    /// As for [`DataDir::open`]; also if `path` already holds a log of its own.
     pub fn open_with_wal(path: &Path, wal: Option<&Path>) -> Result<DataDir, OpenError> {
         let mut locks = vec![claim(path, "data")?];
         let member = path.join("member");
@@ -82,11 +83,12 @@ impl DataDir {
         })
     }
 
-    /// Opens what [`DataDir::open_with_wal`] made, to look at it: nothing is made or changed, and
-    /// no member can start on it meanwhile. `None`: no member ever began there.
+    /// Opens what [`DataDir::open_with_wal`] made, to look at it: nothing is created or changed,
+    /// and no member can start on it meanwhile. `None` if no member ever began there.
     ///
     /// # Errors
-    /// As [`DataDir::open_with_wal`]; [`OpenError::Unusable`] also when there is no directory.
+    /// As for [`DataDir::open_with_wal`]; [`OpenError::Unusable`] also if the directory does not
+    /// exist.
     pub fn look(path: &Path, wal: Option<&Path>) -> Result<Option<DataDir>, OpenError> {
         let inside = path.join("member/wal");
         let mut locks = Vec::new();
@@ -113,17 +115,17 @@ impl DataDir {
         &self.path
     }
 
-    /// Where the WAL segments are.
+    /// The directory of the WAL segments.
     pub fn wal(&self) -> PathBuf {
         self.wal.clone()
     }
 
-    /// The store's file.
+    /// The path of the store's file.
     pub fn store(&self) -> PathBuf {
         self.path.join("member/store.redb")
     }
 
-    /// Where snapshots arrive.
+    /// The directory where snapshots arrive.
     pub fn snap(&self) -> PathBuf {
         self.path.join("member/snap")
     }
@@ -131,7 +133,7 @@ impl DataDir {
     /// Free bytes of the file system that holds the directory, as far as this user may use them.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// Any error of the operating system.
     pub fn free_bytes(&self) -> io::Result<u64> {
         let stat = rustix::fs::statvfs(&self.path)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
@@ -140,8 +142,8 @@ impl DataDir {
     /// Who the member is; `None` before it was bootstrapped.
     ///
     /// # Errors
-    /// [`OpenError::FileDamaged`] when the file fails its checksum, or what the operating system
-    /// says.
+    /// [`OpenError::FileDamaged`] if the file fails its checksum; otherwise any error of the
+    /// operating system.
     pub fn identity(&self) -> Result<Option<Identity>, OpenError> {
         let path = self.identity_path();
         let mut bytes = Vec::new();
@@ -168,7 +170,8 @@ impl DataDir {
     /// Writes who the member is, so that it survives power loss.
     ///
     /// # Errors
-    /// `InvalidInput` for a name with control characters; else what the operating system says.
+    /// `InvalidInput` for a name with control characters; otherwise any error of the operating
+    /// system.
     pub fn save_identity(&self, identity: &Identity) -> io::Result<()> {
         if identity.name.chars().any(char::is_control) {
             let what = "a member name must not have control characters";
@@ -178,17 +181,17 @@ impl DataDir {
     }
 
     /// Notes durably that the store's file is about to be replaced by a state that ends at `state`,
-    /// which the log does not reach. Until [`DataDir::end_replacing`] such a store is no sign of a
-    /// lost log.
+    /// which the log does not reach. Until [`DataDir::end_replacing`], such a store does not mean
+    /// that the log is lost.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// Any error of the operating system.
     pub fn begin_replacing(&self, state: LogId) -> io::Result<()> {
         let text = format!("{} {}\n", state.term, state.index);
         replace_file(&self.replacing_path(), text.as_bytes())
     }
 
-    /// The state noted last; `None` when there is none.
+    /// The state that was last noted, if any.
     pub fn replacing(&self) -> Option<LogId> {
         let text = std::fs::read_to_string(self.replacing_path()).ok()?;
         let (term, index) = text.trim_end().split_once(' ')?;
@@ -198,10 +201,10 @@ impl DataDir {
         })
     }
 
-    /// The log has caught up with the replaced store.
+    /// Notes that the log has caught up with the replaced store.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// Any error of the operating system.
     pub fn end_replacing(&self) -> io::Result<()> {
         match std::fs::remove_file(self.replacing_path()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -209,11 +212,11 @@ impl DataDir {
         }
     }
 
-    /// Notes what a fresh copy of the store's file took: bytes allocated for so many used ones. A
-    /// hint, so what a power loss leaves of it may be nothing.
+    /// Notes what a fresh copy of the store's file took: bytes allocated, and bytes in use. Only a
+    /// hint, so a power loss may take it.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// Any error of the operating system.
     pub fn note_copy(&self, allocated: u64, used: u64) -> io::Result<()> {
         replace_file(
             &self.copy_path(),
@@ -221,7 +224,7 @@ impl DataDir {
         )
     }
 
-    /// The hint noted last: allocated and used bytes.
+    /// The hint that was last noted: allocated and used bytes.
     pub fn noted_copy(&self) -> Option<(u64, u64)> {
         let text = std::fs::read_to_string(self.copy_path()).ok()?;
         let (allocated, used) = text.trim_end().split_once(' ')?;
@@ -231,7 +234,7 @@ impl DataDir {
     /// Removes snapshots that arrived and were not taken over.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// Any error of the operating system.
     pub fn remove_arrivals(&self) -> io::Result<()> {
         for entry in std::fs::read_dir(self.snap())? {
             let entry = entry?;
@@ -242,12 +245,12 @@ impl DataDir {
         Ok(())
     }
 
-    /// Where the snapshot with this number arrives.
+    /// The path where the snapshot with this number arrives.
     pub fn arrival(&self, number: u64) -> PathBuf {
         self.snap().join(format!("{ARRIVAL}{number}.redb"))
     }
 
-    /// Where the store's file is copied to before the copy takes its place.
+    /// The path where the store's file is copied to before the copy takes its place.
     pub fn rebuilding(&self) -> PathBuf {
         self.snap().join(format!("{ARRIVAL}copy.redb"))
     }
@@ -265,12 +268,12 @@ impl DataDir {
     }
 }
 
-/// Creates, checks and locks a directory of ours.
+/// Creates, checks and locks a directory for Althing.
 fn claim(path: &Path, purpose: &str) -> Result<File, OpenError> {
     create_dir(path)?;
     if !check_version(path, purpose)? {
         check_empty(path, purpose)?;
-        // Whoever made it may not have lived to do this.
+        // The process that created it may have died before this.
         sync_name(path)?;
     }
     let lock = lock(path)?;
@@ -296,8 +299,7 @@ fn unusable(path: &Path, what: &'static str, source: io::Error, remedy: &'static
     }
 }
 
-/// Makes a directory for its owner only, and those it is in, so that all of them survive power
-/// loss.
+/// Creates a directory for its owner only, and its parents, so that all of them survive power loss.
 fn create_dir(path: &Path) -> Result<(), OpenError> {
     let mut missing = Vec::new();
     let is_there = |dir: &&Path| dir.as_os_str().is_empty() || dir.is_dir();
@@ -313,11 +315,12 @@ fn create_dir(path: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Makes the name of a directory durable, which stands in the one around it.
+/// Makes the name of a directory durable; it is stored in the parent.
 fn sync_name(dir: &Path) -> Result<(), OpenError> {
     let around = dir.parent().filter(|dir| !dir.as_os_str().is_empty());
     match sync_dir(around.unwrap_or(Path::new("."))) {
-        // Somebody else's, who has made this one too: it may be entered, and not opened.
+        // The parent is somebody else's, who has also created this directory: it may be entered but
+        // not opened.
         Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
             Ok(())
         }
@@ -325,7 +328,7 @@ fn sync_name(dir: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// Whether the directory says that it is ours.
+/// Whether the directory says that it belongs to Althing.
 fn check_version(dir: &Path, purpose: &str) -> Result<bool, OpenError> {
     let path = dir.join(VERSION);
     let text = match std::fs::read(&path) {
@@ -394,7 +397,7 @@ fn list(dir: &Path) -> Result<Vec<String>, OpenError> {
     Ok(names)
 }
 
-/// Refuses the log inside the data directory where it is meant to be elsewhere.
+/// Refuses a log inside the data directory if it is meant to be elsewhere.
 fn refuse_segments(inside: &Path) -> Result<(), OpenError> {
     if !list(inside)?.iter().any(|name| name.ends_with(".wal")) {
         return Ok(());
@@ -419,7 +422,7 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
     locked(dir, &path, file.try_lock()).map(|()| file)
 }
 
-/// Keeps members off a directory while it is looked at. A lock file that is not there is not made.
+/// Keeps members off a directory while it is looked at. Does not create a missing lock file.
 fn lock_to_look(dir: &Path) -> Result<Option<File>, OpenError> {
     let path = dir.join(LOCK);
     let file = match File::open(&path) {
@@ -443,7 +446,7 @@ fn locked(dir: &Path, path: &Path, lock: Result<(), TryLockError>) -> Result<(),
     }
 }
 
-/// Writes a whole small file: afterwards the old or the new content is there, whatever happens.
+/// Writes a whole small file: afterwards it has the old or the new content, whatever happens.
 fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let unfinished = path.with_extension("tmp");
     let mut file = OpenOptions::new()

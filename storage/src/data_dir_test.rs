@@ -1,4 +1,4 @@
-//! A directory is ours, new, or refused with a reason.
+//! A directory is Althing's, new, or refused with a reason.
 
 use super::*;
 use proptest::prelude::*;

@@ -12,21 +12,21 @@ pub struct LogId {
 }
 
 impl LogId {
-    /// Behind every entry.
+    /// Greater than the id of every entry.
     pub const MAX: LogId = LogId {
         term: u64::MAX,
         index: u64::MAX,
     };
 }
 
-/// A member's vote: whom it follows in a term, and whether that leader won.
+/// A member's vote: the candidate it follows in a term, and whether that candidate won.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Vote {
     /// The term voted in.
     pub term: u64,
     /// The candidate, if any.
     pub voted_for: Option<u64>,
-    /// A quorum granted it: `voted_for` leads in `term`.
+    /// Whether a quorum granted the vote: `voted_for` leads in `term`.
     pub committed: bool,
 }
 
@@ -45,9 +45,9 @@ pub enum EntryKind {
 /// One entry of the raft log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Its place.
+    /// The entry's place in the log.
     pub id: LogId,
-    /// How to read the payload.
+    /// The entry's kind, which says how to read the payload.
     pub kind: EntryKind,
     /// Encoded once by the proposer, shared by log, network and apply.
     pub payload: Bytes,

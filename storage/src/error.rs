@@ -46,7 +46,7 @@ pub enum OpenError {
         /// The refused size.
         segment_bytes: u64,
     },
-    /// A file or directory that is not ours.
+    /// The file or directory belongs to something else.
     #[error("{path}: {why}", path = path.display())]
     Foreign {
         /// The file or directory.
@@ -54,7 +54,7 @@ pub enum OpenError {
         /// What it seems to be and what to do.
         why: String,
     },
-    /// Written by a later version of Althing.
+    /// A later version of Althing wrote the file.
     #[error(
         "{path}: format {found} is newer than this version knows ({known}); start the version of \
          althingd that wrote it, or a later one",

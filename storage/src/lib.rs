@@ -1,4 +1,5 @@
-//! What is on disk: the write-ahead log, the MVCC store, snapshots, and how a command changes them.
+//! What is on disk: the write-ahead log, the MVCC store and snapshots; and how a command changes
+//! them.
 //!
 //! This crate is deterministic: bytes in, bytes out. It knows no actor, no clock, no socket and no
 //! raft library; an entry is an id, a kind and bytes.

@@ -1,4 +1,4 @@
-//! Backups: a store comes back from one as it was, or far ahead, and damage does not.
+//! A backup gives the store back as it was, or far ahead; a damaged one does not.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod store_support;
@@ -21,7 +21,7 @@ use rand::{Rng, SeedableRng};
 
 use store_support::{Model, TINY, gen_command};
 
-/// Behind two meta pages, the free list, and a page for each of five buckets.
+/// The page behind two meta pages, the free list, and a page for each of five buckets.
 const FIRST_PAGE_OF_KEYS: usize = 8;
 
 fn filled(dir: &Path, seed: u64, entries: u64) -> Store {
@@ -159,7 +159,7 @@ fn a_restored_directory_holds_who_it_is_and_a_log_that_begins_behind_the_state()
 fn alarms_come_back_but_those_that_a_member_of_the_old_cluster_would_end() {
     let dir = tempfile::tempdir().unwrap();
     let store = filled(dir.path(), 8, 30);
-    // Ids whose bytes are not in the order of their numbers.
+    // The order of these ids' bytes differs from that of their numbers.
     let kept = [(AlarmType::Nospace, 1 << 40), (AlarmType::Corrupt, 300)];
     let gone = [(AlarmType::Nospace, 200)];
     for (alarm, member_id) in [&kept[..], &gone].concat() {
@@ -226,7 +226,7 @@ fn damage_is_found_and_a_directory_in_use_is_left_alone() {
     std::fs::write(&path, &bytes).unwrap();
     let changed = BackupFile::open(&path).unwrap().verify(Check::Hash);
     assert!(matches!(changed, Err(BackupError::Hash { .. })));
-    // The first page of the keys: nothing of what was begun is left.
+    // The first page of the keys is damaged: nothing of what was begun may be left.
     bytes[4096 * FIRST_PAGE_OF_KEYS + 8] = 0xff;
     std::fs::write(&path, &bytes).unwrap();
     let target = dir.path().join("broken");

@@ -1,4 +1,4 @@
-//! Snapshots: what goes out comes in, and nothing else does.
+//! What a snapshot sends out comes in, and nothing else does.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod store_support;
@@ -95,7 +95,7 @@ fn an_imported_snapshot_is_the_same_store() {
     };
     is_the_same(&received);
     drop(received);
-    // What was built beside the file is what a start reads out of it.
+    // What was built beside the file is what a start reads from it.
     is_the_same(&Store::open(&place, TINY).unwrap());
     let names = std::fs::read_dir(dir.path()).unwrap();
     assert_eq!(names.count(), 2, "no unfinished file is left");
@@ -136,7 +136,7 @@ fn a_changed_or_cut_stream_is_refused_and_leaves_no_file() {
     }
 }
 
-/// Replaces the content of the first frame of rows, with all checks of the stream made right.
+/// Replaces the content of the first frame of rows, and corrects all checks of the stream.
 fn with_rows(stream: &[u8], change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     const KIND_ROWS: u8 = 5;
     let (mut at, mut changed) = (8, stream[..8].to_vec());
@@ -253,7 +253,7 @@ fn a_received_state_takes_the_place_of_the_one_in_use() {
         1,
         "a view keeps the state it was opened on"
     );
-    // The new file is the one that is written from now on, and the one a start finds.
+    // The new file is the one that is written from now on, and that a start finds.
     let next = LogId {
         term: 3,
         index: 1_000,
@@ -266,7 +266,7 @@ fn a_received_state_takes_the_place_of_the_one_in_use() {
     assert_eq!(again.revisions(), theirs.revisions());
 }
 
-/// A disk that looks, when the file on it is closed, whether somebody can read the store meanwhile.
+/// A disk that checks, when its file is closed, whether the store can be read meanwhile.
 #[derive(Clone, Debug, Default)]
 struct Witness {
     disk: SimDisk,

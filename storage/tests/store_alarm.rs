@@ -156,7 +156,7 @@ fn an_alarm_is_listed_once_for_each_member_and_kind_and_answers_as_etcd_does() {
     let listed: Vec<AlarmMember> = world.store.alarms().into_iter().map(Into::into).collect();
     assert_eq!(listed, [nospace(1), nospace(2)]);
     assert_eq!(world.alarm(AlarmType::Nospace, 1, false), [nospace(1)]);
-    // One member less: it is as full as before for everybody.
+    // One member's alarm less: all still refuse as before.
     let refused = world.apply(Request::Put(put("a")));
     assert_eq!(refused.err(), Some(Error::NoSpace));
 }

@@ -50,7 +50,7 @@ fn apply_to_both(store: &Store, model: &mut Model, command: &Command, index: u64
     assert_eq!(store.revisions().current, model.current());
 }
 
-/// Every readable revision is as in the model at `current` and `compacted`.
+/// Checks that every readable revision is as in the model at `current` and `compacted`.
 fn check(store: &Store, model: &Model, current: i64, compacted: i64) {
     assert_eq!(store.revisions().current, current);
     assert_eq!(store.revisions().compacted, compacted.max(0));
@@ -186,7 +186,7 @@ fn a_full_disk_fails_checkpoints_and_loses_nothing() {
         }
         check(&store, &model, model.current(), model.compacted);
     }
-    // The file may have had room inside all along; for this it has none.
+    // The file may have had room inside all along; here it has none.
     disk.set_full(true);
     let large = PutRequest {
         key: Bytes::from_static(b"large"),
@@ -233,7 +233,7 @@ fn reads_go_on_while_commits_meet_a_full_disk() {
         assert_eq!(source.applied().log_id, store.durable());
         1
     };
-    // What each thread has done so far.
+    // How much each thread has done so far.
     let turns: [AtomicUsize; 5] = Default::default();
     std::thread::scope(|scope| {
         let (finished, read, take_snapshot) = (&finished, &read, &take_snapshot);
@@ -247,7 +247,7 @@ fn reads_go_on_while_commits_meet_a_full_disk() {
                 })
             })
             .collect();
-        // A busy machine may let one of them begin late; one that failed is not waited for.
+        // On a busy machine one of them may begin late; one that failed is not waited for.
         let is_one_idle = || {
             let is_idle = |turn: &AtomicUsize| turn.load(Ordering::Relaxed) == 0;
             turns.iter().any(is_idle) && !threads.iter().any(ScopedJoinHandle::is_finished)
@@ -317,7 +317,7 @@ fn a_command_that_a_full_disk_keeps_from_reading_leaves_no_trace_and_is_applied_
     assert!(matches!(closed, Err(CheckpointError::NoSpace)));
 
     let before = (store.revisions(), store.key_count());
-    // The first keys are pending still, the others are in the file only.
+    // The first keys are still pending, the others are only in the file.
     let delete = DeleteRangeRequest {
         key: "0".into(),
         range_end: "5".into(),
@@ -363,7 +363,7 @@ fn a_flipped_byte_is_refused_or_reported_and_never_read_as_data() {
     let store = Store::open(&path, TINY).unwrap();
     let mut model = Model::default();
     for index in 0..60 {
-        // Nothing is deleted or compacted, so most bytes of the file are some record's.
+        // Nothing is deleted or compacted, so most bytes of the file belong to a record.
         let command = gen_command::plain_put(&mut rng);
         let mut txn = store.begin();
         apply(&mut txn, command.clone()).unwrap();
@@ -393,7 +393,7 @@ fn a_flipped_byte_is_refused_or_reported_and_never_read_as_data() {
                 continue;
             }
         };
-        // redb's own assertions may fire on a damaged page; what counts is what comes back.
+        // redb's own assertions may fire on a damaged page; what counts is what is returned.
         let read = catch_unwind(AssertUnwindSafe(|| {
             (model.compacted.max(1)..=model.current()).try_for_each(|revision| {
                 let range = store.read().range(&everything(revision))?;
@@ -432,7 +432,7 @@ fn what_took_the_place_of_a_durable_entry_is_not_checkpointed_before_it_is_durab
     apply(&mut txn, Command { request }).unwrap();
     let applied = LogId { term: 5, index: 4 };
     txn.commit(applied);
-    // What is flushed at that index is an entry of a leader before.
+    // The entry that is flushed at that index is a former leader's.
     let former = LogId { term: 3, index: 9 };
     assert_eq!(store.checkpoint(former, 1).unwrap().durable, None);
     assert_eq!(store.checkpoint(applied, 1).unwrap().durable, Some(applied));

@@ -114,7 +114,7 @@ fn ranges_and_counts_cross_chunks_at_every_revision() {
                 prev_kv: false,
             }));
         } else {
-            // Every second round in order, to fill chunks from the end.
+            // Every second round writes in order, to fill chunks from the end.
             let first = rng.random_range(0..4000);
             for step in 0..300 {
                 let number = if round % 2 == 0 {
@@ -177,7 +177,7 @@ fn a_reader_beside_the_writer_sees_whole_entries_only() {
             while !done.load(Ordering::Acquire) {
                 let view = store.read();
                 let range = view.range(&span("key", "kez", 0, 0)).unwrap();
-                // Every entry writes all keys with its own value.
+                // Every entry writes all keys with a value of its own.
                 let first = range.kvs.first().map(|kv| kv.value.clone());
                 assert!(range.kvs.iter().all(|kv| Some(&kv.value) == first.as_ref()));
                 let expected = if view.revision() == 1 { 0 } else { keys };
@@ -192,7 +192,7 @@ fn a_reader_beside_the_writer_sees_whole_entries_only() {
             scope.spawn(move || reader(one)),
             scope.spawn(move || reader(other)),
         ];
-        // A busy machine may let one of them begin late; one that failed is not waited for.
+        // On a busy machine one of them may begin late; one that failed is not waited for.
         let is_one_idle = || {
             let is_idle = |reads: &AtomicUsize| reads.load(Ordering::Relaxed) == 0;
             reads.iter().any(is_idle) && !readers.iter().any(ScopedJoinHandle::is_finished)
@@ -242,7 +242,7 @@ fn a_scan_that_compaction_overtakes_says_so() {
     assert_eq!(scan.next_chunk(20, usize::MAX), Err(Error::Compacted));
 }
 
-/// Values above what the index keeps, some of them between small ones.
+/// Writes values above what the index keeps, some of them between small ones.
 fn fill_with_large_values(store: &Store) {
     for number in 0..20 {
         let value = "v".repeat(if number % 3 == 0 { 10 } else { 100_000 });

@@ -1,4 +1,4 @@
-//! Members in the store: what they publish, and that a removed one is never forgotten.
+//! Members in the store: what they publish, and that a removed member is never forgotten.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod store_support;
@@ -43,7 +43,7 @@ fn a_removed_member_stays_removed_whatever_it_publishes_and_whenever_the_store_i
     publish(&store, 3, 7, "seven again");
     assert_eq!(names(&store), ["eight"]);
     assert!(store.is_removed(7) && !store.is_removed(8));
-    // All of it in one transaction of the file, where the order of entries is not seen any more.
+    // All of it in one transaction of the file, where the order of entries can no longer be seen.
     store.checkpoint(LogId::MAX, usize::MAX).unwrap();
     drop(store);
 

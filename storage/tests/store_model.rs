@@ -108,7 +108,7 @@ impl Run<'_> {
     }
 
     fn refused_command(&mut self) {
-        // Applied and dropped: it must leave no trace.
+        // Applied and then dropped: this must leave no trace.
         let command = gen_command::command(&mut self.rng, self.model.current());
         let mut txn = self.store.begin();
         let _ = apply(&mut txn, command);
@@ -267,7 +267,7 @@ impl Run<'_> {
         panic!("compaction does not end");
     }
 
-    /// A crash: what no checkpoint covered comes back from the log.
+    /// Crashes: what no checkpoint covered comes back from the log.
     fn crash(self) -> Self {
         let Run {
             path,

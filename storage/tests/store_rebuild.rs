@@ -1,4 +1,4 @@
-//! The store's file copied into a smaller one while the store is used.
+//! The store's file is copied into a smaller one while the store is used.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod store_support;
@@ -40,7 +40,7 @@ impl World {
     fn apply(&mut self, command: Command) {
         self.index += 1;
         let mut txn = self.store.begin();
-        // Whether it is refused is the model's business.
+        // The model judges whether it is refused.
         let _ = apply(&mut txn, command);
         let (term, index) = (1, self.index);
         txn.commit(LogId { term, index });
@@ -55,7 +55,7 @@ impl World {
     }
 }
 
-/// Copies a window; whether more of them follow.
+/// Copies a window; returns whether more of them follow.
 fn has_more(store: &Store, bytes_max: usize) -> bool {
     match store.step_rebuild(bytes_max).unwrap() {
         RebuildStep::More => true,
@@ -227,7 +227,7 @@ fn a_copy_that_is_given_up_leaves_the_store_and_no_file() {
     }
     world.checkpoint();
     let hash = world.store.hash().unwrap();
-    // Of an attempt that was not lived to end.
+    // Left by an attempt that the process did not live to end.
     std::fs::write(&world.arrived, b"half a file").unwrap();
     world
         .store

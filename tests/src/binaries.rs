@@ -1,23 +1,23 @@
-//! Where the programs under test are. `cargo test` does not build another package's programs, so
-//! the first user asks cargo for them: in the profile and target directory of the running test.
+//! The programs under test. `cargo test` does not build another package's programs, so the first
+//! user asks cargo for them: in the profile and target directory of the running test.
 
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The daemon: `ALTHINGD` where set, else the one beside the running test, built when needed.
+/// The daemon: `ALTHINGD` if set, otherwise the one beside the running test, built when needed.
 ///
 /// # Panics
-/// When there is none and cargo cannot build it.
+/// When it does not exist and cargo cannot build it.
 pub fn althingd() -> PathBuf {
     named("ALTHINGD", "althingd")
 }
 
-/// The command-line client: `ALTHINGCTL` where set, else the one beside the running test.
+/// The command-line client: `ALTHINGCTL` if set, otherwise the one beside the running test.
 ///
 /// # Panics
-/// When there is none and cargo cannot build it.
+/// When it does not exist and cargo cannot build it.
 pub fn althingctl() -> PathBuf {
     named("ALTHINGCTL", "althingctl")
 }
@@ -41,8 +41,8 @@ fn built() -> &'static Path {
         if directory.ends_with("deps") {
             directory.pop();
         }
-        // Under cargo the programs are brought up to date; a program that was started by hand
-        // takes what lies beside it.
+        // Under cargo the programs are brought up to date; a test that was started by hand takes
+        // the programs beside it.
         if let Some(cargo) = env::var_os("CARGO") {
             build(Path::new(&cargo), &directory);
         }
@@ -69,8 +69,8 @@ fn build(cargo: &Path, directory: &Path) {
         .env("CARGO_TARGET_DIR", target)
         .args(["build", "--quiet", "--workspace"])
         .args(["--bin", "althingd", "--bin", "althingctl"])
-        // With a test among the targets, dependencies have the features that the running test's
-        // own build gave them, and are not compiled again.
+        // With a test among the targets, dependencies get the features that the running test's own
+        // build gave them, and are not compiled again.
         .args(["--test", "house"]);
     if directory.ends_with("release") {
         command.arg("--release");

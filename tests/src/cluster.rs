@@ -10,8 +10,7 @@ use crate::member::Member;
 use crate::wait::until;
 
 /// Flags of a cluster in which a busy machine is not taken for a dead leader, for tests in which no
-/// election may come that they did not ask for. A leader that is killed is missed at once all the
-/// same.
+/// unrequested election may come. A killed leader is still missed at once.
 pub const STEADY: [&str; 2] = ["--election-timeout", "5000"];
 
 /// The members, by position.
@@ -31,7 +30,7 @@ impl Cluster {
         Cluster::assemble(members.collect())
     }
 
-    /// Starts these members, which were not started yet, as one cluster, and waits until all serve.
+    /// Starts these members, which were never started, as one cluster, and waits until all serve.
     ///
     /// # Panics
     /// When one of them does not come to serve.
@@ -67,7 +66,7 @@ impl Cluster {
         &mut self.members[position]
     }
 
-    /// Where clients reach one member.
+    /// The address where clients reach one member.
     pub fn client_address(&self, position: usize) -> SocketAddr {
         self.members[position].client_address()
     }
@@ -103,7 +102,7 @@ impl Cluster {
         ids
     }
 
-    /// Where the members are, without those at `left_out`.
+    /// The positions of all members except those at `left_out`.
     pub fn positions_without(&self, left_out: &[usize]) -> Vec<usize> {
         let all = 0..self.members.len();
         all.filter(|position| !left_out.contains(position))
@@ -144,7 +143,7 @@ impl Cluster {
         agreed.then(|| positions[found])
     }
 
-    /// What a member says about itself.
+    /// A member's status.
     ///
     /// # Panics
     /// When it does not answer.

@@ -1,4 +1,4 @@
-//! A gRPC connection that carries encoded messages as they are, so that a test sends exactly the
+//! A gRPC connection that carries encoded messages unchanged, so that a test sends exactly the
 //! bytes it means (unknown enum numbers, broken messages, unknown methods) and sees exactly the
 //! bytes that came back. `unary` is the typed call on top of it.
 
@@ -145,7 +145,7 @@ impl Grpc {
     }
 
     /// Opens a stream in both directions; it half-closes when the sender of `requests` is gone. A
-    /// server may send its headers with its first message, so this may wait for that.
+    /// server may send its headers only with its first message, and this waits for the headers.
     ///
     /// # Errors
     /// The status that the member (or the connection) answered with.

@@ -1,7 +1,7 @@
-//! What stands before a member for who migrates from it, and differs from it in what old sources
-//! and guarded ones differ in: a watch tells how far the cluster is and never an event, as etcd
-//! before 3.4.25 and 3.5.8 may for a while; and a login says that authentication is enabled, if it
-//! shall be. All else is the member's own answer.
+//! Stands in front of a member as the source of a migration, and differs from it like old sources
+//! and guarded ones do: a watch reports how far the cluster is and never an event, as etcd before
+//! 3.4.25 and 3.5.8 may for a while; and a login says that authentication is enabled, if that is
+//! asked for. All other answers are the member's own.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::grpc::{Grpc, Verbatim, path};
 use crate::member::Member;
 
-/// What is passed on.
+/// The calls that are passed on.
 const PASSED: [&str; 4] = [
     path::RANGE,
     path::STATUS,
@@ -35,7 +35,7 @@ const PASSED: [&str; 4] = [
     path::LEASE_TIME_TO_LIVE,
 ];
 
-/// The stand-in; it is gone when this is dropped.
+/// The stand-in; it ends when this is dropped.
 #[derive(Debug)]
 pub struct HastySource {
     address: SocketAddr,
@@ -47,15 +47,15 @@ pub struct HastySource {
 struct Facts {
     member: Grpc,
     has_auth: bool,
-    /// A key to be written right behind the first read at a revision.
+    /// A key to be written right after the first read at a revision.
     late: Arc<Mutex<Option<pb::PutRequest>>>,
 }
 
 impl HastySource {
-    /// Stands before `member`.
+    /// Stands in front of `member`.
     ///
     /// # Panics
-    /// When the member does not serve, or there is no port.
+    /// When the member does not serve, or no port is free.
     pub async fn before(member: &Member, has_auth: bool) -> HastySource {
         let facts = Facts {
             member: member.grpc().await,
@@ -78,7 +78,7 @@ impl HastySource {
         format!("http://{}", self.address)
     }
 
-    /// Writes a key as soon as somebody has read at a revision, so at one behind it.
+    /// Writes a key as soon as somebody has read at a revision, and so at a later one.
     pub fn write_late(&self, put: pb::PutRequest) {
         *self.facts.late.lock() = Some(put);
     }
@@ -131,7 +131,7 @@ impl Facts {
         Ok(answer)
     }
 
-    /// What a watch says: it is there, or as far as the cluster.
+    /// The messages of a watch: its creation, or progress up to the cluster's revision.
     async fn said(&self, request: Bytes) -> Result<Bytes, Status> {
         let request = pb::WatchRequest::decode(request);
         let request = request.map_err(|error| Status::internal(error.to_string()))?;

@@ -1,4 +1,4 @@
-//! The JSON gateway's client: HTTP/1.1, one kept connection, bodies as they are.
+//! The JSON gateway's client: HTTP/1.1, one kept connection, bodies unchanged.
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -8,7 +8,7 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-/// An answer, whole.
+/// A whole answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The HTTP status.
@@ -23,7 +23,7 @@ impl Answer {
     /// The body as JSON.
     ///
     /// # Panics
-    /// When it is none.
+    /// When it is not JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("not JSON ({error}): {:?}", self.body))
@@ -46,7 +46,7 @@ impl Json {
         }
     }
 
-    /// Sends a POST, as every route of the gateway wants.
+    /// Sends a POST, which every route of the gateway wants.
     ///
     /// # Errors
     /// When the connection cannot be opened or breaks.
@@ -75,7 +75,7 @@ impl Json {
         self.send_with(method, path, body, &[]).await
     }
 
-    /// The same with more headers.
+    /// Like `send`, with more headers.
     ///
     /// # Errors
     /// When the connection cannot be opened or breaks.
@@ -100,7 +100,7 @@ impl Json {
         })
     }
 
-    /// Sends a request and returns when the head of its answer is there; the body may never end.
+    /// Sends a request and returns once the head of its answer is there; the body may never end.
     ///
     /// # Errors
     /// When the connection cannot be opened or breaks.
@@ -136,7 +136,7 @@ impl Json {
         answer.map_err(std::io::Error::other)
     }
 
-    /// The kept connection, or a new one where the member closed it.
+    /// The kept connection, or a new one if the member closed it.
     async fn open(&mut self) -> std::io::Result<&mut SendRequest<Full<Bytes>>> {
         let usable = match &mut self.connection {
             Some(connection) => connection.ready().await.is_ok(),
@@ -148,7 +148,7 @@ impl Json {
             let (sender, connection) = handshake(TokioIo::new(stream))
                 .await
                 .map_err(std::io::Error::other)?;
-            // The connection's end is seen by the sender; nobody else needs its result.
+            // The sender sees the end of the connection; nothing else needs the result.
             tokio::spawn(async move { connection.await.is_ok() });
             self.connection = Some(sender);
         }

@@ -26,15 +26,15 @@ pub type State = BTreeMap<Bytes, KeyValue>;
 /// One writer's changes.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
-    /// In order of their revisions; only those that changed something.
+    /// Changes in the order of their revisions; only those that had an effect.
     settled: Vec<(i64, Change)>,
     state: State,
-    /// Sent, and neither answered nor looked for since.
+    /// A change that was sent, and neither answered nor looked for since.
     pub unanswered: Option<Change>,
 }
 
 impl Change {
-    /// Carries the change out at `revision`; false when there was nothing to do.
+    /// Carries the change out at `revision`; false if there was nothing to do.
     fn apply(&self, state: &mut State, revision: i64) -> bool {
         let mut put = |key: &Bytes, value: &Bytes| {
             let record = state.entry(key.clone()).or_insert_with(|| KeyValue {
@@ -68,7 +68,7 @@ impl Ledger {
         &self.state
     }
 
-    /// Revisions of every settled change.
+    /// The revisions of all settled changes.
     pub fn revisions(&self) -> impl Iterator<Item = i64> {
         self.settled.iter().map(|(revision, _)| *revision)
     }
@@ -84,7 +84,7 @@ impl Ledger {
         state
     }
 
-    /// Whether the change would change anything now.
+    /// Whether the change would have an effect now.
     pub fn is_effective(&self, change: &Change) -> bool {
         change.apply(&mut self.state.clone(), i64::MAX)
     }
@@ -92,7 +92,7 @@ impl Ledger {
     /// Notes that a change was acknowledged, or found carried out, at `revision`.
     ///
     /// # Errors
-    /// When the revision is not behind those before.
+    /// When the revision is not after those before.
     pub fn settle(&mut self, change: Change, revision: i64) -> Result<(), String> {
         let last = self.settled.last().map_or(1, |(last, _)| *last);
         if revision <= last {
@@ -106,11 +106,11 @@ impl Ledger {
         Ok(())
     }
 
-    /// Decides from the keys as they are now whether the unanswered change was carried out, and
-    /// returns it if so. Its revision is 0 where the keys do not tell it.
+    /// Decides from the present keys whether the unanswered change was carried out, and returns it
+    /// if so. Its revision is 0 if the keys do not tell it.
     ///
     /// # Errors
-    /// When the keys are neither as without it nor as with it.
+    /// When the keys match neither its absence nor its effect.
     pub fn judge(&self, found: &State) -> Result<Option<(Change, i64)>, String> {
         if *found == self.state {
             return Ok(None);

@@ -1,8 +1,8 @@
-//! Black-box tests of the built binaries: what starts members and real etcds, what speaks to them,
-//! and what compares and records their answers. It sees the wire contract and nothing else of ours.
+//! Black-box tests of the built binaries: starts members and real etcds, speaks to them, and
+//! compares and records their answers. It sees the wire contract and nothing else of Althing.
 //!
-//! Every wait here is for a condition with a deadline; every port is free at the time of asking;
-//! every directory is temporary; every seed is printed and can be given again.
+//! Every wait here is for a condition with a deadline; every port is free when it is chosen; every
+//! directory is temporary; every seed is printed and can be given again.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! One member of one program, ours or etcd: started on free ports in a temporary directory,
+//! One member of one program, althingd or etcd: started on free ports in a temporary directory,
 //! killed, stopped, and started again on the same ports with the same data.
 
 use std::collections::BTreeSet;
@@ -15,7 +15,7 @@ use crate::grpc::Grpc;
 use crate::json::Json;
 use crate::process::Process;
 
-/// The line that etcd prints when it serves, and that its tools wait for; ours prints it too.
+/// The line that etcd prints when it serves, and that its tools wait for; althingd prints it too.
 pub const READY_LINE: &str = "ready to serve client requests";
 
 /// A member and its data; the process may be down.
@@ -25,18 +25,18 @@ pub struct Member {
     directory: TempDir,
     data_dir: PathBuf,
     host: Ipv4Addr,
-    /// The network namespace in which it runs, if not that of this process.
+    /// The network namespace that it runs in, if not that of this process.
     namespace: Option<String>,
     client_port: u16,
     peer_port: u16,
     /// The peer port that the other members are told.
     advertised_peer_port: u16,
     name: String,
-    /// The members that it begins with; empty: itself.
+    /// The members that it begins with; empty for itself alone.
     initial_cluster: String,
-    /// It is told the members by other flags.
+    /// Whether other flags tell it the members.
     is_discovered: bool,
-    /// A client URL of the cluster that shall take it in, instead.
+    /// A client URL of the cluster that takes it in instead.
     joins: Option<String>,
     flags: Vec<OsString>,
     environment: Vec<(String, OsString)>,
@@ -54,7 +54,7 @@ impl Member {
         member
     }
 
-    /// A member that was not started yet: its directory exists and is empty.
+    /// A member that is not started yet: its directory exists and is empty.
     pub fn prepare(program: &Path, flags: &[&str]) -> Member {
         let directory = TempDir::with_prefix("althing-").expect("a temporary directory");
         let data_dir = directory.path().join("data");
@@ -78,7 +78,7 @@ impl Member {
         }
     }
 
-    /// Sets a variable of its environment.
+    /// Sets an environment variable of the member.
     pub fn set(&mut self, name: &str, value: impl Into<OsString>) {
         self.environment.push((name.to_owned(), value.into()));
     }
@@ -88,50 +88,50 @@ impl Member {
         self.name = name.to_owned();
     }
 
-    /// Lets the other members reach it through `port`, whoever listens there for it.
+    /// Tells the other members to reach it through `port`, where something else listens for it.
     pub fn stand_behind(&mut self, port: u16) {
         self.advertised_peer_port = port;
     }
 
-    /// Runs it in a network namespace, in which it has this address.
+    /// Runs it in a network namespace where it has this address.
     pub fn live_in(&mut self, namespace: &str, host: Ipv4Addr) {
         self.namespace = Some(namespace.to_owned());
         self.host = host;
     }
 
-    /// Its entry in `--initial-cluster`.
+    /// The member's entry in `--initial-cluster`.
     pub fn entry(&self) -> String {
         format!("{}={}", self.name, self.peer_url())
     }
 
-    /// Begins in a cluster of these entries.
+    /// Makes it begin in a cluster with these entries.
     pub fn begin_with(&mut self, entries: &[String]) {
         self.initial_cluster = entries.join(",");
     }
 
-    /// Begins with the members that these flags discover.
+    /// Makes it begin with the members that these flags discover.
     pub fn discover_by(&mut self, flags: &[&str]) {
         self.is_discovered = true;
         self.flags.extend(flags.iter().map(OsString::from));
     }
 
-    /// Begins in the cluster of the member at this client URL.
+    /// Makes it begin in the cluster of the member at this client URL.
     pub fn join_at(&mut self, client_url: &str) {
         self.joins = Some(client_url.to_owned());
     }
 
-    /// Listens for members on another port from the next start on.
+    /// Makes it listen for members on another port from the next start on.
     pub fn move_peer_port(&mut self) {
         self.peer_port = free_port();
         self.advertised_peer_port = self.peer_port;
     }
 
-    /// Adds flags behind those that it has.
+    /// Adds flags behind the present ones.
     pub fn add_flags(&mut self, flags: &[&str]) {
         self.flags.extend(flags.iter().map(OsString::from));
     }
 
-    /// Puts the data somewhere else than the member's own temporary directory.
+    /// Puts the data somewhere other than the member's own temporary directory.
     pub fn keep_data_in(&mut self, data_dir: &Path) {
         self.data_dir = data_dir.to_owned();
     }
@@ -142,7 +142,7 @@ impl Member {
         let listens = format!("http://{}:{}", self.host, self.peer_port);
         let peer = self.peer_url();
         let mut command = match &self.namespace {
-            // It becomes the program.
+            // The wrapper becomes the program.
             Some(namespace) => {
                 let mut command = Command::new("ip");
                 command
@@ -153,7 +153,7 @@ impl Member {
             None => Command::new(&self.program),
         };
         for name in std::env::vars_os().map(|(name, _)| name) {
-            // The caller's own configuration must not reach the member.
+            // The environment of the test run must not reach the member.
             let text = name.to_string_lossy();
             if text.starts_with("ETCD_") || text.starts_with("ALTHING_") {
                 command.env_remove(name);
@@ -257,7 +257,7 @@ impl Member {
         self.client_port
     }
 
-    /// Where clients reach it.
+    /// The address where clients reach it.
     pub fn client_address(&self) -> SocketAddr {
         (self.host, self.client_port).into()
     }
@@ -267,7 +267,7 @@ impl Member {
         format!("http://{}", self.client_address())
     }
 
-    /// The port on which it listens for other members.
+    /// The port where it listens for other members.
     pub fn peer_port(&self) -> u16 {
         self.peer_port
     }
@@ -277,26 +277,27 @@ impl Member {
         format!("http://{}:{}", self.host, self.advertised_peer_port)
     }
 
-    /// The temporary directory in which it runs.
+    /// The temporary directory that it runs in.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// Where the data lies.
+    /// The directory of the data.
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
     }
 }
 
-/// Ports that this process gave away: nobody may listen there yet, or for as long as a member that
-/// was killed is down.
+/// Ports that this process gave away: nothing may listen there yet, or while a killed member is
+/// down.
 static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
-/// A port on which nobody listens, given once. It is taken below the range from which the kernel
-/// gives ports to outgoing connections, so that no connection can take it while a member restarts.
+/// A port on which nobody listens, given only once. It is taken below the range from which the
+/// kernel gives ports to outgoing connections, so that no connection can take it while a member
+/// restarts.
 pub fn free_port() -> u16 {
     let mut random = rand::rng();
-    // A test that failed meanwhile took a port all the same.
+    // If a test failed meanwhile, it took its port all the same.
     let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     let found = (0..1_000).find_map(|_| {
         let port = random.random_range(10_000..32_000);

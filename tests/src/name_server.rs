@@ -12,15 +12,15 @@ use std::time::Duration;
 /// The longest message over UDP.
 const MESSAGE_BYTES_MAX: usize = 512;
 const HEAD_BYTES: usize = 12;
-/// Between two looks whether the server is to end.
+/// Pause between two checks whether the server has to end.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 const TYPE_SRV: u16 = 33;
 const CLASS_INTERNET: u16 = 1;
-/// An answer, with authority; what is not known does not exist.
+/// The flags of an authoritative answer; an unknown name does not exist.
 const FLAGS_FOUND: u16 = 0x8400;
 const FLAGS_NO_SUCH_NAME: u16 = 0x8403;
-/// The name of the question, which stands behind the head.
+/// A reference to the name of the question, which stands behind the head.
 const NAME_OF_QUESTION: u16 = 0xc00c;
 const TTL_S: u32 = 1;
 
@@ -53,7 +53,7 @@ impl NameServer {
                     continue;
                 };
                 if let Some(answer) = answer(&question[..length], &records) {
-                    // Who asked asks again.
+                    // The client asks again.
                     let _ = socket.send_to(&answer, from);
                 }
             }
@@ -65,7 +65,7 @@ impl NameServer {
         })
     }
 
-    /// Where it is asked.
+    /// The address of the server.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -81,7 +81,7 @@ impl Drop for NameServer {
     }
 }
 
-/// The answer to a message with one question; nothing, if it is none.
+/// The answer to a message with one question; `None` for any other message.
 fn answer(message: &[u8], records: &Records) -> Option<Vec<u8>> {
     let (mut name, mut at) = (Vec::new(), HEAD_BYTES);
     loop {

@@ -1,5 +1,5 @@
-//! A child process whose output is kept: wait for a line, kill it, ask it to stop, read how it
-//! ended. A child that nobody waited for is killed when this value is dropped.
+//! A child process whose output is kept: wait for a line, kill it, ask it to stop, see how it
+//! ended. If nobody waited for the child, it is killed when this value is dropped.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// Lines of output that are kept; older ones are dropped.
 const LINES_MAX: usize = 4_096;
-/// How long a child may take for anything it is waited for.
+/// How long a child may take for anything that is awaited.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A running or ended child.
@@ -42,7 +42,7 @@ impl Output {
         std::thread::spawn(move || {
             let mut stream = BufReader::new(stream);
             let mut line = Vec::new();
-            // A read error of a pipe means the same to us as its end.
+            // A read error of a pipe is treated like its end.
             while stream.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
                 let text = String::from_utf8_lossy(&line).trim_end().to_owned();
                 line.clear();
@@ -121,7 +121,7 @@ impl Process {
         }
     }
 
-    /// Waits until the child printed `lines` lines in all, or one with `last`, or ended.
+    /// Waits until the child has printed `lines` lines in all, or one with `last`, or has ended.
     ///
     /// # Panics
     /// When none of that happens before the deadline.
@@ -143,7 +143,7 @@ impl Process {
         }
     }
 
-    /// What the child printed so far (its last lines).
+    /// What the child has printed so far (its last lines).
     pub fn printed(&self) -> String {
         let state = self.output.lock();
         state.lines.iter().cloned().collect::<Vec<_>>().join("\n")
@@ -151,12 +151,12 @@ impl Process {
 
     /// Ends the child with SIGKILL and waits for it.
     pub fn kill(&mut self) {
-        // An error means that the child has ended by itself, which `wait` finds as well.
+        // An error means that the child has ended by itself, which `wait` finds out as well.
         let _ = self.child.kill();
         let _ = self.wait();
     }
 
-    /// Sends SIGTERM; the caller waits.
+    /// Sends SIGTERM; the caller then waits.
     pub fn terminate(&self) {
         self.signal(Signal::TERM);
     }
@@ -188,7 +188,7 @@ impl Process {
     /// Waits until the child ends and both output streams are read.
     ///
     /// # Panics
-    /// When it does not end before the deadline; it is killed then.
+    /// When it does not end before the deadline; it is then killed.
     pub fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + DEADLINE;
         let mut state = self.output.lock();

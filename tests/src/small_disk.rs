@@ -1,4 +1,4 @@
-//! A file system of its own in memory, small enough to be filled; it goes with this value.
+//! A separate file system in memory, small enough to be filled; it ends with this value.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-/// What is written at a time to fill it.
+/// Size of each write that fills it.
 const BLOCK_BYTES: usize = 64 << 10;
 
 /// A mounted file system.
@@ -15,7 +15,7 @@ const BLOCK_BYTES: usize = 64 << 10;
 pub struct SmallDisk(TempDir);
 
 impl SmallDisk {
-    /// `None`, with the reason printed, where this user may not mount.
+    /// Mounts a file system; returns `None` and prints the reason if this user may not mount.
     ///
     /// # Panics
     /// When there is no place for temporary directories.
@@ -41,16 +41,16 @@ impl SmallDisk {
         }
     }
 
-    /// Where it is.
+    /// Where it is mounted.
     pub fn path(&self) -> &Path {
         self.0.path()
     }
 
-    /// Leaves no space on it.
+    /// Leaves no space on the disk.
     pub fn fill(&self) {
         let mut filler = File::create(self.filler()).ok();
         let block = [0; BLOCK_BYTES];
-        // It is full when it takes no more.
+        // The disk is full when it takes no more.
         while filler
             .as_mut()
             .is_some_and(|file| file.write_all(&block).is_ok())
@@ -59,7 +59,7 @@ impl SmallDisk {
 
     /// Gives the space back.
     pub fn free(&self) {
-        // Where there is no filler nothing was taken.
+        // Without a filler nothing was taken.
         let _ = fs::remove_file(self.filler());
     }
 

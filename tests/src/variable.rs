@@ -1,11 +1,11 @@
-//! Numbers that whoever runs a test may set in the environment.
+//! Numbers that can be set in the environment of a test run.
 
 use std::env;
 
-/// The number that an environment variable holds; nothing where it is not set.
+/// The number in an environment variable; `None` if it is not set.
 ///
 /// # Panics
-/// When it holds something else.
+/// When it holds something else than a number.
 pub fn number(variable: &str) -> Option<u64> {
     let text = env::var(variable).ok()?;
     Some(

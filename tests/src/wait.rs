@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::process::DEADLINE;
 
-/// Between two looks.
+/// Pause between two checks.
 const INTERVAL: Duration = Duration::from_millis(20);
 
 /// Waits until `condition` holds.

@@ -23,17 +23,18 @@ use tonic::Status;
 use crate::grpc::{Grpc, path};
 use crate::ledger::{Change, Ledger, State};
 
-/// Keys of one writer.
+/// The number of keys of one writer.
 const KEYS: u32 = 12;
-/// Revisions that a compaction leaves to look at.
+/// The number of revisions that a compaction leaves to look at.
 const HISTORY: i64 = 150;
 
-/// Every writer, and what was compacted.
+/// All writers, and what was compacted.
 #[derive(Debug)]
 pub struct Writers {
     random: StdRng,
     writers: Vec<Writer>,
-    /// Surely compacted to here; and perhaps, by a request without an answer, to there.
+    /// The revision that certainly was compacted, and one that may be, by a request without an
+    /// answer.
     compacted: i64,
     compacted_perhaps: i64,
     revision: i64,
@@ -56,7 +57,7 @@ enum Stop {
 }
 
 impl Writers {
-    /// `count` writers whose choices follow from `seed`.
+    /// Makes `count` writers whose choices follow from `seed`.
     pub fn new(seed: u64, count: usize) -> Writers {
         let mut random = StdRng::seed_from_u64(seed);
         let writer = |number| Writer {
@@ -77,7 +78,7 @@ impl Writers {
     /// Writes to the member on `port` until it is gone; `acknowledged` counts the answers.
     ///
     /// # Errors
-    /// A refusal, or an answer that cannot be.
+    /// A refusal, or an impossible answer.
     pub async fn write(
         &mut self,
         port: u16,
@@ -91,7 +92,7 @@ impl Writers {
             let each = writers
                 .iter_mut()
                 .map(|writer| writer.write(port, &acknowledged));
-            // When all have stopped `acknowledged` goes, and nobody waits for more of it.
+            // When all have stopped, `acknowledged` is dropped, and nobody waits for more of it.
             join_all(each).await
         };
         let compacting = compact(port, progress, compact_after, compact_at);
@@ -202,7 +203,7 @@ impl Writer {
         }
     }
 
-    /// Sends a change; its revision, or none if there was nothing to change.
+    /// Sends a change; returns its revision, or `None` if there was nothing to change.
     async fn send(&self, client: &mut Grpc, change: &Change) -> Result<Option<i64>, Stop> {
         let header = match change {
             Change::Put(key, value) => {
@@ -274,7 +275,7 @@ impl Writer {
         format!("{}{} {}", self.name, self.count, "v".repeat(bytes)).into()
     }
 
-    /// Finds out what became of the unanswered change, and that nothing else happened.
+    /// Finds out whether the unanswered change took place, and that nothing else happened.
     async fn settle(
         &mut self,
         client: &mut Grpc,
@@ -300,7 +301,7 @@ impl Writer {
     }
 }
 
-/// The first revision of `from..=to` at which a key that is gone at `to` is gone.
+/// The first revision of `from..=to` at which `key`, which is gone at `to`, is gone.
 async fn deleted_at(client: &mut Grpc, key: &Bytes, from: i64, to: i64) -> Result<i64, String> {
     let (mut from, mut to) = (from, to);
     while from < to {
@@ -323,7 +324,7 @@ async fn deleted_at(client: &mut Grpc, key: &Bytes, from: i64, to: i64) -> Resul
     Ok(to)
 }
 
-/// Compacts once; whether that was acknowledged.
+/// Compacts once; returns whether that was acknowledged.
 async fn compact(
     port: u16,
     mut progress: watch::Receiver<u64>,
@@ -347,14 +348,14 @@ async fn compact(
         .map_err(stop)
     {
         Ok(_) => Ok(true),
-        // The same revision as the last time, when little was written since.
+        // Little was written since the last time, so the revision is the same.
         Err(Stop::Wrong(text)) if text.contains("has been compacted") => Ok(true),
         Err(Stop::Gone) => Ok(false),
         Err(Stop::Wrong(text)) => Err(text),
     }
 }
 
-/// Tells the end of the connection from an answer of the member.
+/// Distinguishes the end of the connection from an answer of the member.
 fn stop(status: Status) -> Stop {
     if std::error::Error::source(&status).is_some() {
         Stop::Gone

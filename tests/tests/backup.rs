@@ -27,7 +27,7 @@ fn ctl(member: &Member, line: &[&str]) -> Output {
 fn ctl_at(client_url: &str, line: &[&str]) -> Output {
     let endpoint = format!("--endpoints={client_url}");
     let mut command = Command::new(althingctl());
-    // For a busy machine.
+    // Allows for a busy machine.
     command.arg(endpoint).arg("--command-timeout=60s");
     let output = command.args(line).output();
     output.expect("althingctl can be run")
@@ -62,7 +62,7 @@ async fn all(member: &Member, revision: i64) -> pb::RangeResponse {
     grpc.unary(path::RANGE, &request).await.unwrap()
 }
 
-/// A member with history, a lease, and a value that is stored apart.
+/// A member with history, a lease, and a large value that is stored apart.
 async fn filled() -> (Member, i64) {
     let member = Member::start(&althingd(), &[]);
     let mut grpc = member.grpc().await;
@@ -220,7 +220,7 @@ async fn a_key_that_no_event_told_of_in_time_is_found_before_a_migration_ends() 
         put(&mut grpc, &format!("mine/{number}"), "v", 0).await;
     }
     let source = HastySource::before(&member, false).await;
-    // The comparison has just found both equal when it is written.
+    // Written just after the comparison has found both equal.
     source.write_late(pb::PutRequest {
         key: "mine/7".into(),
         value: "late".into(),

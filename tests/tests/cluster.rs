@@ -1,5 +1,5 @@
-//! Three members as processes of their own: written through any, read from any, and nothing
-//! acknowledged is lost, whoever dies.
+//! Three members as separate processes: written through any, read from any, and nothing
+//! acknowledged is lost, whichever dies.
 
 // All of this file is tests.
 #![allow(clippy::unwrap_used)]
@@ -146,7 +146,7 @@ async fn a_leader_that_is_killed_is_replaced_long_before_the_election_timeout() 
     cluster.member(leader).kill();
     put_at_last(&cluster, rest[0], "k").await;
     let took = start.elapsed();
-    // Half of the time-out is the least that an election is waited for.
+    // An election is never waited for less than half of the time-out.
     assert!(took < Duration::from_secs(10), "{took:?}");
     let noticed = cluster.member(rest[0]).process();
     let line = noticed.wait_for_line("nobody listens at its address");
@@ -184,7 +184,7 @@ async fn without_a_quorum_writes_and_reads_fail_as_with_etcd_and_old_data_is_ser
     let before = failed_proposals(&cluster, 2).await;
     cluster.member(0).kill();
     cluster.member(1).kill();
-    // Else the put might fail at once, with the connection to a leader that was just killed.
+    // Otherwise the put might fail at once, with the connection to a leader that was just killed.
     let is_missed = async || cluster.status(2).await.leader == 0;
     until(is_missed, "the leader is missed").await;
     let mut grpc = cluster.grpc(2).await;
@@ -196,7 +196,7 @@ async fn without_a_quorum_writes_and_reads_fail_as_with_etcd_and_old_data_is_ser
             .starts_with("etcdserver: request timed out"),
         "{refused}"
     );
-    // Its caller gave up waiting for it, which is a failure like any other.
+    // Its caller stopped waiting, which is a failure like any other.
     assert_eq!(failed_proposals(&cluster, 2).await, before + 1);
     let request = pb::RangeRequest {
         key: Bytes::from_static(b"k"),
@@ -233,7 +233,7 @@ async fn a_leader_that_stops_in_order_hands_its_lead_over() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_lost_its_data_does_not_begin_again_as_if_it_had_never_voted() {
     let mut cluster = Cluster::start(&althingd(), 3, &STEADY);
-    // Whichever of them is asked must tell.
+    // Each of them must be able to tell.
     until_known(&cluster, 1, &[0, 2]).await;
     cluster.member(1).kill();
     let dir = cluster.member(1).data_dir().to_path_buf();
@@ -243,13 +243,13 @@ async fn a_member_that_lost_its_data_does_not_begin_again_as_if_it_had_never_vot
         assert!(refusal.contains("cannot start"), "{refusal}");
         assert!(!process.wait().success());
     };
-    // Who it is, it may know.
+    // Its identity may still be there.
     std::fs::remove_dir_all(dir.join("member/wal")).unwrap();
     std::fs::remove_file(dir.join("member/store.redb")).unwrap();
     refused(&mut cluster);
     std::fs::remove_dir_all(dir).unwrap();
     refused(&mut cluster);
-    // Nor when it says that the cluster runs already.
+    // Nor does it start when told that the cluster runs already.
     let existing = ["--initial-cluster-state", "existing"];
     cluster.member(1).add_flags(&existing);
     let process = cluster.member(1).launch();

@@ -1,4 +1,4 @@
-//! What a start does with the data directory that it finds: repairs what a crash may leave, and
+//! What a start does with the data directory that it finds: it repairs what a crash may leave, and
 //! refuses everything else with a reason and a remedy.
 
 // All of this file is tests.
@@ -40,12 +40,12 @@ async fn value_of(client: &mut Grpc, key: &str) -> Option<String> {
     Some(String::from_utf8(record.value.to_vec()).unwrap())
 }
 
-/// What no other start mends, so that no service manager tries.
+/// The exit code if no other start would help, so that no service manager tries.
 const FINAL: i32 = 78;
-/// What may be over at the next start.
+/// The exit code for what may be over at the next start.
 const PASSING: i32 = 1;
 
-/// Starts a member that must end by itself, with this exit code, and returns what it said.
+/// Starts a member that must end by itself with this exit code; returns what it printed.
 fn refusal(member: &mut Member, code: i32) -> String {
     let process = member.launch();
     let status = process.wait();
@@ -86,7 +86,7 @@ async fn a_write_that_was_torn_by_a_crash_is_cut_off_and_said_so() {
     let name = segment.file_name().unwrap().to_str().unwrap();
     assert!(said.contains(name), "{said} does not name {name}");
 
-    // Once repaired, it is not torn any more. A kill could tear what it writes by itself.
+    // After the repair it is no longer torn. A kill could tear what it writes by itself.
     member.stop();
     member.restart();
     assert!(!member.process().printed().contains("torn"));
@@ -111,7 +111,7 @@ async fn damage_in_the_middle_of_the_log_is_refused_with_file_offset_and_remedy(
     assert!(said.contains("offset "), "{said}\ntells no offset");
     assert!(said.contains("snapshot"), "{said}\nnames no remedy");
 
-    // Undo the damage: nothing was made worse by the refused start.
+    // Undo the damage: the refused start has made nothing worse.
     file.write_all_at(b"t", at as u64).unwrap();
     member.restart();
     let mut client = member.grpc().await;
@@ -148,7 +148,7 @@ async fn a_damaged_store_is_refused_with_file_and_remedy_and_not_tried_again() {
         assert!(said.contains("snapshot"), "{case}: {said}\nno remedy");
     }
 
-    // Nothing was made worse by the refused starts.
+    // The refused starts have made nothing worse.
     fs::write(&store, sound).unwrap();
     member.restart();
     let mut client = member.grpc().await;

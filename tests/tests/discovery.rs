@@ -44,7 +44,7 @@ async fn members_that_find_one_another_in_dns_form_a_cluster() {
     }
     members.iter_mut().for_each(Member::wait_until_it_serves);
     let mut grpc = members[2].grpc().await;
-    // Whoever serves has published its name, but not every member may have heard of it yet.
+    // A member that serves has published its name, but others may not have heard of it yet.
     let request = pb::MemberListRequest { linearizable: true };
     let list: pb::MemberListResponse = grpc.unary(path::MEMBER_LIST, &request).await.unwrap();
     let mut seen: Vec<_> = (list.members.iter())

@@ -37,7 +37,7 @@ const SMALL: [&str; 10] = [
     "4MiB",
 ];
 
-/// A disk that is slow besides is neither a dead leader nor a request that took too long.
+/// A disk that is also slow must not count as a dead leader or as a request that took too long.
 fn flags() -> Vec<&'static str> {
     [&STEADY[..], &SMALL].concat()
 }
@@ -134,14 +134,15 @@ async fn a_full_disk_refuses_writes_serves_reads_and_is_recovered_from() {
         );
     }
 
-    // There is no room for a copy of the store's file: that is said at once, and changes nothing.
+    // There is no room for a copy of the store's file: the refusal comes at once, and changes
+    // nothing.
     let defragment = pb::DefragmentRequest::default();
     let answer: Result<pb::DefragmentResponse, _> =
         client.unary(path::DEFRAGMENT, &defragment).await;
     let refused = answer.unwrap_err();
     assert!(refused.message().contains("bytes free"), "{refused}");
 
-    // Killed while the disk is full, it comes back and still serves what it acknowledged.
+    // Killed while the disk is full, the member comes back and still serves what it acknowledged.
     let mut client = killed_and_restarted(&mut member).await;
     for key in &acknowledged {
         assert!(
@@ -175,14 +176,14 @@ async fn a_follower_with_a_full_disk_holds_nobody_up_and_replays_when_it_has_spa
     disk.fill();
     let value = Bytes::from(vec![b'v'; 50_000]);
     let mut client = cluster.grpc(0).await;
-    // Twice what its log has room for.
+    // Twice as much as its log has room for.
     for number in 0..100 {
         let key = format!("key {}", number % 10);
         put(&mut client, &key, &value).await.unwrap();
     }
     let revision = |status: pb::StatusResponse| status.header.unwrap().revision;
     let written = revision(cluster.status(0).await);
-    // It may be behind the others: until it meets its full disk, it hands on what it is asked.
+    // It may be behind the others: until it meets its full disk, it passes on what it is asked.
     let mut follower = cluster.grpc(2).await;
     let is_refused = async || {
         let refused = put(&mut follower, "key", &value).await;
@@ -206,7 +207,7 @@ async fn killed_and_restarted(member: &mut Member) -> Grpc {
     member.grpc().await
 }
 
-/// Waits until a write is admitted; until then each is refused for want of space.
+/// Waits until a write is admitted; until then each must be refused for lack of space.
 async fn writes_return(client: &mut Grpc, member: &mut Member, value: &Bytes) {
     let deadline = Instant::now() + DEADLINE;
     while let Err(status) = put(client, "after", value).await {

@@ -1,4 +1,4 @@
-//! `althingctl doctor` and the dry runs, against members and directories that are well and sick.
+//! `althingctl doctor` and the dry runs, against healthy and sick members and directories.
 
 // All of this file is tests.
 #![allow(clippy::unwrap_used)]
@@ -14,10 +14,10 @@ use althing_tests::member::Member;
 use althing_tests::wait::until;
 use serde_json::Value;
 
-/// Of 100 kB each, and not so many that a running member copies the file by itself.
+/// Keys of 100 kB each, but not enough that a running member copies the file by itself.
 const KEYS: usize = 60;
 
-/// For a busy machine.
+/// Allows for a busy machine.
 const PATIENT: &str = "--command-timeout=60s";
 
 fn ctl(line: &[&str]) -> Output {
@@ -37,8 +37,8 @@ fn ask(member: &Member, line: &[&str]) -> String {
     told(&output)
 }
 
-/// The kinds of what the doctor found, and whether it ended as a script expects. How fast the
-/// machine is that runs the test is left out.
+/// The kinds of the doctor's findings, checking that it ended as a script expects. Findings about
+/// the speed of the machine that runs the test are left out.
 fn diagnosis(flags: &[&str]) -> Vec<String> {
     let output = ctl(&[&["doctor", "-w", "json"][..], flags].concat());
     let text = told(&output);
@@ -54,7 +54,7 @@ fn diagnosis(flags: &[&str]) -> Vec<String> {
         .collect()
 }
 
-/// Waits for a diagnosis that begins so: a cluster may elect meanwhile.
+/// Waits for a diagnosis that begins like this: a cluster may elect meanwhile.
 async fn diagnosed(flags: &[&str], expected: &[&str]) {
     let is_found = async || {
         let found = diagnosis(flags);
@@ -73,7 +73,7 @@ async fn the_doctor_tells_which_members_are_away_and_what_that_costs() {
         let url = cluster.members()[leader].client_url();
         format!("--endpoints={url}")
     };
-    // Whatever member is asked, the others are found through it.
+    // Whichever member is asked, the others are found through it.
     let well = endpoint(&cluster);
     until(async || diagnosis(&[&well]).is_empty(), "health").await;
     let ids = cluster.ids().await;
@@ -88,7 +88,7 @@ async fn the_doctor_tells_which_members_are_away_and_what_that_costs() {
     cluster.member(others[0]).kill();
     diagnosed(&[&endpoint(&cluster)], &["unreachable", "quorum-at-risk"]).await;
     let is_refused = async || {
-        // So long it waits for the one that is away.
+        // How long it waits for the absent one.
         let stops = dry(&cluster, others[1], "--command-timeout=5s");
         assert_eq!(stops.status.code(), Some(1));
         println!("{}", told(&stops));
@@ -126,7 +126,7 @@ fn the_doctor_finds_what_ails_a_data_directory_and_changes_nothing() {
     fs::write(member_dir.join("notes.txt"), b"mine").unwrap();
     assert_eq!(diagnosis(&flags), ["unknown-file", "left-over"]);
     fs::remove_file(member_dir.join("notes.txt")).unwrap();
-    // A member starts all the same, and removes what it left.
+    // A member starts nevertheless, and removes what was left.
     member.restart();
     assert_eq!(ask(&member, &["get", "a"]), "a\nb\n");
     member.stop();
@@ -155,7 +155,7 @@ fn the_doctor_finds_what_ails_a_data_directory_and_changes_nothing() {
     assert_eq!(diagnosis(&["--data-dir", &nowhere]), ["directory-missing"]);
 }
 
-/// Every file below `path`, with what is in it.
+/// Every file below `path`, with its content.
 fn contents(path: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(path).unwrap() {
@@ -225,7 +225,8 @@ fn a_stopped_members_store_gives_its_unused_space_back() {
     for number in 0..KEYS {
         ask(&member, &["put", &format!("k{number}"), &value]);
     }
-    // On the disk before it is compacted, and with a key behind it: free space at the end goes.
+    // On the disk before it is compacted, and with a key behind it: free space at the end goes
+    // away.
     member.stop();
     member.restart();
     ask(&member, &["put", "x", &value]);
@@ -240,7 +241,7 @@ fn a_stopped_members_store_gives_its_unused_space_back() {
     member.stop();
     let size = || {
         let store = Path::new(&directory).join("member/store.redb");
-        // Its length says little: it is sparse.
+        // The length of the file says little: it is sparse.
         fs::metadata(store).unwrap().blocks()
     };
     let before = size();

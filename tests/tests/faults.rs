@@ -2,7 +2,7 @@
 //! never gives a wrong answer: what clients saw meanwhile is linearizable, and nothing that was
 //! acknowledged is lost.
 //!
-//! The judge is judged too: with clients that deceive themselves it must find fault.
+//! The judge is judged too: with clients that deceive themselves it must find faults.
 //!
 //! Environment: SEED replays a plan, STEPS sets its length, MEMBERS the size of the cluster, FAULTS
 //! the families (processes,network,members,disks,clocks; the last two need rights and programs that
@@ -23,7 +23,7 @@ use althing_tests::faults::run::{Report, Run};
 use althing_tests::small_disk::SmallDisk;
 use althing_tests::variable::number;
 
-/// Small logs, so that who was away needs a snapshot at times; short elections.
+/// Small logs, so that a member that was away sometimes needs a snapshot; short elections.
 const FLAGS: [&str; 6] = [
     "--heartbeat-interval",
     "50",
@@ -32,7 +32,7 @@ const FLAGS: [&str; 6] = [
     "--snapshot-count",
     "200",
 ];
-/// Besides, what fits onto a small disk.
+/// Further flags, which make a member fit onto a small disk.
 const SMALL: [&str; 8] = [
     "--max-request-bytes",
     "131072",
@@ -51,8 +51,8 @@ const HONEST: Behaviour = Behaviour {
     flaw: None,
 };
 
-/// Runs at most until clients that deceive themselves have met what gives them away: whether the
-/// member that is cut off is asked for what changed meanwhile is chance.
+/// The most runs until clients that deceive themselves have met what exposes them: whether the
+/// isolated member is asked for what changed meanwhile is random.
 const DECEPTIONS: usize = 10;
 
 /// The judgement of a run, with its figures printed.
@@ -68,7 +68,7 @@ async fn judged(run: Run<'_>) -> Report {
     report
 }
 
-/// `tests/interop/faults` has prepared a network that members may be given parts of.
+/// Whether `tests/interop/faults` has prepared a network that members may be given parts of.
 fn namespaces() -> bool {
     std::env::var_os("NAMESPACES").is_some()
 }
@@ -106,8 +106,8 @@ async fn whatever_is_done_to_members_and_links_no_answer_is_wrong() {
     assert!(report.counts()[0] > 10 * steps, "too little was looked at");
 }
 
-/// Runs clients with a flaw, in a situation in which it matters, until so many requests were
-/// answered; what the judge says.
+/// Runs clients with a flaw, in a situation where it matters, until `requests` requests were
+/// answered; returns what the judge says.
 async fn deceived(flaw: Flaw, patience: Duration, fault: Fault, requests: u64) -> String {
     let seed = number("SEED").unwrap_or_else(rand::random);
     println!("SEED={seed}");
@@ -185,9 +185,9 @@ async fn a_leader_that_is_killed_under_load_is_replaced_and_the_pause_is_told() 
     assert!(worst < Duration::from_secs(15), "{worst:?}");
 }
 
-/// The families that are asked for, without those that cannot be had here.
+/// The families that are asked for, without those that are unavailable here.
 fn kinds() -> Vec<Kind> {
-    // A real etcd knows no `--join`.
+    // A real etcd does not know `--join`.
     let others = match std::env::var_os("MEMBER") {
         Some(_) => "processes,network",
         None => "processes,network,members",

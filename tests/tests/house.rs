@@ -1,6 +1,6 @@
-//! The house rules as assertions: sizes, names, who imports whom, headers, and ARCHITECTURE.md's
-//! tables against the code. Reads sources as text; plain scanning is enough for code that
-//! `cargo fmt` has laid out.
+//! The house rules as assertions: sizes, names, imports between crates, headers, and
+//! ARCHITECTURE.md's tables against the code. Reads sources as text; plain scanning is enough for
+//! code that `cargo fmt` has laid out.
 
 #![allow(clippy::unwrap_used)]
 
@@ -16,7 +16,7 @@ const FORBIDDEN: [&str; 9] = [
     "util", "utils", "helper", "helpers", "common", "misc", "manager", "managers", "base",
 ];
 
-/// Our crates: which of ours each may use, outside its tests.
+/// Our crates, and which of ours each may use outside its tests.
 const ARROWS: [(&str, &[&str]); 9] = [
     ("althing-actors", &["althing-api", "althing-storage"]),
     ("althing-api", &[]),
@@ -40,7 +40,8 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("base2histogram", &[]),
 ];
 
-/// Frameworks, by the beginning of their names: who may use each, outside its tests.
+/// Frameworks by the beginning of their names, and the crates that may use each outside their
+/// tests.
 const FRAMEWORKS: [(&str, &[&str]); 11] = [
     ("redb", &["althing-storage"]),
     ("openraft", &["althing-actors"]),
@@ -93,7 +94,7 @@ fn files() -> Vec<String> {
             .lines()
             .map(str::to_owned)
             .collect(),
-        // A source archive without git: everything but what builds and tools leave behind.
+        // A source archive without git: everything except what builds and tools leave behind.
         _ => walk(&root(), ""),
     };
     files.retain(|file| root().join(file).is_file());
@@ -156,7 +157,7 @@ fn is_test_file(file: &str) -> bool {
     file.ends_with("_test.rs") || file.contains("/tests/")
 }
 
-/// Fails with every violation, one a line.
+/// Fails with all violations, one per line.
 fn report(rule: &str, violations: &[String]) {
     assert!(
         violations.is_empty(),
@@ -174,7 +175,7 @@ fn no_source_is_longer_or_wider_than_the_house_allows() {
             found.push(format!("{file}: {lines} lines, at most {LINES_MAX}"));
         }
         if file.ends_with("Cargo.toml") || file.ends_with("clippy.toml") {
-            // Tables, one entry a line, which TOML does not let break.
+            // Tables with one entry per line, which TOML does not allow to be broken.
             continue;
         }
         for (position, line) in text.lines().enumerate() {
@@ -300,7 +301,7 @@ fn crates_import_only_along_the_arrows() {
             if used.starts_with("althing-") && !allowed.contains(&used) {
                 found.push(format!("{name} -> {used}"));
             }
-            // The longest beginning that fits is the framework's row: actix-web is not actix.
+            // The longest matching beginning is the framework's row: actix-web is not actix.
             let rows = FRAMEWORKS.iter().filter(|(framework, _)| {
                 used == *framework || used.starts_with(&format!("{framework}-"))
             });
@@ -340,7 +341,7 @@ fn openraft_is_named_only_where_it_is_adapted() {
 
 #[test]
 fn nothing_is_left_undone_or_switched_off() {
-    // Spelled in halves, so that this file does not accuse itself.
+    // Spelled in halves, so that this file does not report itself.
     let marks = [
         concat!("to", "do!"),
         concat!("unimple", "mented!"),

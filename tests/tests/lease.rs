@@ -21,8 +21,8 @@ use prost::Message;
 use serde_json::{Value, json};
 use tonic::{Code, Request, Status};
 
-/// The time to live of a lease that a test waits to see end, in seconds: longer than a busy machine
-/// holds up the requests that go before.
+/// The time to live of a lease whose end a test waits for, in seconds: longer than a busy machine
+/// delays the requests that go before.
 const SHORT_S: i64 = 6;
 
 /// A fresh member and a connection to it.
@@ -70,7 +70,7 @@ async fn put(client: &mut Grpc, key: &str, lease: i64) -> Result<pb::PutResponse
 
 /// All keys that begin with `prefix`, and the revision.
 async fn found(client: &mut Grpc, prefix: &str) -> (Vec<Bytes>, i64) {
-    // The least key stands for none: an empty one is refused.
+    // The smallest key stands for an empty one, which is refused.
     let first = if prefix.is_empty() { "\0" } else { prefix };
     let request = pb::RangeRequest {
         key: first.to_owned().into(),
@@ -104,7 +104,7 @@ async fn a_lease_is_granted_listed_and_revoked_with_its_keys_in_one_revision() {
     let granted = grant(&mut client, 5, 1).await.unwrap();
     assert_eq!((granted.id, granted.ttl), (5, 2), "the least time to live");
     assert_eq!(granted.header.unwrap().revision, 1);
-    // It may have ended by itself.
+    // The lease may have ended by itself.
     let _ = revoke(&mut client, 5).await;
     let granted = grant(&mut client, 7, 1_000).await.unwrap();
     assert_eq!((granted.id, granted.ttl), (7, 1_000));
@@ -124,7 +124,7 @@ async fn a_lease_is_granted_listed_and_revoked_with_its_keys_in_one_revision() {
     assert_eq!(time.keys, ["k/a", "k/b", "k/c"]);
     assert_eq!(time.granted_ttl, 100);
     assert!((90..=100).contains(&time.ttl), "{time:?}");
-    // Put again with no lease, and deleted: both leave the lease.
+    // Put again without a lease, and deleted: both detach the key from the lease.
     put(&mut client, "k/a", 0).await.unwrap();
     let (_, before) = found(&mut client, "k/").await;
     let revoked = revoke(&mut client, assigned.id).await.unwrap();
@@ -270,7 +270,7 @@ async fn every_json_route_and_its_alias_serves_leases() {
     }
 }
 
-/// A put with a time to live: the lease that the answer names.
+/// Puts with a time to live; returns the lease that the answer names.
 async fn put_with_ttl(client: &mut Grpc, put: &pb::PutRequest, ttl: &str) -> Result<i64, Status> {
     let mut request = Request::new(Bytes::from(put.encode_to_vec()));
     request

@@ -72,7 +72,7 @@ impl World {
         answer.kvs.into_iter().map(|kv| kv.key).collect()
     }
 
-    /// Waits until so many keys stand in the queue.
+    /// Waits until `length` keys are in the queue.
     async fn queue_of(&mut self, prefix: &str, length: usize) {
         let reached = async || self.keys(prefix).await.len() == length;
         until(reached, "a queue of that length").await;
@@ -309,7 +309,7 @@ async fn a_candidate_that_cannot_change_its_value_has_left_the_queue_when_it_hea
     let first = campaign_request("e", lease, "one");
     let led = world.election.campaign(first).await.unwrap().into_inner();
     let key = led.leader.unwrap().key;
-    // The key outlives its lease, under which nothing can be put any more.
+    // The key outlives its lease, with which nothing can be put any more.
     let put = pb::PutRequest {
         key,
         ..pb::PutRequest::default()

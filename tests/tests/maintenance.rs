@@ -22,10 +22,10 @@ use tonic::{Code, Status};
 
 const NO_SPACE: &str = "etcdserver: mvcc: database space exceeded";
 
-/// The slowest put that somebody who waits for it should see, whatever the member does beside.
+/// The slowest put that a waiting client may see, whatever else the member does.
 const PUT_MAX: Duration = Duration::from_millis(200);
 
-/// What a member whose clients' waiting is measured needs for its data, in memory.
+/// Memory for the data of a member whose clients' waiting is measured.
 const MEMORY_BYTES: u64 = 1 << 30;
 
 async fn put(grpc: &mut Grpc, key: &str, bytes: usize) -> Result<pb::PutResponse, Status> {
@@ -92,19 +92,19 @@ async fn a_full_quota_is_told_to_all_members_and_its_alarm_ends_when_space_is_ba
     };
     assert_eq!(alarms(&mut grpc, AlarmAction::Get).await, [expected]);
     assert_eq!(full.errors, [format!("memberID:{id} alarm:NOSPACE ")]);
-    // Even what is small, everywhere.
+    // Even a small put is refused, at every member.
     let mut other = cluster.grpc(2).await;
     assert_eq!(
         put(&mut other, "k", 1).await.unwrap_err().message(),
         NO_SPACE
     );
-    // What makes room is taken.
+    // What makes room is accepted.
     let deleted = delete_all(&mut other).await;
     assert!(deleted.deleted > 5);
     compact(&mut other, deleted.header.unwrap().revision).await;
     let cleared = async || alarms(&mut grpc, AlarmAction::Get).await.is_empty();
     until(cleared, "the end of the alarm").await;
-    // Each member weighs its own store, and another may have compacted later.
+    // Each member judges its own store, and another may have compacted later.
     let admitted = async || match put(&mut other, "k", 1).await {
         Ok(_) => true,
         Err(refused) => {
@@ -161,7 +161,7 @@ async fn an_alarm_raised_by_hand_stays_until_it_is_cleared_by_hand() {
     put(&mut grpc, "k", 1).await.unwrap();
 }
 
-/// A directory in memory that everybody may write to, where it has the space.
+/// A directory in memory that everybody may write to, if it has the space.
 fn shared_memory() -> Option<TempDir> {
     let shared = Path::new("/dev/shm");
     let space = rustix::fs::statvfs(shared).ok()?;
@@ -178,7 +178,7 @@ fn disk_bytes(member: &Member) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_defragmented_file_is_smaller_and_nobody_who_writes_meanwhile_waits_for_it() {
-    // In memory, so that nobody waits for a slow disk, which is not the member's fault.
+    // In memory, so that a slow disk, which is not the member's fault, delays nobody.
     let disk = SmallDisk::mount(MEMORY_BYTES);
     let shared = if disk.is_none() {
         shared_memory()
@@ -199,7 +199,7 @@ async fn a_defragmented_file_is_smaller_and_nobody_who_writes_meanwhile_waits_fo
             .unwrap();
     }
     let deleted = put(&mut grpc, "last", 1).await.unwrap();
-    // Less than what makes a member shrink its file without being asked.
+    // Less than what makes a member shrink its file by itself.
     compact(&mut grpc, deleted.header.unwrap().revision).await;
     let before = disk_bytes(&member);
     let mut other = member.grpc().await;
@@ -226,7 +226,7 @@ async fn a_defragmented_file_is_smaller_and_nobody_who_writes_meanwhile_waits_fo
          {slowest:?}"
     );
     assert!(after < before * 3 / 4, "{before} {after}");
-    // A machine that is busy with other tests makes everything wait.
+    // On a machine that is busy with other tests everything waits.
     assert!(slowest < 10 * PUT_MAX, "{slowest:?}");
     let status: pb::StatusResponse = grpc
         .unary(path::STATUS, &pb::StatusRequest::default())

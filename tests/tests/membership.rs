@@ -1,5 +1,5 @@
-//! Members come and go as processes of their own: a cluster grows under load, loses members and
-//! replaces them, and who was removed ends.
+//! Members come and go as separate processes: a cluster grows under load, loses members and
+//! replaces them, and a removed member ends.
 
 // All of this file is tests.
 #![allow(clippy::unwrap_used)]
@@ -49,16 +49,16 @@ async fn listed(grpc: &mut Grpc) -> Result<Vec<pb::Member>, Status> {
     Ok(answer.members)
 }
 
-/// Refusals of a change that is made already.
+/// Refusals of a change that has been made already.
 const MADE: [Error; 3] = [
     Error::MemberNotFound,
     Error::PeerUrlExists,
     Error::MemberNotLearner,
 ];
 
-/// Changes the membership as soon as the cluster counts as healthy; the members after it, which the
-/// answer has. A member that is busy may give a change up that is made nevertheless; then the list
-/// of the members tells, in which `is_made` finds the change.
+/// Changes the membership as soon as the cluster counts as healthy; returns the members after it,
+/// from the answer. A busy member may give up a change that is made nevertheless; then they come
+/// from the list of members, in which `is_made` finds the change.
 async fn changed<A: prost::Message + Default>(
     member: &Member,
     path: &'static str,
@@ -95,7 +95,7 @@ async fn changed<A: prost::Message + Default>(
     after
 }
 
-/// Removes a member; those that are left.
+/// Removes a member; returns those that are left.
 async fn removed(member: &Member, id: u64) -> Vec<pb::Member> {
     let request = pb::MemberRemoveRequest { id };
     let left = |answer: pb::MemberRemoveResponse| answer.members;
@@ -132,7 +132,7 @@ fn newcomer(name: &str) -> Member {
     member
 }
 
-/// Puts one key after the other until told to stop, and counts what was acknowledged.
+/// Puts one key after the other until told to stop, and counts the acknowledged ones.
 struct Load {
     stop: Arc<AtomicBool>,
     acknowledged: Arc<AtomicUsize>,
@@ -162,7 +162,7 @@ impl Load {
         }
     }
 
-    /// Waits until more was acknowledged.
+    /// Waits until more puts were acknowledged.
     async fn goes_on(&self) {
         let before = self.acknowledged.load(Ordering::SeqCst);
         let more = async || self.acknowledged.load(Ordering::SeqCst) > before + 20;
@@ -176,11 +176,11 @@ impl Load {
     }
 }
 
-/// The members with which a new one has to start, as `althingctl member add` prints them; `None`
+/// The members that a new one has to start with, as `althingctl member add` prints them; `None`
 /// while the cluster cannot grow.
 fn initial_cluster(member: &Member, name: &str, peer_url: &str) -> Option<String> {
     let mut command = Command::new(althingctl());
-    // For a busy machine.
+    // Allows for a busy machine.
     command.arg("--command-timeout=60s");
     command.args(["--endpoints", &member.client_url(), "member", "add", name]);
     let output = command.args(["--peer-urls", peer_url]).output().unwrap();
@@ -230,7 +230,7 @@ async fn one_member_grows_to_three_and_to_five_under_load_and_all_restart() {
         assert!(listed.iter().all(|member| !member.name.is_empty()));
         assert!(listed.iter().all(|member| !member.is_learner));
     }
-    // What they were started with does not matter any more.
+    // What they were started with no longer matters.
     for member in &mut all {
         member.kill();
     }

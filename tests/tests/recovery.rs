@@ -1,4 +1,4 @@
-//! A member that is killed at any moment and started again has every write it acknowledged, no
+//! A member that is killed at any moment and started again has every write that it acknowledged, no
 //! half of any other, and a revision that never goes back.
 //!
 //! Environment: SEED replays a run, KILLS sets its length, MEMBER names another program (a real
@@ -16,7 +16,7 @@ use rand::{Rng, SeedableRng};
 use tokio::sync::watch;
 
 /// Small enough that some 25 kills see logs rolled over, purged and recycled. A long election
-/// timeout lets requests take their time on a busy machine; who is alone elects itself at once.
+/// timeout lets requests take their time on a busy machine; a lone member elects itself at once.
 const SMALL: [&str; 8] = [
     "--election-timeout",
     "5000",
@@ -49,7 +49,7 @@ async fn no_kill_at_any_moment_loses_or_halves_a_write() {
             let _ = reached
                 .expect("the member answers")
                 .expect("the writers write");
-            // Some turns more or less, so that the kill meets every phase of a write.
+            // A random number of turns, so that the kill meets every phase of a write.
             for _ in 0..random.random_range(0..100) {
                 tokio::task::yield_now().await;
             }
@@ -69,7 +69,7 @@ async fn no_kill_at_any_moment_loses_or_halves_a_write() {
     }
 }
 
-/// Recovery itself is interrupted, after it printed some lines.
+/// Interrupts recovery itself, after it printed some lines.
 fn kill_while_starting(member: &mut Member, lines: usize) {
     tokio::task::block_in_place(|| {
         member.launch().wait_for_lines(lines, READY_LINE);

@@ -1,5 +1,5 @@
-//! A member whose configuration is read again while clients are connected: what is changed is in
-//! force, what is wrong changes nothing, and nobody's stream breaks.
+//! A member whose configuration is reloaded while clients are connected: what is changed is in
+//! force, what is wrong changes nothing, and no stream breaks.
 
 // All of this file is tests.
 #![allow(clippy::unwrap_used)]
@@ -54,12 +54,12 @@ impl Reloaded {
         let mut command = Command::new(althingctl());
         command.arg("config").args(words);
         command.arg("--admin-socket").arg(socket);
-        // A slow machine is no failure.
+        // A slow machine is not a failure.
         command.args(["--command-timeout", "60s"]);
         command.output().unwrap()
     }
 
-    /// Reloads; answers what the command said.
+    /// Reloads; returns what the command printed.
     fn reload(&self) -> Result<String, String> {
         let output = self.ctl(&["reload"]);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -86,7 +86,7 @@ async fn put(client: &mut Grpc, value_bytes: usize) -> Result<i64, Status> {
     Ok(answer.header.expect("every answer has one").revision)
 }
 
-/// How long a lease lives that should live a second: what the timing of now allows.
+/// The time to live granted to a lease that asks for a second: the minimum of the present timing.
 async fn shortest_lease(client: &mut Grpc) -> i64 {
     let request = pb::LeaseGrantRequest { id: 0, ttl: 1 };
     let answer = client.unary::<pb::LeaseGrantResponse>(path::LEASE_GRANT, &request);
@@ -299,7 +299,7 @@ async fn only_the_socket_answers_about_the_configuration_and_only_to_the_members
     assert_eq!(refused.code(), Code::Unimplemented);
 }
 
-/// Puts until told to end; answers the last revision.
+/// Puts until told to end; returns the last revision.
 async fn write(mut client: Grpc, ends: Arc<AtomicBool>) -> i64 {
     let mut revision = 0;
     while !ends.load(Ordering::Relaxed) {

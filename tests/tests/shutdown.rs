@@ -1,5 +1,5 @@
-//! An orderly stop: SIGTERM lets the member finish what it began, and it ends with success. One
-//! that has not come to serve yet ends at once, and goes on at the next start.
+//! An orderly stop: on SIGTERM the member finishes what it began, and ends with success. A member
+//! that does not serve yet ends at once, and goes on at the next start.
 
 // All of this file is tests.
 #![allow(clippy::unwrap_used)]
@@ -20,10 +20,10 @@ use tonic::{Code, Status};
 
 const WRITERS: usize = 8;
 const ENOUGH: usize = 200;
-/// A member has its data open, listens for the others, and waits for a leader.
+/// Printed when a member has its data open, listens for the others, and waits for a leader.
 const WAITS: &str = "serving peer traffic";
 
-/// Puts numbered keys until the member is gone; an error is one that no stop explains.
+/// Puts numbered keys until the member is gone; an error is one that a stop does not explain.
 async fn write(
     mut client: Grpc,
     writer: usize,
@@ -41,7 +41,7 @@ async fn write(
                 .send(key)
                 .expect("the test listens until all writers ended"),
             Err(status) if status.code() == Code::Unavailable => break,
-            // The connection went away under the request.
+            // The connection ended during the request.
             Err(status) if std::error::Error::source(&status).is_some() => break,
             Err(status) => return Err(status),
         }
@@ -165,7 +165,7 @@ async fn sigterm_ends_a_member_that_waits_for_the_others_and_nothing_is_lost() {
     let mut members: Vec<Member> = (0..2)
         .map(|_| Member::prepare(&althingd(), &STEADY))
         .collect();
-    // Those of `assemble`, so that it goes on with what this start has begun.
+    // The names that `assemble` gives, so that it goes on with what this start has begun.
     members[0].call_it("m0");
     members[1].call_it("m1");
     let entries: Vec<String> = members.iter().map(Member::entry).collect();
@@ -208,7 +208,7 @@ async fn sigterm_at_any_moment_of_a_start_ends_with_success_and_nothing_is_lost(
     let mut member = Member::start(&althingd(), &[]);
     put(&mut member.grpc().await, "k").await;
     member.kill();
-    // Each of these is a little further on; the first opens the log and the store.
+    // Each line comes a little later in a start; log and store are opened after the first.
     for line in ["starting a member", "restarting local member", WAITS] {
         member.launch().wait_for_line(line).unwrap();
         let (status, printed) = member.stop();
@@ -243,6 +243,6 @@ fn systemd_is_asked_for_the_time_that_a_stop_may_take() {
     let mut lines = told.lines();
     let time = lines.find_map(|line| line.strip_prefix("EXTEND_TIMEOUT_USEC="));
     let time = Duration::from_micros(time.expect("it asks").parse().unwrap());
-    // Once for the clients and once for the other members.
+    // Once for the clients, and once for the other members.
     assert!(time > Duration::from_secs(200), "{time:?}");
 }

@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tonic::{Code, Request, Status, Streaming};
 
-/// No test waits longer for a message.
+/// The longest time that a test waits for a message.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A fresh member and a connection to it.
@@ -328,7 +328,7 @@ async fn progress_is_told_on_request_when_all_watchers_know_everything() {
         assert_eq!((progress.watch_id, revision(&progress)), (-1, 2));
         assert!(progress.events.is_empty() && !progress.created && !progress.canceled);
     }
-    // A start that is still to come: no answer until it came.
+    // While a start is still to come there is no answer.
     let ahead = watching.created(watch_from("k", 4)).await;
     watching.request_progress();
     put(&mut client, "k", "2").await;

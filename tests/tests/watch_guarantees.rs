@@ -12,19 +12,19 @@ use althing_tests::member::Member;
 use althing_tests::variable::number;
 use althing_tests::watch_check::run::{Plan, run};
 
-/// What the suite promises to have looked at.
+/// The number of events that the suite promises to check.
 const EVENTS_MIN: u64 = 1_000_000;
-/// Revisions of a run unless given; with so many readers they make more than a million events, also
-/// where compactions overtake readers that are slow.
+/// Revisions of a run unless given; with this many readers they make more than a million events,
+/// even if compactions overtake slow readers.
 const REVISIONS: u64 = 3_500;
-/// Frequent progress, and pieces of responses as small as they get.
+/// Frequent progress, and the smallest possible pieces of responses.
 const FLAGS: [&str; 4] = [
     "--watch-progress-notify-interval",
     "100ms",
     "--max-request-bytes",
     "65536",
 ];
-/// A run that takes longer hangs.
+/// A run that takes longer has hung.
 const DEADLINE: Duration = Duration::from_secs(600);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,18 +1,18 @@
-//! The histograms in which openraft counts its batches and stages: a bucket for each power of two.
+//! The histograms in which openraft counts its batches and stages: one bucket per power of two.
 //!
 //! openraft asks for a crate of this name. The public one builds tables for scales that nobody
-//! uses, 25 MiB in every process and more than half of what an empty member takes, for figures
-//! that we do not read: they are behind a feature of openraft that is off here. This one has the
-//! part of its interface that openraft is built against.
+//! uses, 25 MiB in every process and more than half of what an empty member takes, for figures that
+//! we do not read: they are behind an openraft feature that is off here. This crate has the part of
+//! its interface that openraft is built against.
 #![forbid(unsafe_code)]
 
 use std::fmt;
 use std::marker::PhantomData;
 
-/// A bucket for 0, and one for each power of two and what is below the next.
+/// A bucket for 0, and one for each power of two, up to the next.
 const BUCKETS: usize = u64::BITS as usize + 1;
 
-/// How many values of which size were seen.
+/// How many values were seen in each bucket of sizes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Histogram<T = ()> {
     counts: [u64; BUCKETS],
@@ -27,7 +27,7 @@ impl<T> Default for Histogram<T> {
 }
 
 impl<T> Histogram<T> {
-    /// Nothing was seen.
+    /// A histogram that has seen nothing.
     pub fn new() -> Histogram<T> {
         Histogram {
             counts: [0; BUCKETS],
@@ -46,7 +46,8 @@ impl<T> Histogram<T> {
         self.counts[bucket as usize] += count;
     }
 
-    /// The smallest value of the bucket that so many thousandths of all values do not exceed.
+    /// The lower bound of the bucket that holds this thousandth of all values, counted from the
+    /// smallest.
     fn at(&self, thousandths: u64) -> u64 {
         let wanted = self.samples().saturating_mul(thousandths).div_ceil(1_000);
         let mut seen = 0;
@@ -80,7 +81,7 @@ impl<T> Histogram<T> {
     }
 }
 
-/// A summary of a histogram: how many values, and the size that a part of them does not exceed.
+/// A summary of a histogram: how many values, and the sizes that given parts of them do not exceed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct PercentileStats {
@@ -114,7 +115,7 @@ impl AsciiChart {
         AsciiChart::default()
     }
 
-    /// The report with one histogram more.
+    /// Adds one histogram to the report.
     #[must_use]
     pub fn add(mut self, name: impl Into<String>, histogram: Histogram) -> AsciiChart {
         self.0.push((name.into(), histogram));

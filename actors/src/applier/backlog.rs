@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-/// How long a wait lasts before the condition is looked at again, should a notice be missed.
+/// The longest wait before the condition is checked again, in case a notice was missed.
 const WAIT_MAX: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Default)]
@@ -13,11 +13,11 @@ struct State {
     store_full: bool,
 }
 
-/// Wakes the Applier when StoreWriter has caught up. It blocks the Applier's own thread, and so
-/// holds back openraft's apply task, which is the intended back-pressure.
+/// Wakes the Applier when StoreWriter has caught up. Waiting blocks the Applier's own thread, and
+/// so holds back openraft's apply task: this is the intended back-pressure.
 ///
 /// On a full disk StoreWriter cannot catch up, and a wait would end in time-outs for writes that
-/// were admitted and are safe in the log. So nobody waits then: few more can come, because only
+/// were admitted and are safe in the log. So nothing waits then: few more can come, because only
 /// what makes room is admitted, and no more than the log still has room for.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
@@ -35,7 +35,7 @@ impl Backlog {
         !state.closed
     }
 
-    /// Blocks for a moment, or until a checkpoint was tried. Returns false if the node stops.
+    /// Blocks for a moment, or until a checkpoint was attempted. Returns false if the node stops.
     pub(crate) fn pause(&self) -> bool {
         let mut state = self.state.lock();
         if !state.closed {
@@ -44,13 +44,13 @@ impl Backlog {
         !state.closed
     }
 
-    /// A checkpoint was made, or met a full disk.
+    /// Notes that a checkpoint was made, or met a full disk.
     pub(crate) fn checkpoint_ended(&self, disk_full: bool) {
         self.state.lock().store_full = disk_full;
         self.changed.notify_all();
     }
 
-    /// Nothing will be checkpointed any more; whoever waits gives up.
+    /// Notes that nothing will be checkpointed any more; all waits end.
     pub(crate) fn close(&self) {
         self.state.lock().closed = true;
         self.changed.notify_all();

@@ -1,4 +1,4 @@
-//! What Applier is told.
+//! The messages that the Applier takes.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use althing_storage::entry::Entry;
 
 use crate::raft_node::types::Waiter;
 
-/// What became of a command.
+/// The outcome of a command.
 #[derive(Debug)]
 pub struct Outcome {
     /// The state machine's answer, or its refusal.
@@ -18,8 +18,8 @@ pub struct Outcome {
     pub revision: i64,
 }
 
-/// Apply committed entries, in order, and answer those who wait for them. The message is answered
-/// when all are visible in the store.
+/// Apply committed entries, in order, and answer the clients that wait for them. The message is
+/// answered when all are visible in the store.
 #[derive(Message)]
 #[rtype(result = "io::Result<()>")]
 pub(crate) struct Apply {

@@ -1,4 +1,4 @@
-//! Applier: applies committed entries to the store in memory and answers those who wait for them.
+//! Applier: applies committed entries to the store in memory and answers the clients that wait.
 //!
 //! ```text
 //!  idle --Apply--> entry by entry: decode, change the store, answer --> idle
@@ -7,8 +7,8 @@
 //!                    '-- events --> WatchHub, at the end of the batch, if anybody watches
 //! ```
 //! Owns: the right to change the store's memory; it is the only one that does.
-//! Waits for: a checkpoint, when `pending_bytes_max` is reached, or for space (its thread blocks;
-//! raft's does not).
+//! Waits for: a checkpoint, when `pending_bytes_max` is reached, or for space (its own thread
+//! blocks; raft's does not).
 //! Fails: an entry that does not decode, or a death, halts the node; the log replays at start.
 
 mod backlog;
@@ -73,16 +73,16 @@ pub(crate) struct Applier {
     progress: Arc<Progress>,
     backlog: Arc<Backlog>,
     store_writer: Recipient<Pending>,
-    /// Tells WatchHub, off the way of the answers.
+    /// Tells WatchHub, without delaying the answers.
     feed: Feed,
     lessor: ActorRef<Lessor>,
     metrics: Metrics,
-    /// Entries applied since StoreWriter was told last.
+    /// Entries applied since StoreWriter was last told.
     since_hint: usize,
     halt: Halt,
     me: u64,
     departure: Departure,
-    /// An entry was not applied, so none behind it may be.
+    /// Whether an entry was not applied, so that none behind it may be.
     failed: bool,
     slow_lines: LogLimit,
     _death_watch: DeathWatch,
@@ -157,8 +157,8 @@ impl Applier {
         Ok(None)
     }
 
-    /// Runs a command, as often as it takes: a full disk may keep the store's file closed, and
-    /// other members have applied the entry.
+    /// Runs a command, repeating it while a full disk keeps the store's file closed: other members
+    /// have applied the entry, so this one must too.
     fn run(&mut self, entry: &Entry) -> io::Result<(Op, WriteTxn, Result<Response, Error>)> {
         let mut waits = false;
         loop {
@@ -188,7 +188,8 @@ impl Applier {
         }
     }
 
-    /// Whoever the membership no longer has is remembered: its id is never given again.
+    /// Applies a membership. Members that it no longer has are remembered: their ids are never used
+    /// again.
     fn apply_membership(&self, entry: Entry) {
         let before = self.store.applied().membership;
         let before = before.map(|(_, payload)| payload).unwrap_or_default();
@@ -202,7 +203,7 @@ impl Applier {
         }
     }
 
-    /// One line a second at most, with how many were left out.
+    /// Logs a slow command: at most one line a second, with how many were left out.
     fn tell_of_slow(&mut self, op: Op, took: Duration, committed: &Committed) {
         let Some(left_out) = self.slow_lines.pass(Instant::now()) else {
             return;
@@ -218,8 +219,8 @@ impl Applier {
         );
     }
 
-    /// Applies a batch in order and answers who waits. Errors: an entry that does not decode, which
-    /// halts the node, or a node that stops.
+    /// Applies a batch in order and answers the clients that wait. Errors: an entry that does not
+    /// decode, which halts the node, or a node that stops.
     fn apply_all(&mut self, batch: Apply) -> io::Result<()> {
         let count = batch.entries.len();
         let mut tally = Tally::default();

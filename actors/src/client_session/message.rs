@@ -1,8 +1,8 @@
-//! What ClientSession is told.
+//! The messages that a ClientSession takes.
 
 use actix::Message;
 
-/// Let the streams end and take no new ones: the member shuts down.
+/// Let the streams end and take no new ones, because the member shuts down.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct Drain;

@@ -1,4 +1,4 @@
-//! ClientSession: one client connection, its identity, its limits, and its end.
+//! ClientSession: one client connection, its identity, its limits and its end.
 //!
 //! ```text
 //!  open --Drain--> draining --Disconnected--> gone
@@ -79,7 +79,7 @@ impl Session {
         self.streams.admit()
     }
 
-    /// Resolves when the session drains or is gone: streams then end.
+    /// Resolves when the session drains or is gone, so that streams end.
     pub async fn drained(&self) {
         // An error means that the session is gone, which ends the streams just as well.
         let _ = self.draining.clone().wait_for(|draining| *draining).await;

@@ -1,4 +1,4 @@
-//! Whether a command may use the room there is. Pure.
+//! Whether a command may use the room that is left. Pure.
 
 use althing_api::TXN_DEPTH_MAX;
 use althing_api::commandpb::{Command, command};
@@ -9,14 +9,14 @@ use althing_storage::wal::Space;
 /// must find room on a full disk too, through many restarts.
 const OWN_BYTES: u64 = 64 * 1024;
 
-/// Log bytes that only deletions and compactions may use, at most, and as a part of a segment.
+/// Log bytes that only deletions and compactions may use: at most this, and a part of a segment.
 const WAY_OUT_BYTES_MAX: u64 = 2 * 1024 * 1024;
 const WAY_OUT_PART: u64 = 8;
 
 /// What is known when a command asks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Situation {
-    /// The disk is nearly full, or the store met its end.
+    /// Whether the disk is nearly full, or the store met a full disk.
     pub(super) closed: bool,
     /// The room of the log.
     pub(super) space: Space,
@@ -26,17 +26,17 @@ pub(super) struct Situation {
     pub(super) largest_bytes: u64,
 }
 
-/// What is done with the command.
+/// What happens to the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
     Admit,
-    /// There is no room yet, and nothing says that there will be none.
+    /// There is no room yet, but there may be.
     Wait,
     Refuse,
 }
 
 impl Situation {
-    /// Decides about a command of `bytes` in the log that does (`frees`) or does not make room.
+    /// Decides about a command that takes `bytes` in the log and makes room or not (`frees`).
     ///
     /// Whatever is admitted certainly fits into the log as it is on the disk now, together with
     /// everything admitted before.
@@ -57,7 +57,7 @@ impl Situation {
         } else if closed {
             Decision::Refuse
         } else if self.reserved_bytes == 0 && self.space.ready_segments > 0 {
-            // So large that it would wait for ever; alone it fits into a segment.
+            // This large, it would wait forever; alone it fits into a segment.
             Decision::Admit
         } else {
             Decision::Wait
@@ -65,9 +65,9 @@ impl Situation {
     }
 }
 
-/// Whether the command is for a full disk too: it can only make the store smaller in the end, or
-/// leaves its size about as it is. A full disk must not end leases that are renewed, nor members
-/// that tell where they are.
+/// Whether the command may pass on a full disk: it can only make the store smaller in the end, or
+/// leaves its size about as it is. A full disk must not end leases that are renewed, nor stop
+/// members from telling where they are.
 pub(super) fn passes_when_full(command: &Command) -> bool {
     match &command.request {
         Some(
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     const MIB: u64 = 1024 * 1024;
-    /// What puts must leave in a log of segments of 16 MiB.
+    /// What puts must leave free in a log with segments of 16 MiB.
     const KEPT: u64 = OWN_BYTES + 2 * MIB;
 
     fn situation(room_bytes: u64, ready_segments: u64) -> Situation {

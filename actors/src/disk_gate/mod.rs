@@ -1,7 +1,7 @@
 //! Whether commands may still use disk space. A command that was admitted must never wait for a
-//! full disk: it would be answered by a time-out, with everything behind it. So each one reserves
-//! its bytes in the part of the log that is on the disk already, and what finds no room there is
-//! held back while the next segment is made, or refused when there is no space for one.
+//! full disk: it would end in a time-out, with everything behind it. So each one reserves its bytes
+//! in the part of the log that is on the disk already, and one that finds no room there is held
+//! back while the next segment is made, or refused if there is no space for one.
 //!
 //! ```text
 //!        free < reserve, or store or WAL met a full disk           no room in the log
@@ -10,10 +10,10 @@
 //! ```
 //! StoreWriter measures the disk, the WAL tells its room; the gate opens again by itself.
 //!
-//! Owns: the reservations, given back when a command is answered. Mostly its bytes are flushed by
-//! then; where other members' disks were faster, the log may be promised a little more than it
-//! has, and WalWriter waits for room.
-//! Fails: never. Once the node stops, whoever waits here is told so.
+//! Owns: the reservations, each given back when its command is answered. By then its bytes are
+//! mostly flushed; if other members' disks were faster, the log may have promised a little more
+//! than it has, and WalWriter waits for room.
+//! Fails: never. Once the node stops, all that wait here are told so.
 
 mod decision;
 
@@ -28,8 +28,8 @@ use tokio::sync::Notify;
 
 use self::decision::{Decision, Situation, passes_when_full};
 
-/// What an entry may cost the log besides its own bytes: the heads of its record and batch, and
-/// the commit and purge marks that it brings about.
+/// What an entry may cost the log besides its own bytes: the heads of its record and batch, and the
+/// commit and purge marks that it causes.
 const ENTRY_OVERHEAD_BYTES: u64 = 256;
 
 /// The gate. Shared by the proposing side and the store's writer.
@@ -38,7 +38,7 @@ pub struct DiskGate {
     reserve_bytes: AtomicU64,
     log: OnceLock<LogSpace>,
     account: Mutex<Account>,
-    /// Held by the first of those who wait for room, so that they go on in their order.
+    /// Held by the first command that waits for room, so that waiting commands go on in order.
     turn: tokio::sync::Mutex<()>,
     changed: Notify,
 }
@@ -61,7 +61,7 @@ pub struct Reservation {
     bytes: u64,
 }
 
-/// One who waits, as long as it does.
+/// A command that waits, for as long as this lives.
 struct Waiting<'a>(&'a DiskGate);
 
 impl DiskGate {
@@ -76,17 +76,17 @@ impl DiskGate {
         }
     }
 
-    /// Another reserve, which counts from the next measurement on.
+    /// Sets another reserve, which counts from the next measurement on.
     pub fn set_reserve(&self, reserve_bytes: u64) {
         self.reserve_bytes.store(reserve_bytes, Ordering::Relaxed);
     }
 
-    /// Free bytes of the disk that nobody may use.
+    /// Bytes of the disk that must stay free.
     pub fn reserve_bytes(&self) -> u64 {
         self.reserve_bytes.load(Ordering::Relaxed)
     }
 
-    /// From now on admits only what finds room in this log. Called once.
+    /// Admits only what finds room in this log from now on. Called once.
     pub fn watch_log(self: &Arc<Self>, log: LogSpace) {
         let gate = Arc::downgrade(self);
         log.watch(move || {
@@ -131,7 +131,7 @@ impl DiskGate {
         }
     }
 
-    /// The log tried to get more space.
+    /// Notes that the log tried to get more space.
     fn log_changed(&self) {
         let space = self.space();
         let full = space.exhausted;
@@ -147,7 +147,7 @@ impl DiskGate {
         self.changed.notify_one();
     }
 
-    /// Tells whoever waits that the node stops.
+    /// Tells all that wait that the node stops.
     pub fn stop(&self) {
         self.account.lock().stopped = true;
         self.changed.notify_one();
@@ -179,7 +179,8 @@ impl DiskGate {
         }
     }
 
-    /// `None`: wait. Nobody but those whose `turn` it is overtakes those who wait.
+    /// Reserves `bytes` if possible; `None` means wait. Only a command whose `turn` it is may
+    /// overtake those that wait.
     fn try_reserve(
         self: &Arc<Self>,
         bytes: u64,
@@ -192,7 +193,7 @@ impl DiskGate {
         }
         let situation = Situation {
             closed: account.low || account.store_full,
-            // Looked at under the lock: a reservation that is gone by now has left its mark there.
+            // Read under the lock: a reservation that is gone by now has left its mark there.
             space: self.space(),
             reserved_bytes: account.reserved_bytes,
             largest_bytes: account.largest_bytes,
@@ -210,7 +211,7 @@ impl DiskGate {
         }
     }
 
-    /// Without a log there is nothing to run out of.
+    /// The room of the log; without a log there is nothing to run out of.
     fn space(&self) -> Space {
         let boundless = Space {
             room_bytes: u64::MAX,

@@ -1,5 +1,5 @@
-//! Questions of the workers about leases. They are answered from the shared clock; nothing crosses
-//! a mailbox but the entry that takes a checkpoint back.
+//! Questions of the workers about leases, answered from the shared clock. Only an entry that takes
+//! a checkpoint back crosses a mailbox.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use super::clock::{KeptAlive, LeaseClock, LeaseTime};
 use crate::peer_link::{Call, lease};
 use crate::raft_node::{LiveTuning, Proposer};
 
-/// Between two looks whether this member counts by now.
+/// Pause between two looks whether this member counts by now.
 const LEAD_POLL: Duration = Duration::from_millis(50);
 
-/// Answers for the leases. Cheap to clone.
+/// Answers questions about leases. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct LeaseKeeper {
     pub(crate) me: u64,
@@ -33,26 +33,26 @@ fn ttl_min(heartbeat: Duration, election: Duration) -> i64 {
 }
 
 impl LeaseKeeper {
-    /// The least time to live, in seconds.
+    /// The shortest time to live that a lease may have, in seconds.
     pub(crate) fn ttl_min(&self) -> i64 {
         let tuning = self.tuning.get();
         ttl_min(tuning.heartbeat_interval, tuning.election_timeout)
     }
 
-    /// Renews a lease; answers its time to live, or `None` when there is no such lease. A lease
-    /// whose time is over is answered for when it has ended.
+    /// Renews a lease; returns its time to live, or `None` if it does not exist. For an expired
+    /// lease this waits until it has ended.
     pub(crate) async fn keep_alive(&self, id: i64) -> Result<Option<i64>, Error> {
         let time = self.ask_who_counts(Call::KeepLease, id).await?;
         Ok(time.map(|time| time.granted))
     }
 
-    /// How long a lease still lives, `None` when there is no such lease.
+    /// How long a lease still lives; `None` if it does not exist.
     pub(crate) async fn time_to_live(&self, id: i64) -> Result<Option<LeaseTime>, Error> {
         self.ask_who_counts(Call::LeaseTime, id).await
     }
 
-    /// Asks the member that leads, this one or another, until it answers; the caller's timeout
-    /// bounds how often. Asking twice does no harm.
+    /// Asks the leading member, this one or another, until it answers; the caller's timeout bounds
+    /// how often. Asking twice does no harm.
     async fn ask_who_counts(&self, call: Call, id: i64) -> Result<Option<LeaseTime>, Error> {
         loop {
             let progress = &self.proposer.progress;
@@ -71,7 +71,7 @@ impl LeaseKeeper {
                 }
             };
             match answer {
-                // It does not lead any more, or stops.
+                // That member does not lead any more, or stops.
                 Err(Error::NoLeader | Error::Stopped) if leader != self.me => {}
                 Err(Error::NoLeader) => {}
                 answer => return answer,
@@ -84,7 +84,7 @@ impl LeaseKeeper {
         }
     }
 
-    /// Renews a lease if this member counts. Errors: `NoLeader` where another one leads.
+    /// Renews a lease if this member counts. Errors: `NoLeader` if another one leads.
     pub(crate) async fn renew_here(&self, id: i64) -> Result<Option<LeaseTime>, Error> {
         let ttl = self.renew(id).await?;
         Ok(ttl.map(|ttl| LeaseTime {
@@ -98,7 +98,7 @@ impl LeaseKeeper {
         let mut applied = self.proposer.progress.applied_batches();
         let mut caught_up = false;
         loop {
-            // A leader that lost its quorum goes on to call itself one, and another may count.
+            // A leader that lost its quorum goes on calling itself one, and another may count.
             if self.proposer.progress.leader() != self.me || self.clock.stood_still(&self.proposer)
             {
                 self.wait_for_lead().await?;
@@ -112,7 +112,7 @@ impl LeaseKeeper {
                 }
                 KeptAlive::Unknown if caught_up => return Ok(None),
                 KeptAlive::Unknown => {
-                    // It may have been granted by another member a moment ago.
+                    // Another member may have granted it a moment ago.
                     self.proposer.read_index().await?;
                     caught_up = true;
                 }
@@ -126,7 +126,7 @@ impl LeaseKeeper {
         }
     }
 
-    /// How long a lease still lives, if this member counts. Errors: as of `renew_here`.
+    /// How long a lease still lives, if this member counts. Errors: as for `renew_here`.
     pub(crate) async fn time_here(&self, id: i64) -> Result<Option<LeaseTime>, Error> {
         self.proposer.read_index().await?;
         loop {
@@ -137,12 +137,12 @@ impl LeaseKeeper {
         }
     }
 
-    /// All leases, the first to end first.
+    /// All leases; those that end first come first.
     pub(crate) fn leases(&self) -> Vec<i64> {
         self.clock.by_deadline(&self.proposer.store)
     }
 
-    /// Logs that a lease lives its whole time again, before anybody is told so.
+    /// Logs that a lease lives its whole time again, before any client is told so.
     async fn take_back(&self, lease: &LeaseRecord) -> Result<(), Error> {
         let whole = LeaseRemaining {
             id: lease.id,
@@ -151,13 +151,14 @@ impl LeaseKeeper {
         };
         let applied = self.proposer.propose(checkpoint(vec![whole], 0)).await?;
         applied.response.map(drop)?;
-        // The clock is told too, but perhaps later than our next look.
+        // The clock is told too, but perhaps only after the next look.
         self.clock.look_up(&self.proposer.store, &[lease.id]);
         Ok(())
     }
 
-    /// Returns after a while if this member is the one to count; the caller's timeout bounds how
-    /// often it asks again. Where another member leads, that one is to be asked.
+    /// Returns after a pause if this member is the one to count; the caller's timeout bounds how
+    /// often it asks again. Errors: `NoLeader` if another member leads, which has to be asked
+    /// instead.
     async fn wait_for_lead(&self) -> Result<(), Error> {
         let leader = self.proposer.progress.leader();
         if leader != self.me && leader != 0 {
@@ -171,7 +172,7 @@ impl LeaseKeeper {
     }
 }
 
-/// The command that logs what is left of leases, as counted in a term; zero: whoever leads.
+/// The command that logs what is left of leases, as counted in a term; zero: by any leader.
 pub(super) fn checkpoint(leases: Vec<LeaseRemaining>, counted_in_term: u64) -> Command {
     let request = command::Request::LeaseCheckpoint(LeaseCheckpoint {
         leases,

@@ -1,5 +1,5 @@
-//! The deadlines as the whole node shares them. Renewals come straight from the workers, many
-//! thousand a second, and must not cross a mailbox; the lock is held for one look-up.
+//! The deadlines, shared by the whole node. Renewals come straight from the workers, many thousands
+//! a second, and must not cross a mailbox; the lock is held for one look-up.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,15 +12,15 @@ use parking_lot::Mutex;
 use super::expiry::{Due, Expiry, Limits, Renewal};
 use crate::raft_node::{LiveTuning, Proposer};
 
-/// As in etcd, a leader that looked at nothing for so many heartbeats does not trust itself.
+/// As in etcd, a leader that missed this many heartbeats does not trust itself.
 const LOOKS_MISSED_MAX: u32 = 3;
 
-/// Tells the time; tests bring their own.
+/// The time; tests bring their own.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> Instant + Send + Sync>);
 
 impl Clock {
-    /// A clock that shows what `now` says; it must never go back.
+    /// A clock that shows what `now` returns; it must never go back.
     pub fn new(now: impl Fn() -> Instant + Send + Sync + 'static) -> Clock {
         Clock(Arc::new(now))
     }
@@ -38,12 +38,12 @@ impl fmt::Debug for Clock {
     }
 }
 
-/// The deadlines, known to the leader only.
+/// The deadlines, which only the leader keeps.
 #[derive(Debug)]
 pub(crate) struct LeaseClock {
     clock: Clock,
-    /// Its election timeout, and a heartbeat, is what a new leader adds to each lease: nobody could
-    /// renew it during the election, and the leader before it may have done so until it noticed.
+    /// A new leader adds its election timeout and a heartbeat to each lease: nobody could renew the
+    /// lease during the election, and the former leader may have done so until it noticed.
     tuning: LiveTuning,
     /// The term in which this member proved that it leads, zero when it does not lead.
     led_term: AtomicU64,
@@ -51,43 +51,43 @@ pub(crate) struct LeaseClock {
     deadlines: Mutex<Deadlines>,
 }
 
-/// While no quorum hears the leader nobody can renew a lease, so no time passes for them. Apart
-/// from the deadlines, so that the raft thread, which tells it, never waits for whoever counts.
+/// While no quorum hears the leader nobody can renew a lease, so no time passes for leases. Kept
+/// apart from the deadlines, so that the raft thread, which sets it, never waits for a count.
 #[derive(Debug, Default)]
 struct Pause {
-    /// Since when no quorum hears this member that leads.
+    /// Since when this member leads without being heard by a quorum.
     since: Option<Instant>,
-    /// All pauses before that one.
+    /// The length of all earlier pauses.
     before: Duration,
 }
 
 #[derive(Debug, Default)]
 struct Deadlines {
-    /// The term that `expiry` was made for; zero: for none.
+    /// The term that `expiry` was made for; zero if it was made for none.
     term: u64,
-    /// In the time of leases.
+    /// Deadlines in the time of leases.
     expiry: Expiry,
 }
 
-/// What came of a request to renew a lease.
+/// The outcome of a request to renew a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KeptAlive {
-    /// It lives so many seconds from now on.
+    /// The lease lives this many seconds from now on.
     Renewed(i64),
-    /// There is none.
+    /// The lease does not exist.
     Unknown,
-    /// Its time is over, its end is on its way.
+    /// Its time is over, and its end is on its way.
     Expired,
     /// The log knows of a shorter time, which must be taken back first.
     Shortened(LeaseRecord),
-    /// Another member counts, or none yet.
+    /// Another member counts, or none does yet.
     NotLeading,
 }
 
 /// How long a lease still lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseTime {
-    /// As granted, in seconds.
+    /// The time to live as granted, in seconds.
     pub granted: i64,
     /// What is left, in whole seconds.
     pub remaining: i64,
@@ -104,7 +104,7 @@ impl LeaseClock {
         }
     }
 
-    /// The time as it passes for leases.
+    /// The current time as it passes for leases.
     fn now(&self) -> Instant {
         let pause = self.pause.lock();
         pause.since.unwrap_or_else(|| (self.clock.0)()) - pause.before
@@ -114,20 +114,20 @@ impl LeaseClock {
         self.pause.lock().since.is_some()
     }
 
-    /// Whether this process may have stood still so long that another member leads by now, which
-    /// RaftNode has not seen yet.
+    /// Whether this process may have stood still for so long that another member leads by now
+    /// without RaftNode having seen it.
     pub(super) fn stood_still(&self, proposer: &Proposer) -> bool {
         let span = self.tuning.get().heartbeat_interval * LOOKS_MISSED_MAX;
         !proposer.sole_voter.is_alone() && !proposer.progress.is_seen_within(span)
     }
 
-    /// This member leads in `term`, with everything applied that was committed before it; zero: it
-    /// does not lead. Answers whether that is news.
+    /// Notes that this member leads in `term`, with everything applied that was committed before;
+    /// zero means that it does not lead. Returns whether that is news.
     pub(super) fn lead(&self, term: u64) -> bool {
         self.led_term.swap(term, Ordering::AcqRel) != term
     }
 
-    /// Whether a quorum hears this member, which last did so `ago`.
+    /// Notes whether a quorum hears this member; the last time that it did was `ago`.
     pub(super) fn quorum_hears(&self, is_heard: bool, ago: Duration) {
         let now = (self.clock.0)();
         let mut pause = self.pause.lock();
@@ -148,9 +148,9 @@ impl LeaseClock {
         term != 0 && deadlines.term == term
     }
 
-    /// Begins or ends to count, as the lead demands. Answers the number of leases if it begins.
-    /// Only the Lessor calls it, and what entries change meanwhile it is told afterwards. With
-    /// many leases it takes its time: renewals do not wait at the lock, they find that nobody
+    /// Begins or ends counting, as the lead demands. Returns the number of leases if it begins.
+    /// Only the Lessor calls this, and it is told afterwards what entries change meanwhile. With
+    /// many leases this takes a while: renewals do not wait at the lock, they find that nobody
     /// counts.
     pub(super) fn follow_lead(&self, store: &Store) -> Option<usize> {
         let term = self.led_term();
@@ -169,12 +169,12 @@ impl LeaseClock {
         deadlines.term = term;
         std::mem::swap(&mut deadlines.expiry, &mut expiry);
         drop(deadlines);
-        // The former ones are many as well.
+        // The former deadlines may be many as well.
         drop(expiry);
         (term != 0).then_some(leases.len())
     }
 
-    /// Looks up what became of leases that entries changed.
+    /// Looks up leases that entries changed.
     pub(super) fn look_up(&self, store: &Store, ids: &[i64]) {
         let mut deadlines = self.deadlines.lock();
         if !self.counts(&deadlines) {
@@ -205,8 +205,8 @@ impl LeaseClock {
         }
     }
 
-    /// How long a lease still lives, `None` when there is no such lease; outside: this member does
-    /// not count.
+    /// How long a lease still lives; the inner `None`: the lease does not exist; the outer: this
+    /// member does not count.
     pub(super) fn time_of(&self, store: &Store, id: i64) -> Option<Option<LeaseTime>> {
         let deadlines = self.deadlines.lock();
         if !self.counts(&deadlines) {
@@ -214,7 +214,7 @@ impl LeaseClock {
         }
         Some(store.lease(id).map(|lease| {
             let remaining = deadlines.expiry.remaining(id, self.now());
-            // Granted so recently that it is not counted yet.
+            // The lease was granted so recently that it is not counted yet.
             let remaining = remaining.map_or(lease.ttl, |left| left.as_secs() as i64);
             LeaseTime {
                 granted: lease.ttl,
@@ -223,7 +223,8 @@ impl LeaseClock {
         }))
     }
 
-    /// All leases, the first to end first where this member knows, else in the order of ids.
+    /// All leases: those that end first come first if this member knows, otherwise in the order of
+    /// ids.
     pub(super) fn by_deadline(&self, store: &Store) -> Vec<i64> {
         let mut all: Vec<i64> = store.leases().iter().map(|lease| lease.id).collect();
         let deadlines = self.deadlines.lock();
@@ -231,7 +232,7 @@ impl LeaseClock {
             return all;
         }
         let mut order: Vec<_> = deadlines.expiry.deadlines().collect();
-        // Renewals wait no longer than for the copy.
+        // Renewals wait for this copy, and no longer.
         drop(deadlines);
         order.sort_unstable();
         let mut order: Vec<_> = order.into_iter().map(|(_, id)| id).collect();

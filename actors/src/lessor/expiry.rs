@@ -1,4 +1,5 @@
-//! When each lease ends, and what is to be done about it now. Pure: told the time, decides.
+//! When each lease ends, and what has to be done about it now. Pure: it is told the time and
+//! decides.
 //!
 //! One look is planned for each lease, in an ordered set: at its deadline, or earlier at its next
 //! checkpoint. A renewal only moves the deadline, so it costs one look-up; the look that was
@@ -14,7 +15,7 @@ use althing_storage::store::LeaseRecord;
 const ENDS_PER_SECOND_MAX: usize = 750;
 /// What is left of a lease is logged this often at most.
 const CHECKPOINT_INTERVAL_MIN: Duration = Duration::from_secs(60);
-/// And about so many times in its life, however long.
+/// What is left is logged about this many times in a lease's life, however long.
 const CHECKPOINTS_PER_LIFE: u32 = 10;
 /// An expiry that was proposed and had no effect is proposed again after this time.
 const RETRY_INTERVAL: Duration = Duration::from_secs(3);
@@ -23,7 +24,7 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(3);
 #[derive(Debug, Default)]
 pub(super) struct Expiry {
     timers: HashMap<i64, Timer>,
-    /// When to look at which lease; one entry for each timer.
+    /// When to look at which lease; one entry per timer.
     looks: BTreeSet<(Instant, i64)>,
 }
 
@@ -32,7 +33,7 @@ struct Timer {
     generation: u64,
     ttl: Duration,
     deadline: Instant,
-    /// The log knows at least what is left of the lease from here on.
+    /// From this time on the log knows at least what is left of the lease.
     logged: Instant,
     look: Instant,
     state: State,
@@ -41,18 +42,18 @@ struct Timer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Running,
-    /// A checkpoint is on its way to the log.
+    /// A checkpoint of the lease is on its way to the log.
     Checkpointing,
-    /// Its time is over, and its end is on its way to the log.
+    /// The lease's time is over, and its end is on its way to the log.
     Ending,
 }
 
-/// What came of a renewal.
+/// The outcome of a renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Renewal {
-    /// It lives its whole time from now on.
+    /// The lease lives its whole time from now on.
     Renewed,
-    /// Its time was over; it will end.
+    /// The lease's time was over; it will end.
     Expired,
     /// The log knows, or is about to know, of a shorter time: that must be taken back first.
     Shortened,
@@ -70,14 +71,14 @@ pub(super) struct Expired {
 pub(super) struct Left {
     pub(super) id: i64,
     pub(super) generation: u64,
-    /// In seconds, rounded up.
+    /// Seconds left, rounded up.
     pub(super) remaining: i64,
 }
 
 /// What is due.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Due {
-    /// The term whose deadlines say so.
+    /// The term in which these deadlines were counted.
     pub(super) term: u64,
     pub(super) expired: Vec<Expired>,
     pub(super) left: Vec<Left>,
@@ -133,8 +134,9 @@ impl Timer {
 }
 
 impl Expiry {
-    /// Those of a new leader: each lease lives what the log grants it and `extend` more, because
-    /// nobody could renew it meanwhile. Piles of deadlines are spread, later only.
+    /// The deadlines of a new leader: each lease lives what the log grants it and `extend` more,
+    /// because nobody could renew it meanwhile. Deadlines that pile up are spread, and only to
+    /// later.
     pub(super) fn of_a_new_leader(
         leases: &[LeaseRecord],
         now: Instant,
@@ -157,11 +159,11 @@ impl Expiry {
         }
     }
 
-    /// The log has `lease` like this.
+    /// Notes that the log has `lease` like this.
     pub(super) fn update(&mut self, lease: &LeaseRecord, now: Instant) {
         let known = self.timers.get(&lease.id);
         match known.copied() {
-            // A generation begins with its whole time.
+            // A new generation begins with its whole time.
             Some(timer) if timer.generation == lease.generation => {
                 if timer.state == State::Checkpointing {
                     self.change(lease.id, |timer| {
@@ -179,7 +181,7 @@ impl Expiry {
         }
     }
 
-    /// The log ended a lease.
+    /// Notes that the log ended a lease.
     pub(super) fn remove(&mut self, id: i64) {
         if let Some(timer) = self.timers.remove(&id) {
             self.looks.remove(&(timer.look, id));
@@ -204,7 +206,7 @@ impl Expiry {
         Renewal::Renewed
     }
 
-    /// What is left of a lease; zero when it is about to end, `None` when it is not known.
+    /// What is left of a lease; zero if it is about to end, `None` if it is unknown.
     pub(super) fn remaining(&self, id: i64, now: Instant) -> Option<Duration> {
         let timer = self.timers.get(&id)?;
         Some(timer.deadline.saturating_duration_since(now))
@@ -216,7 +218,7 @@ impl Expiry {
         timers.map(|(id, timer)| (timer.deadline, *id))
     }
 
-    /// What is due now. Each is due again after a while unless the log shows its effect.
+    /// What is due now. Each item is due again after a while unless the log shows its effect.
     pub(super) fn due(&mut self, now: Instant, limits: Limits) -> Due {
         let mut due = Due::default();
         while let Some((look, id)) = self.looks.first().copied()
@@ -268,8 +270,8 @@ fn whole_seconds_up(duration: Duration) -> i64 {
     i64::try_from(up).unwrap_or(i64::MAX)
 }
 
-/// Moves deadlines, which come in order, so far apart that in no second more than
-/// [`ENDS_PER_SECOND_MAX`] of them end. None comes earlier.
+/// Moves deadlines, which come in order, apart until no second has more than
+/// [`ENDS_PER_SECOND_MAX`] ends. None comes earlier.
 fn spread(mut deadlines: Vec<Instant>) -> Vec<Instant> {
     for position in ENDS_PER_SECOND_MAX..deadlines.len() {
         let free_from = deadlines[position - ENDS_PER_SECOND_MAX] + Duration::from_secs(1);

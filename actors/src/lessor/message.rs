@@ -1,4 +1,4 @@
-//! What Lessor is told.
+//! The messages that the Lessor takes.
 
 use actix::Message;
 
@@ -7,7 +7,7 @@ use actix::Message;
 #[rtype(result = "()")]
 pub(crate) struct LeasesChanged(pub(crate) Vec<i64>);
 
-/// This member began or ceased to lead; the clock tells which.
+/// This member began to lead, or ceased to; the clock tells which.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct LeaderChanged;

@@ -51,7 +51,7 @@ impl LeaseMetrics {
         }
     }
 
-    /// An entry did this to a lease.
+    /// Notes what an entry did to a lease.
     pub(crate) fn applied(&self, fact: LeaseFact) {
         match fact {
             LeaseFact::Granted(ttl) => {

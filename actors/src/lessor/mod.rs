@@ -7,11 +7,11 @@
 //!                                           |  ^
 //!            a tick: expired or shortened --'  '-- LeasesChanged: from what was applied
 //! ```
-//! Owns: the deadlines, which it shares with the workers: a renewal changes nothing but them. An
-//! expiry and what is left of long leases go through the log, so no clock decides about the state.
+//! Owns: the deadlines, which it shares with the workers: a renewal changes nothing else. An expiry
+//! and the remaining time of long leases go through the log, so no clock decides about the state.
 //! Waits for: the answers to its own proposals, in a task.
-//! Fails: it is started again and goes on with the same deadlines; renewals do not notice. What it
-//! was told meanwhile it finds in the store. A lease may live longer than granted, never shorter.
+//! Fails: it is started again and goes on with the same deadlines; renewals do not notice. It finds
+//! in the store what it was told meanwhile. A lease may live longer than granted, never shorter.
 
 mod ask;
 mod clock;
@@ -40,11 +40,11 @@ use crate::node::Applied;
 use crate::raft_node::Proposer;
 use crate::supervisor::{ActorRef, DeathWatch};
 
-/// Between two looks at what is due; etcd looks as often.
+/// Pause between two looks at what is due, as in etcd.
 const TICK: Duration = Duration::from_millis(500);
-/// Leases ended in one tick: 1,000 a second, as in etcd.
+/// Leases ended in one tick; this makes 1,000 a second, as in etcd.
 const EXPIRED_PER_TICK_MAX: usize = 500;
-/// Ends that are on their way through the log.
+/// Ends that are on their way through the log, at most.
 const ENDING_MAX: usize = 1_000;
 /// Ends proposed at the same time.
 const ENDING_AT_ONCE: usize = 64;
@@ -53,15 +53,15 @@ const LEFT_PER_TICK_MAX: usize = 5_000;
 /// Leases in one entry of the log.
 const LEFT_PER_ENTRY_MAX: usize = 1_000;
 
-/// Leases that are looked up while renewals wait.
+/// Leases looked up in one go, while renewals wait.
 const LOOKED_UP_AT_ONCE: usize = 1_000;
 
-/// What a Lessor is made of, and made of again after its death.
+/// What a Lessor is made of, also after its death.
 pub(crate) struct LessorSetup {
     pub(crate) store: Store,
     pub(crate) clock: Arc<LeaseClock>,
     pub(crate) metrics: LeaseMetrics,
-    /// Set once raft runs; before that nobody leads.
+    /// Set once raft runs; no member leads before that.
     pub(crate) proposer: OnceLock<Proposer>,
 }
 
@@ -73,28 +73,28 @@ pub(crate) struct Lessor {
     _death_watch: DeathWatch,
 }
 
-/// How RaftNode tells who leads.
+/// RaftNode's way to tell who leads.
 pub(crate) struct Lead {
     pub(crate) clock: Arc<LeaseClock>,
     pub(crate) lessor: ActorRef<Lessor>,
 }
 
 impl Lead {
-    /// This member leads in `term`, and has applied everything that was committed before it.
+    /// Notes that this member leads in `term` and has applied everything that was committed before.
     pub(crate) fn won(&self, term: u64) {
         if self.clock.lead(term) {
             self.lessor.addr().do_send(LeaderChanged);
         }
     }
 
-    /// This member does not lead.
+    /// Notes that this member does not lead.
     pub(crate) fn lost(&self) {
         if self.clock.lead(0) {
             self.lessor.addr().do_send(LeaderChanged);
         }
     }
 
-    /// This member leads, and a quorum hears it, or none does; the last time was `ago`.
+    /// Notes whether a quorum hears this leading member; the last time that it did was `ago`.
     pub(crate) fn quorum_hears(&self, is_heard: bool, ago: Duration) {
         self.clock.quorum_hears(is_heard, ago);
     }
@@ -120,7 +120,7 @@ impl Lessor {
         let Some(proposer) = self.setup.proposer.get() else {
             return;
         };
-        // What nobody could renew meanwhile is not due: RaftNode looks first.
+        // Leases that nobody could renew meanwhile are not due: RaftNode has to look first.
         if self.setup.clock.stood_still(proposer) {
             return;
         }
@@ -168,8 +168,8 @@ fn remaining(left: &Left) -> LeaseRemaining {
     }
 }
 
-/// Ends a lease whose time is over, as counted in `term`. What fails is tried again when it is due
-/// again.
+/// Ends a lease whose time is over, as counted in `term`. A failure is repeated when the lease is
+/// due again.
 async fn end(setup: &LessorSetup, proposer: &Proposer, lease: Expired, term: u64) {
     let Expired { id, generation } = lease;
     let request = command::Request::LeaseRevoke(LeaseRevoke {
@@ -183,9 +183,9 @@ async fn end(setup: &LessorSetup, proposer: &Proposer, lease: Expired, term: u64
     match while_counted(proposer, command).await {
         Some(Ok(applied)) => match applied.response {
             Ok(_) => setup.metrics.expired(),
-            // A client ended it first, or granted it anew.
+            // A client ended it first, or granted it again.
             Err(Error::LeaseNotFound) => setup.clock.look_up(&setup.store, &[id]),
-            // Members of a cluster that found itself corrupt change nothing.
+            // The members of a cluster marked corrupt refuse every change.
             Err(error) => tracing::debug!(%error, "leases do not end"),
         },
         Some(Err(error)) => {
@@ -195,8 +195,8 @@ async fn end(setup: &LessorSetup, proposer: &Proposer, lease: Expired, term: u64
     }
 }
 
-/// Proposes what this member's clock says; `None` when a quorum hears it no longer: it is proposed
-/// again when it is due again.
+/// Proposes what this member's clock says; `None` if a quorum no longer hears it: the lease becomes
+/// due again later.
 async fn while_counted(proposer: &Proposer, command: Command) -> Option<Result<Applied, Error>> {
     let proposing = proposer.propose(command);
     proposer.progress.while_leads(proposer.me, proposing).await
@@ -207,7 +207,7 @@ impl Actor for Lessor {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.follow_lead();
-        // A Lessor before this one may have died with notices in its mailbox.
+        // A former Lessor may have died with notices in its mailbox.
         let known = self.setup.clock.by_deadline(&self.setup.store);
         for ids in known.chunks(LOOKED_UP_AT_ONCE) {
             self.setup.clock.look_up(&self.setup.store, ids);

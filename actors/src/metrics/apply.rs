@@ -28,7 +28,7 @@ const OPS: [&str; 12] = [
     "Unknown",
 ];
 
-/// Which command, as a position in the list of names.
+/// A command's kind, as a position in the list of names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Op(usize);
 
@@ -58,7 +58,7 @@ impl Op {
 /// The histograms, one for each command and outcome, and the count of slow ones.
 #[derive(Clone, Debug)]
 pub(crate) struct ApplyMetrics {
-    /// Failed, succeeded.
+    /// By command, then by outcome: failed, succeeded.
     durations: [[Histogram; 2]; OPS.len()],
     slow: IntCounter,
     slow_us: Arc<AtomicU64>,
@@ -86,7 +86,7 @@ impl ApplyMetrics {
         }
     }
 
-    /// A command that takes longer is slow.
+    /// The time from which a command counts as slow.
     pub(crate) fn slow_apply(&self) -> Duration {
         Duration::from_micros(self.slow_us.load(Ordering::Relaxed))
     }

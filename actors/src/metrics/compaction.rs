@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use prometheus::{Gauge, Histogram, HistogramOpts, Registry, exponential_buckets};
 
-/// Clones share the metrics; who compacts keeps the beginning to itself.
+/// Clones share the metrics; the caller that compacts keeps the time when it began.
 #[derive(Clone, Debug)]
 pub(crate) struct CompactionMetrics {
     pause: Histogram,
@@ -50,7 +50,7 @@ impl CompactionMetrics {
 
     pub(crate) fn finished(&self, began: Instant) {
         self.total.observe(began.elapsed().as_secs_f64() * 1000.0);
-        // A clock before 1970 is nothing to tell.
+        // A clock before 1970 has nothing to show.
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();

@@ -1,5 +1,5 @@
-//! What is counted about the exchange with other members, under etcd's names. Members appear by
-//! their ids in hex.
+//! Metrics of the exchange with other members, under etcd's names. Members appear by their ids in
+//! hex.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use prometheus::{
     Registry, exponential_buckets,
 };
 
-/// The families of all members.
+/// The metric families of all members.
 #[derive(Clone, Debug)]
 pub(super) struct Network {
     known: IntGaugeVec,
@@ -31,7 +31,7 @@ struct Snapshots {
     duration: HistogramVec,
 }
 
-/// The children that belong to one member.
+/// The metrics of one member.
 #[derive(Clone, Debug)]
 pub(crate) struct PeerMetrics {
     known: IntGauge,
@@ -149,7 +149,7 @@ impl PeerMetrics {
         self.known.set(1);
     }
 
-    /// The member is no member any more.
+    /// Notes that the member was removed.
     pub(crate) fn forgotten(&self) {
         self.known.set(0);
         self.active.set(0);
@@ -183,7 +183,7 @@ impl PeerMetrics {
         self.snapshots_under_way.inc();
     }
 
-    /// `took` is `None` for a transfer that failed.
+    /// Notes the end of a transfer; `took` is `None` if it failed.
     pub(crate) fn snapshot_ended(&self, took: Option<Duration>) {
         self.snapshots_under_way.dec();
         match took {

@@ -1,13 +1,13 @@
-//! How long to wait before a member that cannot be reached is tried again. Pure.
+//! How long to wait before an unreachable member is tried again. Pure.
 
 use std::time::Duration;
 
 /// The first wait; each further one is twice as long as the one before.
 const FIRST: Duration = Duration::from_millis(50);
-/// A member that comes back is found again within this time.
+/// A member that comes back is found within this time.
 const LONGEST: Duration = Duration::from_millis(500);
 
-/// The waits between tries, without end.
+/// The waits between attempts, without end.
 pub(crate) fn waits() -> impl Iterator<Item = Duration> + Send + 'static {
     let double = |wait: &Duration| Some((*wait * 2).min(LONGEST));
     std::iter::successors(Some(FIRST), double)

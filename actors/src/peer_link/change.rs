@@ -1,4 +1,4 @@
-//! A membership change that the leader is asked for, and its answer, on the wire.
+//! A membership change that the leader is asked to make, and its answer, on the wire.
 
 use althing_api::error::Error;
 use althing_api::etcdserverpb::Member;
@@ -35,6 +35,7 @@ pub(crate) fn question_out(change: &MemberChange, ask: Ask) -> Bytes {
         .into()
 }
 
+/// Decodes the change, and whether an earlier attempt may have made it.
 pub(crate) fn question_in(bytes: Bytes) -> Result<(MemberChange, Ask), WireError> {
     let question = peerpb::ChangeQuestion::decode(bytes)?;
     let change = match question.change.ok_or(WireError::Field("a change"))? {

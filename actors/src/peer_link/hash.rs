@@ -12,7 +12,8 @@ use super::wire::{WireError, error_in};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Question {
     pub(crate) revision: i64,
-    /// Who has applied the log up to here has come to the revision, if the members are the same.
+    /// A member that has applied the log up to here has reached the revision, if it holds the same
+    /// records.
     pub(crate) index: u64,
 }
 
@@ -21,12 +22,12 @@ pub(crate) struct Question {
 pub(crate) enum Held {
     /// Records with this hash.
     Hash(HashKv),
-    /// It has applied as much as who asks, and is at another revision.
+    /// The member has applied as much as the asking one, and is at another revision.
     Behind,
 }
 
-/// What is known of the hash at a revision; `None`: it is being computed, or the member is not as
-/// far yet. Ask again.
+/// What is known of the hash at a revision; `None` if it is being computed or the member is not
+/// that far yet, so that the caller should ask again.
 pub(crate) type Known = Option<Result<Held, Error>>;
 
 pub(crate) fn question_out(question: Question) -> Bytes {

@@ -9,7 +9,7 @@ use super::transport::LinkError;
 use crate::departure::Departure;
 use crate::metrics::PeerMetrics;
 
-/// Written by the tasks of a link, read by whoever asks. Logs every change once.
+/// Written by the tasks of a link, read by all that ask. Logs every change once.
 #[derive(Debug)]
 pub(crate) struct Health {
     peer: u64,
@@ -40,7 +40,7 @@ impl Health {
         &self.metrics
     }
 
-    /// The member answered.
+    /// Notes that the member answered.
     pub(crate) fn succeeded(&self) {
         let mut state = self.state.lock();
         if let State::Active { .. } = *state {
@@ -53,7 +53,7 @@ impl Health {
         tracing::info!(peer_id = %format_args!("{:x}", self.peer), "peer became active");
     }
 
-    /// It did not.
+    /// Notes that the member did not answer.
     pub(crate) fn failed(&self, error: &LinkError) {
         if matches!(error, LinkError::Removed) {
             self.departure.trip("another member");
@@ -61,8 +61,8 @@ impl Health {
         self.metrics.send_failed();
         let mut state = self.state.lock();
         let was_active = matches!(*state, State::Active { .. });
-        // Who refuses one thing answers. It is no proof that somebody is there, though: a member of
-        // another cluster refuses everything.
+        // A member that refuses one thing does answer. It does not prove that the right member is
+        // there, though: a member of another cluster refuses everything.
         let is_answer = was_active && matches!(error, LinkError::Refused(_));
         if *state == State::Inactive || is_answer {
             return;
@@ -76,7 +76,7 @@ impl Health {
         tracing::warn!(%peer_id, %error, "peer became inactive");
     }
 
-    /// Since when it has answered without a failure; `None` when it does not.
+    /// Since when the member has answered without a failure; `None` if it does not.
     pub(crate) fn active_since(&self) -> Option<Instant> {
         match *self.state.lock() {
             State::Active { since } => Some(since),

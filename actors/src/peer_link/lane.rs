@@ -1,4 +1,4 @@
-//! One pipe to a member: opened when there is something to send, and for as long as it works.
+//! One pipe to a member: opened when there is something to send, and kept for as long as it works.
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -13,22 +13,22 @@ use super::health::Health;
 use super::message::PeerReply;
 use super::transport::{LinkError, OpenPipe, Peer, Pipe, Transport};
 
-/// How long opening a connection may take at a member with one URL, and for each further one, which
-/// is tried when those before it do not accept.
+/// The time allowed for opening a connection to a member with one URL, and for each further URL,
+/// which is tried if those before it do not accept.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 const URL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a member may answer none of the entries that it was sent. Until they are answered, or
-/// lost, raft keeps all of the log behind what it knows that the member has; and TCP goes on to
-/// acknowledge for a process that is frozen or whose disk hangs. A disk that is only slow, or busy
-/// with a long fsync, answers sooner; if not, it costs a window of entries that is sent again.
+/// How long a member may leave all entries that it was sent unanswered. Until they are answered, or
+/// lost, raft keeps all of the log behind what it knows that the member has; and TCP goes on
+/// acknowledging for a process that is frozen or whose disk hangs. A disk that is only slow, or
+/// busy with a long fsync, answers sooner; if not, it costs a window of entries that is sent again.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
-/// What is sent through a lane, and who waits for its answer.
+/// What is sent through a lane, and the reply that waits for its answer.
 type Item = (Bytes, PeerReply);
 
-/// The sending end. What waits here is bounded by those who send: raft keeps a window of appends,
-/// and proposals are admitted.
+/// The sending end. Its senders bound what waits here: raft keeps a window of appends, and
+/// proposals are admitted.
 #[derive(Debug)]
 pub(super) struct Lane {
     pipe: Pipe,
@@ -40,18 +40,18 @@ impl Lane {
         Lane { pipe, queue: None }
     }
 
-    /// Sends `item` behind all that was pushed before; opens a connection if there is none.
+    /// Sends `item` behind all that was pushed before; opens a connection if none is open.
     pub(super) fn push(&mut self, item: Item, way: &Way) {
         let item = match &self.queue {
             None => item,
             Some(queue) => match queue.send(item) {
                 Ok(()) => return,
-                // Its connection ended.
+                // The lane's connection ended.
                 Err(mpsc::error::SendError(item)) => item,
             },
         };
         let (queue, items) = mpsc::unbounded_channel();
-        // The receiver is alive: it is here.
+        // This cannot fail: the receiver is in scope.
         let _ = queue.send(item);
         actix_rt::spawn(run(way.clone(), self.pipe, items));
         self.queue = Some(queue);
@@ -89,8 +89,8 @@ async fn run(way: Way, pipe: Pipe, mut items: UnboundedReceiver<Item>) {
 /// Carries items out and answers back until the connection or the link ends.
 async fn pump(way: &Way, pipe: Pipe, mut open: OpenPipe, items: &mut UnboundedReceiver<Item>) {
     let mut waiting: VecDeque<PeerReply> = VecDeque::new();
-    // The last answer, or the first item that nothing was unanswered before. A proposal is answered
-    // when it is committed, which its caller limits.
+    // The time of the last answer, or of the first item sent when nothing was unanswered. Proposals
+    // have no limit here: they are answered when committed, and their callers limit that.
     let (limits, mut heard) = (pipe == Pipe::Append, Instant::now());
     let mut silence = pin!(tokio::time::sleep(ANSWER_MAX));
     let error = loop {
@@ -105,16 +105,16 @@ async fn pump(way: &Way, pipe: Pipe, mut open: OpenPipe, items: &mut UnboundedRe
                         way.health.metrics().received(bytes.len());
                     }
                     heard = Instant::now();
-                    // Who no longer waits needs no answer.
+                    // A caller that no longer waits needs no answer.
                     let _ = reply.send(answer);
                 }
                 Some(Err(error)) => break error,
                 None => break LinkError::Lost("the connection ended".to_owned()),
             },
             item = items.recv(), if waiting.len() < pipe.window() => {
-                // The actor is gone, and with it everybody who sends.
+                // The actor is gone, and with it every sender.
                 let Some((body, reply)) = item else { return };
-                // Nobody waits for it, and so it is not admitted any more.
+                // Nobody waits for this item, so it is no longer admitted either.
                 if reply.is_closed() {
                     continue;
                 }
@@ -127,7 +127,7 @@ async fn pump(way: &Way, pipe: Pipe, mut open: OpenPipe, items: &mut UnboundedRe
                     break LinkError::Lost("the connection ended".to_owned());
                 }
             }
-            // Set anew only when it is over: it is looked at with every item.
+            // Reset only when it is over, since it is polled with every item.
             () = &mut silence, if limits && !waiting.is_empty() => {
                 let until = heard + ANSWER_MAX;
                 if until <= Instant::now() {
@@ -173,8 +173,8 @@ mod tests {
         }
     }
 
-    /// Pumps a single item through a pipe that answers nothing before `answers_after`. What became
-    /// of it, and after how long.
+    /// Pumps a single item through a pipe that answers nothing before `answers_after`. Returns the
+    /// outcome, and how long it took.
     async fn sent(pipe: Pipe, answers_after: Duration) -> (Result<Bytes, LinkError>, Duration) {
         let (requests, mut taken) = mpsc::channel(pipe.window());
         let (to, answers) = mpsc::channel(pipe.window());

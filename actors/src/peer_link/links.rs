@@ -1,4 +1,4 @@
-//! The links to all other members, found by id: started, pointed elsewhere and retired as the
+//! The links to all other members, found by id; started, pointed elsewhere and retired as the
 //! cluster's configuration says.
 
 use std::collections::BTreeMap;
@@ -38,8 +38,8 @@ pub(crate) struct LinksSetup {
 pub(crate) struct Links {
     setup: LinksSetup,
     links: RwLock<BTreeMap<u64, Link>>,
-    /// Links that there were. A member that comes back has another one, and the end of the former
-    /// must not be taken for its death.
+    /// Counts the links ever started. A member that comes back gets another link, and the end of
+    /// the former one must not be taken for its death.
     started: AtomicU64,
 }
 
@@ -47,9 +47,9 @@ pub(crate) struct Links {
 #[derive(Clone)]
 pub(crate) struct Link {
     actor: ActorRef<PeerLink>,
-    /// As the supervisor knows it.
+    /// The name that the supervisor knows it by.
     name: Arc<str>,
-    /// Read by a new value of the actor, should this one die.
+    /// Read by a new value of the actor if this one dies.
     peer: Arc<RwLock<Peer>>,
     health: Arc<Health>,
 }
@@ -80,7 +80,7 @@ impl Links {
         self.links.read().get(&member).cloned()
     }
 
-    /// All links there are.
+    /// All present links.
     pub(crate) fn all(&self) -> Vec<Link> {
         self.links.read().values().cloned().collect()
     }
@@ -102,7 +102,7 @@ impl Links {
         link.clone()
     }
 
-    /// Has a link to each of `members` and to nobody else.
+    /// Keeps a link to each of `members` and to no other.
     pub(crate) fn follow<'a>(&self, members: impl Iterator<Item = (u64, &'a [String])>) {
         let mut known = Vec::new();
         for (member, urls) in members.filter(|(member, _)| *member != self.setup.me) {
@@ -119,7 +119,7 @@ impl Links {
         });
     }
 
-    /// How many of `members` have answered since `since` at least, this one not counted.
+    /// How many of `members` other than this one have answered since `since` or longer.
     pub(crate) fn active_since(&self, members: &[u64], since: Instant) -> usize {
         let links = self.links.read();
         let active = |member: &&u64| {
@@ -170,7 +170,7 @@ fn name(member: u64, number: u64) -> String {
 }
 
 impl Link {
-    /// Where it leads.
+    /// The member that the link leads to.
     pub(crate) fn member(&self) -> u64 {
         self.peer.read().id.0
     }
@@ -182,7 +182,7 @@ impl Link {
         answer.await.unwrap_or_else(|_| Err(died()))
     }
 
-    /// Whether anybody listens where the member should.
+    /// Whether anybody listens at the member's addresses.
     pub(crate) async fn knock(&self) -> Knock {
         let (reply, answer) = oneshot::channel();
         self.actor.addr().do_send(message::Knock { reply });
@@ -214,7 +214,7 @@ impl Link {
     }
 }
 
-/// A message may have left before the link died.
+/// The message may have left before the link died.
 fn died() -> LinkError {
     LinkError::Lost("the link ended".to_owned())
 }
@@ -244,7 +244,7 @@ mod tests {
         links.follow(std::iter::empty());
         let next = links.reach(2, &[]);
         let started = next.actor.addr();
-        // Longer than a death would wait for its successor.
+        // Longer than the pause between a death and its successor.
         tokio::time::sleep_until(Instant::now() + Duration::from_secs(1)).await;
         assert!(next.actor.addr() == started, "it was not started again");
         assert!(started.connected());

@@ -1,4 +1,4 @@
-//! What a PeerLink is told. Answers go straight home, to who asked.
+//! The messages that a PeerLink takes. Answers go straight to the caller.
 
 use actix::Message;
 use bytes::Bytes;
@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::transport::{self, Call, LinkError, Pipe, SnapshotBytes};
 
-/// Where the answer to one message for another member goes. Dropped unanswered: the link died.
+/// Where the answer to one message for another member goes. Dropped unanswered if the link died.
 pub(crate) type PeerReply = oneshot::Sender<Result<Bytes, LinkError>>;
 
 /// Ask the member one question.
@@ -36,7 +36,7 @@ pub(crate) struct SendSnapshot {
     pub(crate) reply: PeerReply,
 }
 
-/// Find out whether anybody listens where the member should.
+/// Find out whether anybody listens at the member's addresses.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Knock {

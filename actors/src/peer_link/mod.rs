@@ -7,11 +7,11 @@
 //!        '---- cannot be reached: what waits is refused; raft decides when to try again
 //! ```
 //! Owns: the pipes to the member, and the counts of calls under way.
-//! Waits for: nobody; what it starts runs in tasks, and answers go straight to who asked.
+//! Waits for: nobody; what it starts runs in tasks, and answers go straight to the caller.
 //! Fails: it is started again; what was under way counts as lost, which raft expects of a network.
 //!
-//! What is carried is decided by raft and encoded by `wire`; how it travels is the business of
-//! the [`Transport`].
+//! Raft decides what is carried and `wire` encodes it; how it travels is the business of the
+//! [`Transport`].
 
 mod backoff;
 pub(crate) mod change;
@@ -40,13 +40,14 @@ use self::message::{Deliver, MemberUpdated, Send, SendSnapshot};
 pub use self::transport::{Call, Knock, LinkError, OpenPipe, Peer, Pipe, SnapshotBytes, Transport};
 use crate::supervisor::DeathWatch;
 
-/// Raft's own calls that wait for one member at once.
+/// Raft's own calls under way to one member at once.
 const RAFT_CALLS_MAX: usize = 32;
-/// And those for clients, which so keep none of raft's waiting. What they do in a second is this,
-/// divided by the round trip: renewals of a whole data centre at a follower.
+/// Calls on behalf of clients at once, counted apart so that they cannot delay raft's. Calls per
+/// second are at most this divided by the round trip: enough for the renewals of a whole data
+/// centre at a follower.
 const CLIENT_CALLS_MAX: usize = 512;
 
-/// After this time a call counts as lost. Raft gives its own up sooner, and their places with them.
+/// After this time a call counts as lost. Raft gives its own calls up sooner, and their places too.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The actor.
@@ -98,7 +99,7 @@ impl Drop for Place {
     }
 }
 
-/// Asks, and tells the link's health what came of it, also when nobody waits for it any more.
+/// Asks, and notes the outcome in the link's health, even if nobody waits for it any more.
 async fn deliver(way: Way, deliver: Deliver, place: Place) {
     let Deliver {
         call,
@@ -132,11 +133,11 @@ async fn deliver(way: Way, deliver: Deliver, place: Place) {
         }
         Err(error) => way.health.failed(error),
     }
-    // Who no longer waits needs no answer.
+    // A caller that no longer waits needs no answer.
     let _ = reply.send(answer);
 }
 
-/// A snapshot under way, in the metrics; one that is dropped has failed.
+/// A snapshot transfer, in the metrics; one that is dropped has failed.
 struct Transfer {
     health: Arc<Health>,
     took: Option<Duration>,
@@ -235,7 +236,7 @@ impl Handler<message::Knock> for PeerLink {
     fn handle(&mut self, message::Knock { reply }: message::Knock, _: &mut Context<Self>) {
         let knocking = self.way.transport.knock(&self.way.peer);
         actix_rt::spawn(async move {
-            // Who no longer waits needs no answer.
+            // A caller that no longer waits needs no answer.
             let _ = reply.send(knocking.await);
         });
     }
@@ -245,7 +246,7 @@ impl Handler<MemberUpdated> for PeerLink {
     type Result = ();
 
     fn handle(&mut self, MemberUpdated { urls }: MemberUpdated, _: &mut Context<Self>) {
-        // Connections that work go on: a member may be told of its new address before it listens
+        // Connections that work go on: a member may announce its new address before it listens
         // there.
         self.way.peer.urls = urls;
     }

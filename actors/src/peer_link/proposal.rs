@@ -9,14 +9,14 @@ use prost::Message;
 use super::wire::{WireError, error_in, log_id_in, log_id_out};
 use crate::node::Applied;
 
-/// What the member that was taken for the leader says about a command.
+/// What the member that was taken for the leader answers about a command.
 #[derive(Debug)]
 pub(crate) enum Forwarded {
-    /// It is in the log, and applied at the leader.
+    /// The command is in the log, and applied at the leader.
     Applied(Applied),
-    /// It is not in the log and will not be. The leader, if that member knows it.
+    /// The command is not in the log and will not be; the leader, if that member knows it.
     NotLeader(Option<u64>),
-    /// It was refused, or what became of it is not known, as the error says.
+    /// The command was refused, or its outcome is unknown, as the error says.
     Failed(Error),
 }
 

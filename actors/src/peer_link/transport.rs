@@ -1,5 +1,5 @@
-//! What a link needs from a network: bytes to a member and its answer. HTTP lives in the daemon, a
-//! loopback in `testing`.
+//! What a link needs from a network: it takes bytes to a member and brings the answer. HTTP lives
+//! in the daemon, a loopback in `testing`.
 
 use std::fmt::Debug;
 use std::io;
@@ -12,9 +12,9 @@ use tokio::sync::mpsc;
 /// Another member, as a transport finds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Whom the other end must be.
+    /// The member that must be at the other end.
     pub id: MemberId,
-    /// Where it listens; each is as good as the others.
+    /// The URLs where it listens; each is as good as the others.
     pub urls: Vec<String>,
 }
 
@@ -42,7 +42,7 @@ pub enum Call {
 }
 
 impl Call {
-    /// Whether raft itself asks, and not a client.
+    /// Whether raft itself asks, not a client.
     pub(super) const fn is_of_raft(self) -> bool {
         matches!(
             self,
@@ -61,10 +61,10 @@ pub enum Pipe {
 }
 
 impl Pipe {
-    /// Requests under way at once.
+    /// Requests under way at once, at most.
     pub const fn window(self) -> usize {
         match self {
-            // Each is up to a mebibyte of entries.
+            // Each holds up to a mebibyte of entries.
             Pipe::Append => 16,
             // As many as are admitted by default.
             Pipe::Propose => 4_096,
@@ -81,10 +81,10 @@ pub enum LinkError {
     /// The other member refused it without acting on it.
     #[error("refused: {0}")]
     Refused(String),
-    /// This member is none any more.
+    /// This member was removed from its cluster.
     #[error("the member has been permanently removed from the cluster")]
     Removed,
-    /// It was sent, and what became of it is not known.
+    /// The request was sent, and its outcome is unknown.
     #[error("connection lost: {0}")]
     Lost(String),
 }
@@ -92,21 +92,21 @@ pub enum LinkError {
 /// An open [`Pipe`]. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct OpenPipe {
-    /// Requests; it has room for a whole window.
+    /// Takes requests; it has room for a whole window.
     pub requests: mpsc::Sender<Bytes>,
-    /// Their answers, in the same order. `Refused` is the answer to one request; any other error,
-    /// or the end, means that no more answers come.
+    /// The answers, in the same order. `Refused` is the answer to one request; any other error, or
+    /// the end, means that no more answers come.
     pub answers: mpsc::Receiver<Result<Bytes, LinkError>>,
 }
 
-/// What a knock at a member's door tells.
+/// What a knock at a member's door shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Knock {
     /// Somebody listens at one of its addresses.
     Open,
-    /// Its host answers and refuses, at every address: nobody listens.
+    /// Its host answers and refuses at every address: nobody listens.
     Refused,
-    /// Nothing is known: no answer in time, or no such host.
+    /// No answer came in time, or the host does not exist, so nothing is known.
     Silent,
 }
 
@@ -114,9 +114,9 @@ pub enum Knock {
 pub type SnapshotBytes = mpsc::Receiver<io::Result<Bytes>>;
 
 /// A network. Its futures run on the thread of the links; they may be dropped at any time. It
-/// notices when a member's host is silent, and then ends what waits for that member with `Lost`. A
-/// process that takes bytes and answers nothing is the links' business, which limit calls and
-/// entries. Nobody limits the wait for a snapshot's answer: its index may take any time to build.
+/// notices when a member's host is silent, and then ends what waits for that member with `Lost`.
+/// The links deal with a process that takes bytes and answers nothing: they limit calls and
+/// entries. Nothing limits the wait for a snapshot's answer: its index may take any time to build.
 pub trait Transport: Debug + Send + Sync + 'static {
     /// Asks `peer` one question.
     fn call(
@@ -126,13 +126,13 @@ pub trait Transport: Debug + Send + Sync + 'static {
         body: Bytes,
     ) -> BoxFuture<'static, Result<Bytes, LinkError>>;
 
-    /// Finds out whether anybody listens where `peer` should.
+    /// Finds out whether anybody listens at the addresses of `peer`.
     fn knock(&self, peer: &Peer) -> BoxFuture<'static, Knock>;
 
     /// Opens a pipe to `peer`.
     fn open(&self, peer: &Peer, pipe: Pipe) -> BoxFuture<'static, Result<OpenPipe, LinkError>>;
 
-    /// Sends a snapshot, and waits until `peer` took it over. `head` stands before the bytes.
+    /// Sends a snapshot, and waits until `peer` took it over. `head` is sent before the bytes.
     fn send_snapshot(
         &self,
         peer: &Peer,

@@ -1,7 +1,7 @@
-//! What raft says, as protobufs of `peer.proto`, and back.
+//! Raft's messages as protobufs of `peer.proto`, and back.
 //!
-//! Bytes from another member are not trusted to be well formed: a decoder answers with an error
-//! and never panics. openraft's own serialised forms are never used: they are no stable format.
+//! Bytes from another member are not trusted to be well formed: a decoder returns an error and
+//! never panics. openraft's own serialised forms are never used, because they are not stable.
 
 use althing_api::error::Error;
 use althing_api::peerpb::{self, append_answer, hand_over_answer, read_index_answer};
@@ -21,10 +21,10 @@ use crate::raft_node::{Asker, Entry};
 /// Why bytes of another member were refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WireError {
-    /// Not the message at all.
+    /// The bytes are not such a message.
     #[error("not a message of this protocol: {0}")]
     Decode(#[from] prost::DecodeError),
-    /// A field is missing or has a value without a meaning.
+    /// A field is missing, or its value has no meaning.
     #[error("a message lacks {0}, or it has no meaning here")]
     Field(&'static str),
 }
@@ -109,7 +109,7 @@ pub(crate) fn append_out(request: AppendEntriesRequest<Types>) -> Bytes {
     message.encode_to_vec().into()
 }
 
-/// Entries must follow one another without a hole, or the log would have one.
+/// Decodes entries, which must follow one another without a hole, or the log would have one.
 pub(crate) fn append_in(bytes: Bytes) -> Result<AppendEntriesRequest<Types>, WireError> {
     let message = peerpb::AppendRequest::decode(bytes)?;
     let before = message.previous.as_ref().map(|id| id.index);
@@ -223,7 +223,7 @@ pub(crate) fn hand_over_answer_out(answer: &TransferLeaderResponse<Types>) -> By
     peerpb::HandOverAnswer { outcome }.encode_to_vec().into()
 }
 
-/// `asked` is what was answered.
+/// `asked` is the request that this answers.
 pub(crate) fn hand_over_answer_in(
     bytes: Bytes,
     asked: &TransferLeaderRequest<Types>,
@@ -253,7 +253,7 @@ pub(crate) fn read_index_question_out(asker: &Asker) -> Bytes {
     question.encode_to_vec().into()
 }
 
-/// `None`: a member that asks without telling its vote.
+/// Decodes a question; `None` stands for a member that asks without telling its vote.
 pub(crate) fn read_index_question_in(bytes: Bytes) -> Result<Option<Asker>, WireError> {
     let question = peerpb::ReadIndexQuestion::decode(bytes)?;
     let Some(vote) = &question.vote else {
@@ -285,7 +285,7 @@ pub(crate) fn read_index_answer_in(bytes: Bytes) -> Result<Result<u64, Error>, W
     )
 }
 
-/// An error of a newer member may have a text that we do not know.
+/// A newer member may send an error with a text that this one does not know.
 pub(crate) fn error_in(text: &str) -> Error {
     Error::from_text(text).unwrap_or(Error::Timeout)
 }

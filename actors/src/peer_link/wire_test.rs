@@ -1,4 +1,4 @@
-//! What raft says survives the wire, and what is not raft's is refused.
+//! Raft's messages survive the wire, and what is not raft's is refused.
 
 use super::*;
 

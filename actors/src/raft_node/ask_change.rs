@@ -1,5 +1,5 @@
 //! The way of a membership change, in its caller's task: to the leader, which alone knows how the
-//! members fare, and back when it is applied here too.
+//! members fare, and back once it is applied here too.
 
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ use crate::peer_link::{Call, LinkError, change as wire};
 use crate::status::MemberStatus;
 
 impl Proposer {
-    /// Makes `change` wherever the leader is, and answers the members after it. Errors: the
-    /// refusals of etcd's checks, `TooManyRequests`, `Stopped`, or that the outcome is not known.
+    /// Makes `change` wherever the leader is, and returns the members after it. Errors: the
+    /// refusals of etcd's checks, `TooManyRequests`, `Stopped`, or that the outcome is unknown.
     pub(crate) async fn change_members(
         &self,
         change: MemberChange,
@@ -34,7 +34,7 @@ impl Proposer {
             };
             match made {
                 Change::Done { index, members } => {
-                    // To one that is removed the entry need not come any more.
+                    // A member that is removed need not receive the entry any more.
                     if change != MemberChange::Remove(MemberId(self.me)) {
                         self.until_applied(index).await?;
                     }
@@ -49,7 +49,7 @@ impl Proposer {
         }
     }
 
-    /// Makes it as the leader, or not at all.
+    /// Makes `change` here as the leader, or not at all.
     pub(crate) async fn change_here(
         &self,
         change: MemberChange,
@@ -60,7 +60,7 @@ impl Proposer {
         answer.await.unwrap_or(Err(Error::Stopped))
     }
 
-    /// `None`: `leader` was not asked.
+    /// Asks `leader` to make `change`; `None` if it was not asked.
     async fn ask_for_change(
         &self,
         leader: u64,

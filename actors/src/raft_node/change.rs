@@ -8,7 +8,7 @@ use std::fmt;
 use althing_api::error::Error;
 use althing_api::id::MemberId;
 
-/// A learner must have this part of the leader's log to be promoted.
+/// A learner must have this percentage of the leader's log to be promoted.
 const READY_PERCENT: u64 = 90;
 
 /// A change of the membership that a client asks for.
@@ -83,13 +83,13 @@ pub(super) struct Standing {
     pub(super) started: bool,
     /// It answers.
     pub(super) active: bool,
-    /// It has answered for so long that it counts as connected.
+    /// It has answered for long enough to count as connected.
     pub(super) connected: bool,
-    /// The last entry that it is known to have.
+    /// The last entry that this member is known to have.
     pub(super) matched: Option<u64>,
 }
 
-/// All of it.
+/// What the leader knows of all members.
 #[derive(Clone, Debug)]
 pub(super) struct Roster {
     pub(super) me: u64,
@@ -137,7 +137,7 @@ impl Roster {
         self.members.iter().find(|member| member.id == id)
     }
 
-    /// Those that etcd would count in a quorum.
+    /// Members that etcd would count in a quorum.
     fn voters(&self) -> impl Iterator<Item = &Standing> {
         self.members
             .iter()
@@ -163,7 +163,7 @@ impl Roster {
 
     fn may_grow(&self, is_learner: bool) -> Result<(), Error> {
         let (members, started) = (self.voters().count() + 1, self.started());
-        // A cluster of one grows, although two are no quorum without the new one.
+        // A cluster of one may grow, although its one started member is no quorum of two.
         let is_second = started == 1 && members == 2;
         if !is_learner && !is_second && !is_quorum(started, members) {
             return Err(Error::NotEnoughStartedMembers);
@@ -176,7 +176,7 @@ impl Roster {
 
     fn may_shrink(&self, id: u64) -> Result<(), Error> {
         let leaving = self.find(id);
-        // They have no vote, so nothing is lost with them.
+        // They have no vote, so removing them costs nothing.
         if leaving.is_some_and(|member| member.role != MemberRole::Voter) {
             return Ok(());
         }
@@ -187,10 +187,10 @@ impl Roster {
         }
         let leaving = leaving.ok_or(Error::MemberNotFound)?;
         if !rest().any(|member| member.role == MemberRole::Voter) {
-            // Who could take over has not caught up yet.
+            // No other member has caught up yet and could take over.
             return Err(Error::UnhealthyCluster);
         }
-        // One that is down is no part of the quorum that works.
+        // A member that is down is not part of the working quorum.
         if !leaving.active && id != self.me {
             return Ok(());
         }

@@ -1,13 +1,13 @@
 //! Raft's clock, which runs at a pace of its own.
 //!
-//! openraft copies its timeouts when it is built, so they stay as they are; but the clock that they
-//! are measured with is ours. An election timeout is always one second of raft's time, and how long
-//! such a second takes is what the operator chooses. A change of it so reaches leases, votes,
-//! elections and probes at once, in proportion: a lease that is half over stays half over. Raft's
-//! safety rests on no clock, so members may differ for as long as they like.
+//! openraft copies its timeouts when it is built, so they stay as they are; but the clock that
+//! measures them is ours. An election timeout is always one second of raft's time, and the operator
+//! chooses how long such a second takes. A change of that reaches leases, votes, elections and
+//! probes at once, in proportion: a lease that is half over stays half over. Raft's safety rests on
+//! no clock, so members may differ for as long as they like.
 //!
-//! Whatever asks this clock runs on the raft thread. In a simulation the nodes share a thread, and
-//! each has its clock put there while it runs.
+//! Only the raft thread asks this clock. In a simulation the nodes share a thread, and each has its
+//! clock put there while it runs.
 
 use std::cell::Cell;
 use std::ops::{Add, AddAssign, Sub, SubAssign};
@@ -17,7 +17,7 @@ use tokio::time::Instant as RealInstant;
 
 /// The election timeout in raft's time.
 pub(super) const ELECTION_TIMEOUT: Duration = Duration::from_secs(1);
-/// Where raft's time begins: so far from zero that what is subtracted never reaches it.
+/// Where raft's time begins: far enough from zero that no subtraction reaches it.
 const ORIGIN: Duration = Duration::from_secs(1 << 32);
 
 thread_local! {
@@ -105,7 +105,7 @@ impl RaftClock {
         from_nanos(parts / self.election_timeout.as_nanos().max(1))
     }
 
-    /// Rounded up, so that who waits for a moment does not wake before it.
+    /// Rounded up, so that a task that waits for a moment does not wake before it.
     fn to_real(self, raft: Duration) -> Duration {
         let parts = (raft.as_nanos()).saturating_mul(self.election_timeout.as_nanos());
         from_nanos(parts.div_ceil(ELECTION_TIMEOUT.as_nanos()))
@@ -124,29 +124,29 @@ fn on_this_thread() -> RaftClock {
     })
 }
 
-/// From now on an election timeout of raft's on this thread takes so long.
+/// Sets how long raft's election timeout on this thread takes from now on.
 pub(super) fn set_election_timeout(election_timeout: Duration) {
     let clock = on_this_thread().set(RealInstant::now(), election_timeout);
     CLOCK.set(Some(clock));
 }
 
-/// How long a time of raft's takes.
+/// The real time that a span of raft's time takes.
 pub(super) fn to_real(raft: Duration) -> Duration {
     on_this_thread().to_real(raft)
 }
 
-/// How much of raft's time passes in a real one.
+/// How much of raft's time passes in a span of real time.
 pub(super) fn to_raft(real: Duration) -> Duration {
     on_this_thread().to_raft(real)
 }
 
-/// How long it is until then.
+/// The real time until `moment`.
 pub(super) fn until(moment: RaftInstant) -> Duration {
     let clock = on_this_thread();
     clock.to_real(moment - clock.at(RealInstant::now()))
 }
 
-/// How long ago it was.
+/// The real time since `moment`.
 pub(super) fn since(moment: RaftInstant) -> Duration {
     let clock = on_this_thread();
     clock.to_real(clock.at(RealInstant::now()) - moment)
@@ -159,7 +159,7 @@ pub struct KeptClock(Option<RaftClock>);
 
 #[cfg(any(test, feature = "testing"))]
 impl KeptClock {
-    /// Puts it into the thread, or takes it out again.
+    /// Swaps this clock with the thread's.
     pub fn swap(&mut self) {
         self.0 = CLOCK.replace(self.0);
     }

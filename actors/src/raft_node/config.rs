@@ -1,5 +1,5 @@
-//! openraft's configuration. Nothing of it depends on what an operator may change: times are in
-//! raft's time (`clock`), heartbeats and snapshots are asked for by RaftNode (`tuning`).
+//! openraft's configuration. No value here depends on what an operator may change: times are in
+//! raft's time (`clock`), and RaftNode asks for heartbeats and snapshots (`tuning`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,18 +8,18 @@ use openraft::{Config, ConfigError, SnapshotPolicy};
 
 use super::clock::ELECTION_TIMEOUT;
 
-/// The longest interval between heartbeats that the rules allow, a fifth of the election timeout:
-/// so long openraft waits for the answer to one, and it looks at its timers five times meanwhile.
+/// The longest interval between heartbeats that the rules allow is a fifth of the election timeout:
+/// openraft waits this long for the answer to one, and looks at its timers five times meanwhile.
 const HEARTBEATS_PER_ELECTION_TIMEOUT: u32 = 5;
-/// Entries of one message to another member.
+/// Entries in one message to another member, at most.
 const REPLICATION_ENTRIES_MAX: u64 = 1_024;
-/// Entries of one append to the log.
+/// Entries in one append to the log, at most.
 const APPEND_ENTRIES_MAX: u64 = 4_096;
 /// Requests that wait for the raft core; more than are ever admitted, so that handing one over
 /// never waits.
 pub(crate) const CORE_QUEUE: u64 = 65_536;
 
-/// Errors: openraft finds a contradiction in it.
+/// Errors: openraft finds a contradiction in the configuration.
 pub(super) fn config(cluster_name: String) -> Result<Arc<Config>, ConfigError> {
     let election = millis(ELECTION_TIMEOUT);
     let config = Config {
@@ -33,7 +33,7 @@ pub(super) fn config(cluster_name: String) -> Result<Arc<Config>, ConfigError> {
         enable_leader_restore: Some(false),
         quorum_loss_probe_interval: Some(election * 2),
         snapshot_policy: SnapshotPolicy::Never,
-        // All of it, as far as openraft is asked.
+        // openraft purges nothing by itself; RaftNode asks for it.
         max_in_snapshot_log_to_keep: u64::MAX,
         max_payload_entries: REPLICATION_ENTRIES_MAX,
         max_append_entries: Some(APPEND_ENTRIES_MAX),

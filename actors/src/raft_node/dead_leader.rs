@@ -2,7 +2,7 @@
 //!
 //! Each voter looks for itself. Until it has seen a connection to the leader refused it keeps its
 //! promise to the leader, its lease, and refuses to vote; so a connection that is reset costs a few
-//! knocks and no lead, and one member that sees ghosts gets no votes. Once it has, it drops the
+//! knocks and no lead, and one member that is mistaken gets no votes. Once it has, it drops the
 //! lease: nobody reads under that lease here (reads take a round, see `read_index`), so a vote
 //! before its end breaks no promise to a client, and raft's own rules make it safe.
 
@@ -20,12 +20,12 @@ use super::types::{RaftHandle, RaftVote};
 use crate::metrics::Metrics;
 use crate::peer_link::{Knock, Link};
 
-/// A leader after whom is asked.
+/// A leader suspected dead.
 #[derive(Clone, Debug)]
 pub(super) struct Suspect {
-    /// By which it leads; raft's vote changes as soon as somebody campaigns.
+    /// The vote by which it leads; raft's vote changes as soon as somebody campaigns.
     vote: RaftVote,
-    /// Another of its connections ended.
+    /// Told when another of its connections ended.
     again: Arc<Notify>,
 }
 
@@ -35,8 +35,8 @@ impl Suspect {
         Suspect { vote, again }
     }
 
-    /// Has whoever asks after this leader look again if `other` is the same one: what was seen so
-    /// far may have been no death, and this one is. Answers whether it is.
+    /// If `other` is the same leader, makes the inquiry about it look again: what ended so far may
+    /// not have been its death, and this may be. Returns whether it is the same.
     pub(super) fn look_again_if_same(&self, other: &Suspect) -> bool {
         let is_same = self.vote == other.vote;
         if is_same {
@@ -45,7 +45,7 @@ impl Suspect {
         is_same
     }
 
-    /// Whether this is about the same inquiry.
+    /// Whether both belong to the same inquiry.
     pub(super) fn is_same(&self, other: &Suspect) -> bool {
         Arc::ptr_eq(&self.again, &other.again)
     }
@@ -83,7 +83,8 @@ impl Inquiry {
         };
         for wait in turns.waits() {
             tokio::time::sleep(wait).await;
-            // Two that campaigned at once, on busy hosts, have split the votes: the turns go on.
+            // If two members campaigned at once, on busy hosts, they split the votes: the turns go
+            // on.
             if self.is_succeeded() || self.link.knock().await != Knock::Refused {
                 return;
             }
@@ -115,8 +116,8 @@ impl Inquiry {
         self.raft.server_metrics().borrow_watched().vote == self.suspect.vote
     }
 
-    /// Lets this member vote. raft does so on a hand-over in the leader's name to somebody else;
-    /// this one names the leader itself, so that nobody takes the lead by it.
+    /// Lets this member vote. Raft does so when a leader hands its lead to somebody else; this
+    /// request names the leader itself as the successor, so that nobody takes the lead by it.
     async fn drop_lease(&self) -> Option<()> {
         let to = TransferLeaderRequest::new(self.suspect.vote, self.leader, None);
         self.raft.handle_transfer_leader(to).await.ok()?.ok()
@@ -139,8 +140,8 @@ impl Inquiry {
     }
 }
 
-/// Looks after each wait until that tells; all of the waits begin anew when there is something to
-/// look at `again`. `None`: it never told.
+/// Looks after each wait until `look` tells; the waits start over whenever `again` is notified.
+/// `None` if it never told.
 async fn look_until_known<T>(
     again: &Notify,
     patience: Duration,
@@ -155,7 +156,7 @@ async fn look_until_known<T>(
                 () = tokio::time::sleep(wait) => false,
             },
             None => {
-                // It may have come during the last look.
+                // The notice may have come during the last look.
                 again.notified().now_or_never()?;
                 true
             }
@@ -176,11 +177,11 @@ mod tests {
 
     use super::*;
 
-    /// As in a cluster whose members are far apart.
+    /// The election timeout of a cluster whose members are far apart.
     const PATIENCE: Duration = Duration::from_secs(10);
 
-    /// How long it takes to see a death at `death`, told of by a connection that ends then, when
-    /// another one ended at the start.
+    /// How long it takes to see a death that happens at `death` and ends a connection, when another
+    /// connection ended at the start.
     async fn seen_after(death: Duration) -> Option<Duration> {
         let (again, start) = (Notify::new(), Instant::now());
         let looks = Cell::new(0);

@@ -33,16 +33,16 @@ impl Entry {
         readable.then(|| Entry::from(stored))
     }
 
-    /// Where it stands in the log.
+    /// Its place in the log.
     pub fn id(&self) -> LogId {
         self.stored.id
     }
 
-    /// The membership it carries, if it is a membership entry.
+    /// The membership that the entry carries, if it is a membership entry.
     ///
     /// # Panics
-    /// If the payload is damaged: the log checks a CRC before it hands an entry out, so this entry
-    /// was written by something that is not us.
+    /// If the payload is damaged: the log checks a CRC before it hands an entry out, so some other
+    /// program wrote this entry.
     pub(super) fn membership(&self) -> Option<Membership> {
         (self.stored.kind == EntryKind::Membership).then(|| {
             membership::decode(&self.stored.payload)

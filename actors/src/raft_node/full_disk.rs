@@ -1,5 +1,5 @@
-//! What raft's storage does about a full disk: it waits. To openraft an error of its storage is the
-//! end, and each election would bring the member down again; the log keeps what found no room.
+//! What raft's storage does about a full disk: it waits. openraft takes an error of its storage for
+//! the end, and each election would bring the member down again; the log keeps what found no room.
 
 use std::io;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use actix::Addr;
 use crate::reply::Admission;
 use crate::wal_writer::{Sync, WalWriter};
 
-/// Between two tries.
+/// Pause between two attempts.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Repeats what ended with `result` while the disk is full; not when the node closes, which shows
-/// in `admission`. Errors: the last one.
+/// Repeats, while the disk is full, what ended with `result`. Gives up when the node closes, which
+/// shows in `admission`. Errors: the last one.
 pub(super) async fn outlast<F: Future<Output = io::Result<()>>>(
     admission: &Admission,
     mut result: io::Result<()>,
@@ -30,7 +30,8 @@ pub(super) async fn outlast<F: Future<Output = io::Result<()>>>(
     result
 }
 
-/// Leaves the disk some time. False: the node closes, there is no point in another try.
+/// Leaves the disk some time. Returns false if the node closes, so that another attempt is
+/// pointless.
 pub(super) async fn pause(admission: &Admission) -> bool {
     tokio::select! {
         biased;
@@ -39,7 +40,7 @@ pub(super) async fn pause(admission: &Admission) -> bool {
     }
 }
 
-/// Makes durable what is in the log's batch.
+/// Makes the log's batch durable.
 pub(super) fn sync(wal: &Addr<WalWriter>) -> impl Future<Output = io::Result<()>> + Send + use<> {
     let synced = wal.send(Sync);
     async move {

@@ -1,4 +1,4 @@
-//! A membership change that its leader began and did not finish, or did not tell the end of.
+//! Membership changes that a leader began and did not finish, or whose end it did not tell.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,7 +37,7 @@ async fn launch_on(network: &Loopback, transport: Arc<dyn Transport>, number: u6
         settings.joins = true;
     }
     settings.raft.heartbeat_interval = Duration::from_millis(50);
-    // So long that a busy machine is not taken for a dead leader.
+    // Long enough that a busy machine is not taken for a dead leader.
     settings.raft.election_timeout = Duration::from_secs(2);
     let opened = DataDir::open(dir.path()).unwrap();
     let (node, handles) = Node::launch(opened, &settings, transport).await.unwrap();
@@ -66,8 +66,8 @@ impl Member {
     }
 }
 
-/// A network on which the answer to a membership change comes, and says that nobody knows whether
-/// it is made, for as long as `forgets` is set.
+/// A network that, while `forgets` is set, delivers a membership change but answers that its
+/// outcome is unknown.
 #[derive(Debug)]
 struct Forgetful {
     inner: Arc<dyn Transport>,
@@ -148,7 +148,7 @@ async fn a_change_of_which_nobody_knew_whether_it_is_made_is_made_once() {
     ];
     for change in changes {
         let made = attempt("the members hear one another", async || {
-            // Found anew each time: who followed before may lead by now.
+            // Looked up each time: a former follower may lead by now.
             let follower = find("a follower", || members.iter().position(follows)).await;
             forgets.store(true, Ordering::Relaxed);
             let handles = &members[follower].handles;
@@ -158,8 +158,8 @@ async fn a_change_of_which_nobody_knew_whether_it_is_made_is_made_once() {
             }
         })
         .await;
-        // Asked a second time as if it were the first, the leader would refuse an addition of a
-        // member that is there, and a removal of one that is not.
+        // If the second request looked like a first one, the leader would refuse to add a member
+        // that is there, or to remove one that is not.
         let known = made.unwrap();
         assert!(!forgets.load(Ordering::Relaxed), "an answer was forgotten");
         let four = known.iter().find(|member| member.id == id);
@@ -197,7 +197,7 @@ async fn a_change_that_a_leader_left_half_done_is_finished_by_whoever_leads_next
     members.push(launch(&network, 4).await);
     members[3].ready().await;
 
-    // The second of the two steps is made by the future that is dropped here.
+    // The future that is dropped here would make the second of the two steps.
     let raft = members[leader].raft();
     let promotion = openraft::ChangeMembers::AddVoterIds(BTreeSet::from([4]));
     let wait = raft.wait(None);

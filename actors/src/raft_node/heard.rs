@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Stamped by each message of a leader that raft accepts, read by RaftNode.
+/// Stamped by each message of a leader that raft accepts; read by RaftNode.
 #[derive(Debug)]
 pub(crate) struct Heard {
     start: Instant,
-    /// Microseconds after `start`, plus one; zero: never.
+    /// Microseconds after `start`, plus one; zero means never.
     last: AtomicU64,
 }
 
@@ -23,13 +23,13 @@ impl Default for Heard {
 }
 
 impl Heard {
-    /// A leader was heard now.
+    /// Notes that a leader was heard now.
     pub(super) fn stamp(&self) {
         let now = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX - 1);
         self.last.store(now + 1, Ordering::Relaxed);
     }
 
-    /// How long ago that was; `None`: never.
+    /// How long ago a leader was heard; `None` if never.
     pub(super) fn ago(&self) -> Option<Duration> {
         let last = self.last.load(Ordering::Relaxed).checked_sub(1)?;
         Some(

@@ -1,4 +1,4 @@
-//! What the peer port may ask of this node: the way in for everything that other members send.
+//! What the peer port may ask of this node: the entrance for everything that other members send.
 
 use actix::Addr;
 use althing_api::commandpb::Command;
@@ -24,7 +24,7 @@ use crate::snapshotter::{Receive, Snapshotter};
 use crate::supervisor::ActorRef;
 use crate::upkeep::Hasher;
 
-/// The way in. Cheap to clone, usable from every thread.
+/// The entrance. Cheap to clone, usable from every thread.
 #[derive(Clone, Debug)]
 pub struct Inbound {
     pub(crate) member_id: MemberId,
@@ -39,32 +39,32 @@ pub struct Inbound {
 /// Why a message of another member was not acted on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// It comes from a member of another cluster.
+    /// The sender belongs to another cluster.
     #[error(
         "cluster ID mismatch: this member belongs to cluster {ours}, the sender to {theirs}; \
         members of one cluster begin with the same --initial-cluster and --initial-cluster-token"
     )]
     OtherCluster {
-        /// Ours.
+        /// This member's cluster.
         ours: ClusterId,
-        /// The sender's.
+        /// The sender's cluster.
         theirs: ClusterId,
     },
-    /// It is meant for another member: an address changed hands.
+    /// The message is meant for another member: an address changed hands.
     #[error("this is member {ours}, the message is for member {theirs}")]
     OtherMember {
         /// This member.
         ours: MemberId,
-        /// Whom it is for.
+        /// The member that the message is for.
         theirs: MemberId,
     },
-    /// It comes from one that is no member any more.
+    /// The sender was removed from the cluster.
     #[error("the member has been permanently removed from the cluster")]
     Removed,
-    /// It cannot be read.
+    /// The message cannot be read.
     #[error("{0}")]
     Malformed(String),
-    /// It cannot be dealt with now.
+    /// The message cannot be dealt with now.
     #[error("{0}")]
     Busy(&'static str),
     /// This member stops.
@@ -79,8 +79,8 @@ impl From<WireError> for Refusal {
 }
 
 impl Inbound {
-    /// Checks whom a message comes from and is for, before anything of it is looked at. Errors:
-    /// `OtherCluster`, `OtherMember`, `Removed`.
+    /// Checks which member a message comes from and which it is for, before reading any of it.
+    /// Errors: `OtherCluster`, `OtherMember`, `Removed`.
     pub fn admit(&self, cluster: ClusterId, from: MemberId, to: MemberId) -> Result<(), Refusal> {
         let (ours, theirs) = (self.cluster_id, cluster);
         if ours != theirs {
@@ -128,8 +128,8 @@ impl Inbound {
         self.step(message).await
     }
 
-    /// Takes the next message of a pipe in, at once; the future is its answer. Messages of one
-    /// pipe are given here in their order. Errors: as of `call`.
+    /// Takes in the next message of a pipe, at once; the future is its answer. Messages of one pipe
+    /// must be passed here in their order. Errors: as for `call`.
     pub fn send(&self, pipe: Pipe, body: Bytes) -> BoxFuture<'static, Result<Bytes, Refusal>> {
         match pipe {
             Pipe::Append => match wire::append_in(body) {
@@ -143,15 +143,15 @@ impl Inbound {
         }
     }
 
-    /// A pipe of member `from` ended at its end. A leader keeps its pipe of entries open for as
-    /// long as it lives.
+    /// Notes that member `from` ended its end of a pipe. A leader keeps its pipe of entries open
+    /// for as long as it lives.
     pub fn pipe_ended(&self, pipe: Pipe, from: MemberId) {
         if pipe == Pipe::Append {
             self.raft_node.do_send(PipeEnded { from: from.0 });
         }
     }
 
-    /// Takes a snapshot over. Answers when it is this member's state. Errors: as of `call`.
+    /// Takes a snapshot over. Returns once it is this member's state. Errors: as for `call`.
     pub async fn snapshot(&self, head: Bytes, body: SnapshotBytes) -> Result<Bytes, Refusal> {
         let vote = wire::snapshot_head_in(head)?;
         let received = self.snapshotter.send(Receive { body }).await;
@@ -205,7 +205,7 @@ async fn propose(proposer: Proposer, command: Bytes) -> Result<Bytes, Refusal> {
     let answer = match attempt {
         Ok(Attempt::Applied(applied)) => Forwarded::Applied(applied),
         Ok(Attempt::Elsewhere(leader)) => Forwarded::NotLeader(leader),
-        // It may be in the log.
+        // The command may be in the log.
         Err(Error::Stopped) => Forwarded::Failed(Error::TimeoutDueToLeaderFail),
         Err(error) => Forwarded::Failed(error),
     };

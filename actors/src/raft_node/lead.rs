@@ -1,4 +1,4 @@
-//! What a member does that leads: it proves it, and has the time of leases counted.
+//! What a leading member does: it proves its lead, and has the time of leases counted.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::message::LeadConfirmed;
 use super::types::ServerMetrics;
 use super::{RaftNode, read_index};
 
-/// Between two tries to prove a lead that is being handed over.
+/// Pause between two attempts to prove a lead that is being handed over.
 const PROOF_INTERVAL: Duration = Duration::from_millis(100);
 
 fn leads_in(metrics: &ServerMetrics, term: u64) -> bool {
@@ -31,7 +31,7 @@ impl RaftNode {
         let led = since.elapsed();
         let ago = self.quorum_heard().map_or(led, |ago| ago.min(led));
         self.setup.lead.quorum_hears(is_heard, ago);
-        // A new term, or the membership changed; else the proof is under way or holds.
+        // The term is new or the membership changed; otherwise the proof is under way or holds.
         if self.proven_term != Some(term)
             || (self.leads_alone(metrics) && !self.setup.sole_voter.is_alone())
         {
@@ -40,7 +40,7 @@ impl RaftNode {
         }
     }
 
-    /// Finds out that we lead in `term` and that an entry of that term is applied.
+    /// Finds out whether this member leads in `term` and an entry of that term is applied.
     fn prove_lead(&self, term: u64, ctx: &mut Context<Self>) {
         let raft = self.raft.clone();
         let progress = Arc::clone(&self.setup.progress);
@@ -54,7 +54,7 @@ impl RaftNode {
                     }
                     // A new leader has not heard its quorum yet.
                     Err(Error::Timeout) => {}
-                    // The lead is handed over, which may come to nothing.
+                    // The lead is being handed over, which may fail.
                     Err(_) if leads_in(&raft.server_metrics().borrow_watched(), term) => {
                         tokio::time::sleep(PROOF_INTERVAL).await;
                     }

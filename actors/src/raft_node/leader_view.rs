@@ -1,9 +1,9 @@
-//! Whom this member takes for the leader. Pure.
+//! Which member this one takes for the leader. Pure.
 //!
-//! openraft goes on naming a leader that died until somebody asks for a vote, and a leader that
-//! lost its quorum goes on calling itself one. Both count as "no leader" here once nothing was
-//! heard for an election timeout: then etcd's leader would have stepped down, and its follower
-//! would have begun to campaign.
+//! openraft goes on naming a dead leader until somebody asks for a vote, and a leader that lost its
+//! quorum goes on calling itself one. Both count as "no leader" here once nothing was heard for an
+//! election timeout: by then etcd's leader would have stepped down, and its follower would have
+//! begun to campaign.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ use std::time::Duration;
 pub(super) enum LeaderEvidence {
     /// It leads and is the only voter.
     LeadsAlone,
-    /// It leads, since this time, and a quorum last answered that time ago.
+    /// It has led for `since`, and a quorum last answered `quorum_heard` ago.
     Leads {
         since: Duration,
         quorum_heard: Option<Duration>,
     },
-    /// It follows a leader, whose last message came that time ago.
+    /// It follows a leader, whose last message came `heard` ago.
     Follows {
         leader: u64,
         heard: Option<Duration>,
     },
-    /// It knows none.
+    /// It knows no leader.
     Alone,
 }
 

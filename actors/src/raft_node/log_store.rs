@@ -28,10 +28,10 @@ use crate::progress::Progress;
 use crate::reply::Admission;
 use crate::wal_writer::{Append, CommitMark, NoteElected, Purge, SaveVote, Truncate, WalWriter};
 
-/// Bytes of payload that one read for replication returns, about.
+/// Bytes of payload, roughly, that one read for replication returns.
 const READ_MAX_BYTES: usize = 1024 * 1024;
 
-/// The log store, and its reader. Clones share the log.
+/// The log store, which is also its own reader. Clones share the log.
 #[derive(Clone)]
 pub struct LogStore {
     tail: LogTail,
@@ -62,10 +62,10 @@ pub(crate) struct LogStoreSetup {
     pub(crate) admission: Arc<Admission>,
 }
 
-/// Whether `vote` adds to `kept` only that its candidate won. That need not be durable before
-/// anything else: the promise, to vote for nobody else in the term, is in `kept`, and nothing was
-/// appended since, because no entry is taken from a leader before its election is known. The
-/// entries that follow are flushed behind it. It saves an election two of its flushes.
+/// Whether `vote` differs from `kept` only in that its candidate won. That need not be durable
+/// before anything else: the promise to vote for nobody else in the term is in `kept`, and nothing
+/// was appended since, because no entry is taken from a leader before its election is known. The
+/// entries that follow are flushed behind it. This saves an election two of its flushes.
 fn is_same_but_for_the_election(kept: Vote, vote: Vote) -> bool {
     let elected = Vote {
         committed: true,
@@ -104,7 +104,7 @@ impl LogStore {
         self.tail.state().1.map(|last| last.index)
     }
 
-    /// Entries of `start..end` from the start, at least one and at most about `max_bytes`.
+    /// Reads entries of `start..end` from the start: at least one, and at most about `max_bytes`.
     async fn read(&self, start: u64, end: u64, max_bytes: usize) -> io::Result<Vec<StoredEntry>> {
         if self.tail.holds(start) {
             return self.tail.read(start..end, max_bytes);
@@ -160,7 +160,7 @@ impl RaftLogReader<Types> for LogStore {
         Ok(entries.into_iter().map(Entry::from).collect())
     }
 
-    /// What apply reads: in pieces, so that a long catch-up never holds the whole log in memory.
+    /// What apply reads, in pieces, so that a long catch-up never holds the whole log in memory.
     async fn entries_stream<RB>(
         &mut self,
         range: RB,
@@ -233,7 +233,7 @@ impl RaftLogStorage<Types> for LogStore {
         } else {
             let saved = self.wal.send(SaveVote(vote)).await;
             let saved = saved.map_err(|_| wal_is_gone())?;
-            // It is in the batch, behind entries that may find no room.
+            // The vote is in the batch, behind entries that may find no room.
             outlast(&self.admission, saved, || sync(&self.wal)).await?;
         }
         self.marks.lock().vote = Some(vote);
@@ -245,8 +245,9 @@ impl RaftLogStorage<Types> for LogStore {
         self.marks.lock().committed = committed;
         if let Some(committed) = committed {
             self.progress.commit(committed.index);
-            // Other members may have made an entry durable, and so committed it, before our own
-            // disk has it. A mark must never point at what a crash may leave behind it there.
+            // Other members may have made an entry durable, and so committed it, before this
+            // member's disk has it. A mark must never point beyond what this disk has after a
+            // crash.
             let flushed = self.tail.flushed();
             if let Some(mark) = flushed.map(|flushed| flushed.min(committed)) {
                 self.commit_mark.set(mark);

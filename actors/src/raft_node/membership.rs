@@ -1,4 +1,4 @@
-//! A raft membership as bytes: what a membership entry of the log and of the store carries.
+//! A raft membership as bytes, as a membership entry of the log and the store carry it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,13 +8,13 @@ use prost::Message;
 
 use super::types::{Membership, PeerNode};
 
-/// Why bytes are no membership.
+/// Why bytes are not a membership.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MembershipError {
-    /// Not the message at all.
+    /// The bytes are not such a message.
     #[error("not a membership: {0}")]
     Decode(#[from] prost::DecodeError),
-    /// A voter without a node, or no voter.
+    /// A voter has no node, or there is no voter.
     #[error("not a valid membership: {0}")]
     Invalid(String),
 }
@@ -63,8 +63,8 @@ pub(crate) fn decode(payload: &[u8]) -> Result<Membership, MembershipError> {
     Membership::new(voters, nodes).map_err(|error| MembershipError::Invalid(error.to_string()))
 }
 
-/// The members of `before` that `after` does not have. The payloads are those of entries of the
-/// log; the empty one stands for no membership yet.
+/// The members of `before` that `after` lacks. The payloads are those of log entries; the empty one
+/// stands for a log without a membership.
 pub(crate) fn removed(before: &[u8], after: &[u8]) -> Result<Vec<u64>, MembershipError> {
     if before.is_empty() {
         return Ok(Vec::new());
@@ -76,7 +76,7 @@ pub(crate) fn removed(before: &[u8], after: &[u8]) -> Result<Vec<u64>, Membershi
     Ok(gone.map(|(id, _)| *id).collect())
 }
 
-/// Whether `me` is the only voter, now and in the configuration that may follow.
+/// Whether `me` is the only voter, in the present configuration and in the one that may follow.
 pub(super) fn is_sole_voter(membership: &Membership, me: u64) -> bool {
     let mut voters = membership.voter_ids();
     voters.next() == Some(me) && voters.all(|id| id == me)

@@ -1,4 +1,4 @@
-//! What RaftNode is told.
+//! The messages that RaftNode takes.
 
 use actix::Message;
 use althing_api::error::Error;
@@ -13,7 +13,7 @@ use super::step::FromPeer;
 use super::types::WriteResult;
 use crate::reply::Reply;
 
-/// Put commands into the log, in this order. Each is answered by whoever finishes it: the Applier,
+/// Put commands into the log, in this order. Each is answered by whatever finishes it: the Applier,
 /// or raft's refusal.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -45,7 +45,7 @@ pub(crate) struct Step {
     pub(crate) reply: oneshot::Sender<Result<Bytes, Refusal>>,
 }
 
-/// Hand the lead over: to this voter, or to the one that has most.
+/// Hand the lead over: to this voter, or to the one that has most of the log.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct MoveLeader {
@@ -53,12 +53,12 @@ pub(crate) struct MoveLeader {
     pub(crate) reply: oneshot::Sender<Result<(), Error>>,
 }
 
-/// Is the raft thread alive? Whoever asks waits for the answer.
+/// Is the raft thread alive? The sender waits for the answer.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Pulse;
 
-/// The pipe through which another member sent entries ended at its end.
+/// Another member ended the pipe through which it sent entries.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub(super) struct PipeEnded {
@@ -70,11 +70,12 @@ pub(super) struct PipeEnded {
 #[rtype(result = "()")]
 pub(crate) struct ChangeMembers {
     pub(crate) change: MemberChange,
+    /// Whether an earlier attempt may have made the change already.
     pub(crate) ask: Ask,
     pub(crate) reply: oneshot::Sender<Result<Change, Error>>,
 }
 
-/// To itself: a change of the membership ended, well or not.
+/// To itself: a change of the membership ended, whatever its outcome.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub(super) struct ChangeEnded;

@@ -9,7 +9,7 @@
 //!     '------ RaftChanged: another ---+---------------------------'
 //! ```
 //! A member of several that leads without hearing its quorum, or follows a leader that it does not
-//! hear, tells that there is no leader.
+//! hear, reports that there is no leader.
 //!
 //! Owns: the handle of openraft; the reads that wait for a round; the picture of the cluster.
 //! Waits for: the core, on its own thread, and PeerLinks, in tasks and never in a handler.
@@ -108,7 +108,7 @@ pub(crate) struct RaftNodeSetup {
     pub(crate) links: Arc<Links>,
     pub(crate) store: Store,
     pub(crate) tuning: LiveTuning,
-    /// Told who leads.
+    /// Takes who leads, for the Lessor.
     pub(crate) lead: Lead,
     pub(crate) flush_clock: Arc<FlushClock>,
     pub(crate) metrics: Metrics,
@@ -127,14 +127,14 @@ pub(crate) struct RaftNode {
     /// The term in which a proof of leading alone is under way or done.
     proven_term: Option<u64>,
     membership: Arc<StoredMembership>,
-    /// The leader after whom is asked.
+    /// The leader suspected dead.
     suspected: Option<Suspect>,
     stall: Stall,
     changes: Changes,
     retention: Retention,
-    /// What calls `look`.
+    /// The timer that calls `look`.
     looks: Option<SpawnHandle>,
-    /// Since when no leader is known, as far as it was not asked about since.
+    /// When the leader was last found missing, since the last round of asking.
     leaderless: Option<Instant>,
 }
 
@@ -157,7 +157,7 @@ impl RaftNode {
         }
     }
 
-    /// Publishes what raft says now.
+    /// Publishes the current state of raft.
     fn publish(&mut self, ctx: &mut Context<Self>) {
         let metrics = self.raft.server_metrics().borrow_watched().clone();
         self.follow(&metrics.membership_config);
@@ -192,7 +192,7 @@ impl RaftNode {
         membership::is_sole_voter(membership, self.setup.me)
     }
 
-    /// How long ago a quorum last answered this member that leads.
+    /// How long ago a quorum last answered this member as the leader.
     fn quorum_heard(&self) -> Option<Duration> {
         let acked = self.raft.metrics().borrow_watched().last_quorum_acked;
         acked.map(|at| clock::since(*at))
@@ -227,9 +227,9 @@ impl RaftNode {
         }
     }
 
-    /// Looks whether the leader is still heard. As leader, shows that it lives, and looks whether
-    /// the disk lets it lead and something is left to do. A sole voter hears nobody and can hand
-    /// over to nobody.
+    /// Looks whether the leader is still heard. A leader also shows that it lives, and looks
+    /// whether its disk lets it lead and whether a change is left to make. A sole voter hears no
+    /// others and has nobody to hand over to.
     fn look(&mut self, ctx: &mut Context<Self>) {
         self.beat();
         let metrics = self.raft.server_metrics().borrow_watched().clone();
@@ -243,9 +243,9 @@ impl RaftNode {
         self.take_up_duty(ctx);
     }
 
-    /// A member that hears no leader may have been removed. Whoever turns it away tells why: a
-    /// voter hears it when it asks for votes, unless the voters that it knows are gone too and only
-    /// those live that had no vote when it last heard of them.
+    /// A member that hears no leader may have been removed, so it asks all others; the one that
+    /// turns it away says why. A voter learns it when it asks for votes, unless all voters that it
+    /// knows are gone and only members are left that had no vote when it last heard of them.
     fn ask_around(&mut self) {
         if self.setup.progress.leader() != 0 {
             self.leaderless = None;
@@ -256,14 +256,14 @@ impl RaftNode {
             self.leaderless = None;
             for link in self.setup.links.all() {
                 actix_rt::spawn(async move {
-                    // What it answers is of no use to a member without a leader.
+                    // The answer itself is of no use to a member without a leader.
                     let _ = link.call(Call::ReadIndex, Bytes::new()).await;
                 });
             }
         }
     }
 
-    /// A leader whose disk hangs hands over.
+    /// Hands the lead over if the disk hangs.
     fn look_at_the_disk(&mut self) {
         let busy_for = self.setup.flush_clock.busy_for();
         let (leads, timeout) = (self.leads.is_some(), self.tuning().election_timeout);
@@ -326,7 +326,7 @@ impl Handler<Step> for RaftNode {
             // The other member may have given up.
             let _ = reply.send(step::step(raft, message, heard).await);
         });
-        // The first poll hands the message to the core; done here, it keeps the order of the
+        // The first poll hands the message to the core; polling here keeps the order of the
         // mailbox.
         let polled = tokio::task::unconstrained(&mut answering).now_or_never();
         if polled.is_none() {
@@ -377,7 +377,7 @@ impl Handler<MoveLeader> for RaftNode {
         let progress = Arc::clone(&self.setup.progress);
         let patience = self.tuning().election_timeout;
         actix_rt::spawn(async move {
-            // Who asked may have given up.
+            // The caller may have given up.
             let _ = reply.send(hand_over::hand_over(raft, progress, to, patience).await);
         });
     }
@@ -406,7 +406,7 @@ impl Handler<CoreEnded> for RaftNode {
         let state = self.raft.metrics().borrow_watched().running_state.clone();
         match state {
             Ok(()) => self.setup.halt.trip("raft: the core ended"),
-            // An orderly stop: the node asked for it.
+            // The node asked for it: an orderly stop.
             Err(openraft::errors::Fatal::Stopped) => {}
             Err(fatal) => self.setup.halt.trip(format!("raft: {fatal}")),
         }

@@ -2,7 +2,7 @@
 //!
 //! Entries go through a pipe, several messages under way and answered in order. Heartbeats, votes
 //! and the hand-over are single calls on connections of their own, so that they never wait behind
-//! entries. An answer that cannot be read counts like none.
+//! entries. An answer that cannot be read counts as no answer.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -34,11 +34,11 @@ pub(crate) struct Network {
     pub(crate) links: Arc<Links>,
 }
 
-/// One other member, as one task of openraft reaches it.
+/// One other member, as one of openraft's tasks reaches it.
 #[derive(Clone, Debug)]
 pub(crate) struct PeerClient {
     link: Link,
-    /// Sends one message at a time and waits for its answer, as a call.
+    /// Whether it sends one message at a time and waits for the answer, as a call.
     is_for_heartbeats: bool,
 }
 
@@ -72,7 +72,7 @@ impl PeerClient {
     }
 }
 
-/// raft tries a lost connection again at once, and a member that cannot be reached after a while.
+/// Raft retries at once after a lost connection, and after a while if the member is unreachable.
 fn failed(error: LinkError) -> RPCError<Types> {
     let text = AnyError::error(&error);
     match error {
@@ -87,8 +87,8 @@ fn unreadable(error: WireError) -> RPCError<Types> {
     RPCError::Unreachable(Unreachable::new(&AnyError::error(error)))
 }
 
-/// The answer to entries behind `previous`, the last of which is `last`. Nothing cannot conflict
-/// with what stands before the log, so such an answer is not raft's.
+/// Reads the answer to entries behind `previous`. If nothing precedes them they cannot conflict, so
+/// such an answer is not raft's.
 fn append_answer(
     answer: Result<Bytes, LinkError>,
     previous: Option<RaftLogId>,
@@ -104,26 +104,27 @@ fn append_answer(
 /// One message of a stream, answered.
 struct Answered {
     result: Result<StreamAppendResult<Types>, RPCError<Types>>,
-    /// Nothing behind it is of use: raft begins anew from where the member's log ends.
+    /// Nothing behind this is of use: raft starts over from where the member's log ends.
     ends: bool,
     is_repeated: Repeated,
 }
 
-/// Set once the same is sent again behind a message: it ends at the same entry.
+/// Set once a later message ends at the same entry as this one.
 type Repeated = Arc<AtomicBool>;
 
 /// The last message of a stream.
 ///
-/// raft learns by answers when a member still followed, and takes an answer for one to all messages
-/// under way that end at its entry. A message of no entries, which tells what is committed, ends
-/// where the one before it does. If the process stood still between the two, the answer to the
-/// first one, older than another's election, would pass for one to the second, and a read would be
-/// answered from the past. So the first one's is left out: the second one's says the same.
+/// Raft learns from answers that a member still followed, and takes an answer to one message as an
+/// answer to all messages under way that end at its entry. A message without entries, which tells
+/// what is committed, ends where the one before it does. If the process stood still between the
+/// two, the answer to the first one, older than another's election, would pass for an answer to the
+/// second, and a read would be answered from the past. So the first answer is left out: the second
+/// one says the same.
 #[derive(Debug, Default)]
 struct Sent(Option<(Option<RaftLogId>, Repeated)>);
 
 impl Sent {
-    /// A message up to `last` is sent.
+    /// Notes that a message up to `last` is sent.
     fn next(&mut self, last: Option<RaftLogId>) -> Repeated {
         let is_repeated = Repeated::default();
         let former = self.0.replace((last, Arc::clone(&is_repeated)));
@@ -191,7 +192,7 @@ impl RaftNetworkV2<Types> for PeerClient {
                 .map(|entry| to_raft_log_id(entry.id()));
             let last = last.or(previous);
             let is_repeated = sent.next(last);
-            // Sent now and not when the future is polled: this keeps the order.
+            // Sent now, not when the future is polled: this keeps the order.
             let answer = link.send(Pipe::Append, wire::append_out(request));
             async move {
                 let answer = append_answer(answer.await, previous);
@@ -296,7 +297,7 @@ mod tests {
         assert_eq!(repeated, [false, true, true, false, false]);
     }
 
-    /// The way to a member that the test plays: it has one pipe.
+    /// The link to a member that the test plays; it has one pipe.
     #[derive(Debug)]
     struct Played(Mutex<Option<OpenPipe>>);
 
@@ -322,7 +323,7 @@ mod tests {
         }
     }
 
-    /// A client of a member whose end of the pipe is in the test's hands.
+    /// A client of a member, with the member's end of the pipe in the test's hands.
     fn client() -> (
         PeerClient,
         mpsc::Receiver<Bytes>,
@@ -346,7 +347,7 @@ mod tests {
         (client, asked, to)
     }
 
-    /// Tells that all is committed up to entry 4, where the member's log ends.
+    /// A message that commits everything up to entry 4, where the member's log ends.
     fn commits() -> AppendEntriesRequest<Types> {
         let last = Some(to_raft_log_id(LogId { term: 1, index: 4 }));
         let vote = Vote {
@@ -374,7 +375,7 @@ mod tests {
             }
             let success = wire::append_answer_out(&AppendEntriesResponse::Success);
             to.send(Ok(success)).await.unwrap();
-            // And it is gone: what was sent second was never answered.
+            // And it ends: the second message was never answered.
             drop((asked, to));
         };
         let (first, ()) = tokio::join!(told.next(), member);

@@ -1,10 +1,10 @@
-//! Proposals on their way to RaftNode, which leave together.
+//! Collects proposals on their way to RaftNode, so that they leave together.
 //!
 //! A worker that wakes up reads the requests of many connections. Sent one by one, the first of
 //! them would wake RaftNode, which on a busy machine takes the processor from the worker: the log
 //! would get many small appends instead of one. So each proposal first lets the tasks run that are
-//! ready on its thread; then whoever comes first sends all that were posted meanwhile. A task that
-//! is alone goes on at once.
+//! ready on its thread; then the first of them to run again sends all that were posted meanwhile. A
+//! lone task goes on at once.
 
 use std::mem;
 
@@ -28,12 +28,12 @@ impl Outbox {
         }
     }
 
-    /// Posts `proposal`. It is sent when the returned future is complete, or dropped on the way.
+    /// Posts `proposal`. It is sent by the time the returned future completes or is dropped.
     pub(super) async fn post(&self, proposal: Proposal) {
         self.posted.lock().push(proposal);
         let _sent = SentWhenDropped(self);
-        // Not a wake-up of our own: a connection polls its requests in a loop of its own, and would
-        // come back to us before the other connections had their turn.
+        // Not a wake-up of our own: a connection polls its requests in a loop, and would come back
+        // here before the other connections had their turn.
         tokio::task::yield_now().await;
     }
 
@@ -47,7 +47,7 @@ impl Outbox {
     }
 }
 
-/// However the wait for the neighbours ends.
+/// Sends however the wait for the neighbours ends.
 struct SentWhenDropped<'a>(&'a Outbox);
 
 impl Drop for SentWhenDropped<'_> {
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
     use crate::reply::{Admission, Reply};
 
-    /// Tells what it got in each message.
+    /// Passes on what it got in each message.
     struct Listener(mpsc::UnboundedSender<Vec<Bytes>>);
 
     impl Actor for Listener {

@@ -11,7 +11,7 @@ use super::membership;
 use super::types::{Membership, PeerNode, StoredMembership};
 use crate::status::MemberStatus;
 
-/// Written by RaftNode, read by whoever asks for the status.
+/// Written by RaftNode, read by all that tell the status.
 #[derive(Debug, Default)]
 pub(crate) struct Picture {
     membership: RwLock<Arc<StoredMembership>>,
@@ -22,19 +22,19 @@ impl Picture {
         *self.membership.write() = membership;
     }
 
-    /// Whether `id` is a member that shall have no vote.
+    /// Whether `id` is a member that is meant to have no vote.
     pub(crate) fn is_learner(&self, id: u64) -> bool {
         let membership = Arc::clone(&self.membership.read());
         learners(membership.membership()).contains(&id)
     }
 
-    /// Who has a vote, as raft's newest configuration says: before anything is applied, too.
+    /// The ids that have a vote by raft's newest configuration, even before anything is applied.
     pub(crate) fn voters(&self) -> Vec<u64> {
         let membership = Arc::clone(&self.membership.read());
         membership.membership().voter_ids().collect()
     }
 
-    /// Whether `me` and those of the other voters that `active` counts are a quorum.
+    /// Whether `me` and the other voters that `active` counts form a quorum.
     pub(crate) fn has_quorum(&self, me: u64, active: impl Fn(&[u64]) -> usize) -> bool {
         let membership = Arc::clone(&self.membership.read());
         let sets = membership.membership().get_joint_config();
@@ -46,12 +46,12 @@ impl Picture {
     }
 }
 
-/// Members without a vote, as clients see them: one that was added as a voter counts as one.
+/// Members without a vote, as clients see them: one that was added as a voter counts as a voter.
 fn learners(membership: &Membership) -> Vec<u64> {
     without_vote(membership, |node| !node.wants_vote)
 }
 
-/// Members that wait for the vote they were added with.
+/// Members that wait for the vote that they were added with.
 pub(super) fn joining(membership: &Membership) -> Vec<u64> {
     without_vote(membership, |node| node.wants_vote)
 }
@@ -62,7 +62,7 @@ fn without_vote(membership: &Membership, is_one: impl Fn(&PeerNode) -> bool) -> 
     ids
 }
 
-/// The members, by id, as what is applied to `store` has them.
+/// The members by id, as applied to `store`.
 pub(crate) fn applied_members(store: &Store) -> Vec<MemberStatus> {
     let Some((_, payload)) = store.applied().membership else {
         return Vec::new();
@@ -71,7 +71,7 @@ pub(crate) fn applied_members(store: &Store) -> Vec<MemberStatus> {
     members(&membership, store.members())
 }
 
-/// The members, by id, with what they published about themselves.
+/// The members by id, with what they published about themselves.
 fn members(membership: &Membership, published: Vec<MemberRecord>) -> Vec<MemberStatus> {
     let mut published: BTreeMap<u64, MemberRecord> = published
         .into_iter()
@@ -83,7 +83,7 @@ fn members(membership: &Membership, published: Vec<MemberRecord>) -> Vec<MemberS
         MemberStatus {
             id: MemberId(*id),
             name: record.name,
-            // Raft's own list is the one that members are reached by.
+            // Members are reached by the URLs of raft's own list.
             peer_urls: node.peer_urls.clone(),
             client_urls: record.client_urls,
             is_learner: learners.contains(id),

@@ -1,10 +1,9 @@
-//! The way of a proposal, in its caller's task: admitted, encoded once, sent together with
-//! those of its neighbours to RaftNode of the member that leads; the answer comes back from
-//! whoever finishes it.
+//! The way of a proposal, in its caller's task: admitted, encoded once, sent together with its
+//! neighbours to the RaftNode of the leading member; whatever finishes it sends the answer back.
 //!
-//! A proposal that certainly is not in the log is made again where the leader is now, for as long
-//! as its caller waits. One that may be in the log is never made again: its outcome is unknown, and
-//! the error says so.
+//! A proposal that certainly is not in the log is made again wherever the leader is now, for as
+//! long as its caller waits. One that may be in the log is never made again: its outcome is
+//! unknown, and the error says so.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,11 +54,11 @@ pub(crate) struct Proposer {
 pub(crate) enum Attempt {
     /// It was committed and applied.
     Applied(Applied),
-    /// It is not in the log: that member leads, if one is known.
+    /// It is not in the log; this member leads, if one is known.
     Elsewhere(Option<u64>),
 }
 
-/// Counts a failed proposal when it is dropped. So one counts, too, that its caller gives up.
+/// Counts a failed proposal when dropped, and so also one that its caller gives up.
 struct Failure<'a>(Option<&'a Metrics>);
 
 impl Drop for Failure<'_> {
@@ -121,7 +120,7 @@ impl Proposer {
                     self.propose_here(command.clone(), permit, room).await?
                 }
                 leader => {
-                    // Held meanwhile: the entry comes to this member's log too.
+                    // Held meanwhile, because the entry comes to this member's log too.
                     let _admitted = (permit, room);
                     self.forward(leader, command.clone()).await?
                 }
@@ -133,7 +132,7 @@ impl Proposer {
         }
     }
 
-    /// A further try needs a place like the first one.
+    /// Admits a further attempt, which needs a place like the first one.
     async fn admit_again(
         &self,
         command: &Bytes,
@@ -156,13 +155,13 @@ impl Proposer {
         room: Option<Reservation>,
     ) -> Result<Attempt, Error> {
         let (reply, answer) = Reply::with_room(permit, room);
-        // From here on the proposal goes its way even if our caller stops waiting.
+        // From here on the proposal goes its way even if the caller stops waiting.
         self.outbox.post(Proposal { command, reply }).await;
         attempt(answer.wait().await?)
     }
 
-    /// Proposes it to `leader`'s raft, and waits until it is applied here as well, so that who has
-    /// the answer reads the write from this member too.
+    /// Proposes the command to `leader`'s raft, and waits until it is applied here as well, so that
+    /// a caller that has the answer can read the write from this member too.
     async fn forward(&self, leader: u64, command: Bytes) -> Result<Attempt, Error> {
         let Some(link) = self.links.to(leader) else {
             return Ok(Attempt::Elsewhere(None));
@@ -232,7 +231,7 @@ impl Proposer {
             let leader = self.progress.leader();
             if leader != 0 {
                 let other = self.progress.until_leader(|known| known != leader);
-                // It may be the right one, which does not know yet that it leads.
+                // The known leader may be the right one, and not know yet that it leads.
                 let _ = tokio::time::timeout(*retry, other).await;
                 *retry = RETRY_MAX.min(*retry * 2);
             }
@@ -246,7 +245,7 @@ impl Proposer {
     }
 }
 
-/// What raft answered, in our words.
+/// Translates raft's answer.
 fn attempt(result: WriteResult) -> Result<Attempt, Error> {
     match result {
         Ok(written) => Ok(Attempt::Applied(Applied {

@@ -1,11 +1,12 @@
-//! Membership changes at the leader: one at a time, in a task that goes on whoever stops waiting.
+//! Membership changes at the leader: one at a time, in a task that goes on even if its caller is
+//! gone.
 //!
 //! ```text
 //!  asked ----> finish what a former leader began -> check -> log entries -> applied -> answer
 //!  unasked --> finish what a former leader began, or give the vote to one that has caught up
 //! ```
-//! What has to go on is in the membership itself: two voter sets, or a member that wants a vote.
-//! So whoever leads next goes on with it.
+//! What is still to be done is in the membership itself: two voter sets, or a member that wants a
+//! vote. So the next leader goes on with it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -36,38 +37,38 @@ use crate::status::MemberStatus;
 /// Changes that wait for their turn.
 const CHANGES_MAX: usize = 64;
 
-/// A member that has answered for so long is connected, as in etcd.
+/// A member that has answered for this long is connected, as in etcd.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What became of a change at one member.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
-    /// It is committed, and applied at the leader.
+    /// The change is committed, and applied at the leader.
     Done {
-        /// Where the last entry of it stands in the log.
+        /// The place of its last entry in the log.
         index: u64,
-        /// The members after it.
+        /// The members after the change.
         members: Vec<MemberStatus>,
     },
-    /// It is not made here: that member leads, if one is known.
+    /// The change is not made here; this member leads, if one is known.
     Elsewhere(Option<u64>),
-    /// The lead was lost on the way: whoever leads now knows whether it is made.
+    /// The lead was lost on the way; the next leader knows whether the change is made.
     Unsure,
 }
 
-/// Changes by their turn.
+/// Changes waiting for their turn, and whether one is under way.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     waiting: VecDeque<ChangeMembers>,
     under_way: bool,
 }
 
-/// What nobody asks for and the leader does nevertheless.
+/// What the leader does without being asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Duty {
-    /// Two voter sets give way to the second.
+    /// Leave two voter sets for the second.
     Finish,
-    /// A member that joins has caught up.
+    /// Give a joining member that has caught up its vote.
     Promote(u64),
 }
 
@@ -84,7 +85,7 @@ impl RaftNode {
             }
             let desk = self.desk();
             self.begin(ctx, async move {
-                // Who asked may have given up.
+                // The caller may have given up.
                 let _ = reply.send(desk.change(change, ask).await);
             });
             return;
@@ -92,8 +93,8 @@ impl RaftNode {
     }
 
     /// Does what nobody asks for, if no change is under way. It is looked for now and then, and not
-    /// at the end of a change: what raft refuses for now, because this leader's own first entry is
-    /// not committed yet, it would refuse at once and without end.
+    /// at the end of a change: raft refuses some changes for now, because this leader's own first
+    /// entry is not committed yet, and would refuse them at once and without end.
     pub(super) fn take_up_duty(&mut self, ctx: &mut Context<Self>) {
         if self.changes.under_way {
             return;
@@ -140,7 +141,7 @@ impl RaftNode {
     }
 }
 
-/// Who told the cluster its name.
+/// The members that have told the cluster their name.
 fn started(store: &Store) -> BTreeSet<u64> {
     let published = store.members().into_iter();
     let named = published.filter(|record| !record.name.is_empty());
@@ -149,7 +150,7 @@ fn started(store: &Store) -> BTreeSet<u64> {
 
 fn duty(metrics: &Metrics, patience: Duration, started: &BTreeSet<u64>) -> Option<Duty> {
     let newest = &metrics.membership_config;
-    // A configuration that is not committed yet is under way already.
+    // A configuration that is not committed yet is a change under way.
     if metrics.state != ServerState::Leader
         || metrics.committed_membership_config.log_id() != newest.log_id()
     {
@@ -160,7 +161,7 @@ fn duty(metrics: &Metrics, patience: Duration, started: &BTreeSet<u64>) -> Optio
     }
     let last = metrics.last_log_index.unwrap_or(0);
     let joining = picture::joining(newest.membership()).into_iter();
-    // Had it a vote before that, it could lose its disk and come back as one that never ran.
+    // With a vote before that, it could lose its disk and come back as one that never ran.
     let joining = joining.filter(|id| started.contains(id));
     let mut followers = joining.map(|id| Follower::of(metrics, id));
     let ready = followers.find(|follower| follower.is_ready(last, patience));
@@ -191,7 +192,7 @@ impl Desk {
             return Ok(Change::Elsewhere(Some(self.me)));
         }
         if ask == Ask::Again && is_done(&change, newest.membership()) {
-            // Not the end of the log: what is behind it may never be committed.
+            // Not the end of the log: entries behind it may never be committed.
             let Some(id) = newest.log_id().map(from_raft_log_id) else {
                 return Ok(Change::Unsure);
             };
@@ -218,7 +219,7 @@ impl Desk {
         Ok(self.done(index).await)
     }
 
-    /// The leader does not leave as such: its successor removes it.
+    /// A leader does not leave while it leads: its successor removes it.
     async fn leave(&self) -> Result<Change, Error> {
         let (raft, progress) = (self.raft.clone(), Arc::clone(&self.progress));
         hand_over::hand_over(raft, progress, None, self.election_timeout).await?;
@@ -232,8 +233,8 @@ impl Desk {
     }
 
     /// Puts a change of `based_on` into the log and waits until it is committed. `None`: this
-    /// member does not lead, or the membership is another one by now. Errors: its outcome is not
-    /// known, or there is nothing to change.
+    /// member does not lead, or the membership is another one by now. Errors: the outcome is
+    /// unknown, or there is nothing to change.
     async fn commit(
         &self,
         change: RaftChange<u64, PeerNode>,
@@ -252,7 +253,7 @@ impl Desk {
         }
     }
 
-    /// A failure is told in the log and tried again by whoever leads then.
+    /// Fulfils `duty`. A failure is logged, and the next leader tries again.
     async fn fulfil(&self, duty: Duty) {
         let metrics = self.raft.metrics().borrow_watched().clone();
         let newest = &metrics.membership_config;
@@ -299,8 +300,8 @@ impl Desk {
     }
 }
 
-/// Whether an earlier try made `change`, of which that was not known: by the newest membership of
-/// the log, which may not be applied yet.
+/// Whether an earlier attempt, whose outcome was unknown, made `change`: judged by the newest
+/// membership of the log, which may not be applied yet.
 fn is_done(change: &MemberChange, membership: &Membership) -> bool {
     match change {
         MemberChange::Add { id, .. } => membership.get_node(&id.0).is_some(),
@@ -321,7 +322,7 @@ fn role(membership: &Membership, id: u64, node: &PeerNode) -> MemberRole {
     }
 }
 
-/// The second of two voter sets stays.
+/// Leaves the first of two voter sets.
 fn finish() -> RaftChange<u64, PeerNode> {
     RaftChange::AddVoterIds(BTreeSet::new())
 }

@@ -1,14 +1,15 @@
-//! How much of the log is kept: when the next snapshot is due, and what may go behind it. Pure.
+//! How much of the log is kept: when the next snapshot is due, and which entries may be purged.
+//! Pure.
 //!
-//! openraft would do the same with numbers that cannot be changed.
+//! openraft could do the same, but only with fixed numbers.
 
-/// The log behind a snapshot is kept for members that lag: half of what lies between two snapshots,
-/// which by default is etcd's 5,000 entries. Fewer entries between snapshots bound the log tighter.
+/// The log kept behind a snapshot, for members that lag, is `snapshot_count` divided by this: by
+/// default etcd's 5,000 entries. Fewer entries between snapshots bound the log tighter.
 const SNAPSHOT_COUNT_PER_LOG_KEPT: u64 = 2;
 /// Entries purged at once, where snapshots are further apart than this.
 const PURGE_BATCH_MAX: u64 = 1_024;
 
-/// How far things are: each the number of entries from the beginning of the log.
+/// How far each thing is, as the number of entries from the beginning of the log.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Extent {
     pub(super) applied: u64,
@@ -16,11 +17,12 @@ pub(super) struct Extent {
     pub(super) purged: u64,
 }
 
-/// What was asked of raft.
+/// What raft was asked for.
 #[derive(Debug, Default)]
 pub(super) struct Retention {
-    /// What was applied when a snapshot was last asked for. It may have come to nothing, because
-    /// another one is under way or the disk is full; the next try waits for as many entries again.
+    /// The entries applied when a snapshot was last asked for. It may have come to nothing, because
+    /// another one is under way or the disk is full; the next attempt waits for as many entries
+    /// again.
     tried: u64,
 }
 
@@ -37,7 +39,7 @@ impl Retention {
     }
 }
 
-/// The last entry that may go now.
+/// The last entry that may be purged now.
 pub(super) fn purge_upto(extent: Extent, snapshot_count: u64) -> Option<u64> {
     let end = (extent.snapshot).saturating_sub(snapshot_count / SNAPSHOT_COUNT_PER_LOG_KEPT);
     let batch = snapshot_count.clamp(1, PURGE_BATCH_MAX);

@@ -1,5 +1,5 @@
-//! What openraft runs on: tokio's timers and channels, with raft's own clock, chance and the place
-//! of tasks as `ground` says, and values that wake who waits in order.
+//! What openraft runs on: tokio's timers and channels, with raft's own clock, with tasks and chance
+//! from `ground`, and with latest values that wake their waiters in order.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -19,7 +19,7 @@ use crate::{ground, latest};
 #[derive(Debug)]
 pub struct Runtime(TokioRuntime);
 
-/// This thread's chance.
+/// The source of chance of this thread.
 #[derive(Clone, Copy, Debug)]
 pub struct Chance;
 
@@ -27,7 +27,7 @@ impl TryRng for Chance {
     type Error = Infallible;
 
     fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        // The upper half is the better mixed one.
+        // The upper half is mixed better.
         Ok((ground::chance() >> 32) as u32)
     }
 
@@ -66,7 +66,7 @@ impl AsyncRuntime for Runtime {
         F::Output: OptionalSend + 'static,
     {
         if ground::is_simulated() {
-            // Among the tasks of the node that asks, so that it ends when that node crashes.
+            // Spawned among the tasks of the current node, so that it ends when that node crashes.
             return tokio::task::spawn_local(future);
         }
         TokioRuntime::spawn(future)

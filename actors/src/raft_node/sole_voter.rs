@@ -37,9 +37,10 @@ enum Newest {
     Recovered,
     /// Appended since the start.
     Appended(LogId),
-    /// Entries were cut off. That happens to followers only, so it is not worth finding out.
+    /// Entries were cut off. That happens to followers only, so the answer is not worth finding
+    /// out.
     Unknown,
-    /// It does not matter any more: the node ends.
+    /// It does not matter any more, since the node ends.
     Closed,
 }
 
@@ -65,7 +66,7 @@ impl SoleVoter {
         self.alone.load(Ordering::Acquire)
     }
 
-    /// A configuration is being appended to the log.
+    /// Notes that a configuration is being appended to the log.
     pub(super) fn appended(&self, id: LogId, membership: &Membership) {
         let mut newest = self.newest.lock();
         newest.becomes(Newest::Appended(id));
@@ -74,14 +75,14 @@ impl SoleVoter {
         }
     }
 
-    /// Entries are being cut off the log.
+    /// Notes that entries are being cut off the log.
     pub(super) fn truncated(&self) {
         let mut newest = self.newest.lock();
         newest.becomes(Newest::Unknown);
         self.alone.store(false, Ordering::Release);
     }
 
-    /// This member votes for `candidate`, or lost the lead.
+    /// Notes that this member votes for `candidate`, or lost the lead.
     pub(super) fn follow(&self) {
         let _newest = self.newest.lock();
         self.alone.store(false, Ordering::Release);
@@ -94,8 +95,8 @@ impl SoleVoter {
         self.alone.store(false, Ordering::Release);
     }
 
-    /// This member leads, an entry of its own term is applied, and `committed` is the committed
-    /// configuration. Returns whether the flag is up.
+    /// Notes that this member leads, an entry of its own term is applied, and `committed` is the
+    /// committed configuration. Returns whether the flag is up.
     pub(super) fn confirm(&self, committed: &StoredMembership) -> bool {
         let newest = self.newest.lock();
         let current = match *newest {

@@ -1,22 +1,23 @@
 //! When a leader whose disk hangs hands its lead over. Pure.
 //!
-//! Its heartbeats go on, so nobody else would notice, and nothing that it takes becomes durable
-//! here. A disk that has not finished one flush within an election timeout counts as hung: a dead
+//! Its heartbeats go on, so no other member would notice, and nothing that it takes becomes durable
+//! here. A disk that has not finished a flush within an election timeout counts as hung: a dead
 //! leader would be replaced after that time too.
 
 use std::time::Duration;
 
-/// The hand-overs that one hang of the disk led to.
+/// The hand-overs attempted during one hang of the disk.
 #[derive(Debug, Default)]
 pub(super) struct Stall {
-    /// How long the flush had taken when the last one was begun; `None`: none for this hang.
+    /// How long the flush had taken when the last hand-over was begun; `None` if none was in this
+    /// hang.
     tried_at: Option<Duration>,
 }
 
 impl Stall {
     /// Whether to hand over now. `busy_for` is how long the flush under way has taken. As long as
-    /// it hangs and this member leads, it tries again after two election timeouts, which is how
-    /// long a hand-over may take.
+    /// it hangs and this member leads, the hand-over is repeated after two election timeouts, which
+    /// is how long one may take.
     #[must_use]
     pub(super) fn hands_over(
         &mut self,

@@ -1,4 +1,4 @@
-//! Starts openraft and RaftNode on the raft thread, in the order that lets nothing be missed.
+//! Starts openraft and RaftNode on the raft thread, in an order in which nothing is missed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,16 +24,16 @@ pub(crate) struct RaftSetup {
     pub(crate) state_machine: StateMachine,
     pub(crate) node: RaftNodeSetup,
     pub(crate) links: Arc<Links>,
-    /// The first configuration: each voter's id and peer URLs. Written if the log is empty; none
-    /// for a member that joins, whose log begins with what the leader sends.
+    /// The first configuration: each voter's id and peer URLs. Written if the log is empty. Empty
+    /// for a joining member, whose log begins with what the leader sends.
     pub(crate) founders: BTreeMap<u64, Vec<String>>,
 }
 
-/// A raft that runs.
+/// A running raft.
 pub(crate) struct StartedRaft {
     pub(crate) raft: RaftHandle,
     pub(crate) node: Addr<RaftNode>,
-    /// The last entry that the log held before it ran.
+    /// The last entry that the log held before raft ran.
     held: Option<u64>,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct StartedRaft {
 pub(crate) async fn start(thread: &Thread, setup: RaftSetup) -> Result<StartedRaft, String> {
     let (sender, receiver) = oneshot::channel();
     thread.spawn(async move {
-        // Nobody waits any more if start-up was given up.
+        // Nobody waits any more if the start was given up.
         let _ = sender.send(start_here(setup).await);
     });
     receiver
@@ -88,8 +88,8 @@ async fn bootstrap(raft: &RaftHandle, founders: BTreeMap<u64, Vec<String>>) -> R
     }
 }
 
-/// A member that is the only voter need not wait for an election timeout: there is no leader to
-/// hear from.
+/// Makes a sole voter campaign at once: it need not wait for an election timeout, since there is no
+/// leader to hear from.
 async fn elect_sole_voter(raft: &RaftHandle, me: u64) -> Result<(), String> {
     let sole = raft
         .with_raft_state(move |state| {
@@ -109,8 +109,8 @@ async fn elect_sole_voter(raft: &RaftHandle, me: u64) -> Result<(), String> {
 
 impl StartedRaft {
     /// Waits until everything that the log could have applied before the start is applied again:
-    /// what it held then and what the leader has of it. openraft's own wait is for the log as it is
-    /// now, which under steady writes is always ahead of what is known to be committed.
+    /// what it held then, and what the leader has of that. openraft's own wait is for the log as it
+    /// is now, which under steady writes is always ahead of what is known to be committed.
     pub(crate) async fn recovered(&self) -> Result<(), String> {
         let forever: Option<Duration> = None;
         let held = self.held;

@@ -33,7 +33,7 @@ use crate::watch_hub::Hint;
 /// Entries of one message to the Applier; bounds the memory of a long catch-up.
 const APPLY_ENTRIES_MAX: usize = 4_096;
 
-/// Between two tries to have the Snapshotter open a snapshot.
+/// Pause between two attempts to have the Snapshotter open a snapshot.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// The state machine. Clones share it.
@@ -47,9 +47,9 @@ pub struct StateMachine {
     pub(crate) progress: Arc<Progress>,
     /// Snapshots on their way out.
     pub(crate) outgoing: Sendings,
-    /// Watchers learn of what a snapshot brought from the store.
+    /// Makes watchers read from the store what a snapshot brought.
     pub(crate) watchers: Hint,
-    /// Counts the states of other members that took this one's place.
+    /// Counts the states of other members that took the place of this one's.
     pub(crate) restored: Arc<latest::Sender<u64>>,
     /// Closed when the node ends.
     pub(crate) admission: Arc<Admission>,
@@ -60,7 +60,7 @@ impl StateMachine {
         loop {
             match self.snapshotter.send(OpenSnapshot).await {
                 // Only a full disk keeps the store's file closed: nothing is lost, and raft, which
-                // takes every error for the end, is let wait.
+                // takes every error for the end, is made to wait.
                 Ok(Err(error)) if error.kind() == io::ErrorKind::StorageFull => {}
                 Ok(outgoing) => return to_snapshot(outgoing?),
                 // Its mailbox is closed for the moment until the supervisor has replaced it; should
@@ -74,8 +74,8 @@ impl StateMachine {
     /// Hands committed entries to the Applier, in order.
     ///
     /// If clients wait for them the Applier answers them, and the raft thread need not wake up for
-    /// it: admission bounds how many there are, and should one fail, the node halts. Raft may so
-    /// believe that an entry is applied which soon will be; whoever needs the truth asks the store
+    /// it: admission bounds how many there are, and if one fails the node halts. Raft may thus
+    /// believe that an entry is applied that soon will be; code that needs the truth asks the store
     /// or waits for `Progress`.
     async fn hand_over(&self, entries: Vec<(Entry, Option<Waiter>)>) -> io::Result<()> {
         if entries.iter().any(|(_, waiter)| waiter.is_some()) {
@@ -97,7 +97,7 @@ impl StateMachine {
             .map_err(|_| io::Error::other("the store's writer is gone"))
     }
 
-    /// Waits for a disk that is too full: a restart would only have all of it sent again.
+    /// Waits while the disk is too full: after a restart all of it would have to be sent again.
     async fn put_in_place(&self, mut received: Received) -> io::Result<()> {
         let mut waits = false;
         loop {
@@ -116,11 +116,11 @@ impl StateMachine {
         }
     }
 
-    /// Everything slow about it was done when it was received.
+    /// The slow part was done when the snapshot was received.
     async fn restore(&self, received: Received) -> io::Result<()> {
         let applied = received.applied().log_id;
-        // What raft cut off the log before this must be off the disk first: the store must never
-        // stand beside entries that contradict it.
+        // What raft cut off the log before this must be gone from the disk first: the store must
+        // never stand beside entries that contradict it.
         let sync = || sync(&self.wal_writer);
         outlast(&self.admission, sync().await, sync).await?;
         self.put_in_place(received).await?;
@@ -159,8 +159,8 @@ impl RaftStateMachine<Types> for StateMachine {
         self.hand_over(chunk).await
     }
 
-    /// While a member is being sent a snapshot, the log behind it is kept: a newer snapshot would
-    /// let raft purge what that member needs next.
+    /// While a member is being sent a snapshot, the log behind that snapshot is kept: a newer one
+    /// would let raft purge what the member needs next.
     async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<StateMachine> {
         (force || !self.outgoing.are_under_way()).then(|| self.clone())
     }
@@ -173,7 +173,7 @@ impl RaftStateMachine<Types> for StateMachine {
     async fn install_snapshot(&mut self, _: &SnapshotMeta, data: SnapshotData) -> io::Result<()> {
         let received = match data {
             SnapshotData::Received(received) => received,
-            // Handed over inside one process, it takes the same way.
+            // A snapshot handed over within one process takes the same way.
             SnapshotData::Outgoing(outgoing) => {
                 let body = outgoing.stream(|_| ());
                 let received = self.snapshotter.send(Receive { body }).await;
@@ -196,7 +196,7 @@ impl RaftSnapshotBuilder<Types> for StateMachine {
     type SnapshotData = SnapshotData;
 
     /// A checkpoint and its mark. If the disk is full the mark is an older one, which is a valid
-    /// snapshot too: less of the log can be purged.
+    /// snapshot too; it only lets less of the log be purged.
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         self.checkpoint().await?;
         self.open_snapshot().await

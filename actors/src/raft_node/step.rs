@@ -1,4 +1,4 @@
-//! What other members' raft says to ours.
+//! Hands what other members' raft says to ours.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub(super) async fn step(
 ) -> Result<Bytes, Refusal> {
     match message {
         FromPeer::Append(request) => {
-            // Now and not with the answer, which a disk that is full keeps back.
+            // Stamped now and not with the answer, which a full disk delays.
             if request.vote >= raft.server_metrics().borrow_watched().vote {
                 heard.stamp();
             }

@@ -1,11 +1,11 @@
 //! What follows when the connection of a leader ends: how often to knock at its door, and when this
 //! member campaigns if nobody listens there. Pure.
 //!
-//! A connection may end for many reasons; that its host then refuses a new one means that the
-//! process is gone. The survivors find this out within milliseconds of one another. They take turns
-//! in the order of their ids, because two that campaign at once split the votes; and each round of
-//! turns is twice as long as the one before, because a vote must be durable before it counts: on
-//! slow disks one turn would overtake the other for ever.
+//! A connection may end for many reasons; if its host then refuses a new one, the process is gone.
+//! The survivors find this out within milliseconds of one another. They take turns in the order of
+//! their ids, because two that campaign at once split the votes; and each round of turns is twice
+//! as long as the one before, because a vote must be durable before it counts: on slow disks one
+//! turn would forever overtake the other.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use std::time::Duration;
 const KNOCK_WAITS_MS: [u64; 6] = [0, 5, 15, 40, 90, 150];
 
 /// The waits before each knock, with `patience` for the election timeout: the first ones, and then
-/// each twice the one before while all of them take less than half of it. If none is refused, the
-/// timer decides.
+/// each twice the one before, as long as all of them take less than half of it. If none is refused,
+/// raft's timer decides.
 pub(super) fn knock_waits(patience: Duration) -> impl Iterator<Item = Duration> {
     let first = KNOCK_WAITS_MS.into_iter();
     let further = (1..u64::BITS).map_while(|doubled| 150_u64.checked_mul(1 << doubled));
@@ -27,7 +27,7 @@ pub(super) fn knock_waits(patience: Duration) -> impl Iterator<Item = Duration> 
     })
 }
 
-/// When one of the survivors campaigns.
+/// When a survivor campaigns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Turns {
     place: u32,
@@ -38,7 +38,7 @@ pub(super) struct Turns {
 
 impl Turns {
     /// The turns of `me` among `voters` without their dead `leader`, one each `interval`, until
-    /// raft's own timer is due after `patience`. `None`: no voter.
+    /// raft's own timer is due after `patience`. `None` if `me` is not a voter.
     pub(super) fn new(
         me: u64,
         leader: u64,
@@ -57,7 +57,7 @@ impl Turns {
         })
     }
 
-    /// The waits before each of its campaigns.
+    /// The wait before each of its campaigns.
     pub(super) fn waits(self) -> impl Iterator<Item = Duration> {
         let Turns {
             place,

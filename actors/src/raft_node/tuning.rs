@@ -1,5 +1,5 @@
-//! What of raft may be changed while it runs, and what RaftNode therefore does itself: it beats,
-//! asks for snapshots and has the log purged, each by the settings of now.
+//! Raft settings that can change at run time, and what RaftNode therefore does itself: it beats,
+//! asks for snapshots and has the log purged, each by the current settings.
 
 use std::time::Duration;
 
@@ -13,19 +13,19 @@ use super::types::{RaftLogId, Types};
 use super::{RaftNode, clock};
 use crate::latest;
 
-/// Between two looks at how much of the log is kept.
+/// Pause between two looks at how much of the log is kept.
 pub(super) const RETENTION_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What of raft an operator may choose, also while the member runs.
+/// Raft settings that an operator may choose, also at run time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RaftTuning {
-    /// How often a leader shows that it lives.
+    /// How often a leader sends a heartbeat.
     pub heartbeat_interval: Duration,
-    /// How long the others wait for that; at least five heartbeats.
+    /// How long the others wait for one; at least five heartbeat intervals.
     pub election_timeout: Duration,
     /// Applied entries between two snapshots.
     pub snapshot_count: u64,
-    /// Members without a vote at once; one more is refused.
+    /// Members without a vote at once; a further one is refused.
     pub learners_max: usize,
 }
 
@@ -68,7 +68,7 @@ impl RaftNode {
         self.setup.tuning.get()
     }
 
-    /// Looks once in a heartbeat interval, from now on.
+    /// Starts looking once in each heartbeat interval.
     pub(super) fn look_regularly(&mut self, ctx: &mut Context<Self>) {
         let looks = ctx.run_interval(self.tuning().heartbeat_interval, RaftNode::look);
         if let Some(former) = self.looks.replace(looks) {
@@ -76,7 +76,7 @@ impl RaftNode {
         }
     }
 
-    /// As leader, shows the others that it lives.
+    /// As leader, sends a heartbeat.
     pub(super) fn beat(&self) {
         if self.leads.is_some() {
             let trigger = self.raft.trigger();
@@ -84,7 +84,7 @@ impl RaftNode {
         }
     }
 
-    /// Asks for a snapshot, or lets entries go that are in one.
+    /// Asks for a snapshot, or purges entries that are in one.
     pub(super) fn retain_log(&mut self) {
         let extent = {
             let metrics = self.raft.data_metrics();
@@ -106,15 +106,15 @@ impl RaftNode {
     }
 }
 
-/// The entries from the beginning of the log to `last`.
+/// The number of entries from the beginning of the log to `last`.
 fn count(last: Option<&RaftLogId>) -> u64 {
     last.map_or(0, |id| id.index + 1)
 }
 
 /// Hands something to the core, whose queue is longer than what is ever admitted, so this never
-/// waits. Without `unconstrained` tokio would make it, once per 128 messages, to be fair to others.
-/// Should the core be gone, so is what it was for (the reply of a proposal is dropped, which
-/// answers `Stopped`), and nobody waits until it has ended.
+/// waits. Without `unconstrained` tokio would make it wait, once per 128 messages, to be fair to
+/// others. If the core is gone, so is what the message was for (the reply of a proposal is dropped,
+/// which answers `Stopped`), and nobody waits until the core has ended.
 pub(super) fn post(asked: impl Future<Output = Result<(), Fatal<Types>>>) {
     let _ = tokio::task::unconstrained(asked).now_or_never();
 }

@@ -1,4 +1,4 @@
-//! The type configuration of openraft, and the only names of it that other actors use.
+//! openraft's type configuration, and the only openraft names that other actors use.
 
 use std::fmt;
 
@@ -58,17 +58,17 @@ impl fmt::Display for Encoded {
     }
 }
 
-/// What raft's membership says about a member besides its id.
+/// What raft's membership records about a member besides its id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerNode {
     /// Where the other members reach it.
     pub peer_urls: Vec<String>,
-    /// Of a learner: it was added as a voter, and gets its vote by itself once it has caught up, so
-    /// that one that cannot be reached never counts in a quorum.
+    /// Set for a learner that was added as a voter: it gets its vote by itself once it has caught
+    /// up, so that a member that cannot be reached never counts in a quorum.
     pub wants_vote: bool,
 }
 
-/// Our replies are openraft's responders: whoever finishes the entry answers the client.
+/// Our replies are openraft's responders: whatever finishes the entry answers the client.
 impl<T: OptionalSend + 'static> Responder<Types, T> for Reply<T> {
     fn on_complete(self, result: T) {
         self.send(result);
@@ -77,9 +77,9 @@ impl<T: OptionalSend + 'static> Responder<Types, T> for Reply<T> {
 
 /// A handle to the raft core. Cheap to clone.
 pub type RaftHandle = Raft<Types, StateMachine>;
-/// Completed when entries are durable, or when they never will be.
+/// Completed when entries are durable, or when it is certain that they never will be.
 pub type Flushed = IOFlushed<Types>;
-/// Who waits for an entry to be applied.
+/// The answer that a client waits for once an entry is applied.
 pub type Waiter = ApplyResponder<Types>;
 /// What openraft answers to a proposal.
 pub type WriteResult = openraft::raft::ClientWriteResult<Types>;

@@ -1,4 +1,4 @@
-//! What Snapshotter is told, and what snapshots are to it.
+//! The messages that the Snapshotter takes, and the snapshots in them.
 
 use std::fmt;
 use std::io;
@@ -19,7 +19,7 @@ use crate::raft_node::Refusal;
 #[rtype(result = "io::Result<Outgoing>")]
 pub(crate) struct OpenSnapshot;
 
-/// Take a snapshot in. Answers when it is on disk, verified and ready to be used.
+/// Take a snapshot in. The answer comes when it is on disk, verified and ready to be used.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Received, Refusal>")]
 pub(crate) struct Receive {
@@ -28,9 +28,9 @@ pub(crate) struct Receive {
 
 /// A snapshot, as raft passes it between its network and its state machine.
 pub enum SnapshotData {
-    /// Ours, for another member.
+    /// This member's, for another one.
     Outgoing(Outgoing),
-    /// Another member's, for us.
+    /// Another member's, for this one.
     Received(Received),
 }
 
@@ -43,7 +43,7 @@ impl fmt::Debug for SnapshotData {
     }
 }
 
-/// What the store's file held when it was opened; bytes move when somebody asks for the stream.
+/// What the store's file held when it was opened; bytes move only when the stream is asked for.
 #[derive(Debug)]
 pub struct Outgoing {
     pub(super) source: Box<Source>,
@@ -61,12 +61,12 @@ impl Outgoing {
 #[derive(Debug)]
 pub struct Received {
     applied: AppliedMark,
-    /// `None` once it is used.
+    /// `None` once used.
     state: Option<(Replacement, Under)>,
 }
 
 impl Received {
-    /// Until it is used or dropped, no other snapshot is taken in than that of `place`.
+    /// While this is neither used nor dropped, the place keeps other snapshots from being taken in.
     pub(super) fn new(replacement: Replacement, place: Under) -> Received {
         Received {
             applied: replacement.applied(),
@@ -74,12 +74,12 @@ impl Received {
         }
     }
 
-    /// Its log position and membership.
+    /// The log position and membership of the state.
     pub(crate) fn applied(&self) -> &AppliedMark {
         &self.applied
     }
 
-    /// The state, to be used.
+    /// Takes the state out, to be used.
     pub(crate) fn into_replacement(mut self) -> Replacement {
         let (replacement, _) = self.state.take().expect("used once");
         replacement
@@ -87,7 +87,7 @@ impl Received {
 }
 
 impl Drop for Received {
-    /// Raft does not want it, and its thread must not stand still until all of it is freed.
+    /// Raft does not want the state, and its thread must not stand still until all of it is freed.
     fn drop(&mut self) {
         let Some((replacement, place)) = self.state.take() else {
             return;
@@ -103,7 +103,7 @@ impl Drop for Received {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Transfers(Arc<AtomicUsize>);
 
-/// One of them.
+/// A snapshot on its way in.
 #[derive(Debug)]
 pub(crate) struct Under(Arc<AtomicUsize>);
 

@@ -1,5 +1,5 @@
 //! Snapshotter: opens the current snapshot, and takes in those of other members. A snapshot is a
-//! view of what the store's file durably holds; bytes move only when somebody needs them.
+//! view of what the store's file durably holds; bytes move only when they are needed.
 //!
 //! ```text
 //!  idle --OpenSnapshot--> a view of the file, with its log position --> idle
@@ -34,14 +34,14 @@ use crate::peer_link::SnapshotBytes;
 use crate::raft_node::Refusal;
 use crate::supervisor::DeathWatch;
 
-/// What Snapshotter works with. Kept for a new value of the actor.
+/// What the Snapshotter works with. Kept for a new value of the actor.
 #[derive(Clone, Debug)]
 pub(crate) struct SnapshotterSetup {
     pub(crate) store: Store,
     pub(crate) settings: StoreSettings,
     pub(crate) dir: Arc<DataDir>,
     pub(crate) cluster_id: u64,
-    /// Knows how much of the disk nobody may use.
+    /// Knows how much of the disk must stay free.
     pub(crate) gate: Arc<DiskGate>,
     /// Snapshots on their way out.
     pub(crate) outgoing: Sendings,
@@ -94,11 +94,11 @@ impl SnapshotterSetup {
         Ok(Received::new(replacement, place))
     }
 
-    /// Error: with `more` bytes more on it, the disk would have less free than its reserve, and
+    /// Errors: with `more` bytes more on it, the disk would have less free than its reserve, and
     /// writes would be refused.
     fn seek_room(&self, more: u64) -> io::Result<()> {
         let needed = self.gate.reserve_bytes().saturating_add(more);
-        // Not knowing is no reason to stop: a full disk shows itself.
+        // This is no reason to stop: writing still meets a full disk.
         match self.dir.free_bytes() {
             Ok(free) if free < needed => {
                 let text = format!(
@@ -112,7 +112,7 @@ impl SnapshotterSetup {
     }
 }
 
-/// A full disk is told apart: it passes.
+/// A full disk is told apart from other errors, because it passes.
 fn is_full(error: &SnapshotError) -> bool {
     match error {
         SnapshotError::Store(CheckpointError::NoSpace) => true,
@@ -163,7 +163,7 @@ impl Handler<Receive> for Snapshotter {
         }
         let (setup, place) = (self.setup.clone(), self.setup.incoming.begin());
         let taken = ground::offload(move || setup.take_in(body, place));
-        // It fails like this only when it panics, or when the node ends.
+        // The work is lost only when it panics, or when the node ends.
         Box::pin(async { taken.await.unwrap_or(Err(Refusal::Stopped)) })
     }
 }

@@ -1,6 +1,6 @@
-//! Which snapshots are on their way to other members, and whether they get anywhere. While one
-//! does, the log behind it is kept; a member that takes no byte must not keep it for ever. Pure but
-//! for the lock.
+//! Which snapshots are on their way to other members, and whether they progress. While one does,
+//! the log behind it is kept; a member that takes no bytes must not keep it forever. Pure but for
+//! the lock.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,25 +9,25 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// So long no byte may move, and as long again as bytes have moved: the member's index of what
-/// it got takes less than the bytes took.
+/// No byte may move for this long, and then as long again as bytes have moved: a member needs less
+/// time to index what it got than it took to send.
 const STILL_MAX: Duration = Duration::from_secs(30);
-/// Transfers to one member with no more between them are tries of the same.
+/// Transfers to one member with no longer pause between them are attempts of the same transfer.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// The transfers to all members. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sendings(Arc<Mutex<BTreeMap<u64, Course>>>);
 
-/// A transfer to one member, in one try or several.
+/// A transfer to one member, in one attempt or several.
 #[derive(Debug)]
 struct Course {
     under_way: usize,
     began: Instant,
-    /// How far it ever came, and when.
+    /// How many bytes it ever got to; `moved` says when.
     furthest: u64,
     moved: Instant,
-    /// When the last try ended.
+    /// When the last attempt ended.
     left: Instant,
 }
 
@@ -49,8 +49,8 @@ impl Course {
         self.under_way += 1;
     }
 
-    /// What was sent before and is sent again is no news: a frozen process takes the first bytes of
-    /// every try.
+    /// Bytes that were sent before do not count as progress: a frozen process takes the first bytes
+    /// of every attempt.
     fn reach(&mut self, offset: u64, now: Instant) {
         if offset > self.furthest {
             (self.furthest, self.moved) = (offset, now);
@@ -68,7 +68,7 @@ impl Course {
     }
 }
 
-/// One try, until it is dropped.
+/// One attempt, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Sending {
     member: u64,
@@ -76,7 +76,7 @@ pub(crate) struct Sending {
 }
 
 impl Sendings {
-    /// Whether a snapshot gets on its way.
+    /// Whether a snapshot is progressing.
     pub(crate) fn are_under_way(&self) -> bool {
         let now = Instant::now();
         self.0.lock().values().any(|course| course.gets_on(now))
@@ -95,7 +95,7 @@ impl Sendings {
 }
 
 impl Sending {
-    /// Told how many bytes more are gone.
+    /// A callback that is told how many more bytes were sent.
     pub(crate) fn meter(&self) -> impl FnMut(usize) + Send + 'static {
         let (member, all, mut gone) = (self.member, self.all.clone(), 0);
         move |bytes| {
@@ -106,7 +106,7 @@ impl Sending {
         }
     }
 
-    /// The member has it.
+    /// Notes that the member has the snapshot.
     pub(crate) fn arrived(self) {
         let mut all = self.all.0.lock();
         if let Some(course) = all.get_mut(&self.member) {

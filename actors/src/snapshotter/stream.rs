@@ -1,6 +1,6 @@
 //! A snapshot's bytes between a blocking thread, which reads or writes files, and the network.
 //!
-//! The channel between them is short: who is faster waits, so a slow member costs no memory.
+//! The channel between them is short: the faster side waits, so a slow member costs no memory.
 
 use std::io::{self, BufRead, Read};
 
@@ -14,8 +14,8 @@ use crate::ground;
 use crate::peer_link::SnapshotBytes;
 
 impl Outgoing {
-    /// The bytes, written by a blocking thread while somebody reads them; `moved` is told of them.
-    /// They end with an error when the store's file cannot be read.
+    /// Streams the bytes, which a blocking thread writes while they are read; `moved` is told how
+    /// many. The stream ends with an error if the store's file cannot be read.
     pub(crate) fn stream(self, mut moved: impl FnMut(usize) + Send + 'static) -> SnapshotBytes {
         let (chunks, body) = mpsc::channel(chunks_max());
         ground::detach(move || {
@@ -24,20 +24,20 @@ impl Outgoing {
                 send(&chunks, Ok(chunk)).inspect(|()| moved(bytes))
             });
             if let Err(error) = self.source.export(&mut sink) {
-                // Nobody may read any more, which is why it failed.
+                // The reader may be gone, which would be why this failed.
                 let _ = send(&chunks, Err(io::Error::other(error)));
             }
         });
         body
     }
 
-    /// A transfer of it to `member` begins, and lasts as long as the returned value.
+    /// Begins a transfer of this snapshot to `member`; it lasts as long as the returned value.
     pub(crate) fn begin(&self, member: u64) -> Sending {
         self.sendings.begin(member)
     }
 }
 
-/// On one thread nobody could read while the export writes, so all of it must find room.
+/// On one thread nothing could read while the export writes, so all of it must find room.
 fn chunks_max() -> usize {
     match ground::is_simulated() {
         true => tokio::sync::Semaphore::MAX_PERMITS,
@@ -45,7 +45,7 @@ fn chunks_max() -> usize {
     }
 }
 
-/// Waits only where there is no room.
+/// Waits only if there is no room.
 fn send(chunks: &mpsc::Sender<io::Result<Bytes>>, chunk: io::Result<Bytes>) -> io::Result<()> {
     let sent = match chunks.try_send(chunk) {
         Err(mpsc::error::TrySendError::Full(chunk)) => chunks.blocking_send(chunk).is_ok(),
@@ -57,19 +57,19 @@ fn send(chunks: &mpsc::Sender<io::Result<Bytes>>, chunk: io::Result<Bytes>) -> i
     }
 }
 
-/// So many bytes arrive between two looks at the disk.
+/// Bytes that arrive between two looks at the disk.
 const ROOM_BYTES: u64 = 16 << 20;
-/// What the disk may have to take until the next look, in such pieces: what arrives until then, and
-/// what is on its way from memory to the file.
+/// What the disk may have to take until the next look, in units of [`ROOM_BYTES`]: what arrives
+/// until then, and what is on its way from memory to the file.
 const PIECES_OF_ROOM: u64 = 2;
 
-/// Where the import reads. It ends with the error of `seek_room`, which is asked whether the disk
-/// has room for so many bytes more.
+/// The reading end of the import. It ends with the error of `seek_room`, which is asked whether the
+/// disk has room for that many more bytes.
 pub(super) struct Incoming<F> {
     body: SnapshotBytes,
     chunk: Bytes,
     seek_room: F,
-    /// Bytes that may still arrive before it is asked.
+    /// Bytes that may still arrive before `seek_room` is asked.
     unasked: u64,
 }
 
@@ -83,7 +83,7 @@ impl<F: FnMut(u64) -> io::Result<()>> Incoming<F> {
         }
     }
 
-    /// A small snapshot is never asked for.
+    /// Counts arrived bytes. For a small snapshot `seek_room` is never asked.
     fn arrived(&mut self, bytes: usize) -> io::Result<()> {
         match self.unasked.checked_sub(bytes as u64) {
             Some(left) => self.unasked = left,

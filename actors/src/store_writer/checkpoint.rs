@@ -1,15 +1,15 @@
-//! When StoreWriter commits, and how much. Pure.
+//! When StoreWriter commits, and how much at once. Pure.
 
 use std::time::Duration;
 
-/// When, and how much.
+/// How often, and how much.
 #[derive(Clone, Copy, Debug)]
 pub struct CheckpointPace {
     /// Time between two looks at the pending records.
     pub interval: Duration,
-    /// Records of one commit, about.
+    /// Records in one commit, roughly.
     pub records_max: usize,
-    /// Revisions of one window of compaction.
+    /// Revisions in one window of compaction.
     pub compact_revisions_max: usize,
     /// Windows of compaction after each commit, at most.
     pub compact_windows_max: usize,
@@ -26,19 +26,19 @@ impl Default for CheckpointPace {
     }
 }
 
-/// What the last commit left.
+/// What to do after a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Go on at once.
     Commit,
-    /// What is left waits for the log to be flushed: try again at the next tick.
+    /// The rest waits for the log to be flushed: try again at the next tick.
     WaitForLog,
     /// Nothing is left: there is time for compaction.
     Compact,
 }
 
-/// What to do after a commit that did (`progressed`) or did not move the durable mark and left it
-/// behind (`behind`) what was applied when it began.
+/// What to do after a commit that moved the durable mark or not (`progressed`), and left it behind
+/// what was applied when it began or not (`behind`).
 pub fn next(behind: bool, progressed: bool) -> Next {
     match (behind, progressed) {
         (false, _) => Next::Compact,

@@ -1,4 +1,4 @@
-//! StoreWriter: carries what was applied in memory into the store's file, behind everybody's back.
+//! StoreWriter: carries what was applied in memory into the store's file, in the background.
 //!
 //! ```text
 //!        tick, Pending, Checkpoint                 nothing left
@@ -11,10 +11,10 @@
 //! ```
 //! Owns: the store's file, as its only writer, on a low-priority thread where it may block.
 //! Waits for: nobody. A commit covers at most what the log has flushed, so that the store on disk
-//! never runs ahead of the log on disk (raft would refuse to start); it reads that mark, it does
-//! not ask for it.
-//! Fails: a full disk is no failure, the commit is tried again at each tick; anything else halts
-//! the node, and the log replays from the last commit.
+//! never runs ahead of the log on disk (raft would refuse to start); StoreWriter reads that mark
+//! and never asks for a flush.
+//! Fails: a full disk is no failure, the commit is repeated at each tick; anything else halts the
+//! node, and the log replays from the last commit.
 
 mod checkpoint;
 mod message;
@@ -48,8 +48,8 @@ use crate::supervisor::DeathWatch;
 /// Tells how far the log is flushed.
 pub(crate) type FlushedEnd = Box<dyn Fn() -> Option<LogId> + Send>;
 
-/// Between two windows of compaction. What an actor tells itself at once comes before the timers of
-/// its thread and before its end.
+/// Pause between two windows of compaction. What an actor tells itself without a pause comes before
+/// the timers of its thread and before its end.
 const TURN: Duration = Duration::from_millis(1);
 
 /// What StoreWriter shares with the rest of the node.
@@ -60,7 +60,7 @@ pub(crate) struct StoreWriterSetup {
     pub(crate) pace: CheckpointPace,
     pub(crate) gate: Arc<DiskGate>,
     pub(crate) backlog: Arc<Backlog>,
-    /// The revision below which everything is gone from disk.
+    /// The revision below which physical compaction is done.
     pub(crate) compacted: Arc<latest::Sender<i64>>,
     pub(crate) metrics: Metrics,
     pub(crate) halt: Halt,
@@ -70,14 +70,14 @@ pub(crate) struct StoreWriterSetup {
 /// The actor.
 pub(crate) struct StoreWriter {
     setup: StoreWriterSetup,
-    /// A `StepCommit` is on its way to ourselves.
+    /// Whether a `StepCommit` to this actor is on its way.
     committing: bool,
-    /// A `StepCompaction` is on its way to ourselves.
+    /// Whether a `StepCompaction` to this actor is on its way.
     compacting: bool,
-    /// The store was replaced by this state, which the log on disk does not reach yet.
+    /// The state that replaced the store, until the log on disk reaches as far.
     replacing: Option<LogId>,
     copying: Copying,
-    /// When the compaction that is under way did its first window.
+    /// When the compaction under way did its first window.
     compaction_began: Option<Instant>,
 }
 
@@ -104,7 +104,7 @@ impl StoreWriter {
     fn measure(&self) {
         match self.setup.dir.free_bytes() {
             Ok(free) => self.setup.gate.free_bytes_measured(free),
-            // Not knowing is no reason to stop: a full disk still shows itself to the commit.
+            // This is no reason to stop: the commit itself still meets a full disk.
             Err(error) => tracing::warn!(%error, "cannot measure the free disk space"),
         }
     }
@@ -135,8 +135,8 @@ impl StoreWriter {
         Ok(None)
     }
 
-    /// Commits what is applied now, as far as it may be. What is applied meanwhile comes next time,
-    /// so that under endless writes there is a next time for everything else too.
+    /// Commits what is applied now, as far as allowed. What is applied meanwhile comes next time,
+    /// so that under endless writes everything else gets its turn too.
     fn commit_all(&mut self, ctx: &mut Context<Self>) {
         self.end_replacing();
         let target = self.setup.store.applied().log_id;
@@ -175,7 +175,7 @@ impl StoreWriter {
         }
     }
 
-    /// The gate closes before the Applier goes on, so that little more comes to it.
+    /// Closes the gate before the Applier goes on, so that little more comes to it.
     fn checkpoint_ended(&self, disk_full: bool) {
         self.setup.gate.checkpoint_ended(disk_full);
         self.setup.backlog.checkpoint_ended(disk_full);
@@ -198,8 +198,8 @@ impl StoreWriter {
         }
     }
 
-    /// Compacts between two commits: else whoever overwrites faster than this thread gets on would
-    /// leave compaction no turn, and the file would grow until the quota is used up.
+    /// Compacts between two commits: otherwise a client that overwrites faster than this thread
+    /// works would leave compaction no turn, and the file would grow until the quota is used up.
     fn keep_pace(&mut self, ctx: &mut Context<Self>) -> Result<(), CheckpointError> {
         for _ in 0..self.setup.pace.compact_windows_max {
             if !self.compact_window(ctx)? {
@@ -218,7 +218,7 @@ impl StoreWriter {
         }
     }
 
-    /// One window of compaction; whether there is more to do now.
+    /// Compacts one window; returns whether there is more to do now.
     fn compact_window(&mut self, ctx: &mut Context<Self>) -> Result<bool, CheckpointError> {
         let began = Instant::now();
         let step = (self.setup.store).compact_step(self.setup.pace.compact_revisions_max)?;
@@ -226,7 +226,7 @@ impl StoreWriter {
             self.checkpoint_ended(false);
         }
         match step {
-            // The next commit tries again, or the next tick.
+            // The next commit or the next tick tries again.
             CompactStep::Waits => Ok(false),
             CompactStep::More => {
                 self.setup.metrics.compaction.window(began.elapsed());
@@ -259,8 +259,8 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
-/// Drops what another state or file took the place of, beside everything else: raft waits for the
-/// one, commits wait for the other.
+/// Drops what another state or file replaced, on another thread: raft waits for the one, commits
+/// wait for the other.
 fn let_go(former: Former) {
     if let Err(error) = low_priority_thread("store-drop", move || drop(former)) {
         tracing::warn!(%error, "a former store was not dropped beside everything else");
@@ -278,7 +278,7 @@ impl Actor for StoreWriter {
 
 impl Drop for StoreWriter {
     fn drop(&mut self) {
-        // Without a StoreWriter the backlog never shrinks; nobody may wait for it.
+        // Without a StoreWriter the backlog never shrinks, so nothing may wait for it.
         self.setup.backlog.close();
     }
 }
@@ -286,8 +286,8 @@ impl Drop for StoreWriter {
 impl Handler<Pending> for StoreWriter {
     type Result = ();
 
-    /// Another one comes while a commit is made, as long as clients write; were it made here, what
-    /// this actor told itself would never have its turn.
+    /// While clients write, another `Pending` arrives during each commit; if the commit were made
+    /// here, what this actor told itself would never have its turn.
     fn handle(&mut self, _: Pending, ctx: &mut Context<Self>) {
         if !self.committing {
             self.committing = true;

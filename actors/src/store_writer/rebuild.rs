@@ -10,36 +10,36 @@ use tokio::sync::oneshot;
 use super::reclaim::{Reclaim, Sizes};
 use super::{StepRebuild, StoreWriter, let_go};
 
-/// Bytes of one window: the time that a commit of the store waits for it.
+/// Bytes in one window, which sets how long a commit of the store waits for it.
 const WINDOW_BYTES: usize = 4 << 20;
 
 /// The longest pause between two windows.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 
-/// What a window may take of the disk, in windows: rows take more than their bytes, and redb keeps
+/// Disk space that a window may take, in windows: rows take more than their bytes, and redb keeps
 /// the pages that a commit replaces until the next one.
 const WINDOWS_OF_ROOM: u64 = 3;
 
-/// The answer to who asked for the copy.
+/// Answers a caller that asked for the copy.
 type Asked = oneshot::Sender<Result<(), String>>;
 
 /// The copy under way, if one is, and what is known of earlier ones.
 #[derive(Debug, Default)]
 pub(super) struct Copying {
     began: Option<Instant>,
-    /// Bytes of the next window.
+    /// The number of bytes in the next window.
     window_bytes: usize,
     /// Bytes in use when the last window ended.
     used_before: u64,
-    /// Bytes of the disk that were free when it began.
+    /// Free bytes of the disk when the copy began.
     free_before: u64,
-    /// Those who asked for it.
+    /// The callers that asked for the copy.
     asked: Vec<Asked>,
     reclaim: Reclaim,
 }
 
 impl Copying {
-    /// Begins with what earlier copies showed.
+    /// Starts with what earlier copies showed.
     pub(super) fn new(dir: &DataDir) -> Copying {
         Copying {
             reclaim: Reclaim::knowing(dir.noted_copy()),
@@ -67,7 +67,7 @@ impl StoreWriter {
         }
     }
 
-    /// Copies the file because somebody wishes so.
+    /// Copies the file because somebody asked for it.
     pub(super) fn defragment(&mut self, reply: Asked, ctx: &mut Context<Self>) {
         let free = self.setup.dir.free_bytes().unwrap_or(u64::MAX);
         let needed = self
@@ -78,7 +78,7 @@ impl StoreWriter {
             let text = format!(
                 "the disk has {free} bytes free, and a copy of the store's file needs {needed}"
             );
-            // Who no longer waits needs no answer.
+            // A caller that no longer waits needs no answer.
             let _ = reply.send(Err(text));
             return;
         }
@@ -109,8 +109,8 @@ impl StoreWriter {
         }
     }
 
-    /// One window. The next one waits about as long as this one took, so that the disk has time for
-    /// the log.
+    /// Copies one window. The next one waits about as long as this one took, so that the disk has
+    /// time for the log.
     pub(super) fn step_copy(&mut self, ctx: &mut Context<Self>) {
         if self.copying.began.is_none() {
             return;
@@ -123,7 +123,7 @@ impl StoreWriter {
         let start = Instant::now();
         match self.setup.store.step_rebuild(self.copying.window_bytes) {
             Ok(RebuildStep::More) => {
-                // Twice of what was appended meanwhile, so that the copy gets to the end.
+                // Twice what was appended meanwhile, so that the copy gets to the end.
                 let used = self.file_sizes().used;
                 let appended = used.saturating_sub(self.copying.used_before);
                 let wanted = usize::try_from(appended.saturating_mul(2)).unwrap_or(usize::MAX);
@@ -135,8 +135,8 @@ impl StoreWriter {
                 self.copy_ended(Ok(()));
                 let_go(former);
             }
-            // Another failure than a full disk may be that of the new file only; what is wrong with
-            // the disk shows at the next commit, if so.
+            // A failure other than a full disk may concern only the new file; if the disk itself is
+            // at fault, the next commit will show it.
             Ok(RebuildStep::GivenUp(why)) => self.copy_ended(Err(why)),
             Ok(RebuildStep::Gone) => {
                 let text = "the state of another member took the place of the store";
@@ -192,7 +192,7 @@ impl StoreWriter {
             Err(error) => tracing::warn!(error, ?took, "defragmenting was given up"),
         }
         for reply in self.copying.asked.drain(..) {
-            // Who no longer waits needs no answer.
+            // A caller that no longer waits needs no answer.
             let _ = reply.send(outcome.clone());
         }
     }

@@ -2,27 +2,27 @@
 
 use std::time::{Duration, Instant};
 
-/// A file that is larger than what it holds by less than this is left alone.
+/// A file whose excess over its content is less than this is left alone.
 const WASTE_BYTES_MIN: u64 = 32 << 20;
 
 /// How much larger than expected a file may be, in percent.
 const SIZE_PERCENT_MAX: u64 = 130;
 
-/// After an attempt, successful or not, the next one waits.
+/// The pause after an attempt, successful or not.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// What earlier copies showed.
+/// What earlier copies showed, and when the last one was attempted.
 #[derive(Debug, Default)]
 pub(super) struct Reclaim {
-    /// What a fresh copy took for so many used bytes: allocated, used.
+    /// The size of a fresh copy: allocated and used bytes.
     fresh: Option<(u64, u64)>,
     last_attempt: Option<Instant>,
-    /// So many free bytes were too few for the last copy.
+    /// A number of free bytes that was too small for the last copy.
     too_few: u64,
 }
 
 impl Reclaim {
-    /// Begins with what an earlier life of the member learnt.
+    /// Starts with what an earlier run of the member learnt.
     pub(super) fn knowing(fresh: Option<(u64, u64)>) -> Reclaim {
         Reclaim {
             fresh,
@@ -30,29 +30,30 @@ impl Reclaim {
         }
     }
 
-    /// A copy begins.
+    /// Notes that a copy begins.
     pub(super) fn begins(&mut self, now: Instant) {
         self.last_attempt = Some(now);
     }
 
-    /// A copy took the file's place, which takes `allocated` bytes for `used` ones.
+    /// Notes that a copy replaced the file and takes `allocated` bytes for `used` ones.
     pub(super) fn finished(&mut self, now: Instant, allocated: u64, used: u64) {
         self.fresh = Some((allocated, used));
         self.last_attempt = Some(now);
         self.too_few = 0;
     }
 
-    /// A copy that began with `free` bytes of the disk free would have taken its reserve.
+    /// Notes that a copy which began with `free` free bytes would have taken the disk's reserve.
     pub(super) fn ran_out(&mut self, free: u64) {
         self.too_few = free;
     }
 
-    /// Whether a file of `allocated` bytes, `used` of them, should be copied. The disk must have
-    /// room for both until the copy is whole: `free` bytes, of which `reserve` are not to be used.
+    /// Whether a file of `allocated` bytes, `used` of them in use, should be copied. The disk must
+    /// have room for both until the copy is whole: `free` bytes are free, and `reserve` of them
+    /// must not be used.
     pub(super) fn is_due(&self, now: Instant, sizes: Sizes, free: u64, reserve: u64) -> bool {
         let Sizes { allocated, used } = sizes;
         let rests = self.last_attempt.is_some_and(|last| now < last + PAUSE);
-        // Small rows take more than their bytes, by how much only a copy shows.
+        // Small rows take more than their bytes; only a copy shows how much more.
         let expected = match self.fresh {
             Some((size, of)) if of > 0 && size > of => scaled(used, size, of),
             _ => used,
@@ -64,14 +65,14 @@ impl Reclaim {
     }
 }
 
-/// Bytes of the store's file, and those of them in use.
+/// The size of the store's file, and how much of it is in use.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sizes {
     pub(super) allocated: u64,
     pub(super) used: u64,
 }
 
-/// `value * numerator / denominator`, as far as it can be told.
+/// `value * numerator / denominator`, or the maximum if that is too large.
 fn scaled(value: u64, numerator: u64, denominator: u64) -> u64 {
     let product = u128::from(value) * u128::from(numerator) / u128::from(denominator);
     u64::try_from(product).unwrap_or(u64::MAX)

@@ -1,5 +1,5 @@
-//! The address of an actor that may be replaced: neighbours keep the reference, the supervisor's
-//! factory changes what it points to.
+//! The address of an actor that may be replaced: neighbours keep the reference, and the
+//! supervisor's factory changes what it points to.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,9 +17,9 @@ impl<A: Actor> ActorRef<A> {
         ActorRef(Arc::new(RwLock::new(addr)))
     }
 
-    /// Points everybody who holds the reference to a new value. Who wants to tell it something
-    /// while it starts waits and reaches it: what happened after it first looked around never goes
-    /// to the one before it.
+    /// Points every holder of the reference to a new value. A sender that calls while the new value
+    /// starts waits and reaches it: news from after its first look at the state never goes to the
+    /// old value.
     pub fn replace(&self, start: impl FnOnce() -> Addr<A>) {
         let mut addr = self.0.write();
         *addr = start();
@@ -30,7 +30,7 @@ impl<A: Actor> ActorRef<A> {
         self.0.read().clone()
     }
 
-    /// Tells the current value something, unless its mailbox is full or it is gone: then false.
+    /// Tells the current value something. Returns false if its mailbox is full or it is gone.
     pub fn try_send<M>(&self, message: M) -> bool
     where
         M: Message + Send + 'static,
@@ -41,7 +41,7 @@ impl<A: Actor> ActorRef<A> {
         self.0.read().try_send(message).is_ok()
     }
 
-    /// Asks the current value and waits for its answer.
+    /// Asks the current value, and waits for its answer.
     pub async fn send<M>(&self, message: M) -> Result<M::Result, MailboxError>
     where
         M: Message + Send + 'static,

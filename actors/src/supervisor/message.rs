@@ -1,4 +1,4 @@
-//! What the supervisor is told.
+//! The messages that the supervisor takes.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,16 +8,16 @@ use actix::Message;
 use super::death_watch::{DeathWatch, Exit};
 use super::policy::Policy;
 
-/// Starts a new value of a child; given the guard that it has to carry.
+/// Starts a new value of a child, which has to carry the given guard.
 pub type Respawn = Box<dyn FnMut(DeathWatch) + Send>;
 
-/// From now on the death of `child` is answered by `policy`.
+/// Answer the death of `child` by `policy` from now on.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Supervise {
-    /// Its name, unique under this supervisor.
+    /// The child's name, unique under this supervisor.
     pub child: Cow<'static, str>,
-    /// What its death means.
+    /// What the child's death means.
     pub policy: Policy,
     /// How a new one is started; needed by [`Policy::Restart`] only.
     pub respawn: Option<Respawn>,
@@ -32,15 +32,15 @@ impl fmt::Debug for Supervise {
     }
 }
 
-/// The death of `child` is intended from now on.
+/// Take the death of `child` as intended from now on.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub struct Retire {
-    /// Its name.
+    /// The child's name.
     pub child: Cow<'static, str>,
 }
 
-/// The death of any child is intended from now on.
+/// Take the death of any child as intended from now on.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct RetireAll;
@@ -49,9 +49,9 @@ pub struct RetireAll;
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub struct Terminated {
-    /// Which.
+    /// The child's name.
     pub child: Cow<'static, str>,
-    /// How.
+    /// How the child ended.
     pub exit: Exit,
 }
 

@@ -1,4 +1,4 @@
-//! Supervisor: notices that a child ended, and answers by its policy.
+//! Supervisor: notices that a child ended, and acts by the child's policy.
 //!
 //! ```text
 //!            Supervise           Terminated, policy Restart            StartAgain
@@ -9,7 +9,7 @@
 //! Owns: the policy and the recent deaths of each child, and how to start a new one.
 //! Waits for: nobody; it only sends notices.
 //! Fails: it holds no state that matters; without it a death of the core is still noticed, because
-//! the halt switch is tripped by whoever meets an error.
+//! any part that meets an error trips the halt switch.
 
 mod actor_ref;
 mod death_watch;
@@ -37,7 +37,7 @@ pub struct Supervisor {
     halt: Halt,
     children: BTreeMap<Cow<'static, str>, Child>,
     retired: bool,
-    /// Of a supervisor that is itself a child.
+    /// The guard of a supervisor that is itself a child.
     _death_watch: Option<DeathWatch>,
 }
 
@@ -63,7 +63,7 @@ impl Supervisor {
         }
     }
 
-    /// The same, as a child of another supervisor.
+    /// Like `new`, as a child of another supervisor.
     pub(crate) fn watched(halt: Halt, watch: DeathWatch) -> Supervisor {
         Supervisor {
             _death_watch: Some(watch),
@@ -138,7 +138,7 @@ impl Handler<StartAgain> for Supervisor {
         if self.retired {
             return;
         }
-        // It may have been retired while it waited.
+        // The child may have been retired while it waited.
         let Some(child) = self.children.get_mut(&name) else {
             return;
         };

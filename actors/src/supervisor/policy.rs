@@ -1,12 +1,12 @@
-//! What to do when a child dies. Pure: told the time, decides.
+//! What to do when a child dies. Pure: it is told the time and decides.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Deaths within [`WINDOW`] that are answered by a new child; one more halts the node.
+/// Deaths within [`WINDOW`] that a new child may follow; one more halts the node.
 const RESTARTS_MAX: usize = 5;
 const WINDOW: Duration = Duration::from_secs(10);
-/// The first new child waits this long, each further one twice as long as the one before.
+/// The first new child starts after this pause, each further one after twice the pause before.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
@@ -15,7 +15,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 pub enum Policy {
     /// The node halts: start-up is the only recovery of the core.
     Halt,
-    /// A new value takes its place, unless it dies too often.
+    /// A new value takes the child's place, unless it dies too often.
     Restart,
 }
 
@@ -44,7 +44,7 @@ impl Deaths {
         }
     }
 
-    /// The child died at `now`. Calls come in the order of time.
+    /// Notes that the child died at `now`. Calls must come in the order of time.
     pub fn died(&mut self, now: Instant) -> Decision {
         match self.policy {
             Policy::Halt => Decision::Halt,

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use super::*;
 use crate::testing::DEADLINE;
 
-/// A child that dies as it is told.
+/// A child that dies when told to.
 struct Mortal {
     _death_watch: DeathWatch,
 }

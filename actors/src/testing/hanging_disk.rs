@@ -1,4 +1,4 @@
-//! A disk that hangs when a test says so: what it is asked to make durable waits until it is
+//! A disk that hangs when a test says so: whatever it is asked to make durable waits until it is
 //! released.
 
 use std::io;
@@ -28,12 +28,12 @@ impl Gate {
 }
 
 impl HangingDisk {
-    /// Nothing becomes durable from now on.
+    /// Makes nothing durable from now on.
     pub fn hang(&self) {
         *self.0.hangs.lock() = true;
     }
 
-    /// Everything that waited becomes durable.
+    /// Makes durable everything that waited.
     pub fn release(&self) {
         *self.0.hangs.lock() = false;
         self.0.released.notify_all();

@@ -1,4 +1,4 @@
-//! A network inside one process, with cuts: what is sent over a cut is lost, connections end.
+//! A network inside one process, with cuts: what is sent over a cut is lost, and connections end.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,11 +26,11 @@ struct Net {
     knocks: AtomicU64,
 }
 
-/// By member; one that is not there was never isolated.
+/// Isolations by member; a member without an entry was never isolated.
 type Isolations = BTreeMap<u64, Isolation>;
 
-/// Whether a member's every connection is cut, and how often they were: by that a connection
-/// learns of a cut which is healed already when it looks.
+/// Whether every connection of a member is cut, and how often they were: a connection that looks
+/// after a cut has healed learns of it from the count.
 #[derive(Clone, Copy, Debug, Default)]
 struct Isolation {
     is_cut: bool,
@@ -52,7 +52,7 @@ impl Default for Net {
 }
 
 impl Loopback {
-    /// What member `me` sends through.
+    /// The transport that member `me` sends through.
     pub fn transport(&self, me: u64) -> Arc<dyn Transport> {
         Arc::new(Sender {
             me,
@@ -60,13 +60,13 @@ impl Loopback {
         })
     }
 
-    /// Member `id` can be reached from now on.
+    /// Makes member `id` reachable from now on.
     pub fn join(&self, id: u64, inbound: Inbound) {
         self.0.members.write().insert(id, Arc::new(inbound));
         self.heal(id);
     }
 
-    /// The process of member `id` is gone: its connections end and its door is shut. Returns when
+    /// Ends the process of member `id`: its connections end and its door is shut. Returns when
     /// nobody is connected to it any more.
     pub async fn leave(&self, id: u64) {
         let left = self.0.members.write().remove(&id);
@@ -77,7 +77,7 @@ impl Loopback {
         }
     }
 
-    /// Cuts all connections of member `id`. They end, also if it is healed at once.
+    /// Cuts all connections of member `id`. They end, even if it is healed at once.
     pub fn isolate(&self, id: u64) {
         self.0.isolations.send_modify(|all| {
             let isolation = all.entry(id).or_default();
@@ -86,12 +86,12 @@ impl Loopback {
         });
     }
 
-    /// How often anybody knocked at a door.
+    /// How often any member knocked at a door.
     pub fn knocks(&self) -> u64 {
         self.0.knocks.load(Ordering::Relaxed)
     }
 
-    /// Member `id` can be reached again.
+    /// Makes member `id` reachable again.
     pub fn heal(&self, id: u64) {
         self.0.isolations.send_modify(|all| {
             all.entry(id).or_default().is_cut = false;
@@ -140,7 +140,7 @@ impl Sender {
         }
     }
 
-    /// Answers unless the way is cut before.
+    /// Answers unless the way is cut first.
     fn exchange(
         &self,
         peer: &Peer,
@@ -219,7 +219,7 @@ fn refused(refusal: Refusal) -> LinkError {
     }
 }
 
-/// Its end is seen by who is reached, also when the process of who opened it is gone at once.
+/// The reached member sees its end, even when the process that opened it is gone at once.
 struct Connection {
     inbound: Arc<Inbound>,
     pipe: Pipe,
@@ -232,7 +232,7 @@ impl Drop for Connection {
     }
 }
 
-/// Requests in, answers out, both in order.
+/// Carries requests in and answers out, both in order.
 async fn carry(
     inbound: &Inbound,
     pipe: Pipe,

@@ -19,7 +19,7 @@ pub fn simulate(seed: u64) {
     ground::simulate(seed);
 }
 
-/// Lets simulated time pass: the nodes do what they do meanwhile.
+/// Lets simulated time pass, while the nodes run.
 pub async fn pass(time: Duration) {
     tokio::time::sleep(time).await;
 }
@@ -31,12 +31,12 @@ pub struct Simulated {
     pub node: Node,
     /// What clients and other members use.
     pub handles: Handles,
-    /// What its log holds, for checks.
+    /// The content of its log, for checks.
     pub log: LogTail,
 }
 
-/// Launches a node whose log is on `disk`; `found` is shown what the log holds before anybody acts
-/// on it. Errors: as of [`Node::launch`].
+/// Launches a node whose log is on `disk`; `found` is shown what the log holds before the node acts
+/// on it. Errors: those of [`Node::launch`].
 pub async fn launch_simulated(
     disk: Arc<dyn Disk>,
     dir: &Path,
@@ -54,11 +54,10 @@ pub async fn launch_simulated(
     Ok(Simulated { node, handles, log })
 }
 
-/// The voter sets of a membership, as the payload of its entry has them: two while one gives way
-/// to the other.
+/// The voter sets in the payload of a membership entry: two while one gives way to the other.
 ///
 /// # Panics
-/// When `payload` is no membership.
+/// If `payload` is not a membership.
 pub fn voter_sets(payload: &[u8]) -> Vec<BTreeSet<u64>> {
     let membership = membership::decode(payload).expect("written by a member");
     membership.get_joint_config().clone()

@@ -1,8 +1,8 @@
 //! When the leader compacts by itself, and at which revision: etcd's rules. Pure.
 //!
 //! By time: the revision is noted ten times a period (one longer than an hour counts as an hour
-//! here), and the one noted a whole period ago is compacted at, once a period, or once an hour.
-//! By revisions: every five minutes, so many revisions behind the current one.
+//! here), and the one noted a whole period ago is compacted at, once a period, or once an hour. By
+//! revisions: every five minutes, the given number of revisions behind the current one.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,22 +13,22 @@ use super::settings::AutoCompaction;
 
 /// The longest time between two compactions by time.
 const INTERVAL_MAX: Duration = Duration::from_secs(3600);
-/// Looks in that time.
+/// Looks within that time.
 const LOOKS: u32 = 10;
 /// The time between two compactions by revisions.
 const REVISION_INTERVAL: Duration = Duration::from_secs(300);
 
-/// What one policy needs to remember. Followers remember too, so that the next leader goes on.
+/// What one policy has to remember. Followers remember too, so that the next leader goes on.
 #[derive(Debug)]
 pub(super) struct AutoCompactor {
     policy: AutoCompaction,
     next_look: Instant,
-    /// Revisions noted, the newest last; by time only.
+    /// Revisions noted, the newest last; used by time only.
     noted: VecDeque<i64>,
     /// The revision of the last compaction that succeeded.
     last: Option<i64>,
     last_success: Instant,
-    /// What must pass between two: at first the whole period.
+    /// The time between two compactions; at first the whole period.
     between: Duration,
 }
 
@@ -86,7 +86,7 @@ impl AutoCompactor {
         Some(target)
     }
 
-    /// It was compacted at `revision`, now or earlier.
+    /// Notes that the store was compacted at `revision`, now or earlier.
     pub(super) fn succeeded(&mut self, now: Instant, revision: i64) {
         self.last = Some(revision);
         self.last_success = now;
@@ -101,7 +101,7 @@ fn pause(policy: AutoCompaction) -> Duration {
     }
 }
 
-/// Revisions to note: the oldest is a whole period old.
+/// How many revisions to note, so that the oldest is a whole period old.
 fn noted_max(period: Duration) -> usize {
     let pause = (period.min(INTERVAL_MAX) / LOOKS).max(Duration::from_nanos(1));
     let looks = period.as_nanos() / pause.as_nanos();
@@ -116,7 +116,8 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_secs(60);
 
-    /// Runs `minutes` with one revision a minute, and tells when it compacts at what.
+    /// Runs `minutes` with one revision a minute, and returns when it compacts and at which
+    /// revision.
     fn run(policy: AutoCompaction, minutes: u32, leads: impl Fn(u32) -> bool) -> Vec<(u32, i64)> {
         let start = Instant::now();
         let mut compactor = AutoCompactor::new(policy, start, 1);
@@ -135,7 +136,7 @@ mod tests {
     fn a_short_period_is_kept_and_compacted_once_a_period() {
         let policy = AutoCompaction::Period(10 * MINUTE);
         let compactions = run(policy, 30, |_| true);
-        // As in etcd the oldest note is a look older than the period.
+        // As in etcd, the oldest note is one look older than the period.
         assert_eq!(compactions, [(10, 1), (20, 10), (30, 20)]);
     }
 

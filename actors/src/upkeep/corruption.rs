@@ -1,5 +1,5 @@
-//! Whether the members hold the same records: hashes at one revision, asked of all of them, and
-//! what follows from the answers.
+//! Whether the members hold the same records: all are asked for their hashes at one revision, and a
+//! verdict follows from the answers.
 
 use std::time::Duration;
 
@@ -12,22 +12,22 @@ use crate::peer_link::hash::{self, Held, Question};
 use crate::peer_link::{Call, Link};
 use crate::raft_node::Proposer;
 
-/// Between two questions to a member that is still computing.
+/// Pause between two questions to a member that is still computing.
 const POLL: Duration = Duration::from_millis(100);
 
 /// What the answers say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// All who answered hold the same, this many of them.
+    /// All members that answered hold the same records; this is their number.
     Same(usize),
     /// These differ from a majority.
     Differ(Vec<u64>),
-    /// They differ, and no majority of the members agrees.
+    /// The answers differ, and no majority of the members agrees.
     Undecided,
 }
 
-/// Judges the answers of members to the question of `asker`, one of them, in a cluster of
-/// `members`. Hashes are comparable only where the same was compacted.
+/// Judges the members' answers to the question of `asker`, one of them, in a cluster of `members`.
+/// Hashes are comparable only where the same was compacted.
 pub(crate) fn judge(answers: &[(u64, Held)], asker: u64, members: usize) -> Verdict {
     let own = answers.iter().find(|(member, _)| *member == asker);
     let Some((_, Held::Hash(own))) = own else {
@@ -63,8 +63,8 @@ pub(crate) fn judge(answers: &[(u64, Held)], asker: u64, members: usize) -> Verd
 }
 
 /// Asks all members for their hashes at this member's current revision, and judges. Members that
-/// cannot be asked, or have no answer within `patience`, do not count. Errors: those of a read
-/// index, and of reading the own store.
+/// cannot be asked, or do not answer within `patience`, do not count. Errors: those of a read
+/// index, and of reading this member's own store.
 pub(crate) async fn compare(
     proposer: &Proposer,
     hasher: &Hasher,
@@ -127,7 +127,7 @@ mod tests {
 
     use super::*;
 
-    /// Members and their hashes, zero for one that is behind, and what they compacted.
+    /// The members' ids with their hashes, zero for one that is behind, and what they compacted.
     type Answers = &'static [(u64, u32, i64)];
 
     fn answers(hashes: Answers) -> Vec<(u64, Held)> {

@@ -1,4 +1,4 @@
-//! The hash of this member's records at a revision, computed once for all who ask.
+//! The hash of this member's records at a revision, computed once for all that ask.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
@@ -19,9 +19,9 @@ pub(crate) struct Hasher {
 
 #[derive(Debug, Default)]
 struct Work {
-    /// The revision that is being hashed.
+    /// The revision that is being hashed, if any.
     running: Option<i64>,
-    /// The last one that was, and what was compacted by then.
+    /// The last hash: its revision, what was compacted by then, and the result.
     done: Option<(i64, i64, Result<HashKv, Error>)>,
 }
 
@@ -33,12 +33,12 @@ impl Hasher {
         }
     }
 
-    /// What is known of the hash. The first who asks has it computed.
+    /// What is known of the hash. The first caller has it computed.
     pub(crate) fn ask(&self, question: Question) -> Known {
         let Question { revision, index } = question;
         let (now, applied) = self.store.position();
         if applied == index && revision != now.current {
-            // The same entries made another number of revisions here.
+            // The same entries led to another number of revisions here.
             return Some(Ok(Held::Behind));
         }
         if revision > now.current {
@@ -46,7 +46,7 @@ impl Hasher {
         }
         let mut work = self.work.lock();
         match work.done {
-            // A compaction since then has changed it.
+            // Valid only if nothing was compacted since.
             Some((at, compacted, hash)) if at == revision && compacted == now.compacted => {
                 return Some(hash.map(Held::Hash));
             }
@@ -58,7 +58,7 @@ impl Hasher {
         drop(work);
         let (store, shared) = (self.store.clone(), Arc::clone(&self.work));
         let compute = move || {
-            // A file whose pages do not fit together may make redb panic, which is damage too.
+            // A file whose pages do not fit together may make redb panic; that is damage too.
             let hash = panic::catch_unwind(AssertUnwindSafe(|| store.hash_kv(revision)));
             let mut work = shared.lock();
             work.running = None;

@@ -1,5 +1,5 @@
-//! Upkeep: what a member does for itself without being asked: it watches the quota and, as
-//! the leader, compacts and compares the members.
+//! Upkeep: what a member does without being asked. It watches the quota and, as the leader,
+//! compacts and compares the members.
 //!
 //! ```text
 //!  tick -+- quota: warn when it gets low; end our alarm when there is room again
@@ -35,10 +35,10 @@ pub use self::settings::{AutoCompaction, SharedSettings, UpkeepSettings};
 use crate::raft_node::{Proposer, applied_members};
 use crate::supervisor::DeathWatch;
 
-/// Between two looks.
+/// Pause between two looks.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How long members may take to hash what they hold, between two looks and before one serves.
+/// How long members may take to hash their records, between two looks and before one serves.
 const COMPARISON_MAX: Duration = Duration::from_secs(600);
 const INITIAL_COMPARISON_MAX: Duration = Duration::from_secs(10);
 
@@ -54,13 +54,13 @@ pub(crate) struct UpkeepSetup {
 pub(crate) struct Upkeep {
     setup: Arc<UpkeepSetup>,
     warning: Warning,
-    /// The end of our alarm is proposed, and not answered yet.
+    /// Whether the end of our alarm is proposed and not answered yet.
     ending_alarm: bool,
     compactor: AutoCompactor,
-    /// A compaction is proposed, and not answered yet.
+    /// Whether a compaction is proposed and not answered yet.
     compacting: bool,
     last_comparison: Instant,
-    /// One is under way.
+    /// Whether a comparison is under way.
     comparing: bool,
     _death_watch: DeathWatch,
 }
@@ -189,8 +189,8 @@ impl UpkeepSetup {
         members.map(|member| member.id.0).collect()
     }
 
-    /// Compares all members, and raises the alarm of those who differ; without a majority, one that
-    /// names nobody.
+    /// Compares all members, and raises the alarm of those that differ; without a majority, an
+    /// alarm that names nobody.
     async fn compare_members(&self) -> Result<(), Error> {
         let members = self.members();
         if members.len() < 2 {
@@ -226,7 +226,7 @@ impl UpkeepSetup {
         Ok(())
     }
 
-    /// Whether this member holds other records than a majority does, as far as it can be told soon.
+    /// Whether this member's records differ from a majority's, as far as can be told soon.
     pub(crate) async fn differs_from_the_others(&self) -> bool {
         let members = self.members();
         if members.len() < 2 || !self.settings.get().initial_corrupt_check {
@@ -262,7 +262,7 @@ fn compaction(revision: i64) -> Command {
     }
 }
 
-/// The command by which a member raises or ends an alarm of its own accord.
+/// The command by which a member raises or ends an alarm by itself.
 pub(crate) fn set_alarm(member_id: u64, alarm: AlarmType, raised: bool) -> Command {
     let request = SetAlarm {
         member_id,

@@ -3,12 +3,13 @@
 use althing_api::commandpb::command::Request;
 use althing_api::etcdserverpb::{PutRequest, RequestOp, TxnRequest, request_op::Request as Op};
 
-/// What etcd counts for a key beside its bytes, and for a lease.
+/// What etcd counts for a key besides its bytes, and for a lease.
 const KEY_OVERHEAD_BYTES: u64 = 256;
 const LEASE_BYTES: u64 = 64;
 
-/// Parts of the quota, in percent: where the operator is warned, where that is forgotten, and where
-/// there is space again after the alarm. Apart, so that nothing is told twice for one byte.
+/// Percentages of the quota: where the operator is warned, where that is forgotten, and where there
+/// is space again after the alarm. They differ, so that one byte never causes the same message
+/// twice.
 const LOW_PERCENT: u64 = 80;
 const AMPLE_PERCENT: u64 = 75;
 const CLEAR_PERCENT: u64 = 90;
@@ -28,7 +29,7 @@ fn put_cost(put: &PutRequest) -> u64 {
     KEY_OVERHEAD_BYTES + (put.key.len() + put.value.len()) as u64
 }
 
-/// The dearer branch.
+/// The cost of the dearer branch.
 fn txn_cost(txn: &TxnRequest) -> u64 {
     let branch = |ops: &[RequestOp]| -> u64 {
         let one = |op: &RequestOp| match &op.request {
@@ -41,13 +42,14 @@ fn txn_cost(txn: &TxnRequest) -> u64 {
     branch(&txn.success).max(branch(&txn.failure))
 }
 
-/// Whether a command that adds `cost` bytes to `used` ones has no room.
+/// Whether a command that would add `cost` bytes to `used` ones has no room.
 pub fn exceeds(quota: Option<u64>, used: u64, cost: u64) -> bool {
     quota.is_some_and(|quota| used.saturating_add(cost) >= quota)
 }
 
-/// Whether an alarm of the quota has no cause, or has lost it. One large command may exceed what is
-/// left while there is room for all others: it is refused, and an alarm would end at once.
+/// Whether an alarm of the quota has no cause, or no longer one. One large command may exceed what
+/// is left while there is room for all others: it is refused without an alarm, which would end at
+/// once.
 pub fn has_room(quota: Option<u64>, used: u64) -> bool {
     quota.is_none_or(|quota| used <= part(quota, CLEAR_PERCENT))
 }
@@ -56,7 +58,7 @@ fn part(quota: u64, percent: u64) -> u64 {
     quota / 100 * percent + quota % 100 * percent / 100
 }
 
-/// Remembers that the operator was warned.
+/// Remembers whether the operator was warned.
 #[derive(Debug, Default)]
 pub(super) struct Warning {
     given: bool,

@@ -1,18 +1,18 @@
-//! What an operator may say about the upkeep, also while the member runs.
+//! Upkeep settings that an operator may choose, also at run time.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// What an operator may say.
+/// What a member does without being asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UpkeepSettings {
-    /// Bytes in the store above which what adds is refused; `None`: no limit.
+    /// Bytes in the store above which commands that add are refused; `None` means no limit.
     pub quota_bytes: Option<u64>,
     /// Which history is kept.
     pub auto_compaction: AutoCompaction,
-    /// Time between two comparisons of the members' records; zero: never.
+    /// Time between two comparisons of the members' records; zero means never.
     pub corrupt_check_interval: Duration,
     /// Whether a member compares its records with the others' before it serves.
     pub initial_corrupt_check: bool,
@@ -21,11 +21,11 @@ pub struct UpkeepSettings {
 /// Which history the leader keeps from compaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AutoCompaction {
-    /// All of it.
+    /// The leader compacts nothing.
     Off,
-    /// That of the last time of this length; more than nothing.
+    /// Keeps the history of this span of time, which must not be zero.
     Period(Duration),
-    /// So many revisions; more than none.
+    /// Keeps this number of revisions, which must be positive.
     Revisions(i64),
 }
 
@@ -40,7 +40,7 @@ impl Default for UpkeepSettings {
     }
 }
 
-/// The settings in force. Clones share them, and who reads them reads the newest.
+/// The current settings. Clones share them, and always read the newest.
 #[derive(Clone, Debug)]
 pub struct SharedSettings(Arc<watch::Sender<UpkeepSettings>>);
 
@@ -49,12 +49,12 @@ impl SharedSettings {
         SharedSettings(Arc::new(watch::Sender::new(settings)))
     }
 
-    /// What is in force now.
+    /// The current settings.
     pub fn get(&self) -> UpkeepSettings {
         *self.0.borrow()
     }
 
-    /// Puts others in force.
+    /// Puts other settings in force.
     pub fn set(&self, settings: UpkeepSettings) {
         self.0.send_replace(settings);
     }

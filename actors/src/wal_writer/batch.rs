@@ -1,4 +1,4 @@
-//! What goes into the next commit of the WAL, and when it is full. Pure.
+//! What goes into the next commit of the WAL, and when the batch is full. Pure.
 
 /// Limits of one commit.
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +18,7 @@ impl Default for BatchLimits {
     }
 }
 
-/// The entries written since the last commit, and who waits for it.
+/// The entries written since the last commit, and the waiters for it.
 #[derive(Debug)]
 pub struct Batch<W> {
     limits: BatchLimits,
@@ -53,10 +53,10 @@ impl<W> Batch<W> {
         (self.bytes, self.entries)
     }
 
-    /// Ends the batch: everybody who waits for it, newest first.
+    /// Ends the batch, and returns its waiters, newest first.
     ///
     /// The order matters. Raft keeps the newest completion as a watermark that includes all older
-    /// ones; told the newest first it wakes once per commit instead of once per append.
+    /// ones; told the newest first, it wakes once per commit instead of once per append.
     pub fn end(&mut self) -> impl Iterator<Item = W> + use<'_, W> {
         self.entries = 0;
         self.bytes = 0;

@@ -1,5 +1,5 @@
-//! Since when the disk has been busy with a flush of the log. The thread of the log cannot tell: it
-//! stands still meanwhile.
+//! Since when the disk has been busy with a flush of the log. The log's own thread cannot tell,
+//! because it stands still meanwhile.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub(crate) struct FlushClock {
     start: Instant,
-    /// Microseconds after `start` at which the flush under way began, plus one; zero: none is.
+    /// When the flush under way began, in microseconds after `start`, plus one; zero if there is
+    /// none.
     began: AtomicU64,
 }
 
@@ -31,7 +32,7 @@ impl FlushClock {
         self.began.store(0, Ordering::Relaxed);
     }
 
-    /// How long the flush under way has taken so far; `None`: there is none.
+    /// How long the flush under way has taken so far; `None` if there is none.
     pub(crate) fn busy_for(&self) -> Option<Duration> {
         let began = self.began.load(Ordering::Relaxed).checked_sub(1)?;
         let began = Duration::from_micros(began);

@@ -1,4 +1,4 @@
-//! What WalWriter is told.
+//! The messages that WalWriter takes.
 
 use std::io;
 
@@ -20,12 +20,12 @@ pub(crate) struct Append {
 #[rtype(result = "io::Result<()>")]
 pub(crate) struct SaveVote(pub(crate) Vote);
 
-/// Write that the vote which is durable already was granted by a quorum, with the next flush.
+/// Write, with the next flush, that a quorum granted the vote that is already durable.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct NoteElected(pub(crate) Vote);
 
-/// Void the entries behind `after`; all when `None`.
+/// Drop the entries behind `after`; all entries if it is `None`.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Truncate {

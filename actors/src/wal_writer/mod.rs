@@ -1,4 +1,4 @@
-//! WalWriter: makes log entries and votes durable, in one order, with one fsync for all that waits.
+//! WalWriter: makes log entries and votes durable, in one order, with one fsync for all that wait.
 //!
 //! ```text
 //!        Append                                              Flush, or batch full
@@ -9,10 +9,10 @@
 //! ```
 //! Owns: the WAL, alone; it has a thread of its own and may block there.
 //! Waits for: nobody.
-//! Fails: commands are admitted only while the log has room for them; should entries come that find
-//! none (another leader's), that shows itself before anything is written and may pass. An error of
-//! a write or an fsync is final. It is reported to raft, trips the halt switch, and is never
-//! retried: after a failed fsync nobody knows what the disk holds.
+//! Fails: commands are admitted only while the log has room for them; if entries come that find no
+//! room (another leader's), that shows before anything is written and may pass. An error of a write
+//! or an fsync is final. It is reported to raft, trips the halt switch, and is never retried: after
+//! a failed fsync nobody knows what the disk holds.
 
 mod batch;
 mod flush_clock;
@@ -37,14 +37,14 @@ use crate::metrics::Metrics;
 use crate::raft_node::types::Flushed;
 use crate::supervisor::DeathWatch;
 
-/// A flush that takes longer is told, as in etcd.
+/// A flush that takes longer is logged, as in etcd.
 const SLOW_FLUSH: Duration = Duration::from_secs(1);
 
-/// Between two tries to write to a full disk.
+/// Pause between two attempts to write to a full disk.
 const FULL_DISK_RETRY: Duration = Duration::from_millis(100);
 
-/// The newest commit mark that is not in the WAL yet. It rides with the next commit: a mark that
-/// is lost only makes start-up apply less of the log before raft says so again.
+/// The newest commit mark that is not in the WAL yet. It goes along with the next commit: a lost
+/// mark only makes start-up apply less of the log until raft commits it again.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CommitMark(Arc<Mutex<Option<LogId>>>);
 
@@ -73,9 +73,9 @@ pub(crate) struct WalWriterSetup {
 pub(crate) struct WalWriter {
     wal: Wal,
     batch: Batch<Flushed>,
-    /// Something was written that is not flushed.
+    /// Whether something was written that is not flushed.
     dirty: bool,
-    /// A `Flush` is on its way to ourselves.
+    /// Whether a `Flush` to this actor is on its way.
     flush_queued: bool,
     commit_mark: CommitMark,
     flush_clock: Arc<FlushClock>,
@@ -163,7 +163,7 @@ impl WalWriter {
     }
 }
 
-/// `io::Error` is not `Clone`; every waiter gets the kind and the text.
+/// `io::Error` is not `Clone`, so every waiter gets a copy of kind and text.
 fn copy_of(error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), error.to_string())
 }
@@ -179,7 +179,7 @@ impl Handler<Append> for WalWriter {
         let bytes = append.entries.iter().map(|entry| entry.payload.len()).sum();
         self.wal.append(&append.entries);
         if self.batch.add(append.entries.len(), bytes, append.flushed) {
-            // The waiters in the batch have been told of an error, and the node halts.
+            // The waiters in the batch have been told about the error, and the node halts.
             let _ = self.flush(ctx);
         } else {
             self.flush_after_the_mailbox(ctx);
@@ -192,7 +192,7 @@ impl Handler<Flush> for WalWriter {
 
     fn handle(&mut self, _: Flush, ctx: &mut Context<Self>) {
         self.flush_queued = false;
-        // A batch that was full in between has been flushed already.
+        // A batch that became full in between has been flushed already.
         if self.dirty {
             // As above: the waiters have been told.
             let _ = self.flush(ctx);

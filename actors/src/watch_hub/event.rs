@@ -1,5 +1,5 @@
-//! An event on its way to watchers. Most have one, and whoever sends it encodes it straight into
-//! what is sent. When a second one asks, the bytes are kept, and shared by all from then on.
+//! An event on its way to watchers. Most events have one watcher, whose stream encodes it straight
+//! into what it sends. When a second stream asks, the bytes are kept and shared from then on.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -10,23 +10,23 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
-/// The field of `WatchResponse` that events are in.
+/// The field of `WatchResponse` that holds events.
 const EVENTS_FIELD: u32 = 11;
 
 /// An event that several watchers share.
 #[derive(Debug)]
 pub struct WatchedEvent {
     event: Event,
-    /// Somebody has encoded it already.
+    /// Whether some stream has encoded it already.
     was_encoded: AtomicBool,
     encoded: OnceLock<Bytes>,
 }
 
-/// What one watcher is told at once: events in order, whole revisions.
+/// What one watcher is told at once: events in order, in whole revisions.
 pub type Events = Arc<[Arc<WatchedEvent>]>;
 
 impl WatchedEvent {
-    /// An event that was not encoded yet.
+    /// Wraps an event that is not encoded yet.
     pub fn new(event: Event) -> WatchedEvent {
         WatchedEvent {
             event,
@@ -64,13 +64,13 @@ impl WatchedEvent {
         self.event.encode_raw(out);
     }
 
-    /// Bytes that [`WatchedEvent::encode`] appends.
+    /// How many bytes [`WatchedEvent::encode`] appends.
     pub fn encoded_len(&self) -> usize {
         let len = self.event.encoded_len();
         key_len(EVENTS_FIELD) + encoded_len_varint(len as u64) + len
     }
 
-    /// About the bytes that it keeps in memory.
+    /// Roughly the bytes that this event keeps in memory.
     pub(crate) fn cost(&self) -> usize {
         let bytes =
             |kv: &Option<KeyValue>| kv.as_ref().map_or(0, |kv| kv.key.len() + kv.value.len());
@@ -78,7 +78,7 @@ impl WatchedEvent {
     }
 }
 
-/// Whether the event made a key that did not exist.
+/// Whether the event created its key.
 pub(crate) fn is_creation(event: &Event) -> bool {
     let made = |kv: &KeyValue| kv.create_revision == kv.mod_revision;
     event.r#type() == EventType::Put && event.kv.as_ref().is_some_and(made)

@@ -1,4 +1,4 @@
-//! From the Applier to the hub: what was committed, one notice for a batch. The Applier never
+//! From the Applier to the hub: what was committed, one notice for each batch. The Applier never
 //! waits: what does not fit is dropped, and the hub reads it from the store.
 
 use std::sync::Arc;
@@ -12,45 +12,45 @@ use super::WatchHub;
 use super::message::Committed;
 use crate::supervisor::ActorRef;
 
-/// Events of one notice; a batch with more is left to be read from the store, in slices.
+/// Events in one notice; the hub reads a larger batch from the store, in slices.
 const NOTICE_EVENTS_MAX: usize = 1_000;
-/// Bytes of the values in one notice, for the same reason.
+/// Bytes of all values in one notice, for the same reason.
 const NOTICE_BYTES_MAX: usize = 1 << 20;
 
 /// What the Applier and the hub share.
 #[derive(Debug, Default)]
 pub(crate) struct Attention {
-    /// Somebody watches. While nobody does, the Applier keeps no events.
+    /// Whether anybody watches. While nobody does, the Applier keeps no events.
     watched: AtomicBool,
-    /// The hub was not told of a revision.
+    /// Whether the hub was not told of some revision.
     missed: AtomicBool,
     held: Mutex<Option<Held>>,
 }
 
-/// What the hub may still have to read when a compaction makes it unreadable.
+/// What the hub may still have to read, held when a compaction would make it unreadable.
 #[derive(Debug)]
 struct Held {
     history: HeldHistory,
-    /// The hub needs none of it once it has fanned out this revision.
+    /// The hub needs none of this once it has fanned out this revision.
     until: i64,
 }
 
 impl Attention {
-    /// Somebody watches from now on. Revisions that become visible after this call are either told
-    /// or seen in the store by the caller.
+    /// Notes that somebody watches from now on. Revisions that become visible after this call are
+    /// either told or seen in the store by the caller.
     pub(super) fn raise(&self) {
         self.watched.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
     }
 
-    /// Nobody watches any more.
+    /// Notes that nobody watches any more.
     pub(super) fn lower(&self) {
         self.watched.store(false, Ordering::SeqCst);
         *self.held.lock() = None;
     }
 
-    /// Holds history for the hub, before a compaction is applied; if it lags, what it held for an
-    /// earlier one as well.
+    /// Holds history for the hub before a compaction is applied; if the hub lags, also what was
+    /// held for an earlier one.
     pub(super) fn hold(&self, store: &Store) {
         let until = store.revisions().current;
         let mut held = self.held.lock();
@@ -61,12 +61,13 @@ impl Attention {
         *held = Some(Held { history, until });
     }
 
-    /// What is held. To be looked at when the store said that something is compacted, not before.
+    /// What is held. Must be read only after the store said that something is compacted.
     pub(super) fn held(&self) -> Option<HeldHistory> {
         self.held.lock().as_ref().map(|held| held.history.clone())
     }
 
-    /// The hub has fanned out `current`: what is held only for what comes before is let go.
+    /// Notes that the hub has fanned out `current`, and lets go of what is held only for earlier
+    /// ones.
     pub(super) fn let_go(&self, current: i64) {
         self.held.lock().take_if(|held| held.until <= current);
     }
@@ -90,10 +91,10 @@ pub(crate) struct Hint {
 }
 
 impl Hint {
-    /// The store has moved on, perhaps by more than one revision.
+    /// Notes that the store has moved on, perhaps by more than one revision.
     pub(crate) fn missed(&self) {
-        // In this order: either the hub still has a message before it, after which it looks here,
-        // or there is room for this one by now.
+        // In this order: either the hub still has a message in its queue, after which it looks
+        // here, or there is room for this one by now.
         self.attention.missed.store(true, Ordering::SeqCst);
         self.wake();
     }
@@ -112,11 +113,11 @@ impl Hint {
 pub(crate) struct Feed {
     hint: Hint,
     notice: Notice,
-    /// History is held for the hub, which is to look whether it needs it.
+    /// Whether history is held for the hub, which has to check whether it needs it.
     holds: bool,
 }
 
-/// A notice while a batch is applied. `first` is 0 while it is empty.
+/// A notice under construction while a batch is applied. `first` is 0 while it is empty.
 #[derive(Debug, Default)]
 struct Notice {
     first: i64,
@@ -135,8 +136,8 @@ impl Feed {
         }
     }
 
-    /// To be called before a compaction is applied: what the hub has still to read of what it takes
-    /// stays readable for it.
+    /// Must be called before a compaction is applied: keeps readable what the hub has still to
+    /// read.
     pub(crate) fn hold_history(&mut self, store: &Store) {
         if self.hint.attention.is_raised() {
             self.hint.attention.hold(store);
@@ -144,7 +145,7 @@ impl Feed {
         }
     }
 
-    /// For who changes the store as a whole.
+    /// A hint for code that changes the store as a whole.
     pub(crate) fn hint(&self) -> Hint {
         self.hint.clone()
     }

@@ -1,4 +1,4 @@
-//! What WatchHub is told.
+//! The messages that WatchHub takes.
 
 use actix::Message;
 use althing_api::mvccpb::Event;
@@ -7,11 +7,11 @@ use althing_api::range::KeyRange;
 use super::outlet::Outlet;
 use super::watchers::WatchOptions;
 
-/// Serve a stream of watchers. It is told through the outlet.
+/// Serve a stream of watchers, which hears through the outlet.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct OpenWatches {
-    /// Unique among all streams of the process.
+    /// Unique among all streams of this process.
     pub(crate) stream: u64,
     pub(crate) outlet: Outlet,
 }
@@ -24,7 +24,7 @@ pub(crate) struct Watch {
     /// Unique among the watchers of the stream.
     pub(crate) watch_id: i64,
     pub(crate) range: KeyRange,
-    /// 0: from the next change on.
+    /// Where to begin; 0: at the next change.
     pub(crate) start_revision: i64,
     pub(crate) options: WatchOptions,
 }
@@ -37,17 +37,17 @@ pub(crate) struct CancelWatch {
     pub(crate) watch_id: i64,
 }
 
-/// Whose progress is asked for.
+/// Which progress is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProgressOf {
-    /// That of all watchers of the stream together.
+    /// The progress of all watchers of the stream together.
     Stream,
-    /// That of each of these.
+    /// The progress of each of these watchers.
     Watchers(Vec<i64>),
 }
 
-/// Say how far watchers were told everything, if they were told all there is; answered through the
-/// outlet when it is about the whole stream.
+/// Say how far watchers were told everything, if they were told all there is. A question about the
+/// whole stream is always answered through the outlet.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct RequestProgress {
@@ -69,7 +69,7 @@ pub(crate) struct CloseWatches {
     pub(crate) stream: u64,
 }
 
-/// These revisions were applied. A hint: what is lost of it is read from the store.
+/// These revisions were applied. A hint: what is lost is read from the store.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Committed {

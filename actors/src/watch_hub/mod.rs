@@ -8,14 +8,15 @@
 //! The store is the truth and `Committed` a hint: it is bounded and may be dropped, and what the
 //! hub was not told it reads from the store. A stream's queue is bounded too: a watcher whose queue
 //! is full is behind from that revision on, costs nothing until its reader has made room, and then
-//! gets what it missed from history, many watchers by one reading.
-//! A compaction takes history from those who are behind, as in etcd, and never from the hub itself:
-//! what it has still to tell is held before the compaction is applied, until it has told it.
+//! gets what it missed from history, read once for many watchers.
+//! A compaction takes history from watchers that are behind, as in etcd, but never from the hub
+//! itself: what the hub has still to tell is held before the compaction is applied, and until it is
+//! told.
 //!
 //! Owns: who watches what, and how far each was told.
 //! Waits for: nobody. It reads the store, so its thread may wait for the disk.
 //! Fails: all queues close, so every stream ends; a new hub starts without watchers, and clients go
-//! on from the last revision they saw. When history cannot be read, those behind wait.
+//! on from the last revision they saw. If history cannot be read, watchers that are behind wait.
 
 mod event;
 mod fan_out;
@@ -48,11 +49,11 @@ pub use self::watchers::WatchOptions;
 pub use self::watches::Watches;
 use crate::supervisor::DeathWatch;
 
-/// Watchers of the whole member; one more is refused.
+/// Watchers of the whole member; a further one is refused.
 pub const WATCHERS_MAX: usize = 4_000_000;
-/// Notices of the Applier that wait; what comes then is read from the store.
+/// Notices of the Applier that may wait; what comes beyond is read from the store.
 const NOTICES_MAX: usize = 64;
-/// How long those behind wait after the store could not be read.
+/// Pause after the store could not be read, for watchers that are behind.
 const READ_AGAIN: Duration = Duration::from_secs(1);
 
 /// The actor.
@@ -61,7 +62,7 @@ pub(crate) struct WatchHub {
     fan_out: FanOut,
     attention: Arc<Attention>,
     metrics: WatchMetrics,
-    /// A `CatchUp` is on its way.
+    /// Whether a `CatchUp` is on its way.
     catches_up: bool,
     _death_watch: DeathWatch,
 }
@@ -83,8 +84,8 @@ impl WatchHub {
         }
     }
 
-    /// What every handler ends with: the hub looks whether it was told everything, and goes on with
-    /// what is left to do.
+    /// Every handler ends with this: the hub checks whether it was told everything, and goes on
+    /// with what is left to do.
     fn settle(&mut self, ctx: &mut Context<Self>) {
         if self.attention.take_missed() {
             self.fan_out.miss();

@@ -1,5 +1,5 @@
-//! The way from the hub to one watch stream: a queue with a bound in bytes, shared by all watchers
-//! of the stream. The hub never waits: a full queue refuses, and says when there is room again.
+//! The way from the hub to one watch stream: a queue bounded in bytes and shared by all watchers of
+//! the stream. The hub never waits: a full queue refuses, and says when there is room again.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,16 +10,16 @@ use prometheus::IntGauge;
 
 use super::event::Events;
 
-/// What may wait for one stream's reader, in bytes; one notice more than that fits.
+/// Bytes that may wait for one stream's reader; one notice beyond that fits.
 const OUTLET_BYTES_MAX: usize = 256 * 1024;
-/// What a notice costs beside its events.
+/// What a notice costs besides its events, in bytes.
 const NOTICE_BYTES: usize = 64;
-/// What each watcher's part of a notice costs beside its events.
+/// What each watcher's part of a notice costs besides its events, in bytes.
 const DELIVERY_BYTES: usize = 32;
-/// A drained queue gives back more room than this.
+/// A drained queue keeps at most this capacity.
 const IDLE_CAPACITY_MAX: usize = 16;
 
-/// What the hub tells a stream. Watchers go by the ids that the stream gave them.
+/// What the hub tells a stream. Watchers are named by the ids that the stream gave them.
 #[derive(Clone, Debug)]
 pub enum Notice {
     /// A watch was made; the store is at this revision.
@@ -33,13 +33,13 @@ pub enum Notice {
     Events(Deliveries),
     /// Everything up to `revision` was delivered.
     Progress {
-        /// To this watcher; `None`: to all watchers of the stream.
+        /// The watcher; `None` means all watchers of the stream.
         watch_id: Option<i64>,
         /// The revision.
         revision: i64,
     },
-    /// The answer to a question about the whole stream that has no watcher, or one that was not
-    /// told everything.
+    /// Answers a question about the whole stream if it has no watcher, or one that was not told
+    /// everything.
     NoProgress,
     /// The watch was ended, as asked for.
     Cancelled {
@@ -67,10 +67,10 @@ pub enum Notice {
 /// Events for watchers of one stream.
 #[derive(Clone, Debug, Default)]
 pub struct Deliveries {
-    /// The store's revision when the events were read from history; `None`: they are new, and the
-    /// last of them tells the revision.
+    /// The store's revision when the events were read from history; `None` if they are new, and the
+    /// last event tells the revision.
     pub revision: Option<i64>,
-    /// For each watcher what it is told.
+    /// For each watcher, its events.
     pub to: Vec<(i64, Events)>,
 }
 
@@ -109,7 +109,7 @@ impl Notice {
 struct Queue {
     notices: VecDeque<(Notice, usize)>,
     bytes: usize,
-    /// The hub has something that did not fit.
+    /// Whether the hub has something that did not fit.
     hub_waits: bool,
     closed: bool,
     reader: Option<Waker>,
@@ -155,7 +155,7 @@ impl Outlet {
         }
     }
 
-    /// The same, but it is the caller who wakes the reader, if one waits.
+    /// Like `push`, but the caller wakes the reader that is returned, if one waits.
     pub(crate) fn put(&self, notice: Notice) -> Option<Waker> {
         let cost = notice.cost();
         self.0.waiting_events.add(notice.events());

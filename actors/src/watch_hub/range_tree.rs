@@ -5,10 +5,10 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-/// No node.
+/// Stands for no node.
 const NONE: u32 = u32::MAX;
 
-/// First key behind a range; `None`: it has no end.
+/// The first key behind a range; `None` if the range has no end.
 pub(super) type RangeEnd = Option<Arc<[u8]>>;
 
 /// The tree. Each range is in it once, with the number that the owner gave it.
@@ -57,7 +57,7 @@ fn is_behind(end: &RangeEnd, key: &[u8]) -> bool {
 }
 
 impl RangeTree {
-    /// The number of this very range.
+    /// The number of exactly this range.
     pub(super) fn get(&self, start: &[u8], end: Option<&[u8]>) -> Option<u32> {
         let mut at = self.root;
         while at != NONE {
@@ -71,7 +71,7 @@ impl RangeTree {
         None
     }
 
-    /// Where a range belongs as seen from a node.
+    /// Where a range belongs, as seen from a node.
     fn compare(&self, at: u32, start: &[u8], end: Option<&[u8]>) -> Ordering {
         let node = &self.nodes[at as usize];
         let ends = || match (end, node.end.as_deref()) {
@@ -102,7 +102,7 @@ impl RangeTree {
         }
     }
 
-    /// Gives a range its number, in place of the one it may have.
+    /// Gives a range its number, replacing a former one.
     pub(super) fn insert(&mut self, start: Arc<[u8]>, end: RangeEnd, payload: u32) {
         self.remove(&start, end.as_deref());
         let (left, right) = self.split(self.root, &start, end.as_deref());
@@ -143,7 +143,7 @@ impl RangeTree {
             Ordering::Equal => {
                 self.free.push(at);
                 let node = &mut self.nodes[at as usize];
-                // Its keys are freed now, not when the place is used again.
+                // The keys are freed now, not when the slot is used again.
                 (node.start, node.end, node.reach) = (Arc::from([]), None, None);
                 return self.merge(left, right);
             }
@@ -158,7 +158,7 @@ impl RangeTree {
         at
     }
 
-    /// Cuts the tree at `at` into what is before the range and what is not.
+    /// Cuts the tree at `at` into what comes before the range and the rest.
     fn split(&mut self, at: u32, start: &[u8], end: Option<&[u8]>) -> (u32, u32) {
         if at == NONE {
             return (NONE, NONE);
@@ -176,7 +176,7 @@ impl RangeTree {
         }
     }
 
-    /// Joins two trees, of which the first is before the second.
+    /// Joins two trees; the first comes before the second.
     fn merge(&mut self, left: u32, right: u32) -> u32 {
         if left == NONE || right == NONE {
             return if left == NONE { right } else { left };
@@ -209,7 +209,7 @@ impl RangeTree {
         self.nodes[at as usize].reach = reach;
     }
 
-    /// xorshift: balance is all that the numbers are for.
+    /// The next number of an xorshift generator, which is good enough for balance.
     fn draw(&mut self) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;

@@ -14,17 +14,17 @@ use smallvec::SmallVec;
 
 use super::range_tree::{RangeEnd, RangeTree};
 
-/// No group.
+/// Stands for no group.
 const NONE: u32 = u32::MAX;
 
-/// What of a range's events a watcher is told.
+/// Which of a range's events a watcher is told, and how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WatchOptions {
-    /// No puts.
+    /// Leaves out puts.
     pub no_put: bool,
-    /// No deletions.
+    /// Leaves out deletions.
     pub no_delete: bool,
-    /// Each event with the record that was there before.
+    /// Adds to each event the record that was there before.
     pub prev_kv: bool,
 }
 
@@ -40,22 +40,23 @@ impl WatchOptions {
 
 /// Where a watcher stands. Synced: everything below `max(next, current + 1)` was delivered or did
 /// not concern it, where `current` is the last revision that the hub fanned out. Behind: everything
-/// below `next` was.
+/// below `next` was delivered or did not concern it.
 #[derive(Debug)]
 pub(super) struct Watcher {
     pub(super) stream: u32,
     pub(super) group: u32,
-    /// In its group's list of synced watchers, or in its stream's list of those behind.
+    /// Its position in its group's list of synced watchers, or in its stream's list of those
+    /// behind.
     pub(super) position: u32,
     pub(super) is_behind: bool,
-    /// It was asked to begin at `next`, which was still to come.
+    /// Whether it was asked to begin at `next`, which was still to come.
     pub(super) awaits_start: bool,
     pub(super) watch_id: i64,
     pub(super) next: i64,
 }
 
-/// What a group watches. Its bytes are its own: a key of a request shares the whole request's
-/// buffer. Most watch one key, so that the rest lies apart.
+/// What a group watches. It owns its bytes: a key of a request shares the whole request's buffer.
+/// Most groups watch one key, so a range is kept apart.
 #[derive(Debug)]
 enum Watched {
     One(Box<[u8]>),
@@ -83,7 +84,7 @@ struct Group {
     options: WatchOptions,
     synced: SmallVec<[u32; 2]>,
     members: u32,
-    /// Another group of the same range.
+    /// The next group of the same range, in a ring.
     next: u32,
 }
 
@@ -125,7 +126,7 @@ impl Watchers {
         &self.groups[group as usize].synced
     }
 
-    /// All watchers' numbers.
+    /// The numbers of all watchers.
     pub(super) fn numbers(&self) -> impl Iterator<Item = u32> {
         self.watchers.iter().map(|(position, _)| number(position))
     }
@@ -151,7 +152,7 @@ impl Watchers {
         }))
     }
 
-    /// Makes it a watcher that is told what happens.
+    /// Makes a watcher synced.
     pub(super) fn sync(&mut self, watcher: u32) {
         let entry = &mut self.watchers[watcher as usize];
         let synced = &mut self.groups[entry.group as usize].synced;
@@ -230,7 +231,7 @@ impl Watchers {
         added
     }
 
-    /// Makes `first` the first group of what the group `of` watches; or none.
+    /// Makes `first` the first group of what the group `of` watches; `NONE` leaves no group.
     fn set_first(&mut self, of: u32, first: u32) {
         let (groups, hasher) = (&self.groups, &self.hasher);
         let watched = |group: u32| &groups[group as usize].watched;
@@ -292,7 +293,7 @@ mod tests {
         KeyRange::new(start.into(), end.into())
     }
 
-    /// The watch ids of the synced watchers that are told of `key`.
+    /// The watch ids of the synced watchers that are told about `key`.
     fn told(watchers: &Watchers, key: &str) -> Vec<i64> {
         let mut ids = Vec::new();
         watchers.groups_of(key.as_bytes(), |group| {

@@ -1,4 +1,4 @@
-//! One stream of watchers, as those who watch hold it.
+//! One stream of watchers, from the side of its reader.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,10 +18,10 @@ use super::watchers::WatchOptions;
 /// The number of the next stream of this process.
 static NEXT_STREAM: AtomicU64 = AtomicU64::new(0);
 
-/// A stream of watchers: they share a queue with a bound, so a reader that does not read holds up
-/// nobody and is told the rest from history once it reads on. Dropping it ends its watchers.
+/// A stream of watchers. They share a bounded queue, so a reader that does not read delays no
+/// others, and gets the rest from history once it reads on. Dropping it ends its watchers.
 pub struct Watches {
-    /// Of the hub that serves it; a new hub knows nothing of it.
+    /// The hub that serves this stream; a new hub knows nothing of it.
     hub: Addr<WatchHub>,
     stream: u64,
     inlet: Inlet,
@@ -42,9 +42,9 @@ impl Watches {
         Watches { hub, stream, inlet }
     }
 
-    /// Watches `range` from `start_revision` (0: from the next change on) under an id of the
-    /// caller's choice, unique in the stream. Answered by `Created` or `Refused`; then come events,
-    /// or `Compacted` when `start_revision` is gone.
+    /// Watches `range` from `start_revision` (0: from the next change on) under an id that the
+    /// caller chooses, unique in the stream. `Created` or `Refused` answers it; then come events,
+    /// or `Compacted` if `start_revision` is gone.
     pub fn watch(
         &self,
         watch_id: i64,
@@ -61,16 +61,16 @@ impl Watches {
         });
     }
 
-    /// Ends a watcher. Answered by `Cancelled`, or by nothing if it ended by itself before.
+    /// Ends a watcher. `Cancelled` answers it, unless the watcher ended by itself before.
     pub fn cancel(&self, watch_id: i64) {
         let stream = self.stream;
         self.hub.do_send(CancelWatch { stream, watch_id });
     }
 
     /// Asks how far watchers were told everything. `Progress` comes for those that were told all
-    /// there is, nothing for others. A question about the whole stream is always answered, if need
-    /// be by `NoProgress`, when all that is committed by now was fanned out; whoever asks bounds
-    /// how many of them wait.
+    /// there is, nothing for the others. A question about the whole stream is always answered, by
+    /// `NoProgress` if need be, once all that is committed by now was fanned out; the caller bounds
+    /// how many questions wait.
     pub fn request_progress(&self, of: ProgressOf) {
         let stream = self.stream;
         self.hub.do_send(RequestProgress { stream, of });
@@ -88,7 +88,7 @@ impl Watches {
         Poll::Ready(Some(notice))
     }
 
-    /// As [`Watches::poll_next`]. Dropping the future loses nothing.
+    /// Like [`Watches::poll_next`]. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Notice> {
         std::future::poll_fn(|cx| self.poll_next(cx)).await
     }

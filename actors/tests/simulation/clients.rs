@@ -1,4 +1,4 @@
-//! Clients: each asks one thing after another, of any member, and gives up after a while.
+//! Clients: each makes one request after another, to any member, and gives up after a while.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -25,12 +25,12 @@ use crate::world::World;
 const KEYS: u64 = 5;
 /// Values of every tenth put are large enough to fill segments of the log.
 const LARGE_BYTES: usize = 12_000;
-/// One in so many turns of a client is a rush.
+/// A client's turn is a rush once in this many times.
 const RUSH_OF: u64 = 60;
-/// Writes of a rush.
+/// The number of writes in a rush.
 const RUSH: u64 = 30;
 
-/// One client, until the world says that it is enough.
+/// Runs one client until the world says that it is enough.
 pub async fn run(world: Rc<World>, client: u64) {
     let mut count = 0;
     let mut known: BTreeMap<Bytes, Bytes> = BTreeMap::new();
@@ -54,7 +54,7 @@ pub async fn run(world: Rc<World>, client: u64) {
     }
 }
 
-/// Many writes come to the leader at once, just as it is cut off: its log gets long and is in vain.
+/// Sends many writes to the leader at once, just as it is cut off: its log gets long, and in vain.
 async fn rush(world: &Rc<World>, client: u64, count: u64) {
     let Some(leader) = world.leader() else {
         return;
@@ -69,7 +69,7 @@ async fn rush(world: &Rc<World>, client: u64, count: u64) {
     join_all(writes).await;
 }
 
-/// Asks and records. `None`: nothing was asked.
+/// Asks and records. `None` if nothing was asked.
 pub async fn perform(
     world: &Rc<World>,
     client: u64,
@@ -151,7 +151,7 @@ async fn answer(handles: &Handles, ask: Ask) -> Told {
     }
 }
 
-/// All keys, from the local store.
+/// Reads all keys from the local store.
 pub fn read(handles: &Handles) -> Told {
     let view = handles.store().read();
     let range = RangeRequest {
@@ -265,7 +265,7 @@ fn put_op(key: Bytes, value: Bytes) -> RequestOp {
     }
 }
 
-/// Compacts a part of what any member has.
+/// Compacts a part of what some member has.
 pub async fn compact(world: &Rc<World>) {
     let Some(machine) = world.any_ready() else {
         return;
@@ -287,6 +287,6 @@ pub async fn compact(world: &Rc<World>) {
         request: Some(request),
     };
     let asked = machine.inside(async move { handles.propose(command).await.is_ok() });
-    // Whether it was done shows itself to the watchers.
+    // The watchers will show whether it was done.
     let _ = tokio::time::timeout(Duration::from_secs(2), asked).await;
 }

@@ -1,4 +1,4 @@
-//! What clients did and what became visible, and whether the two fit. Pure.
+//! What clients did and what became visible, and whether the two match. Pure.
 //!
 //! The store numbers its states: the revision. So a history is linearizable if, in the order of
 //! revisions, each write does what it was answered, each read sees the state of its revision, and
@@ -41,7 +41,7 @@ pub enum Ask {
         expected: Bytes,
         value: Bytes,
     },
-    /// All keys; `fresh`: linearizable.
+    /// Reads all keys; `fresh` means linearizable.
     Read {
         fresh: bool,
     },
@@ -57,9 +57,9 @@ pub enum Told {
         revision: i64,
         state: BTreeMap<Bytes, Bytes>,
     },
-    /// It certainly was not done.
+    /// It was certainly not done.
     Refused,
-    /// Nothing.
+    /// The client was told nothing.
     Unknown,
 }
 
@@ -78,12 +78,12 @@ pub struct History {
     /// What changed, by revision, as watchers saw it.
     pub facts: BTreeMap<i64, Vec<Fact>>,
     pub ops: Vec<Op>,
-    /// Below it revisions may never have been seen by anybody.
+    /// Revisions below this may never have been seen by anybody.
     pub compacted: i64,
 }
 
 impl History {
-    /// Errors: what does not fit.
+    /// Errors: what does not match.
     pub fn check(&self) -> Result<(), String> {
         self.each_value_once()?;
         self.answers_are_true()?;
@@ -91,7 +91,7 @@ impl History {
         self.states_are_whole()
     }
 
-    /// Every value that became visible was asked for, before, and became visible once.
+    /// Every visible value was asked for, before it became visible, and became visible once.
     fn each_value_once(&self) -> Result<(), String> {
         let mut asked: BTreeMap<&Bytes, &Op> = BTreeMap::new();
         for op in &self.ops {
@@ -123,7 +123,7 @@ impl History {
         Ok(())
     }
 
-    /// Each write that was acknowledged is there, at its revision, as it was asked for.
+    /// Each acknowledged write is there, at its revision, as it was asked for.
     fn answers_are_true(&self) -> Result<(), String> {
         for op in &self.ops {
             let Told::Done {
@@ -158,7 +158,7 @@ impl History {
         Ok(())
     }
 
-    /// What begins after an answer sees at least what the answer said.
+    /// An operation that begins after an answer sees at least what the answer said.
     fn time_never_goes_back(&self) -> Result<(), String> {
         let mut answered: Vec<(u64, i64, &Op)> = Vec::new();
         let mut asked: Vec<(u64, i64, bool, &Op)> = Vec::new();
@@ -192,7 +192,7 @@ impl History {
         Ok(())
     }
 
-    /// Each state that was read, and each condition, is that of its revision. Versions count.
+    /// Each state that was read, and each condition, matches its revision. Versions count.
     fn states_are_whole(&self) -> Result<(), String> {
         let mut by_revision: Vec<(i64, &Op)> = Vec::new();
         for op in &self.ops {
@@ -213,7 +213,7 @@ impl History {
             match self.facts.get(&revision) {
                 Some(facts) => follow(&mut state, revision, facts)?,
                 None if revision < expected => {}
-                // What nobody saw before it was compacted: from here on nothing is known.
+                // Compacted before anybody saw it: from here on nothing is known.
                 None if revision < self.compacted => return Ok(()),
                 None => return Err(format!("nobody was told of revision {revision}")),
             }

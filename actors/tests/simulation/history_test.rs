@@ -1,4 +1,4 @@
-//! Histories that are right, and one for each way to be wrong.
+//! Histories that are right, and one for each way of being wrong.
 
 use super::*;
 

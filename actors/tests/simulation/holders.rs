@@ -1,5 +1,5 @@
-//! Holders of leases: each takes one, attaches a key to it, takes the lock with it, renews it for a
-//! while, and lets it go or loses it.
+//! Holders of leases: each takes a lease, attaches a key to it, takes the lock with it, renews it
+//! for a while, and lets it go or loses it.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,18 +15,18 @@ use crate::clients;
 use crate::history::{Ask, Told};
 use crate::world::World;
 
-/// Of a question about a lease.
+/// The longest wait for an answer about a lease.
 const PATIENCE: Duration = Duration::from_millis(1_500);
-/// In seconds.
+/// The longest time to live, in seconds.
 const TTL_MAX: u64 = 2;
-/// Keys that end with the lease whose number follows.
+/// The prefix of keys that end with a lease, whose number follows.
 pub const LEASED: &[u8] = b"l";
 pub const LEASED_END: &[u8] = b"m";
 const LOCK: Bytes = Bytes::from_static(b"lock");
 /// Leases of one holder are numbered from its number times this.
 const LEASES_MAX: i64 = 100_000;
 
-/// One holder, until the world says that it is enough.
+/// Runs one holder until the world says that it is enough.
 pub async fn run(world: Rc<World>, holder: u64) {
     let mut id = holder as i64 * LEASES_MAX;
     while world.is_busy() {
@@ -88,13 +88,13 @@ fn key_of(id: i64) -> Bytes {
     [LEASED, id.to_string().as_bytes()].concat().into()
 }
 
-/// The lease that `key` ends with, if it is one of those.
+/// The lease that `key` ends with, if it is such a key.
 pub fn lease_of(key: &Bytes) -> Option<i64> {
     let number = key.strip_prefix(LEASED)?;
     std::str::from_utf8(number).ok()?.parse().ok()
 }
 
-/// How long the lease still lives, as a member says.
+/// Checks how long a member says that the lease still lives.
 async fn look_at(world: &Rc<World>, id: i64) -> Result<(), String> {
     let time = ask(world, async move |handles: Handles| {
         handles.lease_time(id).await
@@ -108,7 +108,7 @@ async fn look_at(world: &Rc<World>, id: i64) -> Result<(), String> {
     }
 }
 
-/// Puts `key` with the lease, if nobody has it. `None`: nobody knows whether that was done.
+/// Puts `key` with the lease if nobody has it. `None` if nobody knows whether that was done.
 async fn attach(world: &Rc<World>, holder: u64, key: Bytes, lease: i64) -> Option<bool> {
     let machine = world.any_ready()?;
     let value = format!("{}-{lease}", String::from_utf8_lossy(&key)).into();
@@ -130,7 +130,7 @@ async fn propose(world: &Rc<World>, request: command::Request) -> Option<Result<
     .await
 }
 
-/// Asks any member that serves. `None`: there is no answer.
+/// Asks any member that serves. `None` if there is no answer.
 async fn ask<T: std::fmt::Debug + 'static>(
     world: &Rc<World>,
     question: impl AsyncFnOnce(Handles) -> Result<T, Error> + 'static,

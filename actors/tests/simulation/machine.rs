@@ -31,7 +31,7 @@ use crate::world::Dice;
 const HEARTBEAT: Duration = Duration::from_millis(50);
 pub const ELECTION_TIMEOUT: Duration = Duration::from_millis(300);
 const LEARNERS_MAX: usize = 2;
-/// A node that runs.
+/// A running node.
 #[derive(Clone)]
 pub struct Live {
     pub handles: Handles,
@@ -41,30 +41,30 @@ pub struct Live {
 pub struct Machine {
     pub number: u64,
     founders: u64,
-    /// How its node is tuned, from its next start on at the latest.
+    /// The tuning of its node, from its next start on at the latest.
     tuning: Cell<RaftTuning>,
     dir: TempDir,
     disk: RefCell<FaultyDisk>,
-    /// The next time that the disk fails it is the process that died there.
+    /// Whether the disk's next failure means that the process died there.
     dies: Cell<bool>,
-    /// No power goes any more.
+    /// Whether the power can no longer go.
     is_safe: Cell<bool>,
     set: RefCell<Option<LocalSet>>,
-    /// Of its node's raft.
+    /// The clock of its node's raft.
     clock: RefCell<KeptClock>,
     is_paused: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     live: RefCell<Option<Live>>,
     is_ready: Cell<bool>,
-    /// It was begun once.
+    /// Whether it was started once.
     was_up: Cell<bool>,
-    /// It was told that it is no member any more.
+    /// Whether it was told that it was removed.
     has_departed: Cell<bool>,
-    /// Nobody starts it again.
+    /// Whether nobody starts it again.
     is_broken: Cell<bool>,
-    /// It stopped by itself.
+    /// Why it stopped by itself, if it did.
     has_halted: RefCell<Option<String>>,
-    /// From which revision the watcher of everything goes on.
+    /// The revision at which the watcher of everything goes on.
     watched: Cell<i64>,
     snapshots: Cell<u64>,
     stopping: RefCell<Option<oneshot::Sender<oneshot::Sender<()>>>>,
@@ -76,7 +76,7 @@ pub struct Machine {
 /// What all machines are made of.
 #[derive(Clone)]
 pub struct Parts {
-    /// Who forms the cluster; machines with higher numbers join it.
+    /// The number of founding members; machines with higher numbers join.
     pub founders: u64,
     pub snapshot_count: u64,
     pub network: Network,
@@ -118,7 +118,7 @@ impl Machine {
         })
     }
 
-    /// Runs the node's tasks, for ever.
+    /// Runs the node's tasks, forever.
     pub fn power(self: &Rc<Machine>) -> impl Future<Output = ()> + use<> {
         Power::new(self)
     }
@@ -157,7 +157,7 @@ impl Machine {
         self.has_departed.get()
     }
 
-    /// It ends, and nobody starts it again for now.
+    /// Ends it, and keeps it from being started again for now.
     pub fn break_down(&self) {
         self.is_broken.set(true);
         if self.is_up() {
@@ -173,7 +173,7 @@ impl Machine {
         self.is_broken.set(false);
     }
 
-    /// For who has to find out what went wrong.
+    /// A description for finding out what went wrong.
     pub fn describe(&self) -> String {
         let status = self.live().map(|live| {
             let handles = live.handles;
@@ -193,12 +193,12 @@ impl Machine {
         format!("\n  member {}: ready {is_ready}, {status:?}", self.number)
     }
 
-    /// From which revision on its watcher of everything waits.
+    /// The revision that its watcher of everything waits for.
     pub fn watched(&self) -> i64 {
         self.watched.get()
     }
 
-    /// Snapshots of other members that it took over, in all its lives.
+    /// The number of other members' snapshots that it took over, in all its lives.
     pub fn snapshots(&self) -> u64 {
         self.snapshots.get()
     }
@@ -222,7 +222,7 @@ impl Machine {
         }
     }
 
-    /// The power goes during one of the disk's next changes of the log.
+    /// Cuts the power during one of the disk's next changes of the log.
     pub fn power_off_soon(&self, changes: u64) {
         if self.is_safe.get() {
             return;
@@ -232,19 +232,19 @@ impl Machine {
         self.dies.set(false);
     }
 
-    /// The process dies during one of those changes: what it wrote is in the page cache.
+    /// Kills the process during one of those changes: what it wrote is in the page cache.
     pub fn die_soon(&self, changes: u64) {
         self.power_off_soon(changes);
         self.dies.set(true);
     }
 
-    /// The power does not go after all, unless it has gone.
+    /// Keeps the power on after all, unless it has gone.
     pub fn keep_power(&self) {
         self.disk.borrow().power_off_at(u64::MAX);
         self.is_safe.set(true);
     }
 
-    /// Whether the disk has failed its node, for want of power or as the end of the process shows.
+    /// Whether the disk has failed its node, by a power cut or by the death of the process.
     pub fn lost_power(&self) -> bool {
         self.disk.borrow().is_off()
     }
@@ -351,7 +351,7 @@ impl Machine {
         let _ = stopped.send(());
     }
 
-    /// What a start found in its log is there after the next power loss too.
+    /// Checks that what a start found in its log is there after the next power loss too.
     fn look_at_the_log(&self, disk: &FaultyDisk, found: &Recovery) {
         let dir = self.dir.path().join("member/wal");
         let what_stands = |found: &Recovery| (found.vote, found.purged, found.last);
@@ -365,8 +365,8 @@ impl Machine {
         }
     }
 
-    /// Another interval of heartbeats, with another election timeout, and another distance of
-    /// snapshots: at once if the node runs.
+    /// Sets another heartbeat interval, with another election timeout, and another distance between
+    /// snapshots; in force at once if the node runs.
     pub fn retune(&self, heartbeat_interval: Duration, snapshot_count: u64) {
         let tuning = RaftTuning {
             heartbeat_interval,
@@ -380,7 +380,7 @@ impl Machine {
         }
     }
 
-    /// Stops a node that serves, in good order. Answers whether it stopped.
+    /// Stops a node that serves, in good order. Returns whether it stopped.
     pub async fn stop(&self) -> bool {
         let Some(stopping) = self.stopping.borrow_mut().take() else {
             return false;
@@ -403,7 +403,7 @@ impl Machine {
         self.has_halted.replace(Some(why));
     }
 
-    /// Runs something inside the node, as its HTTP workers do. `None`: the node ended meanwhile.
+    /// Runs something inside the node, as its HTTP workers do. `None` if the node ended meanwhile.
     pub async fn inside<T: 'static>(&self, task: impl Future<Output = T> + 'static) -> Option<T> {
         let (sender, receiver) = oneshot::channel();
         match &*self.set.borrow() {
@@ -420,7 +420,7 @@ fn actix_spawn(task: impl Future<Output = ()> + 'static) {
     tokio::task::spawn_local(task);
 }
 
-/// In memory where the machine has such a place, because the store syncs often.
+/// A directory in memory if the machine has such a place, because the store syncs often.
 fn data_dir() -> TempDir {
     let in_memory = tempfile::tempdir_in("/dev/shm");
     in_memory.unwrap_or_else(|_| tempfile::tempdir().unwrap())

@@ -1,8 +1,8 @@
 //! A deterministic simulation of whole clusters: real nodes in one thread, with simulated network,
-//! disk and clock, through crashes that lose what was not synced and such that do not, partitions,
-//! pauses, threads that stand still, storms, snapshots, moves of the lead, rushes to a leader that
-//! is cut off, and members that come, go and are replaced, while clients write, read, watch, and
-//! hold leases and a lock. What a seed does, it does again.
+//! disk and clock, through crashes that lose what was not synced and crashes that do not,
+//! partitions, pauses, threads that stand still, storms, snapshots, moves of the lead, rushes to a
+//! leader that is cut off, and members that come, go and are replaced, while clients write, read,
+//! watch, and hold leases and a lock. A seed always does the same again.
 //!
 //! The log is on a disk that loses what was not synced; the store's file keeps what was written,
 //! because redb has crash tests of its own in `storage`. tokio's clock is paused: time passes when
@@ -42,7 +42,7 @@ use std::time::{Duration, Instant};
 use variable::number;
 use world::Outcome;
 
-/// Of an ordinary run of the tests.
+/// The seeds of an ordinary run of the tests.
 const SEEDS: u64 = 30;
 /// Seeds that are run twice.
 const REPLAYED: u64 = 5;
@@ -69,8 +69,8 @@ fn seeds() -> std::ops::Range<u64> {
     }
 }
 
-/// Runs `seeds` on all processors, until one goes wrong, or no other is begun because `BUDGET_S`
-/// seconds have passed.
+/// Runs `seeds` on all processors until one goes wrong; begins no more once `BUDGET_S` seconds have
+/// passed.
 fn run_all(seeds: std::ops::Range<u64>) -> Vec<Outcome> {
     panics::note();
     let budget = number("BUDGET_S").map_or(Duration::MAX, Duration::from_secs);

@@ -12,11 +12,11 @@ use althing_api::id::MemberId;
 use crate::orders::{Outcome, Seat};
 use crate::world::World;
 
-/// Of one order.
+/// The longest wait for one order.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Members at once, learners included.
+/// Members at once, including learners.
 const MEMBERS_MAX: usize = 6;
-/// Voters that are left, at least.
+/// The least number of voters that is left.
 const VOTERS_MIN: usize = 2;
 
 /// Gives one order after another, until the world says that it is enough.
@@ -24,7 +24,7 @@ pub async fn run(world: Rc<World>) {
     while world.is_busy() {
         pass(Duration::from_millis(world.roll(500))).await;
         let handles = world.any_ready().and_then(|machine| machine.ready());
-        // Whoever keeps them keeps the files of a node that ends open.
+        // Held handles would keep the files of an ended node open.
         let known = handles.map(|handles| (seats(handles.members()), handles.leader().0));
         if let Some((seats, leader)) = known {
             order(&world, &seats, leader).await;
@@ -80,7 +80,8 @@ fn numbers(seats: &[Seat], is_one: impl Fn(&Seat) -> bool) -> Vec<u64> {
     some.map(|seat| seat.number).collect()
 }
 
-/// A new machine, which is started unless it was refused; sometimes long before or after, or never.
+/// Adds a machine, which is started unless it was refused; sometimes long before or after, or
+/// never.
 async fn add(world: &Rc<World>, is_learner: bool) {
     let machine = world.new_machine();
     let number = machine.number;
@@ -123,7 +124,7 @@ async fn remove(world: &Rc<World>, number: u64) -> Outcome {
     outcome
 }
 
-/// A machine breaks for good, and another takes its place.
+/// Breaks a machine for good; another one takes its place.
 async fn replace(world: &Rc<World>, number: u64) {
     world.machine(number).break_down();
     while world.is_busy() && remove(world, number).await != Outcome::Done {
@@ -155,7 +156,7 @@ async fn ask(world: &Rc<World>, change: MemberChange) -> Outcome {
     outcome
 }
 
-/// Whether nothing was done, or everything before.
+/// Whether nothing was done, or everything was done before.
 fn is_refusal(error: Error) -> bool {
     matches!(
         error,

@@ -16,7 +16,7 @@ use crate::world::World;
 pub async fn run(world: &Rc<World>) {
     let duration = Duration::from_millis(2_500 + world.roll(3_500));
     let end = Instant::now() + duration;
-    // Some runs are quiet for long, some never.
+    // Some runs are quiet for long, others never.
     let pause_max_ms = [60, 200, 600][world.roll(2) as usize];
     while Instant::now() < end && world.record.violation().is_none() {
         let pause = world.roll(pause_max_ms);
@@ -26,7 +26,7 @@ pub async fn run(world: &Rc<World>) {
     }
 }
 
-/// Nodes that met the end of their power are restarted.
+/// Restarts nodes whose power has gone.
 fn bury(world: &Rc<World>) {
     for machine in world.machines() {
         if machine.is_up() && machine.lost_power() {
@@ -60,7 +60,7 @@ fn strike(world: &Rc<World>) {
     }
 }
 
-/// Does something after a while of up to so many milliseconds.
+/// Does something within `max_ms` milliseconds.
 fn later(world: &Rc<World>, max_ms: u64, what: impl FnOnce(&Rc<World>) + 'static) {
     let delay = Duration::from_millis(world.roll(max_ms));
     let world = Rc::clone(world);
@@ -82,7 +82,7 @@ fn crash(world: &Rc<World>, machine: &Rc<Machine>, power_goes: bool) {
 }
 
 fn restart(world: &Rc<World>, machine: &Rc<Machine>) {
-    // Often at once: then it may meet what it did a moment ago.
+    // Often soon after: then the restart may meet what happened a moment ago.
     let max_ms = if world.roll(1) == 0 { 30 } else { 1_500 };
     let machine = Rc::clone(machine);
     later(world, max_ms, move |world| {
@@ -97,7 +97,7 @@ fn pause(world: &Rc<World>, machine: Rc<Machine>) {
     later(world, 1_200, move |_| machine.resume());
 }
 
-/// An orderly stop, as at a restart of the service.
+/// Stops a node in order, as at a restart of the service.
 fn stop(world: &Rc<World>, machine: Rc<Machine>) {
     let world = Rc::clone(world);
     world.stops.set(world.stops.get() + 1);
@@ -111,7 +111,7 @@ fn stop(world: &Rc<World>, machine: Rc<Machine>) {
     });
 }
 
-/// A reload on one member: the others know nothing of it.
+/// Reloads one member's tuning: the others know nothing of it.
 fn retune(world: &Rc<World>, machine: &Rc<Machine>) {
     let heartbeat = Duration::from_millis([10, 25, 50, 100][world.roll(3) as usize]);
     let snapshot_count = [10, 30, 100, 10_000][world.roll(3) as usize];
@@ -119,7 +119,7 @@ fn retune(world: &Rc<World>, machine: &Rc<Machine>) {
     machine.retune(heartbeat, snapshot_count);
 }
 
-/// Nobody hears from `machine`, nor it from anybody, for a while.
+/// Cuts `machine` off from all others for a while, in both directions.
 pub fn isolate(world: &Rc<World>, machine: &Rc<Machine>) {
     let me = machine.number;
     for other in 1..=world.machines().len() as u64 {
@@ -140,7 +140,7 @@ fn cut_one_way(world: &Rc<World>, machine: &Rc<Machine>) {
     later(world, 1_500, move |world| world.network.heal(from, to));
 }
 
-/// Two halves that do not hear each other.
+/// Splits the cluster into two halves that do not hear each other.
 fn split(world: &Rc<World>) {
     let here: Vec<u64> = (1..=world.machines().len() as u64)
         .filter(|_| world.roll(1) == 0)
@@ -170,7 +170,7 @@ fn move_leader(world: &Rc<World>) {
     for machine in world.machines().into_iter().filter(|one| one.leads()) {
         if let Some(handles) = machine.ready() {
             tokio::task::spawn_local(async move {
-                // It may fail; what it must not do is harm.
+                // It may fail, but must do no harm.
                 let _ = machine
                     .inside(async move { handles.move_leader(to).await.is_ok() })
                     .await;

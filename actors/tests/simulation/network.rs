@@ -1,10 +1,10 @@
 //! The simulated network, below the links' `Transport`.
 //!
 //! A crate such as turmoil simulates sockets; here the seam is above them, so messages are whole
-//! and there is no HTTP to run, which makes a simulated second cheap. What TCP gives is kept:
+//! and there is no HTTP to run, which makes a simulated second cheap. What TCP guarantees is kept:
 //! messages of one pipe arrive in order or the pipe ends; messages of different connections
-//! overtake each other. What TCP cannot promise is played with: what was sent may be lost without
-//! a word, the answer may be lost after the request was acted on, a way may work in one direction.
+//! overtake each other. What TCP cannot promise is varied: what was sent may be lost silently, the
+//! answer may be lost after the request was acted on, a way may work in one direction.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,7 +31,7 @@ const SILENCE_MAX_MS: u64 = 3_000;
 #[derive(Clone, Copy, Debug)]
 pub struct Weather {
     pub delay_max_ms: u64,
-    /// Of a hundred messages so many take `slow_ms` more.
+    /// This percentage of messages takes `slow_ms` more.
     pub slow_percent: u64,
     pub slow_ms: u64,
     pub lost_percent: u64,
@@ -62,9 +62,9 @@ struct State {
     doors: BTreeMap<u64, mpsc::UnboundedSender<Arrival>>,
     weather: Weather,
     trace: Trace,
-    /// Who sent entries or heartbeats as the leader of a term.
+    /// The member that sent entries or heartbeats as the leader of each term.
     leaders: BTreeMap<u64, u64>,
-    /// Who was told by another member that it would get a vote, and in which term.
+    /// Members that another member promised a vote, and in which term.
     promised: BTreeSet<(u64, u64)>,
     violation: Option<String>,
 }
@@ -83,7 +83,7 @@ struct Parcel {
     way: (u64, u64),
     is_lost: bool,
     what: u64,
-    /// Told whether it arrived.
+    /// Told whether the message arrived.
     ends: End,
 }
 
@@ -107,7 +107,7 @@ pub enum Arrival {
 }
 
 impl Arrival {
-    /// From whom its answer comes, and to whom.
+    /// The member that answers, and the one that is answered.
     pub fn way(&self) -> (u64, u64) {
         match self {
             Arrival::Call { back, .. } | Arrival::Snapshot { back, .. } => back.way,
@@ -132,7 +132,7 @@ pub struct PipeBack {
 
 /// A pipe, as both ends see it.
 pub struct Line {
-    /// `None`: it has ended.
+    /// `None` once the pipe has ended.
     pub answers: Mutex<Option<mpsc::Sender<Result<Bytes, LinkError>>>>,
     /// When the last message of each direction arrives.
     pub last: Mutex<[Option<Instant>; 2]>,
@@ -165,7 +165,7 @@ impl Network {
         })
     }
 
-    /// Where what is sent to `member` arrives from now on.
+    /// Opens the place where whatever is sent to `member` arrives from now on.
     pub fn open_door(&self, member: u64) -> mpsc::UnboundedReceiver<Arrival> {
         let (door, arrivals) = mpsc::unbounded_channel();
         self.0.state.lock().doors.insert(member, door);
@@ -193,7 +193,7 @@ impl Network {
         self.0.state.lock().cut.clear();
     }
 
-    /// Notes something that belongs to what a seed decides.
+    /// Notes something that the seed decides.
     pub fn note(&self, what: impl std::hash::Hash + std::fmt::Debug) {
         self.0.state.lock().trace.add_now(what);
     }
@@ -210,7 +210,7 @@ impl Network {
         self.0.state.lock().violation.take()
     }
 
-    /// Delivers what is due, for ever.
+    /// Delivers what is due, forever.
     pub async fn carry(self) {
         loop {
             let posted = self.0.posted.notified();
@@ -244,7 +244,7 @@ impl Network {
         (parcel.ends)(self, arrives);
     }
 
-    /// Sends something that arrives after `not_before`, or gets lost. Answers when it would arrive.
+    /// Sends something that arrives after `not_before`, or gets lost. Returns when it would arrive.
     pub fn post(
         &self,
         way: (u64, u64),
@@ -280,7 +280,7 @@ impl Network {
         due
     }
 
-    /// An answer does not come. Who waits learns it when the transport has noticed the silence.
+    /// Drops an answer. Its waiter learns of it when the transport has noticed the silence.
     pub fn lose(&self, answer: Answer) {
         let mut state = self.0.state.lock();
         let delay_max_ms = if state.rng.random_bool(0.7) {
@@ -306,12 +306,12 @@ impl Network {
         self.0.state.lock().doors.get(&member).cloned()
     }
 
-    /// Whether `member` is up, or only stands still.
+    /// Whether `member` is up; it may also stand still.
     pub fn is_up(&self, member: u64) -> bool {
         self.door(member).is_some()
     }
 
-    /// Hands `arrival` to `member`. It is given back if that one is down.
+    /// Hands `arrival` to `member`, or gives it back if that member is down.
     pub fn hand_in(&self, member: u64, arrival: Arrival) -> Result<(), Arrival> {
         match self.door(member) {
             Some(door) => door.send(arrival).map_err(|error| error.0),
@@ -319,7 +319,7 @@ impl Network {
         }
     }
 
-    /// Looks who says to lead: one member a term.
+    /// Checks who claims to lead: one member per term.
     pub fn look_for_leader(&self, from: u64, body: &Bytes) {
         let Ok(request) = peerpb::AppendRequest::decode(body.clone()) else {
             return;
@@ -336,10 +336,10 @@ impl Network {
     }
 }
 
-/// Nobody stands for election whom no other member would vote for: a member that was cut off would
-/// disturb the others when it comes back. In the first term there is nobody to disturb.
+/// Checks that no member stands for election if no other would vote for it: a member that was cut
+/// off would disturb the others when it comes back. In the first term there is nobody to disturb.
 impl Network {
-    /// `from` asks for votes.
+    /// Notes that `from` asks for votes.
     pub fn look_at_candidate(&self, from: u64, body: &Bytes) {
         let Ok(request) = peerpb::VoteRequest::decode(body.clone()) else {
             return;
@@ -353,7 +353,7 @@ impl Network {
         }
     }
 
-    /// `to` was answered what it asked: would you vote for me?
+    /// Notes that `to` was promised a vote, if the answer says so.
     pub fn look_at_promise(&self, to: u64, request: &Bytes, answer: &Bytes) {
         let request = peerpb::VoteRequest::decode(request.clone());
         let answer = peerpb::VoteAnswer::decode(answer.clone());
@@ -380,7 +380,7 @@ pub fn sum(kind: u64, body: &[u8]) -> u64 {
 }
 
 impl Back {
-    /// The member's answer.
+    /// Sends the member's answer.
     pub fn answer(mut self, answer: Result<Bytes, Refusal>) {
         let Some(waiter) = self.answer.take() else {
             return;
@@ -403,7 +403,7 @@ impl Back {
 
 impl Drop for Back {
     fn drop(&mut self) {
-        // Whoever was to answer is gone.
+        // The member that was to answer is gone.
         if let Some(waiter) = self.answer.take() {
             self.net.lose(waiter);
         }
@@ -437,7 +437,7 @@ impl Line {
             if line.answers.lock().is_none() {
                 return;
             }
-            // A hole in the order is the end of the connection.
+            // A gap in the order ends the connection.
             match arrives {
                 true => arrived(net),
                 false => line.end(),

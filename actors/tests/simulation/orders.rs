@@ -1,5 +1,5 @@
-//! What the operator asked for: who comes, who goes, who gets a vote; and whether the members at
-//! the end are those. Pure.
+//! What the operator asked for: members to come, to go, to get a vote; and whether the members at
+//! the end match. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,20 +7,20 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Done,
-    /// It certainly was not done.
+    /// It was certainly not done.
     Refused,
     Unknown,
 }
 
-/// Orders by the number of the member that they are about.
+/// Orders by the number of the member that they concern.
 #[derive(Debug, Default)]
 pub struct Orders {
     founders: BTreeSet<u64>,
     come: BTreeMap<u64, Outcome>,
     go: BTreeMap<u64, Outcome>,
-    /// Orders to go of which nothing is known yet.
+    /// Orders to go whose outcome is still unknown.
     asked: BTreeMap<u64, u64>,
-    /// Who has got a vote.
+    /// The members that got a vote.
     promoted: BTreeSet<u64>,
 }
 
@@ -43,13 +43,13 @@ impl Orders {
         self.come.insert(number, outcome);
     }
 
-    /// It is asked to go: from now on it may learn that it is gone.
+    /// Notes that the member was asked to go: from now on it may learn that it is gone.
     pub fn is_asked_to_go(&mut self, number: u64) {
         self.go.entry(number).or_insert(Outcome::Refused);
         *self.asked.entry(number).or_default() += 1;
     }
 
-    /// What came of it. A refusal says nothing about former orders.
+    /// Notes the outcome of that. A refusal says nothing about former orders.
     pub fn goes(&mut self, number: u64, outcome: Outcome) {
         let order = self.go.entry(number).or_insert(Outcome::Refused);
         if outcome == Outcome::Done || *order == Outcome::Refused {
@@ -62,14 +62,14 @@ impl Orders {
         self.promoted.insert(number);
     }
 
-    /// Whether anybody asked for the end of `number`, and may have got it.
+    /// Whether somebody asked for the removal of `number`, and may have got it.
     pub fn may_be_gone(&self, number: u64) -> bool {
         let order = self.go.get(&number);
         order.is_some_and(|outcome| *outcome != Outcome::Refused)
             || self.asked.get(&number).is_some_and(|asked| *asked > 0)
     }
 
-    /// The orders that were carried out.
+    /// The number of orders that were carried out.
     pub fn done(&self) -> u64 {
         let orders = self.come.values().chain(self.go.values());
         let done = orders.filter(|outcome| **outcome == Outcome::Done);
@@ -108,13 +108,14 @@ impl Orders {
 }
 
 /// Whether configurations that follow each other in the log share a voter set, so that the quorums
-/// of neighbours meet. `entries`: all of the log that is known; a configuration is its voter sets.
+/// of neighbours meet. `entries` is all of the log that is known; a configuration is given by its
+/// voter sets.
 pub fn follow(entries: &BTreeMap<u64, Option<Vec<BTreeSet<u64>>>>) -> Result<(), String> {
     let mut before: Option<(u64, &Vec<BTreeSet<u64>>)> = None;
     let mut next = None;
     for (index, configuration) in entries {
         if next.is_some_and(|next| next != *index) {
-            // Of what nobody has shown nothing is known.
+            // Nothing is known of an entry that nobody has shown.
             before = None;
         }
         next = Some(index + 1);

@@ -1,8 +1,8 @@
 //! What the holders of leases were promised, and whether it was kept. Pure: told the moments.
 //!
-//! An answer to a grant or to a renewal promises that the lease lives its whole time from the
-//! moment on at which its holder asked, at least. Until then it does not end by itself, no answer
-//! says that it did, and who holds a lock by it holds it alone.
+//! An answer to a grant or to a renewal promises that the lease lives at least its whole time, from
+//! the moment at which its holder asked. Until then it does not end by itself, no answer says that
+//! it did, and a holder that locks with it holds the lock alone.
 
 use std::collections::BTreeMap;
 
@@ -12,17 +12,17 @@ use tokio::time::Instant;
 #[derive(Debug, Default)]
 pub struct Promises {
     leases: BTreeMap<i64, Lease>,
-    /// Which lease each lock was taken with last.
+    /// The lease that each lock was last taken with.
     locks: BTreeMap<Bytes, i64>,
 }
 
 #[derive(Debug, Default)]
 struct Lease {
-    /// It lives until then at least.
+    /// The lease lives at least until then.
     until: Option<Instant>,
-    /// Its holder ends it.
+    /// Whether its holder ends it.
     is_given_up: bool,
-    /// When its end was seen first.
+    /// When its end was first seen.
     ended: Option<Instant>,
 }
 
@@ -33,7 +33,7 @@ impl Lease {
 }
 
 impl Promises {
-    /// Lease `id` lives until then at least.
+    /// Notes that lease `id` lives at least until then.
     pub fn promised(&mut self, id: i64, until: Instant) -> Result<(), String> {
         let lease = self.leases.entry(id).or_default();
         lease.until = lease.until.max(Some(until));
@@ -46,12 +46,12 @@ impl Promises {
         }
     }
 
-    /// Its holder asks for its end.
+    /// Notes that its holder asks for its end.
     pub fn gives_up(&mut self, id: i64) {
         self.leases.entry(id).or_default().is_given_up = true;
     }
 
-    /// A member says, or shows, that there is no such lease.
+    /// Notes that a member says, or shows, that the lease does not exist.
     pub fn is_gone(&self, id: i64, now: Instant) -> Result<(), String> {
         match self.leases.get(&id) {
             Some(lease) if lease.must_live(now) => {
@@ -62,14 +62,14 @@ impl Promises {
         }
     }
 
-    /// The keys of a lease were deleted, as a watcher sees.
+    /// Notes that the keys of a lease were deleted, as a watcher saw.
     pub fn ended(&mut self, id: i64, now: Instant) -> Result<(), String> {
         self.is_gone(id, now)?;
         self.leases.entry(id).or_default().ended.get_or_insert(now);
         Ok(())
     }
 
-    /// A member said that so many seconds are left; the answer came now.
+    /// Notes that a member said that this many seconds are left; the answer came now.
     pub fn is_left(&mut self, id: i64, seconds: i64, now: Instant) -> Result<(), String> {
         let lease = self.leases.entry(id).or_default();
         let promised = lease.until.map_or(0, |until| {
@@ -83,7 +83,7 @@ impl Promises {
         Ok(())
     }
 
-    /// Whoever holds lease `id` was told now that `lock` is taken with it.
+    /// Notes that the holder of lease `id` was told now that `lock` is taken with it.
     pub fn takes(&mut self, lock: &Bytes, id: i64, now: Instant) -> Result<(), String> {
         let before = self.locks.insert(lock.clone(), id);
         match before.and_then(|before| Some((before, self.leases.get(&before)?))) {

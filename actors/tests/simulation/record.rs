@@ -1,4 +1,4 @@
-//! What a run brings to light, and what must hold at every moment of it.
+//! What a run shows, and what must hold at every moment of it.
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +26,7 @@ pub struct Record {
     promises: RefCell<Promises>,
     /// The term and the content of each entry that some member has applied, by index.
     applied: RefCell<BTreeMap<u64, (u64, u64)>>,
-    /// The voter sets of the entries among them that have some.
+    /// The voter sets of those entries that carry some.
     configurations: RefCell<BTreeMap<u64, Vec<BTreeSet<u64>>>>,
     /// How far each member's log was compared with them.
     compared: RefCell<BTreeMap<u64, u64>>,
@@ -35,7 +35,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// Something that must never happen has happened; the first one is kept.
+    /// Notes that something happened that must never happen; the first note is kept.
     pub fn violated(&self, what: String) {
         self.violation.borrow_mut().get_or_insert(what);
     }
@@ -44,7 +44,7 @@ impl Record {
         self.violation.borrow().clone()
     }
 
-    /// The next moment.
+    /// Returns the next moment.
     pub fn now(&self) -> u64 {
         self.moment.set(self.moment.get() + 1);
         self.moment.get()
@@ -59,18 +59,18 @@ impl Record {
         self.promises.borrow_mut()
     }
 
-    /// The holder of lease `id` was told that it has `lock`.
+    /// Notes that the holder of lease `id` was told that it has `lock`.
     pub fn takes_lock(&self, lock: &Bytes, id: i64) -> Result<(), String> {
         self.leases().takes(lock, id, Instant::now())
     }
 
-    /// A compaction up to `revision` was asked for.
+    /// Notes that a compaction up to `revision` was asked for.
     pub fn compacts(&self, revision: i64) {
         let mut history = self.history.borrow_mut();
         history.compacted = history.compacted.max(revision);
     }
 
-    /// `member` showed its state of `revision` to a client. It never goes back.
+    /// Notes that `member` showed its state of `revision` to a client. It must never go back.
     pub fn showed(&self, member: u64, revision: i64) {
         let mut shown = self.shown.borrow_mut();
         let newest = shown.entry(member).or_default();
@@ -82,8 +82,8 @@ impl Record {
         *newest = revision;
     }
 
-    /// `member` told its watcher of everything, which wanted `next`, of these events. Answers what
-    /// it wants then.
+    /// Notes that `member` told its watcher of everything, which wanted `next`, about these events.
+    /// Returns what it wants then.
     pub fn watched(&self, member: u64, mut next: i64, events: &[Event]) -> i64 {
         let revision = |event: &Event| event.kv.as_ref().map_or(0, |kv| kv.mod_revision);
         for events in events.chunk_by(|one, other| revision(one) == revision(other)) {
@@ -121,7 +121,8 @@ impl Record {
         }
     }
 
-    /// `member` told its watcher, which wanted `next`, that revisions below `first` are gone.
+    /// Notes that `member` told its watcher, which wanted `next`, that revisions below `first` are
+    /// gone.
     pub fn skipped(&self, member: u64, next: i64, first: i64) {
         if first <= next || first > self.history.borrow().compacted {
             self.violated(format!(
@@ -130,8 +131,8 @@ impl Record {
         }
     }
 
-    /// Compares what `member` has applied since the last look with what others have. What its log
-    /// has let go of is in its store on disk.
+    /// Compares what `member` has applied since the last look with what others have. Entries that
+    /// its log has let go of are in its store on disk.
     pub fn compare(&self, member: u64, live: &Live) {
         let (purged, last) = live.log.state();
         let durable = live.handles.store().durable();
@@ -176,12 +177,12 @@ impl Record {
         }
     }
 
-    /// A member starts again: its log is compared from the beginning.
+    /// Notes that a member starts again: its log is compared from the beginning.
     pub fn starts(&self, member: u64) {
         self.compared.borrow_mut().remove(&member);
     }
 
-    /// The leader of `term` has every entry of earlier terms that was applied anywhere.
+    /// Checks that the leader of `term` has every entry of earlier terms that was applied anywhere.
     pub fn complete(&self, member: u64, term: u64, live: &Live) {
         let (purged, last) = live.log.state();
         let first = purged.map_or(0, |purged| purged.index + 1);
@@ -204,7 +205,7 @@ impl Record {
         }
     }
 
-    /// Whether what clients saw fits what became visible, and each configuration its neighbours.
+    /// Whether what clients saw matches what became visible, and each configuration its neighbours.
     pub fn check(&self) -> Result<(), String> {
         let configurations = self.configurations.borrow();
         let entries = self.applied.borrow();
@@ -215,13 +216,13 @@ impl Record {
         self.history.borrow().check()
     }
 
-    /// Operations and revisions.
+    /// The number of operations and of revisions.
     pub fn size(&self) -> (usize, usize) {
         let history = self.history.borrow();
         (history.ops.len(), history.facts.len())
     }
 
-    /// Configurations that were applied, the first included.
+    /// The number of configurations that were applied, the first included.
     pub fn configurations(&self) -> usize {
         self.configurations.borrow().len()
     }

@@ -1,4 +1,4 @@
-//! What a run did, as one number: two runs of one seed must give the same.
+//! What a run did, as one number: two runs with one seed must give the same.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -14,7 +14,7 @@ pub struct Trace {
 impl Default for Trace {
     fn default() -> Trace {
         Trace {
-            // Not a random state: the same keys in every process.
+            // Not a random state, so that keys hash alike in every process.
             hasher: DefaultHasher::new(),
             began: None,
             noted: 0,
@@ -28,7 +28,7 @@ impl Trace {
         what.hash(&mut self.hasher);
     }
 
-    /// The same, with the moment.
+    /// Like `add`, together with the moment.
     pub fn add_now(&mut self, what: impl Hash + std::fmt::Debug) {
         let now = Instant::now();
         let began = *self.began.get_or_insert(now);
@@ -42,7 +42,7 @@ impl Trace {
         self.hasher.finish()
     }
 
-    /// How much was noted.
+    /// How many notes were added.
     pub fn noted(&self) -> u64 {
         self.noted
     }

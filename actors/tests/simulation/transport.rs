@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::network::{Arrival, Back, Line, Network, PipeBack, refuse, sum};
 
-/// What one member sends through.
+/// The transport that one member sends through.
 #[derive(Debug)]
 pub struct Sender {
     pub me: u64,
@@ -59,7 +59,7 @@ impl Transport for Sender {
         .boxed()
     }
 
-    /// What gets lost on the way there or back is silence.
+    /// A knock that gets lost on the way there or back counts as silence.
     fn knock(&self, peer: &Peer) -> BoxFuture<'static, Knock> {
         let (net, me, to) = (self.net.clone(), self.me, peer.id.0);
         async move {
@@ -72,7 +72,7 @@ impl Transport for Sender {
                 if arrives {
                     net.post((to, me), 14, None, move |_, arrives| {
                         if arrives {
-                            // Whoever knocked may have given up.
+                            // The caller that knocked may have given up.
                             let _ = told.send(knock);
                         }
                     });
@@ -157,7 +157,7 @@ impl Transport for Sender {
     }
 }
 
-/// The sending half of a pipe; it ends with the task, and the task with its node.
+/// The sending half of a pipe; it ends with its task, and the task with its node.
 async fn carry_out(
     net: Network,
     way: (u64, u64),

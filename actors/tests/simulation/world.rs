@@ -28,13 +28,13 @@ pub type Dice = Rc<RefCell<StdRng>>;
 
 const CLIENTS: u64 = 3;
 const HOLDERS: u64 = 2;
-/// Entries between two snapshots: a seed takes one of these.
+/// Entries between two snapshots: each seed takes one of these.
 const SNAPSHOT_COUNTS: [u64; 4] = [4, 12, 40, 10_000];
-/// Between two looks at what must hold at every moment.
+/// Pause between two checks of what must hold at every moment.
 const LOOK: Duration = Duration::from_millis(20);
-/// Within this time a cluster whose misfortune is over serves again, on every member.
+/// Within this time after its misfortune, a cluster must serve again on every member.
 const RECOVERY_MAX: Duration = Duration::from_secs(60);
-/// How often each member is asked, then, to take a write.
+/// How often each member is then asked to take a write.
 const LAST_TRIES_MAX: u32 = 3;
 
 /// A run.
@@ -46,17 +46,17 @@ pub struct World {
     pub record: Rc<Record>,
     dice: Dice,
     is_busy: Cell<bool>,
-    /// Orderly stops under way.
+    /// The number of orderly stops under way.
     pub stops: Cell<u32>,
-    /// Terms whose leader was looked at.
+    /// Terms whose leader was checked.
     led: RefCell<BTreeSet<u64>>,
 }
 
-/// What came of a run.
+/// The outcome of a run.
 #[derive(Debug)]
 pub struct Outcome {
     pub seed: u64,
-    /// Of everything that was sent, and of everything that clients were told.
+    /// A digest of everything that was sent, and of everything that clients were told.
     pub trace: u64,
     pub noted: u64,
     pub operations: usize,
@@ -64,12 +64,12 @@ pub struct Outcome {
     pub terms: u64,
     pub snapshots: u64,
     pub configurations: usize,
-    /// Changes of the membership that were told to be done.
+    /// Changes of the membership that were reported as done.
     pub changes: u64,
     pub violation: Option<String>,
 }
 
-/// Runs the world of `seed` from its beginning to its end.
+/// Runs the world of `seed` from beginning to end.
 pub fn run(seed: u64) -> Outcome {
     simulate(seed);
     crate::panics::forget();
@@ -160,7 +160,8 @@ impl World {
         }
     }
 
-    /// All misfortune ends. Then the cluster serves on every member, and all have the same state.
+    /// Ends all misfortune. Then the cluster must serve on every member, and all must have the same
+    /// state.
     async fn recover(self: &Rc<World>) {
         self.network.heal_all();
         self.network.set_weather(CALM);
@@ -183,7 +184,7 @@ impl World {
         for machine in self.members() {
             let number = machine.number;
             let mut put = None;
-            // What was lost before may end a connection only now, and the first try with it.
+            // An earlier loss may end a connection only now, and the first attempt with it.
             for attempt in 0..LAST_TRIES_MAX {
                 let ask = Ask::Put {
                     keys: vec![Bytes::from_static(b"end")],
@@ -219,7 +220,7 @@ impl World {
         }
     }
 
-    /// Whoever was begun, or is a member, and does not run does so from now on.
+    /// Starts every machine that was begun before, or is a member, and does not run.
     fn revive(&self) {
         let members = self.members();
         for machine in self.machines() {
@@ -237,7 +238,7 @@ impl World {
         }
     }
 
-    /// Of those that run whoever has applied most.
+    /// The running member that has applied most.
     fn newest(&self) -> Option<Handles> {
         let running = self.machines().into_iter().filter_map(|machine| {
             let live = machine.live().filter(|_| !machine.has_departed());
@@ -246,7 +247,7 @@ impl World {
         running.max_by_key(|handles| handles.applied_index())
     }
 
-    /// Its members, as far as anybody that runs knows.
+    /// The machines of the members, as far as any running one knows.
     fn members(&self) -> Vec<Rc<Machine>> {
         let members = self
             .newest()
@@ -255,7 +256,7 @@ impl World {
         members.collect()
     }
 
-    /// All members have the same, nothing is half done, and whoever was removed knows it.
+    /// Whether all members have the same, nothing is half done, and every removed member knows it.
     fn is_settled(&self) -> bool {
         let Some(newest) = self.newest() else {
             return false;
@@ -268,7 +269,7 @@ impl World {
                     && machine.watched() == revision + 1
             })
         };
-        // Whom it knows may be gone too: then there is nobody who could tell it.
+        // All members that it knows may be gone too; then nobody could tell it.
         let members = self.members();
         let is_member = |number: u64| members.iter().any(|member| member.number == number);
         let is_informed = |machine: &Rc<Machine>| {
@@ -310,7 +311,7 @@ impl World {
         }
     }
 
-    /// Waits for `condition`. False: it never came, or something went wrong.
+    /// Waits for `condition`. Returns false if it never came, or if something went wrong.
     async fn until(&self, condition: impl Fn() -> bool) -> bool {
         let deadline = Instant::now() + RECOVERY_MAX;
         while !condition() {
@@ -329,7 +330,7 @@ impl World {
         }
     }
 
-    /// What must hold at every moment.
+    /// Checks what must hold at every moment.
     fn look(&self) {
         if let Some(what) = self.network.take_violation() {
             self.record.violated(what);
@@ -356,7 +357,7 @@ impl World {
         }
     }
 
-    /// A key with a lease is never seen without it.
+    /// Checks that a key with a lease is never seen without the lease.
     fn look_at_leases(&self, machine: &Machine, handles: &Handles) {
         for (key, lease) in clients::leased(handles) {
             if handles.store().lease(lease).is_none() {
@@ -368,7 +369,7 @@ impl World {
         }
     }
 
-    /// Something that must never happen has happened; what it looks like.
+    /// Notes that something happened that must never happen, and how it looks.
     fn violated(&self, what: &str) {
         let machines = self.machines();
         let members: String = machines.iter().map(|machine| machine.describe()).collect();
@@ -412,7 +413,7 @@ impl World {
         self.machine(1 + self.roll(machines - 1))
     }
 
-    /// One of those that serve.
+    /// Some member that serves.
     pub fn any_ready(&self) -> Option<Rc<Machine>> {
         let mut ready = self.machines();
         ready.retain(|machine| machine.ready().is_some());
@@ -420,7 +421,7 @@ impl World {
         Some(Rc::clone(&ready[self.roll(last) as usize]))
     }
 
-    /// One that serves and takes itself for the leader.
+    /// A member that serves and takes itself for the leader.
     pub fn leader(&self) -> Option<Rc<Machine>> {
         self.machines().into_iter().find(|machine| machine.leads())
     }
@@ -447,7 +448,7 @@ impl World {
     }
 }
 
-/// One set of voters, and all that shall have a vote in it.
+/// Whether there is one set of voters, and all that are meant to have a vote are in it.
 fn has_its_voters(handles: &Handles) -> bool {
     let Some((_, payload)) = handles.store().applied().membership else {
         return false;

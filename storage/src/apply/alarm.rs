@@ -1,7 +1,7 @@
 //! Alarms: raising and clearing them, and what an active one keeps from being written.
 //!
-//! The refusals are part of the state machine, so that all members refuse the same entries, however
-//! those came into the log before the alarm was known everywhere.
+//! The refusals are part of the state machine, so that all members refuse the same entries, even if
+//! these came into the log before the alarm was known everywhere.
 
 use althing_api::commandpb::SetAlarm;
 use althing_api::commandpb::command::Request;
@@ -32,7 +32,7 @@ fn refused(is_active: impl Fn(AlarmType) -> bool, request: &Request) -> Option<E
     None
 }
 
-/// Whether a command may add to the store. A txn counts by what any of its branches might do.
+/// Whether a command may add to the store. A txn counts by the worst of its branches.
 pub fn adds(request: &Request) -> bool {
     match request {
         Request::Put(_) | Request::PutWithTtl(_) | Request::LeaseGrant(_) => true,
@@ -50,7 +50,8 @@ fn puts(txn: &TxnRequest) -> bool {
     })
 }
 
-/// Whether a command changes keys or leases: a cluster that found its members to differ takes none.
+/// Whether a command changes keys or leases: a cluster whose members were found to differ takes
+/// none.
 fn is_frozen(request: &Request) -> bool {
     matches!(
         request,
@@ -64,15 +65,15 @@ fn is_frozen(request: &Request) -> bool {
     )
 }
 
-/// Raises or clears an alarm. As in etcd the answer names it, unless there was none to clear; one
-/// that is active already stays as it is.
+/// Raises or clears an alarm. As in etcd the answer names it, unless there was none to clear; an
+/// alarm that is already active stays as it is.
 pub(super) fn set(txn: &mut WriteTxn, request: &SetAlarm) -> AlarmResponse {
     let (alarm, member_id) = (request.alarm(), request.member_id);
     let active = txn.alarm(alarm, member_id);
     let affected = match (request.raised, active) {
-        // A kind that is none is nothing to raise.
+        // `None` is not an alarm that can be raised.
         (true, None) if alarm == AlarmType::None => None,
-        // Who would clear it is gone.
+        // The member that would clear it is gone.
         (true, None) if request.clears_itself && txn.is_removed(member_id) => None,
         (true, None) => {
             let record = AlarmRecord {

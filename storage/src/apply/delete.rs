@@ -7,7 +7,7 @@ use althing_api::range::KeyRange;
 use super::{header, readable};
 use crate::store::{Keyspace, WriteTxn, read_range};
 
-/// Deletes. Nothing to delete is no error and makes no revision.
+/// Deletes keys. If there is nothing to delete, this is no error and makes no revision.
 pub(super) fn delete_range(
     txn: &mut WriteTxn,
     request: &DeleteRangeRequest,

@@ -1,8 +1,8 @@
 //! LeaseGrant, LeaseRevoke, LeaseCheckpoint, and a put that brings its own lease.
 //!
 //! No clock decides here. An expiry is a revocation like a client's, except that it names the
-//! generation that expired, and the term of the leader that counted its time: should the lease have
-//! been granted anew meanwhile, or another leader have taken over the counting, it is refused.
+//! generation that expired, and the term of the leader that counted its time: if the lease has been
+//! granted again meanwhile, or another leader has taken over the counting, it is refused.
 
 use althing_api::commandpb::command::Request;
 use althing_api::commandpb::{Command, LeaseCheckpoint, LeaseGrant, LeaseRevoke, PutWithTtl};
@@ -12,11 +12,11 @@ use althing_api::etcdserverpb::{LeaseGrantResponse, LeaseRevokeResponse, PutRequ
 use super::{header, put};
 use crate::store::{Keyspace, LeaseRecord, WriteTxn};
 
-/// Largest time to live, in seconds: what etcd's nanoseconds hold.
+/// Largest time to live, in seconds: the most that etcd's nanoseconds hold.
 pub const TTL_MAX: i64 = 9_000_000_000;
 
-/// Whether `command` holds in the log of `term`. What a leader's clock found of leases does not
-/// outlive its lead: one that stood still while another led has heard of no renewal.
+/// Whether `command` is valid in the log of `term`. What a leader's clock found out about leases
+/// does not outlive its lead: a leader that stood still while another led has heard of no renewal.
 pub(super) fn holds_in(command: &Command, term: u64) -> bool {
     let counted_in = match &command.request {
         Some(Request::LeaseRevoke(revoke)) => revoke.counted_in_term,
@@ -61,7 +61,7 @@ pub(super) fn grant(txn: &mut WriteTxn, grant: &LeaseGrant) -> Result<LeaseGrant
     })
 }
 
-/// Ends a lease with its keys. Errors: `LeaseNotFound`, also when the generation is another one.
+/// Ends a lease with its keys. Errors: `LeaseNotFound`, also if the generation is another one.
 pub(super) fn revoke(
     txn: &mut WriteTxn,
     request: &LeaseRevoke,
@@ -76,7 +76,7 @@ pub(super) fn revoke(
     })
 }
 
-/// Notes how long leases still live. Those that ended or changed meanwhile are left out.
+/// Notes how long leases still live, leaving out those that ended or changed meanwhile.
 pub(super) fn checkpoint(txn: &mut WriteTxn, request: &LeaseCheckpoint) {
     for left in &request.leases {
         let Some(lease) = txn.lease(left.id) else {
@@ -86,7 +86,7 @@ pub(super) fn checkpoint(txn: &mut WriteTxn, request: &LeaseCheckpoint) {
             continue;
         }
         let generation = match left.remaining_ttl {
-            // A checkpoint that is still under way knows nothing of the renewal.
+            // A checkpoint that is still under way does not know of the renewal.
             0 => lease.generation.wrapping_add(1).max(1),
             _ => lease.generation,
         };

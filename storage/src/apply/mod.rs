@@ -2,9 +2,9 @@
 //!
 //! A command is decoded from the log, so it was accepted once; what the endpoints refuse (empty
 //! keys, too many ops, duplicate keys) is not checked again, and does no harm if it comes. All
-//! checks of a command run before its first change, so a refusal changes nothing. What one member's
-//! disk does is no refusal: members would disagree. A full one keeps the store's file closed at
-//! worst, and the command is applied again later; damage is a panic, and the node halts.
+//! checks of a command run before its first change, so a refusal changes nothing. A failure of one
+//! member's disk is never a refusal: members would disagree. A full disk at worst keeps the store's
+//! file closed, and the command is applied again later; damage is a panic, and the node halts.
 
 mod alarm;
 mod delete;
@@ -39,8 +39,8 @@ pub enum Response {
     Done,
 }
 
-/// Applies `command`, which the log holds in an entry of `term`. Errors: `LeaseNotFound` for what
-/// the clock of an earlier leader found, and those of [`apply`].
+/// Applies `command`, which the log holds in an entry of `term`. Errors: `LeaseNotFound` for a
+/// finding of an earlier leader's clock, and those of [`apply`].
 pub fn apply_in(txn: &mut WriteTxn, command: Command, term: u64) -> Result<Response, Error> {
     match lease::holds_in(&command, term) {
         true => apply(txn, command),
@@ -48,9 +48,9 @@ pub fn apply_in(txn: &mut WriteTxn, command: Command, term: u64) -> Result<Respo
     }
 }
 
-/// Applies `command`. A refusal changes nothing. Where a full disk keeps the store's file closed
-/// the answer is none: the transaction [`is_starved`](WriteTxn::is_starved). Never panics on any
-/// command that decodes; panics when the store's file is damaged.
+/// Applies `command`. A refusal changes nothing. If a full disk keeps the store's file closed the
+/// result is void: the transaction [`is_starved`](WriteTxn::is_starved). Never panics on any
+/// command that decodes; panics if the store's file is damaged.
 pub fn apply(txn: &mut WriteTxn, command: Command) -> Result<Response, Error> {
     let Some(request) = command.request else {
         return Ok(Response::Done);
@@ -91,9 +91,9 @@ pub fn apply(txn: &mut WriteTxn, command: Command) -> Result<Response, Error> {
     }
 }
 
-/// Evaluates a txn that only reads. Same rules as `apply`, on a view. An op that writes is refused
-/// with `NotCapable`; the caller sends such a txn through the log. Errors: `FutureRevision`,
-/// `Compacted`, and those of [`ReadView::range`].
+/// Evaluates a txn that only reads, by the same rules as `apply`, on a view. An op that writes is
+/// refused with `NotCapable`; the caller sends such a txn through the log. Errors:
+/// `FutureRevision`, `Compacted`, and those of [`ReadView::range`].
 pub fn read_txn(view: &ReadView, request: &TxnRequest) -> Result<TxnResponse, Error> {
     txn::read(view, request)
 }
@@ -114,7 +114,7 @@ fn header(revision: i64) -> Option<ResponseHeader> {
 }
 
 /// The result of reading the store while applying. A committed entry cannot be refused because one
-/// member's disk failed. Error: `NoSpace`, of a transaction that knows it is starved.
+/// member's disk failed. Errors: `NoSpace`, in a transaction that knows it is starved.
 fn readable<T>(result: Result<T, Error>) -> Result<T, Error> {
     match result {
         Err(error) if error != Error::NoSpace => {

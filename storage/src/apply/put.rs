@@ -17,7 +17,7 @@ fn former(txn: &WriteTxn, request: &PutRequest) -> Result<Option<KeyValue>, Erro
     Ok(kvs.into_iter().next())
 }
 
-/// What may refuse a put: a lease that does not exist, and an absent key whose value or lease is to
+/// What may refuse a put: a lease that does not exist, or a missing key whose value or lease is to
 /// be kept.
 pub(super) fn check(txn: &WriteTxn, request: &PutRequest) -> Result<(), Error> {
     if request.lease != 0 && txn.lease(request.lease).is_none() {
@@ -30,7 +30,7 @@ pub(super) fn check(txn: &WriteTxn, request: &PutRequest) -> Result<(), Error> {
     Ok(())
 }
 
-/// Writes. A former record that an earlier op of the same txn deleted counts as empty.
+/// Writes the key. A former record that an earlier op of the same txn deleted counts as empty.
 pub(super) fn put(txn: &mut WriteTxn, request: &PutRequest) -> Result<PutResponse, Error> {
     let former = if needs_former(request) {
         readable(former(txn, request))?

@@ -88,8 +88,8 @@ fn check<K: Keyspace>(
     Ok(())
 }
 
-/// Unlike a range of its own, a range in a txn does not take a negative revision for the current
-/// one.
+/// Checks a range in a txn. Unlike a range of its own, it does not take a negative revision for the
+/// current one.
 fn check_range<K: Keyspace>(space: &K, request: &RangeRequest) -> Result<(), Error> {
     match request.revision {
         0 => Ok(()),
@@ -147,7 +147,7 @@ fn write(txn: &mut WriteTxn, request: &Request) -> Result<Response, Error> {
     }
 }
 
-/// Whether a compare holds for every key of its range; an empty range is one absent key.
+/// Whether a compare holds for every key of its range; an empty range counts as one absent key.
 fn holds<K: Keyspace>(space: &K, compare: &Compare) -> Result<bool, Error> {
     let target = CompareTarget::try_from(compare.target).ok();
     let range = KeyRange::new(compare.key.clone(), compare.range_end.clone());
@@ -155,14 +155,14 @@ fn holds<K: Keyspace>(space: &K, compare: &Compare) -> Result<bool, Error> {
     let outcome = every(space, &range, index_only, |kv| {
         holds_for(compare, target, kv)
     })?;
-    // No value stands for absence, so a compare of values cannot hold.
+    // Absence has no value, so a compare of values cannot hold.
     let if_absent =
         || target != Some(CompareTarget::Value) && holds_for(compare, target, &KeyValue::default());
     Ok(outcome.unwrap_or_else(if_absent))
 }
 
-/// Compares stored with given. As in etcd, a union of another kind than the target counts as zero
-/// or empty, an unknown target as equal, and an unknown result as true.
+/// Compares the stored with the given value. As in etcd, a union of another kind than the target
+/// counts as zero or empty, an unknown target as equal, and an unknown result as true.
 fn holds_for(compare: &Compare, target: Option<CompareTarget>, kv: &KeyValue) -> bool {
     let given = compare.target_union.as_ref();
     let ordering = match (target, given) {

@@ -37,7 +37,7 @@ impl fmt::Debug for Backup {
     }
 }
 
-/// A member as etcd's bucket `members` has it.
+/// A member as stored in etcd's bucket `members`.
 #[derive(Serialize)]
 struct MemberJson<'a> {
     id: u64,
@@ -51,7 +51,7 @@ struct MemberJson<'a> {
     client_urls: &'a [String],
 }
 
-/// A raft configuration as etcd's `confState` has it.
+/// A raft configuration as stored in etcd's `confState`.
 #[derive(Serialize)]
 struct ConfState {
     voters: Vec<u64>,
@@ -65,7 +65,7 @@ impl Backup {
     /// pending is not in it.
     ///
     /// # Errors
-    /// The store's file cannot be read.
+    /// Those of reading the store's file.
     pub fn open(store: &Store) -> Result<Backup, BackupError> {
         let (view, meta) = store.disk_view()?;
         let leases = view.leases().map_err(failed)?;
@@ -86,7 +86,7 @@ impl Backup {
         self.layout.bytes()
     }
 
-    /// The last entry of the log that the state has.
+    /// The last log entry that the state includes.
     pub fn applied(&self) -> Option<LogId> {
         self.meta.applied.log_id
     }
@@ -160,7 +160,7 @@ impl Backup {
 
     fn write_leases<W: Write>(&self, writer: &mut Writer<W>) -> Result<(), BackupError> {
         let mut leases: Vec<&LeaseRecord> = self.leases.iter().collect();
-        // Ids are signed, and bytes are not.
+        // Ids are signed; bytes are not.
         leases.sort_unstable_by_key(|lease| lease.id.to_be_bytes());
         for lease in leases {
             let row = LeaseRow::from(lease).encode_to_vec();
@@ -169,7 +169,7 @@ impl Backup {
         Ok(())
     }
 
-    /// What a membership says that cannot be read is left out: no restore uses it.
+    /// The membership; one that cannot be read is left out, since no restore uses it.
     fn membership(&self) -> Membership {
         let payload = self.meta.applied.membership.as_ref();
         let row = payload.and_then(|(_, payload)| Membership::decode(payload.clone()).ok());
@@ -252,7 +252,7 @@ impl Backup {
 }
 
 impl<'a> Value<'a> {
-    /// `bytes`, or their length if that is all that matters.
+    /// `bytes`, or only their length if nothing else matters.
     fn of<W: Write>(bytes: &'a [u8], writer: &Writer<W>) -> Value<'a> {
         match writer.is_measuring() {
             true => Value::Length(bytes.len()),
@@ -269,7 +269,7 @@ fn is_voter(membership: &Membership, id: u64) -> bool {
     membership.voters.iter().any(|set| set.ids.contains(&id))
 }
 
-/// Length of a record once its value of `value_len` bytes is in it again.
+/// Length of a record once its value of `value_len` bytes is back in it.
 fn joined_len(record: &[u8], value_len: u64) -> usize {
     let without = KeyValue::decode(record).map_or(record.len(), |kv| kv.encoded_len());
     let value_len = usize::try_from(value_len).unwrap_or(usize::MAX);

@@ -1,4 +1,4 @@
-//! A snapshot file as it lies on the disk: the bbolt file, and the hash that may follow it.
+//! A snapshot file as it is on disk: the bbolt file, and the hash that may follow it.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,7 +12,7 @@ use super::{BackupError, rows};
 use crate::bbolt::{BboltError, Bucket, Reader};
 
 const SHA256_BYTES: usize = 32;
-/// A file is a multiple of this long; what is beyond is the hash.
+/// The file's length is a multiple of this; what is beyond is the hash.
 const SECTOR_BYTES: u64 = 512;
 /// Bytes hashed at once.
 const READ_BYTES: usize = 1 << 20;
@@ -20,9 +20,9 @@ const READ_BYTES: usize = 1 << 20;
 /// Whether a restore insists on the hash at the end of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
-    /// It must be there and fit.
+    /// The hash must be there and match.
     Hash,
-    /// A file that was copied from a data directory has none.
+    /// No hash is needed: a file that was copied from a data directory has none.
     Nothing,
 }
 
@@ -37,7 +37,7 @@ impl BackupFile {
     /// Opens a snapshot of etcd or of Althing.
     ///
     /// # Errors
-    /// The file's, or it is no snapshot.
+    /// Those of the file, or it is not a snapshot.
     pub fn open(path: &Path) -> Result<BackupFile, BackupError> {
         let at = |error: io::Error| {
             let text = format!("{}: {error}", path.display());
@@ -59,11 +59,11 @@ impl BackupFile {
         self.reader.bytes()
     }
 
-    /// Hashes the file, and compares with the hash at its end as far as `check` asks. Answers the
-    /// file's hash.
+    /// Hashes the file, and compares that with the hash at its end as far as `check` asks. Returns
+    /// the file's hash.
     ///
     /// # Errors
-    /// The file's; `HashMissing`, `Hash`.
+    /// Those of the file; `HashMissing`, `Hash`.
     pub fn verify(&self, check: Check) -> Result<[u8; SHA256_BYTES], BackupError> {
         let mut file = self.reader.file();
         let len = file.metadata()?.len();
@@ -104,13 +104,13 @@ impl BackupFile {
         self.reader.buckets().map_err(|error| self.failed(error))
     }
 
-    /// The bucket `name`; etcd makes all of them, but older versions know fewer.
+    /// The bucket `name`; etcd creates all of them, but older versions know fewer.
     pub(super) fn bucket(&self, name: &[u8]) -> Result<Option<Bucket>, BackupError> {
         let buckets = self.buckets()?;
         Ok(buckets.into_iter().find(|bucket| bucket.name == name))
     }
 
-    /// The entries of `bucket`; none if there is no such bucket.
+    /// The entries of `bucket`; empty if the bucket does not exist.
     pub(super) fn entries(
         &self,
         bucket: Option<&Bucket>,

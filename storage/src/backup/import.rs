@@ -16,19 +16,19 @@ use crate::store::{AlarmRecord, CheckpointError, DiskError, FileBuilder, SideCha
 
 /// Changes handed over at once.
 const BATCH_RECORDS: usize = 1_000;
-/// Bytes of records handed over at once, about.
+/// Bytes of records handed over at once, roughly.
 const BATCH_BYTES: usize = 1 << 20;
-/// Where a restored store may begin at most, so that it never runs out of revisions: at a million a
-/// second the rest lasts 146,000 years.
+/// The largest revision that a restored store may begin at, so that it never runs out of revisions:
+/// at a million a second the rest lasts 146,000 years.
 const REVISION_MAX: i64 = i64::MAX / 2;
 
-/// What becomes of the state beyond what the file says.
+/// What the state becomes besides what the file says.
 #[derive(Clone, Debug)]
 pub(super) struct Destiny {
-    /// Where the state stands in the new log, and the membership there.
+    /// The place of the state in the new log, and the membership there.
     pub at: LogId,
     pub membership: Bytes,
-    /// Added to the revision, which then counts as compacted; 0: nothing is.
+    /// Added to the revision, which then counts as compacted; 0 changes nothing.
     pub bump: u64,
 }
 
@@ -41,9 +41,9 @@ pub(super) struct Imported {
     pub alarms: Vec<AlarmRecord>,
 }
 
-/// Keys whose newest record so far names a lease that is none, and its place. etcd has them where a
-/// lease was lost; it would attach such a key once a lease of that id is granted, but only in a
-/// process that started since, and members would differ.
+/// Keys whose newest record so far names a lease that does not exist, with that record's place.
+/// etcd has such keys where a lease was lost; it would attach them once a lease of that id is
+/// granted, but only in a process that started since, so members would differ.
 #[derive(Debug, Default)]
 struct Dangling {
     leases: BTreeSet<i64>,
@@ -64,8 +64,8 @@ impl Dangling {
 }
 
 impl BackupFile {
-    /// Makes the store's file `dest` of the snapshot's keys and leases. Blocks until it is durable.
-    /// `report` is told how many changes were read.
+    /// Builds the store's file `dest` from the snapshot's keys and leases. Blocks until it is
+    /// durable. `report` is told how many changes were read.
     pub(super) fn import(
         &self,
         dest: &Path,
@@ -88,8 +88,9 @@ impl BackupFile {
         Ok(imported)
     }
 
-    /// The alarms that outlive a restore, as with etcd's. One that ends by itself does not: the
-    /// member that would end it is none of the new cluster's, whose own raise it if there is cause.
+    /// The alarms that outlive a restore, as with etcd's. An alarm that ends by itself does not:
+    /// the member that would end it is not in the new cluster, whose own members raise it if there
+    /// is cause.
     fn alarms(&self) -> Result<Vec<AlarmRecord>, BackupError> {
         let mut kept = Vec::new();
         let bucket = self.bucket(rows::ALARM)?;
@@ -104,7 +105,7 @@ impl BackupFile {
         Ok(kept)
     }
 
-    /// Settles at which revision the state stands, up to which it is compacted, and what is amiss.
+    /// Settles the revision of the state and up to where it is compacted, and finds what is wrong.
     fn placed(
         &self,
         mut imported: Imported,
@@ -182,7 +183,7 @@ impl BackupFile {
         Ok(imported)
     }
 
-    /// Takes the lease that is none off the keys that name it. Their former records stay as they
+    /// Detaches the missing lease from the keys that name it. Their former records stay as they
     /// are: nothing follows from those.
     fn detach(&self, builder: &mut FileBuilder, dangling: &Dangling) -> Result<(), BackupError> {
         if dangling.keys.is_empty() {
@@ -212,8 +213,8 @@ impl BackupFile {
         builder.amend(batch).map_err(failed)
     }
 
-    /// A record as our store has it, to be encoded; `None` for the place holder that etcd's restore
-    /// writes when it raises the revision.
+    /// A record as our store keeps it, to be encoded; `None` for the placeholder that etcd's
+    /// restore writes when it raises the revision.
     fn record(
         &self,
         main: i64,
@@ -272,7 +273,7 @@ mod tests {
         (main, 0, false, kv.encode_to_vec().into())
     }
 
-    /// A snapshot with lease 7, and keys of lease 9 too.
+    /// A snapshot with lease 7, and with keys that name lease 9 too.
     fn snapshot(dir: &Path) -> BackupFile {
         let path = dir.join("from.redb");
         let mut builder = FileBuilder::create(&path).unwrap();
@@ -341,7 +342,7 @@ mod tests {
         store.checkpoint(LogId::MAX, 10).unwrap();
         assert!(store.lease_keys(9).is_empty());
         drop(store);
-        // What a start derives is what a running member knows.
+        // A start must derive what a running member knows.
         let again = Store::open(&dest, SETTINGS).unwrap();
         assert!(again.lease(9).is_some());
         assert!(again.lease_keys(9).is_empty());

@@ -6,9 +6,9 @@
 //!                            |
 //!                            '-- status, hash_kv: what is in it
 //! ```
-//! A backup comes from one read transaction, twice: once for the layout, which reads no large
-//! value, and once for the bytes. What etcd's format has no place for is how raft stands, which no
-//! restore wants, and whether a lease belongs to its key, which is a field that etcd skips.
+//! A backup reads one read transaction twice: once for the layout, which reads no large value, and
+//! once for the bytes. etcd's format has no place for the state of raft, which no restore wants;
+//! whether a lease belongs to its key is in a field that etcd skips.
 //!
 //! Owns: the directory that a restore makes, until it is complete. Every failure is a value.
 
@@ -40,10 +40,10 @@ pub enum BackupError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] CheckpointError),
-    /// The directory or its files cannot be made.
+    /// The directory or its files cannot be created.
     #[error(transparent)]
     Directory(#[from] OpenError),
-    /// The file is no snapshot, or damaged.
+    /// The file is not a snapshot, or is damaged.
     #[error("{path}: {source}", path = path.display())]
     File {
         /// The snapshot.
@@ -59,27 +59,27 @@ pub enum BackupError {
         /// Which row, and what is wrong with it.
         what: String,
     },
-    /// The hash at the end is not that of the file.
+    /// The hash at the end does not match the file.
     #[error("expected sha256 {expected}, got {found}")]
     Hash {
-        /// What the file says, in hexadecimal.
+        /// The hash at the end, in hexadecimal.
         expected: String,
-        /// What it is.
+        /// The hash of the file.
         found: String,
     },
     /// The file has no hash at its end.
     #[error("snapshot missing hash but --skip-hash-check=false")]
     HashMissing,
-    /// The snapshot guards its keys with users and roles.
+    /// The snapshot protects its keys with users and roles.
     #[error(
         "the snapshot has authentication enabled ({users} users, {roles} roles), which this \
          version does not serve: everybody would read and write the keys; say --without-auth to \
          restore them all the same"
     )]
     Auth {
-        /// Users in it.
+        /// The number of users in it.
         users: usize,
-        /// Roles in it.
+        /// The number of roles in it.
         roles: usize,
     },
     /// The destination is in use.
@@ -88,7 +88,7 @@ pub enum BackupError {
         /// The directory.
         path: PathBuf,
     },
-    /// The revision asked for is not there.
+    /// The revision asked for does not exist.
     #[error("{0}")]
     Revision(&'static str),
 }

@@ -1,8 +1,8 @@
-//! Making a member's first data directory of a backup.
+//! Making a member's first data directory from a backup.
 //!
-//! The state becomes entry 1 of a new log, and the log before it counts as purged, so that a
-//! member that begins empty is sent the state and does not replay a log that lacks it. All first
-//! members of the new cluster restore the same file and so begin with the same entry.
+//! The state becomes entry 1 of a new log, and the log before it counts as purged, so that a member
+//! that begins empty is sent the state and does not replay a log that lacks it. All first members
+//! of the new cluster restore the same file and so begin with the same entry.
 
 use std::fs;
 use std::io;
@@ -20,30 +20,30 @@ use crate::error::OpenError;
 use crate::store::AlarmRecord;
 use crate::wal::{Wal, WalSettings};
 
-/// Where the restored state stands in the log.
+/// The place of the restored state in the log.
 const GENESIS: LogId = LogId { term: 1, index: 1 };
 
 /// A voter of the new cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Founder {
-    /// Its id.
+    /// The voter's id.
     pub id: u64,
-    /// Where the others reach it.
+    /// The URLs where the others reach it.
     pub peer_urls: Vec<String>,
 }
 
-/// What a restore is told.
+/// The instructions for a restore.
 #[derive(Clone, Debug)]
 pub struct Restoring {
-    /// The directory to make.
+    /// The directory to create.
     pub data_dir: PathBuf,
-    /// The log's directory, if it is apart.
+    /// The log's directory, if it is a separate one.
     pub wal_dir: Option<PathBuf>,
-    /// Whose directory it will be.
+    /// The identity of the directory's member.
     pub identity: Identity,
-    /// The new cluster.
+    /// The voters of the new cluster.
     pub founders: Vec<Founder>,
-    /// Added to the revision, which then counts as compacted; 0: nothing is.
+    /// Added to the revision, which then counts as compacted; 0 changes nothing.
     pub bump: u64,
     /// Restore keys that users and roles guarded.
     pub without_auth: bool,
@@ -54,19 +54,19 @@ pub struct Restoring {
 pub struct Restored {
     /// The store's revision.
     pub revision: i64,
-    /// Changes in it.
+    /// The number of changes in it.
     pub records: u64,
-    /// Leases in it.
+    /// The number of leases in it.
     pub leases: u64,
-    /// Alarms that are active in it.
+    /// The alarms that are active in it.
     pub alarms: Vec<AlarmRecord>,
 }
 
-/// Makes the directory; `report` is told how many changes were read. Blocks until it is durable.
-/// What was begun is removed when it fails; a directory that cannot be had is left as it is.
+/// Creates the directory; `report` is told how many changes were read. Blocks until it is durable.
+/// On failure everything begun is removed; a directory that is unavailable is left as it is.
 ///
 /// # Errors
-/// The file's and the directory's; `NotEmpty`, `Auth`, `Revision`.
+/// Those of the file and the directory; `NotEmpty`, `Auth`, `Revision`.
 pub fn restore(
     file: &BackupFile,
     restoring: &Restoring,
@@ -77,7 +77,7 @@ pub fn restore(
     let places: Vec<(&Path, bool)> = places
         .map(|place| (place.as_path(), place.exists()))
         .collect();
-    // Until here they may be another's: only the lock says whose they are.
+    // Until here the places may be another process's: only the lock settles that.
     let dir = DataDir::open_with_wal(&restoring.data_dir, restoring.wal_dir.as_deref())?;
     if dir.store().exists() || dir.identity()?.is_some() {
         let path = restoring.data_dir.clone();
@@ -85,7 +85,7 @@ pub fn restore(
     }
     let made = make(&dir, file, restoring, report);
     if made.is_err() {
-        // The first cause is what the operator must know.
+        // The operator must learn the first cause.
         for (place, was_there) in places {
             let _ = remove(place, was_there);
         }
@@ -93,7 +93,7 @@ pub fn restore(
     made
 }
 
-/// Removes what was made at `place`: all of it, or only what is in a directory that `was_there`.
+/// Removes what was made at `place`: all of it, or only its content if the directory `was_there`.
 fn remove(place: &Path, was_there: bool) -> io::Result<()> {
     if !was_there {
         return fs::remove_dir_all(place);
@@ -111,7 +111,7 @@ fn remove(place: &Path, was_there: bool) -> io::Result<()> {
 /// Whether a restore would be refused; changes nothing.
 ///
 /// # Errors
-/// The file's; `NotEmpty`, `Auth`.
+/// Those of the file; `NotEmpty`, `Auth`.
 pub fn check(file: &BackupFile, restoring: &Restoring) -> Result<(), BackupError> {
     refuse_used(&restoring.data_dir)?;
     if let Some(wal) = &restoring.wal_dir {
@@ -136,7 +136,7 @@ fn make(
     };
     let imported = file.import(&dir.store(), &destiny, report)?;
     begin_log(dir)?;
-    // Last: a directory without it is not taken for a member's.
+    // Written last: a directory without it is not taken for a member's.
     dir.save_identity(&restoring.identity)?;
     Ok(Restored {
         revision: imported.revision,
@@ -146,7 +146,7 @@ fn make(
     })
 }
 
-/// An empty log behind the state, in a term in which nobody was voted for.
+/// Begins an empty log behind the state, in a term in which nobody has voted.
 fn begin_log(dir: &DataDir) -> Result<(), BackupError> {
     let (mut wal, _) = Wal::open(&dir.wal(), WalSettings::default())?;
     wal.save_vote(Vote {
@@ -180,7 +180,7 @@ fn membership(founders: &[Founder]) -> Membership {
     }
 }
 
-/// Nothing is ever written over.
+/// Refuses a directory in use: nothing is ever overwritten.
 fn refuse_used(dir: &Path) -> Result<(), BackupError> {
     let is_free = match fs::read_dir(dir) {
         Ok(mut entries) => entries.next().is_none(),
@@ -194,7 +194,8 @@ fn refuse_used(dir: &Path) -> Result<(), BackupError> {
     }
 }
 
-/// Keys that nobody could read without a password must not lie open by accident.
+/// Refuses a snapshot with authentication: keys that needed a password to be read must not become
+/// open by accident.
 fn refuse_guarded(file: &BackupFile) -> Result<(), BackupError> {
     let enabled = file.value(rows::AUTH, rows::AUTH_ENABLED)?;
     if enabled.is_none_or(|flag| flag != [1]) {

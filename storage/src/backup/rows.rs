@@ -16,15 +16,15 @@ pub(super) const MEMBERS: &[u8] = b"members";
 pub(super) const MEMBERS_REMOVED: &[u8] = b"members_removed";
 pub(super) const META: &[u8] = b"meta";
 
-/// What bucket `alarm` says of those that the member ends that raised them; etcd reads keys only.
+/// The value in bucket `alarm` of an alarm that ends by itself; etcd reads keys only.
 const CLEARS_ITSELF: &[u8] = b"clears itself";
-/// What bucket `members_removed` says of each.
+/// The value of each row in bucket `members_removed`.
 pub(super) const REMOVED_MARK: &[u8] = b"removed";
-/// Of bucket `auth`: one byte, not zero when users are asked who they are.
+/// In bucket `auth`: one byte, which is not zero if authentication is on.
 pub(super) const AUTH_ENABLED: &[u8] = b"authEnabled";
-/// Of bucket `cluster`.
+/// In bucket `cluster`.
 pub(super) const CLUSTER_VERSION: &[u8] = b"clusterVersion";
-/// Of bucket `meta`, in the order of their names.
+/// In bucket `meta`, in the order of their names.
 pub(super) const CONF_STATE: &[u8] = b"confState";
 pub(super) const CONSISTENT_INDEX: &[u8] = b"consistent_index";
 pub(super) const COMPACT_FINISHED: &[u8] = b"finishedCompactRev";
@@ -56,7 +56,7 @@ impl RevisionKey {
     }
 }
 
-/// Reads a revision's key: main, sub, and whether it is a deletion's.
+/// Reads a revision's key: main, sub, and whether it is a deletion.
 pub(super) fn read_revision(key: &[u8]) -> Option<(i64, u32, bool)> {
     let (main, rest) = key.split_first_chunk::<8>()?;
     let (mark, rest) = rest.split_first()?;
@@ -71,7 +71,7 @@ pub(super) fn read_revision(key: &[u8]) -> Option<(i64, u32, bool)> {
     (*mark == b'_' && main >= 0).then_some((main, sub, tombstone))
 }
 
-/// The rows of bucket `alarm`, in their order. An alarm is a key.
+/// The rows of bucket `alarm`, in order. A key alone is an alarm.
 pub(super) fn alarm_rows(alarms: &[AlarmRecord]) -> Vec<(Vec<u8>, &'static [u8])> {
     let row = |alarm: &AlarmRecord| {
         let value = if alarm.clears_itself {
@@ -96,7 +96,7 @@ pub(super) fn read_alarm(key: &[u8], value: &[u8]) -> Option<AlarmRecord> {
     })
 }
 
-/// A lease as etcd keeps it. etcd skips the last field, which is ours.
+/// A lease as etcd stores it. etcd skips the last field, which is ours.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(super) struct LeaseRow {
     #[prost(int64, tag = "1")]
@@ -110,7 +110,7 @@ pub(super) struct LeaseRow {
 }
 
 impl LeaseRow {
-    /// No log refers to an earlier generation, so that all begin with the same one, on every
+    /// No log refers to an earlier generation, so all leases begin with the same one, on every
     /// member.
     const GENERATION: u64 = 1;
 

@@ -1,4 +1,4 @@
-//! What is in a snapshot: what `snapshot status` and `hashkv` of etcd's tools tell.
+//! What is in a snapshot, as shown by `snapshot status` and `hashkv` of etcd's tools.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,35 +8,35 @@ use prost::Message;
 use super::rows::{self, RevisionKey, read_revision};
 use super::{BackupError, BackupFile};
 
-/// What etcdutl's `snapshot status` tells.
+/// What etcdutl's `snapshot status` shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackupStatus {
     /// CRC-32C of all buckets' names, keys and values.
     pub hash: u32,
-    /// The last revision in it.
+    /// The last revision in the snapshot.
     pub revision: i64,
-    /// Entries of all buckets.
+    /// The number of entries in all buckets.
     pub total_key: u64,
     /// Bytes of all pages.
     pub total_size: u64,
 }
 
-/// What etcdutl's `hashkv` tells; equal to HashKV of the member that wrote the snapshot.
+/// What etcdutl's `hashkv` shows; equal to HashKV of the member that wrote the snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackupHash {
     /// The hash.
     pub hash: u32,
     /// The revision up to which it counts.
     pub hash_revision: i64,
-    /// -1: never compacted.
+    /// -1 if nothing was compacted.
     pub compact_revision: i64,
 }
 
 impl BackupFile {
-    /// Reads all of it.
+    /// Reads the whole file.
     ///
     /// # Errors
-    /// The file's, or damage.
+    /// Those of the file, or damage.
     pub fn status(&self) -> Result<BackupStatus, BackupError> {
         let mut status = BackupStatus {
             hash: 0,
@@ -61,10 +61,11 @@ impl BackupFile {
         Ok(status)
     }
 
-    /// etcd's HashKV at `revision`; 0: of all.
+    /// etcd's HashKV at `revision`; 0 means the newest one.
     ///
     /// # Errors
-    /// The file's, or damage; `Revision` for one that is compacted or not there yet.
+    /// Those of the file, or damage; `Revision` for a revision that is compacted or does not exist
+    /// yet.
     pub fn hash_kv(&self, revision: i64) -> Result<BackupHash, BackupError> {
         let (scheduled, finished) = self.compactions()?;
         let compacted = scheduled.max(finished).unwrap_or(-1);
@@ -113,7 +114,7 @@ impl BackupFile {
     }
 
     /// Revisions up to the compacted one that compaction leaves: the newest of each key, as seen
-    /// from `at`, or, when no key exists there, from the compacted revision.
+    /// from `at`, or from the compacted revision if no key exists at `at`.
     fn kept(&self, at: i64, compacted: i64) -> Result<BTreeSet<(i64, u32)>, BackupError> {
         let seen = self.newest(at)?;
         let seen = match seen.is_empty() {

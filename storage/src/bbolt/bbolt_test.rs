@@ -1,4 +1,4 @@
-//! What is written is read again, and nothing else is.
+//! What is written can be read again, and nothing else can.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -122,7 +122,7 @@ fn a_branch_that_leads_to_itself_is_refused() {
     let entry = |n: u64| (n.to_be_bytes().to_vec(), vec![b'x'; 900]);
     let entries: BTreeMap<_, _> = (0..20).map(entry).collect();
     let mut bytes = written(&Content::from([(b"key".to_vec(), entries)]));
-    // The branch is the last page but one; its first child becomes itself.
+    // The branch is the last page but one; its first child now becomes the branch itself.
     let branch = bytes.len() / 4096 - 2;
     let at = branch * 4096 + 16 + 8;
     bytes[at..at + 8].copy_from_slice(&(branch as u64).to_le_bytes());

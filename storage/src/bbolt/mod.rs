@@ -10,9 +10,9 @@
 //! a file is laid out twice: a [`Writer`] that measures, without values, and one that writes.
 //! Memory is one page of each level, and the largest value.
 //!
-//! The crates that speak bbolt (`bbolt-rs`, `nut`) are whole databases over a mapped file, with
+//! The crates that implement bbolt (`bbolt-rs`, `nut`) are whole databases over a mapped file, with
 //! the unsafe code that this takes; they write a file only in place and keep its changed pages in
-//! memory, so that a snapshot could not be streamed.
+//! memory, so a snapshot could not be streamed.
 //!
 //! Owns nothing; every failure is a value.
 
@@ -31,7 +31,7 @@ pub enum BboltError {
     /// The file or the stream failed.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The file does not begin as bbolt's do.
+    /// The file does not begin like a bbolt file.
     #[error("not a snapshot of etcd: {0}")]
     Foreign(&'static str),
     /// The file's pages contradict each other.

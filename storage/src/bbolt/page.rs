@@ -12,7 +12,7 @@ pub(super) const LEAF: u16 = 0x02;
 pub(super) const META: u16 = 0x04;
 pub(super) const FREE_LIST: u16 = 0x10;
 
-/// The flag of a leaf's element that is a bucket.
+/// The flag of a leaf element that is a bucket.
 pub(super) const BUCKET_ELEMENT: u32 = 0x01;
 
 const MAGIC: u32 = 0xED0C_DAED;
@@ -24,7 +24,7 @@ pub(super) struct PageHeader {
     pub number: u64,
     pub kind: u16,
     pub count: u16,
-    /// Pages that follow and belong to it.
+    /// The number of further pages that belong to this one.
     pub further: u32,
 }
 
@@ -48,20 +48,20 @@ impl PageHeader {
     }
 }
 
-/// What a meta page says.
+/// The content of a meta page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Meta {
     pub page_bytes: u32,
     pub root: u64,
     pub free_list: u64,
-    /// Number of pages.
+    /// The number of pages in the file.
     pub pages: u64,
     pub transaction: u64,
 }
 
 impl Meta {
-    /// Behind the page's header: magic, version, page size, flags, root bucket, free list, pages,
-    /// transaction, checksum of all before.
+    /// What stands behind the page's header: magic, version, page size, flags, root bucket, free
+    /// list, pages, transaction, and a checksum of all before.
     pub fn encode(self) -> [u8; META_BYTES] {
         let mut bytes = [0; META_BYTES];
         bytes[..4].copy_from_slice(&MAGIC.to_le_bytes());
@@ -76,7 +76,7 @@ impl Meta {
         bytes
     }
 
-    /// `None` when it is no intact meta page.
+    /// Decodes a meta page; `None` if it is not intact.
     pub fn decode(bytes: &[u8]) -> Option<Meta> {
         let content = bytes.get(..META_BYTES)?;
         let intact = u32_at(content, 0)? == MAGIC

@@ -1,4 +1,4 @@
-//! Reading a file that nobody vouches for: each number is checked before it is used.
+//! Reading a file that cannot be trusted: each number is checked before it is used.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -9,11 +9,11 @@ use super::page::{
     PAGE_HEADER_BYTES, PageHeader, u32_at, u64_at,
 };
 
-/// Page sizes that are looked for when the first page is damaged.
+/// Page sizes to look for if the first page is damaged.
 const PAGE_BYTES: std::ops::RangeInclusive<u32> = 1024..=65_536;
-/// A deeper tree goes in circles.
+/// A deeper tree must go in circles.
 const DEPTH_MAX: usize = 64;
-/// Pages of a tree do not overlap, so that it has no more of them than the file.
+/// Pages of a tree do not overlap, so a tree has no more of them than the file.
 const CIRCLES: &str = "the tree goes in circles";
 
 /// A bbolt file.
@@ -26,16 +26,16 @@ pub struct Reader {
 /// A bucket of the file.
 #[derive(Clone, Debug)]
 pub struct Bucket {
-    /// Its name.
+    /// The bucket's name.
     pub name: Vec<u8>,
     tree: Start,
 }
 
-/// Where a tree begins.
+/// The place where a tree begins.
 #[derive(Clone, Debug)]
 enum Start {
     Page(u64),
-    /// A small bucket is a page inside its element.
+    /// A small bucket: a page inside its element.
     Inline(Vec<u8>),
 }
 
@@ -43,7 +43,7 @@ impl Reader {
     /// Reads the meta pages of `file`.
     ///
     /// # Errors
-    /// The file's, or it is not one of bbolt.
+    /// Those of the file, or it is not a bbolt file.
     pub fn open(file: File) -> Result<Reader, BboltError> {
         let len = file.metadata()?.len();
         let first = meta_at(&file, 0)?;
@@ -79,7 +79,7 @@ impl Reader {
         Ok(Reader { file, meta })
     }
 
-    /// What etcd's tools call the total size: all pages.
+    /// What etcd's tools call the total size: that of all pages.
     pub fn bytes(&self) -> u64 {
         self.meta.pages * u64::from(self.meta.page_bytes)
     }
@@ -92,7 +92,7 @@ impl Reader {
     /// The buckets, by name.
     ///
     /// # Errors
-    /// The file's, or damage.
+    /// Those of the file, or damage.
     pub fn buckets(&self) -> Result<Vec<Bucket>, BboltError> {
         let mut buckets = Vec::new();
         for element in self.elements(Start::Page(self.meta.root)) {
@@ -136,7 +136,7 @@ impl Reader {
         }
     }
 
-    /// A page of a tree, with its further pages; they are at most `pages_max` together.
+    /// A page of a tree, with its further pages; together they are at most `pages_max`.
     fn page(&self, number: u64, pages_max: u64) -> Result<Page, BboltError> {
         let damaged = |what| BboltError::Damaged { page: number, what };
         if number < 2 || number >= self.meta.pages {
@@ -189,7 +189,7 @@ struct Element {
     value: Vec<u8>,
 }
 
-/// What the next element of a page is.
+/// The next element of a page.
 enum Next {
     Child(u64),
     Element(Element),
@@ -216,7 +216,7 @@ impl Page {
         })
     }
 
-    /// The element at the place `next`.
+    /// The element at position `next`.
     fn read(&self) -> Option<Next> {
         let at = PAGE_HEADER_BYTES + self.next * ELEMENT_BYTES;
         let part = |start: usize, len: u32| {

@@ -1,4 +1,5 @@
-//! Writing a file in one pass: buckets in the order of their names, entries in that of their keys.
+//! Writing a file in one pass: buckets in the order of their names, entries in the order of their
+//! keys.
 
 use std::io::{self, Write};
 use std::mem;
@@ -8,13 +9,13 @@ use super::page::{
     PAGE_HEADER_BYTES, PageHeader,
 };
 
-/// The pages before the first tree: two of meta, and the free list.
+/// The first page behind two meta pages and the free list.
 const FIRST_PAGE: u64 = 3;
 const FREE_LIST_PAGE: u64 = 2;
 /// A bucket's header holds its root's number and a sequence that etcd does not use.
 const BUCKET_ELEMENT_BYTES: usize = 16;
 
-/// Where the root of a file is, and how many pages it has.
+/// The root of a file, and the number of its pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
     root: u64,
@@ -33,7 +34,7 @@ impl Layout {
 pub enum Value<'a> {
     /// The value.
     Bytes(&'a [u8]),
-    /// Its length; only a measuring [`Writer`] takes it.
+    /// The value's length; only a measuring [`Writer`] takes this.
     Length(usize),
 }
 
@@ -49,17 +50,17 @@ impl Value<'_> {
 /// Writes a file, or measures one.
 #[derive(Debug)]
 pub struct Writer<W> {
-    /// `None`: measures.
+    /// `None` if it measures.
     out: Option<W>,
     expected: Layout,
     next_page: u64,
-    /// Finished buckets: name and root.
+    /// Finished buckets: name, and page number of the root.
     buckets: Vec<(Vec<u8>, u64)>,
     tree: Tree,
 }
 
 impl Writer<io::Sink> {
-    /// Finds the layout of what it is given.
+    /// A writer that finds the layout of what it is given.
     pub fn measuring() -> Writer<io::Sink> {
         Writer {
             out: None,
@@ -77,7 +78,7 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// Those of `out`.
     pub fn new(mut out: W, layout: Layout, transaction: u64) -> io::Result<Writer<W>> {
-        // The highest transaction wins; the page before it is the older one.
+        // The page with the highest transaction wins; the other one counts as older.
         for (number, transaction) in [(0, transaction), (1, transaction.saturating_sub(1))] {
             let meta = Meta {
                 page_bytes: PAGE_BYTES as u32,
@@ -103,13 +104,13 @@ impl<W: Write> Writer<W> {
         self.out.is_none()
     }
 
-    /// Adds an entry to the bucket that is being written; keys ascend.
+    /// Adds an entry to the bucket being written; keys must ascend.
     ///
     /// # Errors
     /// Those of the file.
     ///
     /// # Panics
-    /// When the key does not follow the one before, or a length is given for a value that is to be
+    /// If the key does not follow the one before, or if a length is given for a value to be
     /// written.
     pub fn put(&mut self, key: &[u8], value: Value<'_>) -> io::Result<()> {
         self.element(key, value, 0)
@@ -144,13 +145,13 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Ends the bucket and gives it its name; names ascend.
+    /// Ends the bucket and gives it its name; names must ascend.
     ///
     /// # Errors
     /// Those of the file.
     ///
     /// # Panics
-    /// When the name does not follow the one before.
+    /// If the name does not follow the one before.
     pub fn end_bucket(&mut self, name: &[u8]) -> io::Result<()> {
         let before = self.buckets.last();
         assert!(
@@ -165,7 +166,8 @@ impl<W: Write> Writer<W> {
     /// Ends the file.
     ///
     /// # Errors
-    /// Those of the file; `InvalidData` when it is not of the layout that it was begun with.
+    /// Those of the file; `InvalidData` if the file does not have the layout that it was begun
+    /// with.
     pub fn finish(mut self) -> io::Result<Layout> {
         for (name, root) in mem::take(&mut self.buckets) {
             let mut bucket = [0; BUCKET_ELEMENT_BYTES];
@@ -187,7 +189,7 @@ impl<W: Write> Writer<W> {
         Ok(layout)
     }
 
-    /// Writes what is left of a tree; answers its root.
+    /// Writes what is left of a tree; returns its root.
     fn end_tree(&mut self) -> io::Result<u64> {
         self.tree.last_key = None;
         if !self.tree.leaf.elements.is_empty() || self.tree.levels.is_empty() {
@@ -215,7 +217,7 @@ impl<W: Write> Writer<W> {
             let mut head = Vec::with_capacity(leaf.elements.len() * ELEMENT_BYTES);
             let mut at = leaf.elements.len() * ELEMENT_BYTES;
             for (nth, element) in leaf.elements.iter().enumerate() {
-                // Counted from the element itself.
+                // The position counts from the element itself.
                 let position = at - nth * ELEMENT_BYTES;
                 for field in [position, element.key_len, element.value_len] {
                     let field = u32::try_from(field).map_err(io::Error::other)?;
@@ -278,7 +280,8 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// The number of a page of `bytes`, and of those that it takes beyond the first.
+    /// Takes the number of a page of `bytes`, and the numbers of the pages it needs beyond the
+    /// first.
     fn claim(&mut self, bytes: usize) -> u64 {
         let number = self.next_page;
         self.next_page += bytes.div_ceil(PAGE_BYTES) as u64;
@@ -291,7 +294,7 @@ impl<W: Write> Writer<W> {
 struct Tree {
     last_key: Option<Vec<u8>>,
     leaf: Leaf,
-    /// The branches above it, the lowest first.
+    /// The branches above the leaf, the lowest first.
     levels: Vec<Branch>,
 }
 
@@ -329,7 +332,7 @@ impl Default for Leaf {
 }
 
 impl Leaf {
-    /// A page takes at least one entry; a large one gets further pages.
+    /// A page holds at least one entry; a large entry gets further pages.
     fn fits(&self, len: usize) -> bool {
         self.elements.is_empty() || self.bytes + ELEMENT_BYTES + len <= PAGE_BYTES
     }

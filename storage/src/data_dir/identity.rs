@@ -1,13 +1,13 @@
-//! The file that says who a member is.
+//! The file that holds a member's identity.
 
-/// Who a member is. Written once, when it bootstraps.
+/// A member's identity. Written once, when the member bootstraps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The cluster it belongs to.
+    /// The cluster that the member belongs to.
     pub cluster_id: u64,
-    /// The member itself.
+    /// The member's id.
     pub member_id: u64,
-    /// Its human-readable name; no control characters.
+    /// The member's human-readable name; no control characters.
     pub name: String,
 }
 

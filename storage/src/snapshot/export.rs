@@ -45,8 +45,8 @@ impl Source {
         self.meta.applied()
     }
 
-    /// Streams the state to `sink` and flushes it. Blocks. Errors: the sink's, and the store's when
-    /// its file cannot be read.
+    /// Streams the state to `sink` and flushes it. Blocks. Errors: those of the sink, and of the
+    /// store if its file cannot be read.
     pub fn export(&self, sink: &mut impl Write) -> Result<SnapshotMark, SnapshotError> {
         let Source { view, meta } = self;
         stream(view, meta, sink)
@@ -76,7 +76,7 @@ fn stream(
     })
 }
 
-/// Answers how many rows there were.
+/// Writes all rows; returns how many they are.
 fn export_rows(view: &DiskView, sink: &mut impl Write) -> Result<u64, SnapshotError> {
     let failed = |error| SnapshotError::Store(CheckpointError::from(error));
     let mut records = 0u64;

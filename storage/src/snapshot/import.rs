@@ -17,9 +17,9 @@ use crate::store::{
     Loading, Replacement, Rev, SideChanges, StoreSettings, Unsound,
 };
 
-/// Frames between two threads.
+/// Frames that may wait between two threads.
 const FRAMES_MAX: usize = 2;
-/// Memory that a frame gets before its bytes come; one that is larger grows with them, so a damaged
+/// Memory that a frame gets before its bytes come. A larger frame grows with them, so a damaged
 /// length cannot claim more.
 const FRAME_ROOM_BYTES: usize = 2 * FRAME_BYTES;
 const UNSOUND: SnapshotError = SnapshotError::Damaged("a row fails its check");
@@ -27,19 +27,19 @@ const UNSOUND: SnapshotError = SnapshotError::Damaged("a row fails its check");
 /// Where a snapshot goes.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival<'a> {
-    /// Its file, replaced if it is there.
+    /// The snapshot's file; replaced if it exists.
     pub arrived: &'a Path,
     /// The store's file, whose place it will take.
     pub place: &'a Path,
-    /// Of the store that it will be.
+    /// The settings of the future store.
     pub settings: &'a StoreSettings,
-    /// The cluster that it must be of.
+    /// The cluster that the snapshot must belong to.
     pub cluster_id: u64,
 }
 
 /// Reads a snapshot from `stream` into a file, and makes it a state that can take the place of the
-/// store's. Blocks until the file is durable. Errors leave no file behind: the stream's or the
-/// disk's, a stream that is damaged, of another version, or of another cluster.
+/// store's. Blocks until the file is durable. Errors, which leave no file behind: those of the
+/// stream or the disk; a stream that is damaged, of another version, or of another cluster.
 pub fn import(
     stream: &mut impl BufRead,
     arrival: &Arrival<'_>,
@@ -119,7 +119,7 @@ struct Poured {
     leases: Vec<LeaseRecord>,
 }
 
-/// What the end of a stream says, and is true of it.
+/// What the end of a stream says, once checked.
 struct Tail {
     records: u64,
     sha256: [u8; SHA256_BYTES],
@@ -139,7 +139,7 @@ fn pour(
         let memory = start(threads, "snap-memory", move || load(loading, &for_memory))?;
         let mut leases = Vec::new();
         let read = read_frames(stream, &mut leases, &[to_file, to_memory]);
-        // Whoever stopped early knows why reading did.
+        // If writing stopped early, it knows why reading did.
         let written = join(file)?;
         let (loading, records) = join(memory)?;
         let tail = read?;
@@ -167,7 +167,7 @@ fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
     ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Hands the rows to all of `takers`, for as long as they take them, and checks the stream's hash.
+/// Hands the rows to all `takers`, as long as they take them, and checks the stream's hash.
 fn read_frames(
     stream: &mut Hashed<impl BufRead>,
     leases: &mut Vec<LeaseRecord>,
@@ -199,7 +199,7 @@ fn read_frames(
     Ok(Tail { records, sha256 })
 }
 
-/// Writes checked rows; answers how many.
+/// Writes checked rows; returns how many.
 fn write(builder: &mut FileBuilder, frames: &Receiver<Bytes>) -> Result<u64, SnapshotError> {
     let mut counted = Ok(Counted::default());
     let next = || {
@@ -211,7 +211,7 @@ fn write(builder: &mut FileBuilder, frames: &Receiver<Bytes>) -> Result<u64, Sna
     counted.map(|counted| counted.rows).map_err(|_| UNSOUND)
 }
 
-/// Rows that were checked.
+/// The rows checked so far.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counted {
     rows: u64,
@@ -219,7 +219,7 @@ struct Counted {
 }
 
 impl Counted {
-    /// Adds those of a frame, which must be sound and come in the order of revisions.
+    /// Adds the rows of a frame, which must be sound and come in the order of revisions.
     fn check(mut self, frame: &[u8]) -> Result<Counted, Unsound> {
         let mut rows = frame;
         while let Some(row) = CarriedRow::take(&mut rows)? {
@@ -234,7 +234,8 @@ impl Counted {
     }
 }
 
-/// Makes memory of rows; answers how many. Their checks are looked at where they are written.
+/// Builds the in-memory state from rows; returns how many. Their checks are verified where they are
+/// written.
 fn load(mut loading: Loading, frames: &Receiver<Bytes>) -> Result<(Loading, u64), SnapshotError> {
     let mut records = 0;
     while let Ok(frame) = frames.recv() {

@@ -5,17 +5,18 @@
 //!  frame = length u32 LE, CRC-32C u32 LE, kind u8, content
 //! ```
 //!
-//! Never the redb file itself: copying an open one is unsafe, and it would tie members to one redb
-//! version. But its rows, as they are: neither side decodes and encodes them. The stream comes from
-//! one redb read transaction, so the mark in it (log id, membership) is exactly the state it
-//! carries.
+//! It is never the redb file itself: copying an open one is unsafe, and would tie all members to
+//! one redb version. But it carries redb's rows as they are, and neither side decodes and encodes
+//! them. The stream comes from one redb read transaction, so the mark in it (log id, membership) is
+//! exactly the state it carries.
 //!
-//! What comes in is read and hashed by the caller's thread, checked and written by a second, and
-//! made the new store's memory by a third, so that it is ready when its last byte has come. A few
-//! frames are between them, so memory is bounded by their largest record, beside the store's.
+//! On arrival, the caller's thread reads and hashes, a second checks and writes, and a third builds
+//! the new store's in-memory state, so that it is ready when its last byte has come. A few frames
+//! are between them, so memory is bounded by their largest record, besides the store's own.
 //!
-//! It owns the file under construction, `<destination>.tmp`; the destination appears by rename,
-//! complete, verified and durable, or not at all. Every failure is a value; nothing is retried.
+//! The import owns the file under construction, `<destination>.tmp`; the destination appears by
+//! rename, complete, verified and durable, or not at all. Every failure is a value; nothing is
+//! retried.
 
 mod export;
 mod import;
@@ -35,24 +36,24 @@ use crate::store::{AppliedMark, CheckpointError, LeaseRecord, MemberRecord};
 const MAGIC: &[u8; 8] = b"althsnap";
 /// The layout described above.
 const FORMAT: u32 = 3;
-/// Content of a frame of rows, about. redb rebuilds a path of its tree for each.
+/// Content of a frame of rows in bytes, roughly. redb rebuilds a path of its tree for each.
 const FRAME_BYTES: usize = 1 << 20;
 const SHA256_BYTES: usize = 32;
 
 const KIND_META: u8 = 1;
 const KIND_END: u8 = 3;
 const KIND_LEASES: u8 = 4;
-/// 2 was that of records which were encoded anew.
+/// Kind 2 was that of records that were encoded again.
 const KIND_ROWS: u8 = 5;
 
 /// What a snapshot holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotMark {
-    /// Log position and membership of its state.
+    /// Log position and membership of the state.
     pub applied: AppliedMark,
     /// The store's revision.
     pub revision: i64,
-    /// Changes in it.
+    /// The number of changes in it.
     pub records: u64,
     /// The stream's hash.
     pub sha256: [u8; SHA256_BYTES],
@@ -70,18 +71,18 @@ pub enum SnapshotError {
     /// The stream is cut, changed or of another kind.
     #[error("snapshot is not usable: {0}; fetch it again")]
     Damaged(&'static str),
-    /// The stream is of another cluster.
+    /// The stream belongs to another cluster.
     #[error("snapshot belongs to cluster {found:x}, not to {expected:x}")]
     OtherCluster {
-        /// Its cluster.
+        /// The stream's cluster.
         found: u64,
-        /// Ours.
+        /// The importing member's cluster.
         expected: u64,
     },
     /// Another version wrote the stream.
     #[error("snapshot format {found} is not {FORMAT}; run the same version on all members")]
     OtherFormat {
-        /// Its format.
+        /// The stream's format.
         found: u32,
     },
 }
@@ -204,7 +205,7 @@ impl From<Lease> for LeaseRecord {
     }
 }
 
-/// Hashes what passes.
+/// Hashes the bytes that pass through.
 pub(crate) struct Hashed<T> {
     inner: T,
     sha256: Sha256,
@@ -236,7 +237,7 @@ impl<T: io::Write> io::Write for Hashed<T> {
 }
 
 impl<T: io::BufRead> Hashed<T> {
-    /// Adds the next `len` bytes to `to`, fewer where the stream ends.
+    /// Adds the next `len` bytes to `to`, or fewer if the stream ends.
     fn take_to(&mut self, mut len: usize, to: &mut Vec<u8>) -> io::Result<()> {
         while len > 0 {
             let arrived = self.inner.fill_buf()?;

@@ -1,4 +1,4 @@
-//! Alarms: what a member told the cluster that keeps it from taking everything.
+//! Alarms: a member told the cluster what keeps it from taking everything.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +9,11 @@ use super::Store;
 /// An active alarm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AlarmRecord {
-    /// Its kind.
+    /// The kind of the alarm.
     pub alarm: AlarmType,
     /// The member that raised it.
     pub member_id: u64,
-    /// Whether that member clears it when its cause is gone.
+    /// Whether that member clears the alarm when its cause is gone.
     pub clears_itself: bool,
 }
 
@@ -26,7 +26,7 @@ impl From<AlarmRecord> for AlarmMember {
     }
 }
 
-/// Which alarm: its kind, then its member.
+/// The key of an alarm: its kind, then its member.
 pub(crate) type AlarmKey = (AlarmType, u64);
 
 /// What an entry does to alarms: those raised, with whether they clear themselves, and those ended.
@@ -60,7 +60,7 @@ impl Alarms {
         })
     }
 
-    /// Whether any member raised one of this kind.
+    /// Whether any member raised an alarm of this kind.
     pub fn has(&self, alarm: AlarmType) -> bool {
         !self.0.is_empty() && self.0.keys().any(|(kind, _)| *kind == alarm)
     }

@@ -1,5 +1,6 @@
-//! A store file made beside its place and then renamed: a new one, or the receiving end of a
-//! snapshot. redb cannot open a file whose creation was cut short, so none may appear at its place.
+//! A store file that is built beside its place and then renamed: a new one, or the receiving end of
+//! a snapshot. redb cannot open a file whose creation was cut short, so none may appear at its
+//! place.
 
 use std::ffi::OsString;
 use std::ops::Bound;
@@ -23,16 +24,16 @@ use crate::entry::LogId;
 
 /// Records per commit.
 const RECORDS_PER_COMMIT: usize = 10_000;
-/// Bytes of records per commit, about: what is collected is in memory.
+/// Bytes of records per commit, roughly: what is collected is in memory.
 const BYTES_PER_COMMIT: usize = 8 << 20;
-/// Page cache while building, in bytes. A commit finds all that it writes in the half of it, or it
-/// would read it again for its checksums.
+/// Page cache while building, in bytes. All that a commit writes fits into half of it; otherwise
+/// the commit would read it again for its checksums.
 const PAGE_CACHE_BYTES: usize = 32 << 20;
 
 /// A file under construction; usable as a store after `finish`, and removed if it never is.
 #[derive(Debug)]
 pub(crate) struct FileBuilder {
-    // Dropped in this order: closed, then removed.
+    // Dropped in this order: the file is closed, then removed.
     disk: Disk,
     file: Arc<UnfinishedFile>,
     building: Building,
@@ -42,19 +43,19 @@ pub(crate) struct FileBuilder {
     leases: LeaseChanges,
 }
 
-/// Where a file is until it moves to its place.
+/// The place of a file until it moves to its own.
 #[derive(Debug)]
 struct Building(PathBuf);
 
 impl Drop for Building {
     fn drop(&mut self) {
-        // It has moved, or what cannot be removed now is removed by the next attempt.
+        // Either it has moved, or the next attempt removes what cannot be removed now.
         let _ = fs::remove_file(&self.0);
     }
 }
 
 impl FileBuilder {
-    /// Starts a file that will be `dest`; an unfinished one of an earlier attempt is removed.
+    /// Starts a file that will be `dest`; removes an unfinished one of an earlier attempt.
     pub fn create(dest: &Path) -> Result<FileBuilder, DiskError> {
         let mut building = OsString::from(dest);
         building.push(".tmp");
@@ -97,8 +98,8 @@ impl FileBuilder {
         self.commit_if_full()
     }
 
-    /// Adds pieces of carried rows, in the order of revisions, for as long as `next` gives one that
-    /// it has checked.
+    /// Adds pieces of carried rows, in the order of revisions, as long as `next` gives one that it
+    /// has checked.
     pub fn append_carried(
         &mut self,
         mut next: impl FnMut() -> Option<Bytes>,
@@ -132,8 +133,8 @@ impl FileBuilder {
         Ok(())
     }
 
-    /// Puts other records in the place of some that were appended: main, sub, KeyValue. None is a
-    /// tombstone.
+    /// Puts other records in the place of some that were appended: main, sub, KeyValue. None may be
+    /// a tombstone.
     pub fn amend(&mut self, records: Vec<(i64, u32, Bytes)>) -> Result<(), DiskError> {
         self.commit(None, schema::EMPTY_REVISION, SideChanges::default())?;
         self.disk.commit_part(|txn| {
@@ -189,13 +190,13 @@ impl FileBuilder {
             dest,
             ..
         } = self;
-        // redb closes the file, and writes what it holds back.
+        // redb closes the file, and writes what it has held back.
         drop(disk);
         let moved = (file.seal())
             .and_then(|()| fs::rename(&building.0, &dest))
             .and_then(|()| {
                 sync_parent(&dest).inspect_err(|_| {
-                    // Whoever is told of a failure must not find the file at the next start.
+                    // A caller that is told of a failure must not find the file at the next start.
                     let _ = fs::remove_file(&dest);
                 })
             });

@@ -5,8 +5,8 @@
 //!  main u64 LE | sub u32 LE | length u32 LE | length u32 LE | row of `revision` | pieces
 //!  piece = number u32 LE | length u32 LE | row of `value`
 //! ```
-//! The second length is that of all pieces, zero where the value is inside the record. Nothing is
-//! decoded and encoded again on the way; a change of the rows' layout is a new format of the
+//! The second length is that of all pieces, and zero if the value is inside the record. Nothing is
+//! decoded and encoded again on the way; changing the rows' layout makes a new format of the
 //! snapshot.
 
 use std::iter;
@@ -22,18 +22,19 @@ const PIECE_HEAD_BYTES: usize = 8;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CarriedRow<'a> {
     pub rev: Rev,
-    /// Of table `revision`.
+    /// The row of table `revision`.
     pub revision: &'a [u8],
-    /// Of table `value`, each behind its number and length.
+    /// The rows of table `value`, each behind its number and length.
     pieces: &'a [u8],
 }
 
-/// What is behind `rows` is no row, or one that fails its check.
+/// What is behind `rows` is not a row, or fails its check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unsound;
 
 impl RawRow {
-    /// Adds it to `rows`. `None`: a row of more than 4 GiB, which the file cannot hold either.
+    /// Adds this row to `rows`. `None` for a row of more than 4 GiB, which the file cannot hold
+    /// either.
     pub fn carry(&self, rows: &mut Vec<u8>) -> Option<()> {
         let revision = self.revision.value();
         let pieces = self.pieces.iter().map(|(_, row)| row.value().len());
@@ -63,7 +64,7 @@ fn number(head: &[u8], at: usize) -> u32 {
 }
 
 impl<'a> CarriedRow<'a> {
-    /// Takes the first of `rows`; `None` at their end. Its checks are not looked at.
+    /// Takes the first of `rows`; `None` at their end. Does not verify its checks.
     pub fn take(rows: &mut &'a [u8]) -> Result<Option<CarriedRow<'a>>, Unsound> {
         if rows.is_empty() {
             return Ok(None);
@@ -85,7 +86,7 @@ impl<'a> CarriedRow<'a> {
         }))
     }
 
-    /// The pieces of its value with their numbers, as far as they can be told apart.
+    /// The pieces of the value with their numbers, as far as they can be told apart.
     pub fn pieces(&self) -> impl Iterator<Item = (u32, &'a [u8])> + use<'a> {
         let mut rest = self.pieces;
         iter::from_fn(move || {
@@ -96,7 +97,7 @@ impl<'a> CarriedRow<'a> {
         })
     }
 
-    /// Looks at the checks of its rows, and at whether they belong together.
+    /// Verifies the checks of its rows, and whether they belong together.
     pub fn check(&self) -> Result<(), Unsound> {
         let row = schema::read_revision(self.rev, self.revision).ok_or(Unsound)?;
         let (mut bytes, mut value_bytes, mut next) = (0, 0, 0);

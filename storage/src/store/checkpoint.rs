@@ -6,11 +6,11 @@ use super::{CheckpointError, CheckpointOutcome, Store};
 use crate::entry::LogId;
 
 impl Store {
-    /// Commits pending changes of entries up to `flushed`, the last that is durable in the log, to
-    /// redb: an entry of a later term that took an index before is not. At most about
-    /// `max_records` (whole entries, at least one). Only the StoreWriter calls it; readers and the
-    /// Applier go on meanwhile. Errors: `NoSpace` loses nothing and may be tried again; `Failed` is
-    /// final, also for damage that a reader found.
+    /// Commits pending changes to redb, of entries up to `flushed`, the last that is durable in the
+    /// log: an entry of a later term that took an earlier index is not. At most about `max_records`
+    /// (whole entries, at least one). Only the StoreWriter calls this; readers and the Applier go
+    /// on meanwhile. Errors: `NoSpace` loses nothing and may be tried again; `Failed` is final,
+    /// also for damage that a reader found.
     pub fn checkpoint(
         &self,
         flushed: LogId,
@@ -31,7 +31,8 @@ impl Store {
                 durable.membership = Some(membership.clone());
             }
             drop(durable);
-            // Only now: a reader that misses a record in pending looks into redb, and finds it.
+            // Only now: a reader that misses a record in pending looks into redb, and must find it
+            // there.
             let mut pending = shared.pending.write();
             pending.drop_front(&batch);
             shared.used_bytes.fetch_add(used, Ordering::Relaxed);

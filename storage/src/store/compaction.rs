@@ -1,5 +1,5 @@
-//! Physical compaction: what the compacted revision made unreadable leaves the index and then
-//! redb, window by window.
+//! Physical compaction: what the compacted revision made unreadable leaves the index and then redb,
+//! window by window.
 //!
 //! ```text
 //!  applied (reads below refused) -> checkpointed -> older views gone -> windows -> finished
@@ -8,8 +8,8 @@
 //! It starts only when the compaction's own entry is durable: then so is every revision it deletes,
 //! and a crash between two windows finds the scheduled mark, rebuilds the index with what is left
 //! and starts over. Views opened before the compaction may still need what it deletes, so it waits
-//! until they are gone. Of one key the oldest revision is deleted first: were it a tombstone's turn
-//! before, a crash would bring back what it deleted.
+//! until they are gone. Of each key the oldest revision is deleted first: if a tombstone went
+//! earlier, a crash would bring back what it deleted.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -19,20 +19,20 @@ use super::index::Trimmed;
 use super::rebuild::Rebuild;
 use super::{CheckpointError, CompactStep, Store};
 
-/// Windows of keys looked at per step.
+/// Windows of keys visited per step.
 const WINDOWS_PER_STEP: usize = 64;
 
-/// What the one writer of redb knows. `finished <= scheduled`, -1 for never.
+/// What the one writer of redb knows. `finished <= scheduled`; -1 stands for never.
 #[derive(Debug)]
 pub(super) struct Writer {
     /// The newest durable compaction.
     scheduled: i64,
-    /// The newest one that is physically done.
+    /// The newest compaction that is physically done.
     finished: i64,
     job: Option<Job>,
     /// Pins of views that were opened before a compaction.
     older_views: Vec<Weak<()>>,
-    /// A copy of the file under way.
+    /// The copy of the file under way.
     pub(super) rebuild: Option<Rebuild>,
 }
 
@@ -42,7 +42,7 @@ struct Job {
     /// How far histories are trimmed.
     after: Option<Trimmed>,
     all_trimmed: bool,
-    /// Trimmed from the index, not yet deleted from redb, the newest first.
+    /// Revisions trimmed from the index and not yet deleted from redb, newest first.
     dead: Vec<Rev>,
 }
 
@@ -57,7 +57,7 @@ impl Writer {
         }
     }
 
-    /// A compaction's entry became durable.
+    /// Notes that a compaction's entry became durable.
     pub fn schedule(&mut self, revision: i64) {
         self.scheduled = revision;
     }
@@ -69,8 +69,8 @@ impl Writer {
 }
 
 impl Store {
-    /// One window of physical compaction: deletes at most `max_revisions` revisions in one redb
-    /// transaction. Only the StoreWriter calls it. Errors as for `checkpoint`.
+    /// Does one window of physical compaction: deletes at most `max_revisions` revisions in one
+    /// redb transaction. Only the StoreWriter calls this. Errors: as for `checkpoint`.
     pub fn compact_step(&self, max_revisions: usize) -> Result<CompactStep, CheckpointError> {
         let max_revisions = max_revisions.max(1);
         let shared = self.shared();

@@ -1,8 +1,8 @@
-//! The redb file: opening and committing. Nothing else in this crate writes it.
+//! Opening and committing the redb file. Nothing else in this crate writes it.
 //!
-//! Every commit of a file in use is `Immediate` with quick repair, so that it opens in milliseconds
-//! after a crash, whatever its size. After a failed commit redb refuses all further work; the file
-//! is then opened again, in place, by the next caller.
+//! Every commit of a file in use is `Immediate` with quick repair, so that the file opens in
+//! milliseconds after a crash, whatever its size. After a failed commit redb refuses all further
+//! work; the next caller then opens the file again, in place.
 
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,7 +22,7 @@ use super::medium::{Boxed, Medium};
 use super::pending::{Batch, PendingRecord};
 use super::schema::{self, ALARM, LEASE, MEMBER, META, PieceKey, REMOVED, REVISION, RevKey, VALUE};
 
-/// How often a read opens the file again that failing commits close under it.
+/// How often a read reopens the file when failing commits close it meanwhile.
 const OPENINGS_MAX: usize = 8;
 
 /// The database, closed while `db` is `None`: between a failed commit and the next use.
@@ -34,7 +34,7 @@ pub(crate) struct Disk {
     openings: AtomicU64,
 }
 
-/// The open database, and which opening of the file it is.
+/// The open database, and the number of this opening of the file.
 #[derive(Debug)]
 struct Open {
     db: Database,
@@ -47,8 +47,8 @@ impl Drop for Disk {
     }
 }
 
-/// Closes the file. redb tidies it up meanwhile, and may panic over damaged pages; nothing that was
-/// committed depends on that, and the next opening refuses or repairs the file.
+/// Closes the file. redb tidies it up while closing, and may panic over damaged pages; nothing that
+/// was committed depends on that, and the next opening refuses or repairs the file.
 fn shut(open: Option<Open>) {
     let _ = catch_unwind(AssertUnwindSafe(|| drop(open)));
 }
@@ -99,7 +99,7 @@ impl Disk {
         f(slot.as_ref().expect("it was opened above"))
     }
 
-    /// Closes the database if it still is that of `opening`, which has failed.
+    /// Closes the database if it is still that of `opening`, which has failed.
     fn close(&self, opening: u64) {
         let mut slot = self.db.write();
         if slot.as_ref().is_some_and(|open| open.opening == opening) {
@@ -116,8 +116,8 @@ impl Disk {
         self.commit_as(true, f)
     }
 
-    /// The same for a file that more commits follow in before anybody opens it again: it is not
-    /// made to open fast.
+    /// Like `commit`, for a file that gets more commits before anybody opens it again, so that it
+    /// need not open fast.
     pub fn commit_part(
         &self,
         f: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
@@ -143,15 +143,16 @@ impl Disk {
         if let (Err(_), Some(opening)) = (&result, used) {
             self.close(opening);
         }
-        // No commit begins on a file that one has closed, so this one was closed by no full disk.
+        // No commit begins on a file that an earlier one has closed, so a full disk did not close
+        // this one.
         result.map_err(|error| match error {
             DiskError::Closed => DiskError::Failed(error.to_string()),
             error => error,
         })
     }
 
-    /// A view of what is committed now. Between the failure of a commit and the closing of the
-    /// file it meets the closed file, and opens it again.
+    /// A view of what is committed now. Between the failure of a commit and the closing of the file
+    /// it finds the file closed, and opens it again.
     pub fn view(self: &Arc<Self>) -> Result<DiskView, DiskError> {
         for _ in 1..OPENINGS_MAX {
             let mut used = None;
@@ -166,8 +167,8 @@ impl Disk {
         self.with(|open| DiskView::of(self, &open.db, open.opening, &self.medium))
     }
 
-    /// Reads from a fresh view, and once more from another when a commit that failed meanwhile has
-    /// closed the file.
+    /// Reads from a fresh view, and once more from another one if a commit that failed meanwhile
+    /// has closed the file.
     pub fn read<R>(
         self: &Arc<Self>,
         read: impl Fn(&DiskView) -> Result<R, DiskError>,
@@ -182,7 +183,8 @@ impl Disk {
         }
     }
 
-    /// Creates the tables of a new file. Answers the format, `None` for a file of other tables.
+    /// Creates the tables of a new file. Returns the format, or `None` for a file with other
+    /// tables.
     pub fn prepare(&self) -> Result<Option<u32>, DiskError> {
         let (foreign, format) = self.with(|Open { db, .. }| {
             let txn = db.begin_read().map_err(|error| self.error(error))?;
@@ -223,8 +225,8 @@ impl Disk {
         Ok(Some(schema::FORMAT))
     }
 
-    /// Commits whole entries: their changes, their side effects and the applied id, all or none.
-    /// Answers about how many bytes the file holds more.
+    /// Commits whole entries: their changes, their side effects and the applied id, all or nothing.
+    /// Returns roughly how many more bytes the file holds.
     pub fn append(&self, batch: &Batch) -> Result<u64, DiskError> {
         let mut used = 0;
         self.commit(|txn| {
@@ -268,8 +270,8 @@ impl Disk {
         Ok(used)
     }
 
-    /// Deletes dead revisions; with `finished`, notes that compaction at it is done. Answers about
-    /// how many bytes the file holds less.
+    /// Deletes dead revisions; with `finished`, notes that the compaction at that revision is done.
+    /// Returns roughly how many fewer bytes the file holds.
     pub fn delete(&self, dead: &[Rev], finished: Option<i64>) -> Result<u64, DiskError> {
         let mut freed = 0;
         self.commit(|txn| {
@@ -331,7 +333,7 @@ fn change_alarms(txn: &WriteTransaction, alarms: &AlarmChanges) -> Result<(), re
     Ok(())
 }
 
-/// What they published goes; that they were members stays known.
+/// Removes what these members published; that they were members stays known.
 fn remove_members(
     txn: &WriteTransaction,
     published: &mut Table<'_, u64, &'static [u8]>,
@@ -362,7 +364,7 @@ fn change_leases(txn: &WriteTransaction, leases: &LeaseChanges) -> Result<(), re
     Ok(())
 }
 
-/// Deletes a revision with the pieces of its value. Answers about how many bytes they took.
+/// Deletes a revision with the pieces of its value. Returns roughly how many bytes they took.
 pub(super) fn remove_revision(
     revisions: &mut Table<'_, RevKey, &'static [u8]>,
     values: &mut Table<'_, PieceKey, &'static [u8]>,
@@ -380,8 +382,8 @@ pub(super) fn remove_revision(
     Ok(freed + schema::pieces_bytes(value_bytes))
 }
 
-/// Appends records behind the last one; redb refuses any other order. Answers about how many bytes
-/// they take.
+/// Appends records behind the last one; redb refuses any other order. Returns roughly how many
+/// bytes they take.
 fn append_records(txn: &WriteTransaction, records: &[PendingRecord]) -> Result<u64, redb::Error> {
     if records.is_empty() {
         return Ok(0);

@@ -27,7 +27,7 @@ pub(crate) struct DiskView {
     revision: ReadOnlyTable<RevKey, &'static [u8]>,
     value: ReadOnlyTable<PieceKey, &'static [u8]>,
     /// redb ends all views of a database that is dropped, and another file may take the place of
-    /// this one meanwhile. The last field: dropped behind what reads it.
+    /// this one meanwhile. The last field: dropped after those that read it.
     _disk: Arc<Disk>,
 }
 
@@ -36,10 +36,10 @@ pub(crate) struct DiskView {
 pub(crate) struct StoredRecord {
     pub rev: Rev,
     pub tombstone: bool,
-    /// Length of the value, if its pieces are in the other table and it is missing here.
+    /// Length of the value if it is missing here, because its pieces are in the other table.
     pub value_apart: Option<u64>,
     pub record: Bytes,
-    /// About what its rows take in the file.
+    /// Roughly the bytes that its rows take in the file.
     pub used_bytes: u64,
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct RawRow {
 }
 
 impl RawRow {
-    /// What they take, about.
+    /// Roughly the bytes that the rows take.
     pub fn bytes(&self) -> usize {
         let pieces = self.pieces.iter().map(|(_, row)| row.value().len());
         self.revision.value().len() + pieces.sum::<usize>()
@@ -140,7 +140,7 @@ impl RawRows<'_> {
         })
     }
 
-    /// The next pieces, which must be those of a value of so many bytes.
+    /// The next pieces, which must be those of a value of this many bytes.
     fn pieces(&mut self, rev: Rev, bytes: u64) -> Result<Vec<Piece>, DiskError> {
         let last = *schema::piece_keys(rev).end();
         let rows = || self.values.next_if(|row| is_within(row, last));
@@ -154,7 +154,7 @@ fn is_within(row: &Result<PieceRow, redb::StorageError>, last: PieceKey) -> bool
 }
 
 impl DiskView {
-    /// A view of what `db` of `disk` holds, the file's opening number `opening`.
+    /// A view of what `db` of `disk` holds; `opening` is the number of this opening of the file.
     pub fn of(
         disk: &Arc<Disk>,
         db: &Database,
@@ -177,7 +177,7 @@ impl DiskView {
         })
     }
 
-    /// Which opening of the file it reads.
+    /// The opening of the file that this view reads.
     pub fn opening(&self) -> u64 {
         self.opening
     }
@@ -195,7 +195,7 @@ impl DiskView {
         DiskError::damaged(self.medium.path(), &detail)
     }
 
-    /// Rows of a table are lost.
+    /// The damage of a table whose rows are lost.
     pub fn damaged_table(&self, name: &str) -> DiskError {
         let detail = format!("table {name} lacks rows");
         DiskError::damaged(self.medium.path(), &detail)
@@ -218,7 +218,7 @@ impl DiskView {
         }
     }
 
-    /// Puts a large value, of so many bytes, back into its record.
+    /// Puts a large value, of this many bytes, back into its record.
     pub fn join_value(&self, rev: Rev, record: &[u8], bytes: u64) -> Result<Bytes, DiskError> {
         let kv = KeyValue::decode(record);
         let mut kv = kv.map_err(|_| self.damaged("the record", rev))?;
@@ -230,13 +230,13 @@ impl DiskView {
         Ok(record::encode(&kv))
     }
 
-    /// The pieces of a value of so many bytes, in their order; each checked, and all there.
+    /// The pieces of a value of this many bytes, in order, each checked and none missing.
     fn pieces(&self, rev: Rev, bytes: u64) -> Result<Vec<Piece>, DiskError> {
         let rows = self.value.range(schema::piece_keys(rev));
         self.whole_value(rev, bytes, rows.map_err(|error| self.error(error))?)
     }
 
-    /// Those of `rows` that are pieces of the value of `rev`, which must be of so many bytes.
+    /// The pieces among `rows` of the value of `rev`, which must be of this many bytes.
     fn whole_value(
         &self,
         rev: Rev,
@@ -247,7 +247,7 @@ impl DiskView {
         for row in rows {
             let (key, row) = row.map_err(|error| self.error(error))?;
             let (main, sub, number) = key.value();
-            // Of no revision that is there: nobody reads it.
+            // A piece of a revision that does not exist is never read.
             if (main, sub) != rev.key() {
                 continue;
             }
@@ -261,7 +261,7 @@ impl DiskView {
         }
     }
 
-    /// Rows that table `revision` says it has.
+    /// The number of rows that table `revision` says it has.
     pub fn revision_count(&self) -> Result<u64, DiskError> {
         self.revision.len().map_err(|error| self.error(error))
     }
@@ -271,7 +271,7 @@ impl DiskView {
         self.revisions_between(0, i64::MAX)
     }
 
-    /// The rows behind those of `after`, as they are in the file: each checked, with the rows of
+    /// The rows behind those of `after`, as they are in the file, each checked, with the rows of
     /// its large value.
     pub fn raw_rows(&self, after: Option<Rev>) -> Result<RawRows<'_>, DiskError> {
         let from = after.map_or(Bound::Unbounded, |rev| Bound::Excluded(rev.key()));

@@ -12,7 +12,7 @@ pub(crate) enum DiskError {
     /// An earlier failure closed the file: open it again.
     #[error("closed by an earlier failure")]
     Closed,
-    /// The file holds bytes that were not written so.
+    /// The file holds bytes that were never written like this.
     #[error("{}", damage(path, detail))]
     Damaged {
         /// The file.
@@ -20,7 +20,7 @@ pub(crate) enum DiskError {
         /// What was found.
         detail: String,
     },
-    /// Anything else.
+    /// Any other failure.
     #[error("{0}")]
     Failed(String),
 }
@@ -39,7 +39,7 @@ pub enum StoreOpenError {
     /// redb refused the file; the text names the file.
     #[error("{0}")]
     Refused(String),
-    /// The bytes do not make sense.
+    /// The content makes no sense.
     #[error(
         "{path}: the store is damaged: {detail}; restore it from a snapshot, or remove the data \
          directory and let the member join again",
@@ -51,7 +51,7 @@ pub enum StoreOpenError {
         /// What was found.
         detail: String,
     },
-    /// The file is not a store of ours.
+    /// The file is not a store of althingd.
     #[error(
         "{path}: not a store of althingd: {detail}; point the data directory elsewhere",
         path = path.display()
@@ -94,7 +94,7 @@ fn is_damage(error: &io::Error) -> bool {
     )
 }
 
-/// Said alike at a start and while the member runs.
+/// The same words at a start and while the member runs.
 fn damage(path: &Path, detail: &str) -> StoreOpenError {
     let (path, detail) = (path.to_path_buf(), detail.to_owned());
     StoreOpenError::Damaged { path, detail }

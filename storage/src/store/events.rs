@@ -1,8 +1,8 @@
 //! History: the changes between two revisions as events, in the order in which they happened, in
-//! slices. What a watcher missed is read from here.
+//! slices. Watchers read from here what they missed.
 //!
-//! The newest changes are in `pending`, all older ones in redb. `pending` is looked at first: what
-//! is not there was committed to redb before, so a view of redb opened afterwards shows it, and no
+//! The newest changes are in `pending`, all older ones in redb. `pending` is read first: what is
+//! not there was committed to redb before, so a view of redb opened afterwards shows it, and no
 //! change falls between the two.
 
 use std::ops::RangeInclusive;
@@ -22,7 +22,7 @@ use super::{Shared, record};
 /// How large one slice of history may be. Revisions are never cut, so the last one may exceed it.
 #[derive(Clone, Copy, Debug)]
 pub struct SliceLimits {
-    /// Changes looked at, whether wanted or not.
+    /// Changes visited, whether wanted or not.
     pub changes_max: usize,
     /// Bytes of wanted records.
     pub bytes_max: usize,
@@ -33,13 +33,14 @@ pub struct SliceLimits {
 pub struct HistorySlice {
     /// All wanted events of the revisions below `next`, in order. `prev_kv` is not set.
     pub events: Vec<Event>,
-    /// Where the next slice begins; behind the view's revision when this was the last one.
+    /// The revision where the next slice begins; beyond the view's revision if this was the last
+    /// one.
     pub next: i64,
 }
 
 impl ReadView {
-    /// The events of the revisions from `from` to the view's own, of keys that `wants` answers
-    /// true for. Errors: `Compacted` when `from` is below the compacted revision; else as for
+    /// The events of the revisions from `from` to the view's own, for keys that `wants` accepts.
+    /// Errors: `Compacted` if `from` is below the compacted revision; otherwise as for
     /// [`ReadView::range`].
     pub fn history(
         &self,
@@ -53,20 +54,20 @@ impl ReadView {
         read_history(self.shared(), from..=self.revision(), limits, &mut wants)
     }
 
-    /// The record of `key` at `revision`, if it existed then. Errors: `Compacted`,
-    /// `FutureRevision`; else as for [`ReadView::range`].
+    /// The record of `key` at `revision`, if the key existed then. Errors: `Compacted`,
+    /// `FutureRevision`; otherwise as for [`ReadView::range`].
     pub fn key_at(&self, key: &Bytes, revision: i64) -> Result<Option<KeyValue>, Error> {
         let revision = resolve(self, revision)?;
         get(self, key, revision, false)
     }
 
-    /// The compacted revision, below which nothing can be read; 0: nothing was compacted.
+    /// The compacted revision, below which nothing can be read; 0 if nothing was compacted.
     pub fn compacted_revision(&self) -> i64 {
         self.compacted().max(0)
     }
 }
 
-/// The events of `revisions`, none of which is deleted meanwhile. See [`ReadView::history`].
+/// The events of `revisions`, none of which may be deleted meanwhile. See [`ReadView::history`].
 pub(super) fn read_history(
     shared: &Shared,
     revisions: RangeInclusive<i64>,
@@ -103,7 +104,7 @@ pub(super) fn read_history(
     if let Some(next) = slice.read_pending(pending) {
         return Ok(slice.end(next));
     }
-    // A full slice may lack what pending left out, because it gave as much as was asked for.
+    // If the slice is full, `pending` may have held more, since it gave no more than was asked for.
     let next = match slice.is_full() {
         true => slice.last + 1,
         false => until + 1,
@@ -111,7 +112,7 @@ pub(super) fn read_history(
     Ok(slice.end(next))
 }
 
-/// A slice while it is filled.
+/// A slice under construction.
 struct Slice<'a> {
     shared: &'a Shared,
     limits: SliceLimits,
@@ -119,7 +120,7 @@ struct Slice<'a> {
     events: Vec<Event>,
     changes: usize,
     bytes: usize,
-    /// The last revision looked at.
+    /// The last revision visited.
     last: i64,
 }
 
@@ -196,7 +197,7 @@ impl Slice<'_> {
     }
 }
 
-/// A change as a watcher sees it. A deletion's record holds only the key, its event also says when.
+/// A change as a watcher sees it. A deletion's record holds only the key; its event also says when.
 pub(super) fn event(rev: Rev, tombstone: bool, mut kv: KeyValue) -> Event {
     let kind = if tombstone {
         kv.mod_revision = rev.main;

@@ -19,14 +19,14 @@ struct Selection<'a> {
     shared: &'a Shared,
     revision: i64,
     compacted: i64,
-    /// Some key exists at `revision`.
+    /// Whether some key exists at `revision`.
     has_keys: bool,
 }
 
 impl Selection<'_> {
-    /// Whether etcd's hash covers a change. Up to the compacted revision only what is still the
-    /// newest at the hashed revision counts, because the rest may be deleted at any time. When no
-    /// key exists then, etcd counts what compaction leaves.
+    /// Whether etcd's hash covers a change. Up to the compacted revision a change counts only if it
+    /// is still the newest at the hashed revision, because the rest may be deleted at any time. If
+    /// no key exists then, etcd counts what compaction leaves.
     fn covers(&self, key: &[u8], rev: Rev, tombstone: bool) -> bool {
         if rev.main > self.compacted {
             return rev.main <= self.revision;
@@ -55,15 +55,16 @@ fn etcd_key(rev: Rev, tombstone: bool) -> ([u8; 18], usize) {
 }
 
 impl Shared {
-    /// Visits every stored change up to `revision`, in order: redb's, then what is only pending.
+    /// Visits every stored change up to `revision`, in order: those in redb, then those only in
+    /// pending.
     pub(super) fn each_record(
         &self,
         revision: i64,
         mut visit: impl FnMut(&PendingRecord) -> Result<(), DiskError>,
     ) -> Result<(), DiskError> {
         let (view, mut pending): (DiskView, VecDeque<PendingRecord>) = {
-            // A checkpoint drops records from pending only after its commit, so a view opened
-            // while pending cannot change misses nothing; it may show some records twice.
+            // A checkpoint drops records from pending only after its commit, so a view opened while
+            // pending cannot change misses nothing; it may show some records twice.
             let pending = self.pending.read();
             (self.disk().view()?, pending.up_to(revision).into())
         };
@@ -96,8 +97,8 @@ impl Shared {
 }
 
 impl Store {
-    /// etcd's HashKV at `revision` (0 = current). Errors: `Compacted`, `FutureRevision`, and those
-    /// of reading the file as for [`ReadView::range`].
+    /// etcd's HashKV at `revision` (0 = current). Errors: `Compacted`, `FutureRevision`; when the
+    /// file cannot be read, as for [`ReadView::range`].
     pub fn hash_kv(&self, revision: i64) -> Result<HashKv, Error> {
         // The view keeps compaction from deleting what it counts.
         let (view, compacted) = ReadView::open(self.shared());

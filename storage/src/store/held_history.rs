@@ -1,5 +1,5 @@
-//! History that outlives the compaction that makes it unreadable, for a reader who was to read it
-//! and has not come to it yet.
+//! History that outlives the compaction that makes it unreadable, for a reader that has still to
+//! read it.
 
 use std::sync::{Arc, Weak};
 
@@ -8,19 +8,19 @@ use althing_api::error::Error;
 use super::events::{HistorySlice, SliceLimits, read_history};
 use super::{Shared, Store};
 
-/// Keeps the history of its moment, and of all that follows, whatever is compacted meanwhile.
-/// Physical compaction waits until it is dropped.
+/// Keeps the history from its moment on readable, whatever is compacted meanwhile. Physical
+/// compaction waits until it is dropped.
 #[derive(Clone, Debug)]
 pub struct HeldHistory {
-    /// Weakly, so that a store whose owner is gone is closed.
+    /// Weak, so that a store whose owner is gone is closed.
     shared: Weak<Shared>,
-    /// What was compacted before.
+    /// The revision that was compacted before.
     compacted: i64,
     _pin: Arc<()>,
 }
 
 impl Store {
-    /// Holds the history that can be read now. To be of use it is taken before a compaction is
+    /// Holds the history that can be read now. To be of use it must be taken before a compaction is
     /// visible.
     pub fn hold_history(&self) -> HeldHistory {
         let shared = self.shared();
@@ -34,8 +34,8 @@ impl Store {
 }
 
 impl HeldHistory {
-    /// As [`ReadView::history`](super::ReadView::history), up to now. Errors: `Compacted` when
-    /// `from` was compacted before, or is not in this store, which another one has replaced.
+    /// Like [`ReadView::history`](super::ReadView::history), up to now. Errors: `Compacted` if
+    /// `from` was compacted before, or is not in this store because another one has replaced it.
     pub fn history(
         &self,
         from: i64,

@@ -1,4 +1,4 @@
-//! One key's life: its revisions in order, the newest of them at hand, older ones in a list that
+//! One key's history: its revisions in order, the newest of them at hand, older ones in a list that
 //! exists only for keys written more than once.
 
 use std::fmt;
@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
-/// The place of one change: the revision, and its order inside the revision. Packed, as the index
-/// keeps one for every revision of every key.
+/// The place of one change: the revision, and the order inside the revision. Packed, because the
+/// index keeps one for every revision of every key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(C, packed(4))]
 pub(crate) struct Rev {
@@ -27,11 +27,11 @@ impl fmt::Display for Rev {
 /// What one revision did to a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
-    /// Where.
+    /// The place of the change.
     pub rev: Rev,
-    /// The revision deleted the key.
+    /// Whether the revision deleted the key.
     pub tombstone: bool,
-    /// Revision of the creation that this life of the key began with; 0 on a tombstone.
+    /// Revision of the creation that the key's present life began with; 0 on a tombstone.
     pub create: i64,
     /// Changes since the creation, 1 for the creation itself; 0 on a tombstone.
     pub version: i64,
@@ -44,7 +44,7 @@ pub(super) enum Trim {
     Done,
     /// Nothing is left, the key must go.
     Gone,
-    /// There is more to tell behind this place, which was told last. Nothing was dropped.
+    /// There is more to report behind this place, which was reported last. Nothing was dropped.
     More(Rev),
 }
 
@@ -58,7 +58,7 @@ pub(super) struct KeyHistory {
     past: Option<Box<Vec<Stamp>>>,
     /// The record of `latest` while the cache's budget allows; never a tombstone's.
     pub record: Option<Bytes>,
-    /// Read since the evicting hand last passed. Set under a shared lock.
+    /// Whether it was read since the evicting hand last passed. Set under a shared lock.
     hot: AtomicBool,
 }
 
@@ -111,7 +111,7 @@ impl KeyHistory {
         Some(record)
     }
 
-    /// Whether it was read since the last call.
+    /// Whether the key was read since the last call.
     pub fn cool(&mut self) -> bool {
         std::mem::take(self.hot.get_mut())
     }
@@ -123,7 +123,7 @@ impl KeyHistory {
         self.past.get_or_insert_default().push(old);
     }
 
-    /// Takes back the newest change. False: it was the only one, the key must go.
+    /// Takes the newest change back. Returns false if it was the only one, so that the key must go.
     pub fn pop(&mut self) -> bool {
         let Some(past) = self.past.as_deref_mut() else {
             return false;
@@ -146,12 +146,12 @@ impl KeyHistory {
         })
     }
 
-    /// Drops what compaction at `revision` makes unreadable: every change before the last one at
-    /// or below `revision`, and that one too if it is a tombstone of an older revision. A
-    /// tombstone of `revision` itself stays, because a watch may still start there. Their places
-    /// go to `dead`, the oldest first and at most `max`, which is not zero; those up to `known`
-    /// went there before. All are dropped together, with the last one: what nobody reads does no
-    /// harm, and the rest would have to be moved up for each.
+    /// Drops what compaction at `revision` makes unreadable: every change before the last one at or
+    /// below `revision`, and that one too if it is a tombstone of an older revision. A tombstone of
+    /// `revision` itself stays, because a watch may still start there. The places of the dropped
+    /// changes go to `dead`, oldest first and at most `max`, which is not zero; those up to `known`
+    /// went there before. All are dropped together, with the last one: unread changes do no harm,
+    /// and dropping each alone would move up the rest each time.
     pub fn trim(
         &mut self,
         revision: i64,

@@ -1,8 +1,8 @@
 //! The key index: every key with its revisions, and as many of the newest records as a byte budget
 //! allows. Readers share it; the Applier alone changes keys, the StoreWriter trims histories.
-//!
-//! A lock is held for at most [`KEYS_PER_HOLD`] keys, and to trim one that was written often for a
-//! part of its history. Consistency comes from revisions, not from the lock: a reader ignores what
+//! A lock is held for at most [`KEYS_PER_HOLD`] keys, and for part of the history to trim a key
+//! that was written often. Consistency comes from revisions, not from the lock: a reader ignores
+//! what is newer than its view, and seeks again for the next piece.
 //! is newer than its view and seeks again for the next piece.
 
 use std::ops::Bound;
@@ -13,7 +13,7 @@ use parking_lot::RwLock;
 use super::history::{KeyHistory, Rev, Stamp, Trim};
 use super::ordered::{OrderedKeys, within};
 
-/// Keys looked at per lock.
+/// Keys visited per lock.
 pub(super) const KEYS_PER_HOLD: usize = 256;
 /// Steps of a count per lock; most steps are one addition.
 const COUNT_STEPS_PER_HOLD: usize = 4096;
@@ -25,7 +25,7 @@ const RECORD_OVERHEAD_BYTES: usize = 64;
 #[derive(Debug, Default)]
 struct Keys {
     ordered: OrderedKeys,
-    /// Cost of the inline records.
+    /// The total cost of the inline records.
     cached_bytes: usize,
     /// The chunk from which the next records are evicted.
     hand: usize,
@@ -46,14 +46,14 @@ pub(super) struct Found {
     pub record: Option<Bytes>,
 }
 
-/// The pieces of a walk: where to go on.
+/// Where to go on with a walk that is done in pieces.
 pub(super) type Resume = Option<Box<[u8]>>;
 
-/// How far a walk came that trims.
+/// How far a trimming walk came.
 #[derive(Debug)]
 pub(super) struct Trimmed {
     key: Box<[u8]>,
-    /// There is more to tell of the key, behind this place.
+    /// Set if this key has more to report, behind this place.
     known: Option<Rev>,
 }
 
@@ -104,7 +104,7 @@ impl Index {
         }
     }
 
-    /// Takes back the newest change of `key`.
+    /// Takes the newest change of `key` back.
     pub fn pop(&self, key: &[u8]) {
         let mut keys = self.keys.write();
         keys.drop_record(key);
@@ -113,7 +113,7 @@ impl Index {
         }
     }
 
-    /// One key at `revision`.
+    /// The state of one key at `revision`.
     pub fn get(&self, key: &[u8], revision: i64) -> Option<Found> {
         let keys = self.keys.read();
         let entry = keys.ordered.get(key)?;
@@ -128,7 +128,7 @@ impl Index {
     }
 
     /// Visits at most one lock's worth of keys that exist at `revision`, in key order; `visit`
-    /// answers whether to go on. Returns the key behind which to go on, `None` at the end or when
+    /// returns whether to go on. Returns the key to go on behind, or `None` at the end or when
     /// `visit` had enough.
     pub fn visit(
         &self,
@@ -174,8 +174,8 @@ impl Index {
     }
 
     /// Trims the histories of the next keys behind `after` for a compaction at `revision`, until
-    /// `dead` has `dead_max` of the places that are now unreadable, or one more. One key's go there
-    /// the oldest first, also from one call to the next. `None`: the last key was reached.
+    /// `dead` has `dead_max` places that are now unreadable, or one more. The places of one key are
+    /// added oldest first, also across calls. `None` means that the last key was reached.
     pub fn trim(
         &self,
         after: Option<Trimmed>,

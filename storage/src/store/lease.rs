@@ -15,30 +15,30 @@ pub struct LeaseRecord {
     pub id: i64,
     /// Time to live as granted, in seconds.
     pub ttl: i64,
-    /// What a checkpoint said was left, in seconds; 0: the whole time to live.
+    /// Seconds left as of the last checkpoint; 0 means the whole time to live.
     pub remaining: i64,
-    /// Tells this lease from earlier ones with the same id, and the time after a renewal that was
-    /// logged from the time before it.
+    /// Tells this lease from earlier ones with the same id, and the time after a logged renewal
+    /// from the time before.
     pub generation: u64,
-    /// The lease belongs to the key it was made with: it ends when its last key goes.
+    /// Whether the lease belongs to the key it was made with: it ends when its last key goes.
     pub bound: bool,
 }
 
 /// What an entry did to a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseFact {
-    /// It exists now, with this time to live in seconds.
+    /// The lease exists now, with this time to live in seconds.
     Granted(i64),
-    /// What is left of it was noted.
+    /// The remaining time of the lease was noted.
     Checkpointed,
-    /// It is gone, and its keys with it.
+    /// The lease is gone, and its keys with it.
     Ended,
 }
 
-/// What entries did to leases, the last change of each: the lease, or `None` for an ended one.
+/// The last change of each lease by some entries: the lease, or `None` for an ended one.
 pub(crate) type LeaseChanges = BTreeMap<i64, Option<LeaseRecord>>;
 
-/// About what a lease takes in the store's file, in bytes.
+/// Roughly the bytes that a lease takes in the store's file.
 pub(super) const LEASE_BYTES: u64 = 64;
 
 #[derive(Debug)]
@@ -58,7 +58,7 @@ pub(super) struct Leases {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Touch<'a> {
     pub key: &'a Bytes,
-    /// 0: none, or the key is deleted.
+    /// The lease's id; 0 if the key has no lease or is deleted.
     pub lease: i64,
 }
 
@@ -74,7 +74,8 @@ impl Leases {
         }
     }
 
-    /// All changes were noted: attaches each key to its lease, which is one of `records`.
+    /// Attaches each noted key to its lease, which is one of `records`. Called once all changes
+    /// were noted.
     pub fn attach_noted(&mut self, records: Vec<LeaseRecord>) {
         for record in records {
             self.set(record);
@@ -110,7 +111,7 @@ impl Leases {
     }
 
     /// Makes an entry's changes: new leases, then its keys in order, then ended leases. Bound
-    /// leases that lost their last key end too, and are added to `changes`. Answers what happened.
+    /// leases that lost their last key end too, and are added to `changes`. Returns what happened.
     pub fn commit<'a>(
         &mut self,
         changes: &mut LeaseChanges,
@@ -130,7 +131,7 @@ impl Leases {
             self.touch(touch, &mut emptied);
         }
         for id in emptied {
-            // A later change of the same entry may have attached a key again.
+            // A later change in the same entry may have attached a key again.
             if self.held.get(&id).is_some_and(|held| held.keys.is_empty()) {
                 changes.insert(id, None);
             }
@@ -153,7 +154,7 @@ impl Leases {
         held.record = record;
     }
 
-    /// An ended lease's keys were deleted by the same entry; what is left would be attached to
+    /// Removes an ended lease. The same entry deleted its keys; what is left would be attached to
     /// nothing.
     fn remove(&mut self, id: i64) {
         for key in self.held.remove(&id).into_iter().flat_map(|held| held.keys) {

@@ -1,5 +1,5 @@
-//! A store's memory on its way: made of the rows of a file, in their order, at a start and while
-//! another member's state arrives.
+//! A store's in-memory state under construction from the rows of a file, in order: at a start, and
+//! while another member's state arrives.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
@@ -25,15 +25,15 @@ use super::{Published, Shared, StoreSettings, record, schema};
 pub(crate) struct LoadedRow {
     pub rev: Rev,
     pub tombstone: bool,
-    /// The value is in the other table and missing here.
+    /// Whether the value is missing here, because it is in the other table.
     pub value_apart: bool,
     pub record: Bytes,
-    /// About what its rows take in the file.
+    /// Roughly the bytes that its rows take in the file.
     pub used_bytes: u64,
 }
 
 impl LoadedRow {
-    /// Of a row that is carried to the file; `None` for one that cannot be.
+    /// The row of one that is carried to the file; `None` if it cannot be read.
     pub fn of(row: &CarriedRow<'_>) -> Option<LoadedRow> {
         let read = schema::split_revision(row.revision)?;
         let value = read.value_apart.map_or(0, schema::pieces_bytes);
@@ -47,7 +47,7 @@ impl LoadedRow {
     }
 }
 
-/// The memory so far.
+/// The in-memory state so far.
 #[derive(Debug)]
 pub(crate) struct Loading {
     index: Index,
@@ -68,7 +68,7 @@ impl Loading {
         }
     }
 
-    /// Adds the next revision. Error: what about it does not make sense.
+    /// Adds the next revision. Errors: what about it does not make sense.
     pub fn add(&mut self, row: LoadedRow) -> Result<(), &'static str> {
         let LoadedRow {
             rev,
@@ -101,8 +101,8 @@ impl Loading {
         Ok(())
     }
 
-    /// All rows of the file that `view` shows were added: the memory of the store on `disk`.
-    /// Error: the file holds others.
+    /// Finishes the in-memory state of the store on `disk`, after all rows of the file that `view`
+    /// shows were added. Errors: the file holds other rows.
     pub fn finish(
         mut self,
         disk: Arc<Disk>,

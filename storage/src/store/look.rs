@@ -15,17 +15,17 @@ use super::medium::{FileMedium, Medium};
 use super::{Store, StoreSettings};
 use crate::error::OpenError;
 
-/// What is written is kept in blocks of this size.
+/// Written data is kept in blocks of this size.
 const BLOCK_BYTES: u64 = 4096;
 /// redb's page cache while looking, in bytes.
 const PAGE_CACHE_BYTES: usize = 32 << 20;
 
 impl Store {
-    /// Opens the store's file at `path` as a start does, every record read and checked, and changes
-    /// nothing. `None`: there is no file.
+    /// Opens the store's file at `path` like a start does, with every record read and checked, and
+    /// changes nothing. `None` if the file does not exist.
     ///
     /// # Errors
-    /// As [`Store::open`].
+    /// As for [`Store::open`].
     pub fn look(path: &Path) -> Result<Option<Store>, OpenError> {
         let exists = path.try_exists().map_err(|source| OpenError::Io {
             path: path.to_path_buf(),
@@ -44,7 +44,7 @@ impl Store {
     }
 }
 
-/// A file that is read, and what was written over it.
+/// A file that is read, with what was written kept over it.
 #[derive(Debug)]
 struct Looked(FileMedium);
 
@@ -71,9 +71,9 @@ struct Overlay {
 
 #[derive(Debug)]
 struct Written {
-    /// As redb knows it.
+    /// The length that redb knows.
     len: u64,
-    /// So much of the file still counts.
+    /// The length of the part of the file that still counts.
     file_len: u64,
     /// Blocks that differ from the file, by their number.
     blocks: BTreeMap<u64, Vec<u8>>,
@@ -94,7 +94,7 @@ impl Overlay {
         })
     }
 
-    /// A block as the file has it, zeros behind its end.
+    /// A block as it is in the file, with zeros behind its end.
     fn block(&self, number: u64, file_len: u64) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; BLOCK_BYTES as usize];
         let start = number * BLOCK_BYTES;
@@ -112,7 +112,7 @@ impl Overlay {
     }
 }
 
-/// The parts of `bytes` bytes from `offset` on that lie in one block each: the block's number,
+/// Cuts `bytes` bytes from `offset` on into parts that lie in one block each: the block's number,
 /// where the part begins in it, and its place among the bytes.
 fn parts(offset: u64, bytes: usize) -> impl Iterator<Item = (u64, usize, std::ops::Range<usize>)> {
     let mut done = 0;
@@ -161,7 +161,7 @@ impl StorageBackend for Overlay {
         *old = len;
         *file_len = len.min(*file_len);
         blocks.split_off(&len.div_ceil(BLOCK_BYTES));
-        // What a later growth uncovers is zero.
+        // A later growth uncovers zeros.
         if let Some(last) = blocks.get_mut(&(len / BLOCK_BYTES)) {
             last[(len % BLOCK_BYTES) as usize..].fill(0);
         }

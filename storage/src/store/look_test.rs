@@ -1,4 +1,4 @@
-//! Looking at a store's file: what is found is what a start finds, and the file stays as it was.
+//! Looking at a store's file finds what a start finds, and leaves the file as it was.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use althing_api::commandpb::{Command, command};

@@ -11,9 +11,9 @@ use redb::{BackendError, StorageBackend};
 
 /// A place that holds one redb database and can be opened again after a failure.
 pub trait Medium: Debug + Send + Sync + 'static {
-    /// Opens it, empty when new. Called once per opening of the database.
+    /// Opens the place, which is empty if new. Called once per opening of the database.
     fn open(&self) -> io::Result<Box<dyn StorageBackend>>;
-    /// Its name in error messages; for a file, its path.
+    /// Its name in error messages; for a file, the path.
     fn path(&self) -> &Path;
     /// Bytes it occupies on the disk.
     fn allocated_bytes(&self) -> io::Result<u64>;
@@ -50,7 +50,7 @@ pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
-/// redb takes backends by value; this one hands every call on.
+/// redb takes backends by value; this one passes every call on.
 #[derive(Debug)]
 pub(crate) struct Boxed(pub Box<dyn StorageBackend>);
 

@@ -10,9 +10,9 @@
 //! half-applied entry is never seen. A checkpoint moves whole entries from `pending` into redb, in
 //! one transaction with the applied id; the log replays what redb lacks.
 //!
-//! It owns the redb file; nobody else opens it. Three parties call it: the Applier (one at a time)
-//! changes, the StoreWriter checkpoints and compacts, everybody reads. Nobody waits for redb except
-//! a reader of a record that is neither inline nor pending.
+//! The store owns the redb file; nothing else opens it. Three parties call it: the Applier (one at
+//! a time) changes, the StoreWriter checkpoints and compacts, everybody reads. Nobody waits for
+//! redb except a reader of a record that is neither inline nor pending.
 //!
 //! Failures: a full disk fails a checkpoint with `NoSpace`, loses nothing, and the next one tries
 //! again. Damage found by a reader is remembered: the reader gets `Corrupt`, and the next
@@ -127,11 +127,11 @@ pub(crate) struct Shared {
     /// What redb durably holds.
     durable: RwLock<AppliedMark>,
     pending_bytes_max: usize,
-    /// About the bytes of live rows in the file.
+    /// Roughly the bytes of live rows in the file.
     used_bytes: AtomicU64,
     /// Revisions that compaction deleted since the start.
     deleted: AtomicU64,
-    /// The first damage a reader met.
+    /// The first damage that a reader met.
     fault: OnceLock<String>,
 }
 
@@ -139,7 +139,7 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 struct Published {
     current: i64,
-    /// -1: never.
+    /// -1 if nothing was compacted.
     compacted: i64,
     applied: AppliedMark,
     members: Vec<MemberRecord>,
@@ -149,11 +149,11 @@ struct Published {
     alarms: Alarms,
     /// Held by the views opened since the last compaction.
     pin: Arc<()>,
-    /// Of views opened before; the writer takes them over.
+    /// Pins of views opened before that; the writer takes them over.
     older_views: Vec<Weak<()>>,
 }
 
-/// How far the store is.
+/// How far the store is. `compacted` is 0 if nothing was compacted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Revisions {
     /// The newest revision.
@@ -208,7 +208,7 @@ pub enum CheckpointError {
     /// The disk is full: nothing was lost, try again when space is back.
     #[error("no space left on device")]
     NoSpace,
-    /// Anything else is final.
+    /// Any other failure, which is final.
     #[error("store: {0}")]
     Failed(String),
 }
@@ -226,12 +226,12 @@ impl From<DiskError> for CheckpointError {
 /// Progress of physical compaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CompactStep {
-    /// Nothing left; everything below this revision is gone from disk (0: never compacted).
+    /// Nothing is left; everything below this revision is gone from disk (0: never compacted).
     Finished(i64),
     /// More windows follow.
     More,
     /// There is something to do, but not yet: the compaction's entry is not checkpointed, or views
-    /// that were opened before it are still read.
+    /// opened before it are still in use.
     Waits,
 }
 
@@ -240,21 +240,21 @@ pub enum CompactStep {
 pub struct HashKv {
     /// etcd's hash of the records up to `hash_revision`.
     pub hash: u32,
-    /// -1: never compacted.
+    /// -1 if nothing was compacted.
     pub compact_revision: i64,
     /// The newest revision that is hashed.
     pub hash_revision: i64,
 }
 
 impl Store {
-    /// Opens or creates the store's file and rebuilds the index. Errors name the file and what to
-    /// do: an I/O error, damage, a foreign file, or a newer format.
+    /// Opens or creates the store's file and rebuilds the index. Errors name the file and the
+    /// remedy: an I/O error, damage, a foreign file, or a newer format.
     pub fn open(path: &Path, settings: StoreSettings) -> Result<Store, OpenError> {
         open::create_if_absent(path)?;
         Store::open_on(Arc::new(FileMedium(path.to_path_buf())), settings)
     }
 
-    /// As [`Store::open`], on any medium; an empty one becomes a new store.
+    /// Like [`Store::open`], on any medium; an empty one becomes a new store.
     pub fn open_on(medium: Arc<dyn Medium>, settings: StoreSettings) -> Result<Store, OpenError> {
         let shared = open::open(medium, &settings)?;
         Ok(Store {
@@ -266,8 +266,8 @@ impl Store {
         Arc::clone(&self.current.read())
     }
 
-    /// A view of the current state, pinned at the current revision. Cheap: no I/O, no copy. Drop
-    /// it soon: physical compaction waits for older views.
+    /// A view of the current state, pinned at the current revision. Cheap: no I/O, no copy. Drop it
+    /// soon: physical compaction waits for older views.
     pub fn read(&self) -> ReadView {
         ReadView::open(self.shared()).0
     }
@@ -277,7 +277,7 @@ impl Store {
         self.position().0
     }
 
-    /// How far the store is, and the index of the last applied entry, of one moment.
+    /// How far the store is, and the index of the last applied entry, at the same moment.
     pub fn position(&self) -> (Revisions, u64) {
         let shared = self.shared();
         let published = shared.published.read();
@@ -294,7 +294,7 @@ impl Store {
         self.shared().published.read().applied.clone()
     }
 
-    /// What redb durably holds.
+    /// The last entry that redb durably holds.
     pub fn durable(&self) -> Option<LogId> {
         self.shared().durable.read().log_id
     }
@@ -316,7 +316,7 @@ impl Store {
         self.shared().published.read().members.clone()
     }
 
-    /// Whether `id` was a member once and is none any more. An id is never given twice.
+    /// Whether `id` was a member once and no longer is. An id is never used again.
     pub fn is_removed(&self, id: u64) -> bool {
         self.shared().published.read().removed.contains(&id)
     }
@@ -326,7 +326,7 @@ impl Store {
         self.shared().published.read().cluster_version.clone()
     }
 
-    /// The lease `id`, if it is granted and not ended.
+    /// The lease `id`, if it is granted and has not ended.
     pub fn lease(&self, id: i64) -> Option<LeaseRecord> {
         self.shared().leases.read().get(id)
     }
@@ -346,20 +346,20 @@ impl Store {
         self.shared().leases.read().len()
     }
 
-    /// Starts applying one entry. Only the Applier calls it; one at a time. Dropped without
-    /// `commit`, it leaves no trace.
+    /// Starts applying one entry. Only the Applier calls this, one at a time. Dropped without
+    /// `commit`, the transaction leaves no trace.
     pub fn begin(&self) -> WriteTxn {
         WriteTxn::begin(self.shared())
     }
 
-    /// Blank entries move only the applied id.
+    /// Applies a blank entry, which moves only the applied id.
     pub fn apply_blank(&self, id: LogId) {
         let side = SideChanges::default();
         self.shared().publish(id, Vec::new(), side);
     }
 
-    /// Records a membership entry, which ends the membership of `removed`, and the alarms that they
-    /// alone would end.
+    /// Records a membership entry. It ends the membership of `removed`, and the alarms that only
+    /// those members would end.
     pub fn apply_membership(&self, id: LogId, payload: Bytes, removed: Vec<u64>) {
         let mut alarms = self.alarms();
         alarms.retain(|alarm| alarm.clears_itself && removed.contains(&alarm.member_id));
@@ -378,8 +378,8 @@ impl Store {
         self.shared().pending.read().bytes() > self.shared().pending_bytes_max
     }
 
-    /// File sizes. `in_use` is the file's header page and what live rows take, without redb's
-    /// other pages.
+    /// File sizes. `in_use` is the file's header page and what live rows take, without redb's other
+    /// pages.
     pub fn sizes(&self) -> Sizes {
         let allocated = self.shared().disk().medium().allocated_bytes().unwrap_or(0);
         let leases = self.lease_count() as u64 * lease::LEASE_BYTES;
@@ -390,11 +390,11 @@ impl Store {
         }
     }
 
-    /// About how many bytes all records and leases take, in the store's file or on their way to it;
-    /// the disk is not asked.
+    /// Roughly how many bytes all records and leases take, in the store's file or on their way to
+    /// it; the disk is not asked.
     pub fn used_bytes(&self) -> u64 {
         let leases = self.lease_count() as u64 * lease::LEASE_BYTES;
-        // Both while pending stands still: a checkpoint moves bytes from one to the other.
+        // Both are read while pending stands still: a checkpoint moves bytes from one to the other.
         let shared = self.shared();
         let pending = shared.pending.read();
         pending.bytes() as u64 + leases + shared.used_bytes.load(Ordering::Relaxed)
@@ -405,12 +405,12 @@ impl Store {
         self.shared().deleted.load(Ordering::Relaxed)
     }
 
-    /// Views of the state that are open.
+    /// The number of open views of the state.
     pub fn open_views(&self) -> usize {
         let shared = self.shared();
         let published = shared.published.read();
         let older = published.older_views.iter().map(Weak::strong_count);
-        // One of the newest pin is the store's own.
+        // One reference to the newest pin is the store's own.
         Arc::strong_count(&published.pin) - 1 + older.sum::<usize>()
     }
 

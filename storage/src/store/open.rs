@@ -21,8 +21,8 @@ pub(super) fn open(
     settings: &StoreSettings,
 ) -> Result<Shared, StoreOpenError> {
     let path = medium.path().to_path_buf();
-    // redb may panic on a file whose inner pages do not fit together; a start must refuse it in
-    // words instead.
+    // redb may panic on a file whose inner pages do not fit together; a start must refuse it with a
+    // message instead.
     let opened = catch_unwind(AssertUnwindSafe(|| rebuild(medium, settings)));
     opened.unwrap_or_else(|_| {
         let detail = "its pages do not fit together".to_owned();
@@ -30,7 +30,7 @@ pub(super) fn open(
     })
 }
 
-/// Makes an empty store at `path` unless something is there.
+/// Creates an empty store at `path` unless something is there.
 pub(super) fn create_if_absent(path: &Path) -> Result<(), StoreOpenError> {
     let exists = path.try_exists().map_err(|source| StoreOpenError::Io {
         path: path.to_path_buf(),
@@ -63,7 +63,7 @@ fn rebuild(medium: Arc<dyn Medium>, settings: &StoreSettings) -> Result<Shared, 
     loaded.map_err(refuse)
 }
 
-/// Builds the memory from the rows of the file.
+/// Builds the in-memory state from the rows of the file.
 fn load(disk: Arc<Disk>, settings: &StoreSettings) -> Result<Shared, DiskError> {
     let view = disk.view()?;
     let meta = view.meta()?;

@@ -1,7 +1,7 @@
 //! An ordered set of keys that counts: sorted chunks of sorted keys, with the number of live keys
-//! of each chunk beside them, so that the size of a range is a sum over counters and not a walk.
+//! beside each chunk, so that the size of a range is a sum over counters and not a walk.
 //!
-//! A chunk's counter describes the newest state. A reader at an older revision may use it when
+//! A chunk's counter describes the newest state. A reader at an older revision may use it if
 //! nothing in the chunk changed since (`newest`), and walks the chunk otherwise.
 
 use std::ops::Bound;
@@ -14,8 +14,8 @@ use super::history::{KeyHistory, Stamp};
 /// keys need only some thousand counters.
 const CHUNK_KEYS_MAX: usize = 256;
 
-/// Room that a chunk gets when it is full. A vector would double itself; but splits leave chunks
-/// half full for good where keys come nearly in order, and the room left is half of the index.
+/// Room that is added to a full chunk. A vector would double itself; but splits leave chunks half
+/// full for good if keys come nearly in order, and that unused room is half of the index.
 const CHUNK_GROWTH_KEYS: usize = 32;
 
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ struct Chunk {
     keys: Vec<KeyHistory>,
 }
 
-/// Where a key is, or would be. Valid until the next change.
+/// The place of a key, or where it would be. Valid until the next change.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Position {
     chunk: usize,
@@ -77,7 +77,7 @@ impl OrderedKeys {
         }
     }
 
-    /// The key at `at`, which moves on.
+    /// The key at `at`, which is moved on.
     pub fn next(&self, at: &mut Position) -> Option<&KeyHistory> {
         loop {
             let chunk = self.chunks.get(at.chunk)?;
@@ -108,7 +108,7 @@ impl OrderedKeys {
         }
     }
 
-    /// Changes the history of a key that is here; `None` when it is not.
+    /// Changes the history of a key; `None` if the key is not here.
     pub fn change<R>(&mut self, key: &[u8], f: impl FnOnce(&mut KeyHistory) -> R) -> Option<R> {
         let at = self.find(key).ok()?;
         Some(self.change_at(at, f))
@@ -152,7 +152,7 @@ impl OrderedKeys {
         self.newest.insert(position, 0);
     }
 
-    /// Splits a full chunk in halves; behind the last key a new chunk is opened instead, so that
+    /// Splits a full chunk into halves; behind the last key a new chunk is opened instead, so that
     /// keys written in order fill their chunks.
     fn make_room(&mut self, at: Position, key: &[u8]) -> Position {
         let next = at.chunk + 1;
@@ -215,8 +215,8 @@ impl OrderedKeys {
     }
 
     /// Counts keys that exist at `revision`, from `from` up to `until`, spending about `budget`
-    /// steps (a chunk's counter or a key looked at is one). Returns the count, and the key to go
-    /// on behind if the budget ended first.
+    /// steps (a chunk's counter or a visited key is one). Returns the count, and the key to go on
+    /// behind if the budget ended first.
     pub fn count(
         &self,
         from: Bound<&[u8]>,
@@ -229,7 +229,8 @@ impl OrderedKeys {
         let mut last: Option<&KeyHistory> = None;
         while let Some(chunk) = self.chunks.get(at.chunk) {
             if at.slot >= chunk.keys.len() {
-                // Behind the last key of a chunk: no step, or a spent budget would never move on.
+                // Behind the last key of a chunk this costs no step, or a spent budget would never
+                // move on.
                 at = Position {
                     chunk: at.chunk + 1,
                     slot: 0,

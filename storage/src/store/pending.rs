@@ -13,7 +13,7 @@ use crate::entry::LogId;
 
 /// What a record costs beyond its bytes.
 const RECORD_OVERHEAD_BYTES: usize = 96;
-/// What a change of a lease costs, about.
+/// What a change of a lease costs, roughly.
 const LEASE_CHANGE_BYTES: usize = 128;
 
 /// One change of one key, as it goes to redb.
@@ -30,15 +30,15 @@ pub(crate) struct PendingRecord {
 pub(crate) struct SideChanges {
     /// A membership entry's payload.
     pub membership: Option<(LogId, Bytes)>,
-    /// Compaction was asked for at this revision.
+    /// The revision at which compaction was asked for.
     pub compact: Option<i64>,
     /// Members that published themselves, in order.
     pub members: Vec<MemberRecord>,
-    /// Members that the membership no longer has. Nothing they publish afterwards counts.
+    /// Members that the membership no longer has. Nothing that they publish afterwards counts.
     pub removed: Vec<u64>,
     /// The cluster version that was set.
     pub cluster_version: Option<String>,
-    /// The level of a downgrade that began; empty: it was given up.
+    /// The level of a downgrade that began; empty if it was given up.
     pub downgrade: Option<String>,
     /// Alarms raised and ended.
     pub alarms: AlarmChanges,
@@ -77,7 +77,7 @@ impl SideChanges {
 #[derive(Debug)]
 struct Mark {
     id: LogId,
-    /// Records of this entry.
+    /// The number of this entry's records.
     records: usize,
     /// The store's revision after it.
     revision: i64,
@@ -95,7 +95,7 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// A batch that comes from no pending list.
+    /// A batch that does not come from a pending list.
     pub fn of(
         applied: Option<LogId>,
         revision: i64,
@@ -126,7 +126,7 @@ fn cost(record: &PendingRecord) -> usize {
 }
 
 impl Mark {
-    /// Leases that this entry changed.
+    /// The number of leases that this entry changed.
     fn leases(&self) -> usize {
         self.side.as_ref().map_or(0, |side| side.leases.len())
     }
@@ -160,13 +160,13 @@ impl Pending {
     }
 
     /// The records of the revisions from `from` to `until`, whole revisions until there are
-    /// `changes_max`, and whether older ones than the first of them are to be looked for in redb.
+    /// `changes_max`, and whether older ones must be looked for in redb.
     pub fn between(&self, from: i64, until: i64, changes_max: usize) -> (Vec<PendingRecord>, bool) {
         let start = self
             .records
             .partition_point(|pending| pending.rev.main < from);
         let first = self.records.get(start).map(|pending| pending.rev.main);
-        // Entries come and go whole, so nothing of a revision that is here is missing here.
+        // Entries come and go whole, so a revision that is here is here completely.
         let on_disk = start == 0 && first != Some(from);
         let mut chosen: Vec<PendingRecord> = Vec::new();
         for pending in self.records.range(start..) {
@@ -199,8 +199,8 @@ impl Pending {
         self.records.len()
     }
 
-    /// The oldest whole entries up to `flushed`, about `records_max` records and
-    /// leases, at least one entry. They stay here until [`Pending::drop_front`].
+    /// The oldest whole entries up to `flushed`: about `records_max` records and leases, and at
+    /// least one entry. They stay here until [`Pending::drop_front`].
     pub fn front(&self, flushed: LogId, records_max: usize) -> Option<Batch> {
         let mut entries: usize = 0;
         let mut records = 0;

@@ -1,4 +1,4 @@
-//! Reading: etcd's Range over the index, the records behind it from wherever they are.
+//! Reading: etcd's Range over the index, with the records behind it from wherever they are.
 //!
 //! The same code serves a [`ReadView`] and the Applier's transaction, which also sees its own
 //! changes; [`Keyspace`] is what they share.
@@ -21,32 +21,32 @@ use super::error::DiskError;
 use super::history::Rev;
 use super::{CheckpointError, Shared, record};
 
-/// Upper and lower end of a selection of keys.
+/// The lower and upper end of a selection of keys.
 type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
-/// What is compared at once of a range, in keys and bytes.
+/// How much of a range is compared at once, in keys and bytes.
 const PIECE: Limit = Limit {
     keys: 256,
     bytes: 1 << 20,
 };
 
-/// How much is fetched at once. One record is, however large.
+/// How much is fetched at once. One record always is, however large.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limit {
-    /// 0: all.
+    /// Keys at most; 0 means all.
     pub keys: usize,
-    /// No further record once so many bytes are held.
+    /// Once this many bytes are held, no further record is fetched.
     pub bytes: usize,
 }
 
-/// Is told what a read holds while it reads, and may end it: how large an answer is shows only
-/// then.
+/// Is told what a read holds while it reads, and may end it: the size of an answer shows only then.
 pub trait ReadMeter: fmt::Debug + Send + Sync {
-    /// The answer holds `bytes` more, by [`held_bytes`]. Error: what the read ends with.
+    /// Notes that the answer holds `bytes` more, by [`held_bytes`]. Errors: what the read ends
+    /// with.
     fn took(&self, bytes: usize) -> Result<(), Error>;
 }
 
-/// The memory that a record takes: key, value, and what it costs beside them.
+/// The memory that a record takes: key, value, and its overhead.
 pub fn held_bytes(kv: &KeyValue) -> usize {
     size_of::<KeyValue>() + content_bytes(kv)
 }
@@ -59,15 +59,15 @@ fn content_bytes(kv: &KeyValue) -> usize {
 pub(crate) trait Keyspace {
     /// The store behind it.
     fn shared(&self) -> &Shared;
-    /// The newest revision to be seen.
+    /// The newest revision that can be seen.
     fn revision(&self) -> i64;
-    /// What it means to whoever reads that the file cannot be read.
+    /// The error for a reader when the file cannot be read.
     fn unreadable(&self, error: DiskError) -> Error {
         self.shared().remember(error)
     }
     /// A record that is not in the store yet.
     fn own_record(&self, rev: Rev) -> Option<Bytes>;
-    /// The last compacted revision, -1 for none.
+    /// The last compacted revision; -1 if nothing was compacted.
     fn compacted(&self) -> i64 {
         self.shared().published.read().compacted
     }
@@ -83,12 +83,12 @@ pub struct ReadView {
     shared: Arc<Shared>,
     revision: i64,
     meter: Option<Arc<dyn ReadMeter>>,
-    /// Keeps physical compaction off what this view may read.
+    /// Keeps physical compaction away from what this view may read.
     _pin: Arc<()>,
 }
 
 impl ReadView {
-    /// A view of now, and the last compacted revision of that moment.
+    /// A view of the current state, and the last compacted revision at that moment.
     pub(super) fn open(shared: Arc<Shared>) -> (ReadView, i64) {
         let published = shared.published.read();
         let (revision, compacted) = (published.current, published.compacted);
@@ -107,7 +107,7 @@ impl ReadView {
         &self.shared
     }
 
-    /// The revision it is pinned at.
+    /// The revision that the view is pinned at.
     pub fn revision(&self) -> i64 {
         self.revision
     }
@@ -119,8 +119,8 @@ impl ReadView {
     }
 
     /// etcd's Range: selection, filters, sort, limit, count, more; the header holds only the
-    /// revision. Sort enums must be known ones. Errors: `FutureRevision`, `Compacted`; `Corrupt`
-    /// when a record on disk is damaged, `NoSpace` while a full disk keeps its file closed.
+    /// revision. Sort enums must be known ones. Errors: `FutureRevision`, `Compacted`; `Corrupt` if
+    /// a record on disk is damaged, `NoSpace` while a full disk keeps its file closed.
     pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Error> {
         range(self, request)
     }
@@ -148,7 +148,7 @@ impl Keyspace for ReadView {
 }
 
 impl Shared {
-    /// Remembers damage, for the next checkpoint to fail with.
+    /// Remembers damage, so that the next checkpoint fails with it.
     pub(super) fn remember(&self, error: DiskError) -> Error {
         if let DiskError::NoSpace | DiskError::Closed = error {
             return Error::NoSpace;
@@ -157,7 +157,7 @@ impl Shared {
         Error::Corrupt
     }
 
-    /// Fails once a reader found damage.
+    /// Fails once a reader has found damage.
     pub(super) fn refuse_after_fault(&self) -> Result<(), CheckpointError> {
         match self.fault.get() {
             Some(text) => Err(CheckpointError::Failed(text.clone())),
@@ -166,7 +166,7 @@ impl Shared {
     }
 }
 
-/// Finds records that are not inline. Opens redb at most when needed.
+/// Finds records that are not inline. Opens redb only when needed.
 #[derive(Default)]
 pub(super) struct Fetcher {
     view: Option<DiskView>,
@@ -182,8 +182,8 @@ impl Fetcher {
         if let Some(record) = shared.pending.read().get(rev) {
             return Ok(record);
         }
-        // What pending dropped is in redb, but a view opened before that does not show it, and one
-        // that a failed commit closed shows nothing.
+        // What pending dropped is in redb, but a view opened before that does not show it, and a
+        // view that a failed commit closed shows nothing.
         if let Some(view) = &self.view
             && let Ok(Some(record)) = view.record(rev)
         {
@@ -198,7 +198,7 @@ impl Fetcher {
         Ok(record)
     }
 
-    /// As [`Fetcher::record`], decoded.
+    /// Like [`Fetcher::record`], decoded.
     pub fn key_value<K: Keyspace>(&mut self, space: &K, rev: Rev) -> Result<KeyValue, Error> {
         let record = self.record(space, rev)?;
         record::decode(&record).map_err(|_| {
@@ -295,7 +295,7 @@ pub(super) fn fetch<K: Keyspace>(
     }
 }
 
-/// One key at `revision`.
+/// The state of one key at `revision`.
 pub(super) fn get<K: Keyspace>(
     space: &K,
     key: &Bytes,
@@ -344,8 +344,8 @@ pub(super) fn keys<K: Keyspace>(space: &K, range: &KeyRange) -> Vec<Bytes> {
     }
 }
 
-/// Whether `holds` is true of every key of `range` as it is now in `space`; `None`: it has no key.
-/// Read in pieces, so that a large range is never held.
+/// Whether `holds` is true of every key of `range` as it is now in `space`; `None` if the range has
+/// no key. Read in pieces, so that a large range is never held.
 pub(crate) fn every<K: Keyspace>(
     space: &K,
     range: &KeyRange,
@@ -426,8 +426,8 @@ pub(crate) fn range<K: Keyspace>(
         response.count = count(space, &keys, revision);
         return Ok(response);
     }
-    // An order other than NONE and filters need the whole range. NONE with another target than the
-    // key does not: etcd sorts only the keys that the limit let through, and so do we.
+    // An order other than NONE needs the whole range, and so do filters. NONE with a target other
+    // than the key does not: etcd sorts only the keys that the limit let through, and so do we.
     let natural = is_natural_order(request) && !has_revision_filters(request);
     let limit = usize::try_from(request.limit).unwrap_or(0);
     let fetch_limit = match limit {

@@ -1,5 +1,5 @@
-//! Giving space back to the disk: the file's rows are copied into a new file beside it, which then
-//! takes its place. redb's own file never shrinks by itself, whatever is deleted from it.
+//! Gives space back to the disk: the file's rows are copied into a new file beside it, which then
+//! takes its place. redb's own file never shrinks, whatever is deleted from it.
 //!
 //! ```text
 //!  begin -> window, window, ... -> the last one reaches the end: side tables, rename, swap
@@ -8,10 +8,10 @@
 //! checkpoint appends lies behind the last copied row and is met later, and what compaction deletes
 //! before it is deleted from the copy too. Memory, and views opened before, are not touched.
 //!
-//! The copy is durable before it is renamed; a crash before that leaves the old file, and the
-//! unfinished one is removed by the next start. A failure of the new file ends the copy and changes
-//! nothing. One of the file in use is as bad as in a commit; and where the rename failed it is not
-//! certain which file a start would find.
+//! The copy is durable before it is renamed; a crash before that leaves the old file, and the next
+//! start removes the unfinished one. A failure of the new file ends the copy and changes nothing. A
+//! failure of the file in use is as bad as in a commit; and if the rename failed it is not certain
+//! which file a start would find.
 
 use std::ops::Bound;
 use std::path::Path;
@@ -29,14 +29,14 @@ use super::schema::{
 };
 use super::{CheckpointError, Shared, Store};
 
-/// How far a copy is.
+/// The progress of a copy.
 #[derive(Debug)]
 pub enum RebuildStep {
     /// More windows follow.
     More,
-    /// The new file is in its place, and this one no more.
+    /// The new file is in place, and the old one is gone.
     Finished(Former),
-    /// The new file cannot be written, for this reason: the copy is no more, and nothing changed.
+    /// The new file cannot be written, for this reason: the copy was dropped, and nothing changed.
     GivenUp(String),
     /// No copy is under way: another member's state took the place of the store meanwhile.
     Gone,
@@ -49,19 +49,19 @@ pub(super) struct Rebuild {
     medium: Arc<Arriving>,
     /// The last row copied.
     cursor: Option<Rev>,
-    /// Deleted by compaction from what is copied already.
+    /// Revisions that are copied already and were deleted by compaction since.
     gone: Vec<Rev>,
     settled: bool,
 }
 
 impl Rebuild {
-    /// Compaction deleted these from the old file.
+    /// Notes that compaction deleted these from the old file.
     pub fn deleted(&mut self, revs: Vec<Rev>) {
         let copied = |rev: &Rev| self.cursor.is_some_and(|cursor| *rev <= cursor);
         self.gone.extend(revs.into_iter().filter(copied));
     }
 
-    /// Writes a window. Errors: the new file's.
+    /// Writes a window. Errors: those of the new file.
     fn write(&mut self, view: &DiskView, window: &Window) -> Result<(), DiskError> {
         self.disk.commit(|txn| {
             append(txn, &window.rows)?;
@@ -80,13 +80,13 @@ impl Rebuild {
 /// What is copied at once.
 struct Window {
     rows: Vec<RawRow>,
-    /// They are the last ones: with the side tables the copy is whole.
+    /// Whether these rows are the last ones: with the side tables the copy is whole.
     at_end: bool,
 }
 
 impl Window {
-    /// Reads about `bytes_max` behind `cursor`, and looks at the side tables before they are
-    /// copied. Errors: of the file in use.
+    /// Reads about `bytes_max` bytes behind `cursor`, and checks the side tables before they are
+    /// copied. Errors: those of the file in use.
     fn read(view: &DiskView, cursor: Option<Rev>, bytes_max: usize) -> Result<Window, DiskError> {
         let (mut rows, mut bytes) = (Vec::new(), 0);
         for row in view.raw_rows(cursor)? {
@@ -121,11 +121,11 @@ impl Shared {
 }
 
 impl Store {
-    /// Begins to copy the store's file, at `place`, into a new one at `arrived`, of the same file
-    /// system. Only the StoreWriter calls it. Errors: the new file cannot be made.
+    /// Begins to copy the store's file, at `place`, into a new one at `arrived` in the same file
+    /// system. Only the StoreWriter calls this. Errors: the new file cannot be made.
     pub fn begin_rebuild(&self, arrived: &Path, place: &Path) -> Result<(), CheckpointError> {
         let medium = Arc::new(Arriving::new(arrived, place));
-        // Of an attempt that the process did not live to end.
+        // Left by an attempt that the process did not live to end.
         medium.discard();
         let page_cache_bytes = self.shared().disk().page_cache_bytes();
         let disk = Disk::new(Arc::clone(&medium) as _, page_cache_bytes);
@@ -141,10 +141,10 @@ impl Store {
         Ok(())
     }
 
-    /// Copies a window of about `bytes_max`. The last one moves the copy to its place. Only the
-    /// StoreWriter calls it. Errors end the copy: `NoSpace` while a full disk keeps the file in use
-    /// closed, `Failed` when that one cannot be read, or when it is not certain which of the two is
-    /// in its place.
+    /// Copies a window of about `bytes_max` bytes. The last one moves the copy to its place. Only
+    /// the StoreWriter calls this. Errors end the copy: `NoSpace` while a full disk keeps the file
+    /// in use closed; `Failed` if that file cannot be read, or if it is not certain which of the
+    /// two is in place.
     pub fn step_rebuild(&self, bytes_max: usize) -> Result<RebuildStep, CheckpointError> {
         let shared = self.shared();
         let mut writer = shared.writer.lock();
@@ -176,8 +176,8 @@ impl Store {
 }
 
 impl Store {
-    /// Gives the copy up that is under way, if one is; the file in use stays. Only the StoreWriter
-    /// calls it.
+    /// Gives up the copy under way, if there is one; the file in use stays. Only the StoreWriter
+    /// calls this.
     pub fn abandon_rebuild(&self) {
         self.shared().writer.lock().rebuild = None;
     }
@@ -216,7 +216,7 @@ fn copy_side_tables(view: &DiskView, txn: &WriteTransaction) -> Result<(), redb:
     copy_table(view, txn, ALARM)
 }
 
-/// Copies a whole table, if there is one.
+/// Copies a whole table, if it exists.
 fn copy_table<K: Key + 'static, V: Value + 'static>(
     view: &DiskView,
     txn: &WriteTransaction,

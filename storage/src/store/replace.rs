@@ -1,10 +1,10 @@
-//! A store's file that takes the place of the one in use: the state of another member, received
-//! as a snapshot.
+//! A store's file that takes the place of the one in use: the state of another member, received as
+//! a snapshot.
 //!
-//! Everything slow is done beside the running store. Before: the file is written, opened and its
-//! index built. Behind: whoever swaps is handed the former state, file and index, and lets it go
-//! where nobody waits. In between there is a rename. Views of the former state keep it until they
-//! are dropped.
+//! Everything slow is done beside the running store. Before the swap, the file is written and
+//! opened and its index built. After it, the caller that swaps gets the former state, file and
+//! index, and drops them where nobody waits. The swap itself is a rename. Views of the former state
+//! keep it until they are dropped.
 
 use std::io;
 use std::mem;
@@ -20,9 +20,8 @@ use super::loading::Loading;
 use super::medium::{FileMedium, Medium, sync_parent};
 use super::{AppliedMark, Shared, Store, StoreSettings};
 
-/// What another one took the place of: a state, or the file of one. To drop it may take seconds,
-/// as all keys are freed and a large file goes; so it is to be done where nobody waits, and never
-/// under a lock.
+/// What was replaced: a state, or the file of one. To drop it may take seconds, as all keys are
+/// freed and a large file is removed; so drop it where nobody waits, and never under a lock.
 #[derive(Debug)]
 #[must_use = "dropping it may take seconds: choose where"]
 pub struct Former {
@@ -46,7 +45,7 @@ impl Former {
     }
 }
 
-/// A state that is ready to take over. Dropped unused, its file is removed.
+/// A state that is ready to take over. If it is dropped unused, its file is removed.
 #[derive(Debug)]
 pub struct Replacement {
     shared: Option<Arc<Shared>>,
@@ -79,8 +78,7 @@ impl Arriving {
         Ok(())
     }
 
-    /// Removes a file that will not be needed. What cannot be removed now is removed by the next
-    /// start.
+    /// Removes a file that will not be needed. If that fails, the next start removes it.
     pub fn discard(&self) {
         let _ = std::fs::remove_file(&self.arrived.0);
     }
@@ -108,9 +106,9 @@ impl Medium for Arriving {
 }
 
 impl Replacement {
-    /// Opens the store's file at `arrived`, which will take the place of the one at `place`; what
-    /// was built of its rows while they were written is its memory. Blocks. Error: the file cannot
-    /// be read, or holds other rows; it is removed.
+    /// Opens the store's file at `arrived`, which will take the place of the one at `place`, with
+    /// the in-memory state that `loading` built of its rows while they were written. Blocks.
+    /// Errors: the file cannot be read, or holds other rows; it is removed.
     pub(crate) fn open(
         arrived: &Path,
         place: &Path,
@@ -132,14 +130,14 @@ impl Replacement {
         })
     }
 
-    /// Gives it up: its file has no name any more. Answers what is left of it.
+    /// Gives this state up: its file loses its name. Returns what is left of it.
     pub fn give_up(mut self) -> Former {
         self.medium.discard();
         let shared = self.shared.take();
         Former::state(shared.expect("taken only here and by `replace`"))
     }
 
-    /// The log position and membership of its state.
+    /// The log position and membership of the state.
     pub fn applied(&self) -> AppliedMark {
         let shared = self.shared.as_ref().expect("taken only by `replace`");
         shared.durable.read().clone()
@@ -155,11 +153,11 @@ impl Drop for Replacement {
 }
 
 impl Store {
-    /// Makes `replacement` the state of this store and of all its clones; answers the former one.
-    /// Nothing may be applied meanwhile. Errors: the rename's, or that of making it durable; the
+    /// Makes `replacement` the state of this store and of all its clones; returns the former one.
+    /// Nothing may be applied meanwhile. Errors: the rename, or making it durable, failed; the
     /// process must then end.
     pub fn replace(&self, mut replacement: Replacement) -> io::Result<Former> {
-        // A copy under way is of a state that is no more, and in the way of the next one.
+        // A copy under way is of the former state, and in the way of the next one.
         self.shared().writer.lock().rebuild = None;
         replacement.medium.settle()?;
         let shared = replacement.shared.take().expect("taken only here");

@@ -1,5 +1,5 @@
 //! A range read in pieces, for RangeStream: memory is bounded by the piece, and nothing is held
-//! between two pieces, so that a slow reader holds up no compaction.
+//! between two pieces, so that a slow reader delays no compaction.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -22,15 +22,15 @@ pub struct RangeScan {
     keys_only: bool,
     count: i64,
     more: bool,
-    /// Keys still to be returned.
+    /// The number of keys still to be returned.
     left: usize,
     /// The last key returned.
     after: Option<Bytes>,
 }
 
 impl ReadView {
-    /// Starts a scan in key order for RangeStream (limit, keys_only, revision honoured; sort and
-    /// revision filters are refused by the caller). Errors as for [`ReadView::range`].
+    /// Starts a scan in key order for RangeStream. It honours limit, keys_only and revision; the
+    /// caller refuses sort and revision filters. Errors: as for [`ReadView::range`].
     pub fn scan(&self, request: &RangeRequest) -> Result<RangeScan, Error> {
         let revision = resolve(self, request.revision)?;
         let range = KeyRange::new(request.key.clone(), request.range_end.clone());
@@ -59,9 +59,9 @@ impl ReadView {
 }
 
 impl RangeScan {
-    /// The next at most `keys_max` (at least one) records, and none after those that hold
-    /// `bytes_max`; empty at the end. Errors: `Compacted` when a compaction overtook the scan; else
-    /// as for [`ReadView::range`].
+    /// The next records: at most `keys_max` (at least one), and none after those that hold
+    /// `bytes_max`; empty at the end. Errors: `Compacted` if a compaction overtook the scan;
+    /// otherwise as for [`ReadView::range`].
     pub fn next_chunk(
         &mut self,
         keys_max: usize,
@@ -91,7 +91,7 @@ impl RangeScan {
         self.left == 0
     }
 
-    /// The range's whole count.
+    /// The count of the whole range.
     pub fn count(&self) -> i64 {
         self.count
     }
@@ -101,7 +101,7 @@ impl RangeScan {
         self.more
     }
 
-    /// The revision it reads at.
+    /// The revision that the scan reads at.
     pub fn revision(&self) -> i64 {
         self.revision
     }

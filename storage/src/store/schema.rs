@@ -1,4 +1,4 @@
-//! Every table and every layout of the redb file, in one screen.
+//! Every table and every layout of the redb file, on one screen.
 //!
 //! | table | key | value |
 //! |---|---|---|
@@ -10,8 +10,8 @@
 //! | `removed` | id of a removed member | CRC |
 //! | `lease` | lease id | CRC, seconds, seconds left, generation, whether it is bound |
 //!
-//! redb gives a row that does not fit into a page of 4 KiB the next power of two, half of it for
-//! nothing at worst. So large values are cut into pieces that fill such pages.
+//! redb rounds a row that does not fit into a page of 4 KiB up to the next power of two, so that
+//! half of it may be wasted. So large values are cut into pieces that fill such pages.
 //!
 //! redb returns flipped bits as data, so each row carries a CRC-32C over its place and content.
 
@@ -33,7 +33,7 @@ use crate::entry::LogId;
 
 /// Key of a revision's rows.
 pub(super) type RevKey = (u64, u32);
-/// Key of a piece of its value.
+/// Key of a piece of a revision's value.
 pub(super) type PieceKey = (u64, u32, u32);
 
 pub(super) const REVISION: TableDefinition<RevKey, &[u8]> = TableDefinition::new("revision");
@@ -41,13 +41,13 @@ pub(super) const VALUE: TableDefinition<PieceKey, &[u8]> = TableDefinition::new(
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 pub(super) const MEMBER: TableDefinition<u64, &[u8]> = TableDefinition::new("member");
 
-/// Made by the first removal of a member, so a file without it has none.
+/// Created by the first removal of a member, so a file may lack it.
 pub(super) const REMOVED: TableDefinition<u64, &[u8]> = TableDefinition::new("removed");
 
-/// Made by the first lease, so a file without it has none.
+/// Created by the first lease, so a file may lack it.
 pub(super) const LEASE: TableDefinition<i64, &[u8]> = TableDefinition::new("lease");
 
-/// Made by the first alarm.
+/// Created by the first alarm.
 pub(super) const ALARM: TableDefinition<(i32, u64), &[u8]> = TableDefinition::new("alarm");
 
 pub(super) const META_FORMAT: &str = "format";
@@ -61,13 +61,14 @@ pub(super) const META_DOWNGRADE: &str = "downgrade";
 
 /// The layout described above.
 pub(super) const FORMAT: u32 = 2;
-/// The revision of a store that nothing was written to, as in etcd.
+/// The revision of a store that was never written to, as in etcd.
 pub(super) const EMPTY_REVISION: i64 = 1;
 /// Values above this size live in their own table, so that start-up does not read them.
 pub(super) const APART_VALUE_BYTES_MIN: usize = 1024;
-/// Pieces of which four fill a page, with what redb and the CRC take.
+/// Pieces of which four fill a page, together with what redb and the CRC take.
 const SMALL_PIECE_BYTES: usize = 992;
-/// Pieces that fill a page alone: few rows, and a value of many pages wastes little in its last.
+/// Pieces that fill a page alone: there are few rows, and a value of many pages wastes little in
+/// its last.
 const LARGE_PIECE_BYTES: usize = 4064;
 /// From this size on, a value is cut into large pieces.
 const LARGE_PIECES_VALUE_BYTES_MIN: usize = 16 << 10;
@@ -113,7 +114,7 @@ pub(super) fn piece_keys(rev: Rev) -> RangeInclusive<PieceKey> {
     piece_key(rev, 0)..=piece_key(rev, u32::MAX)
 }
 
-/// How long the pieces of a value of `len` bytes are, but for the last.
+/// The length of all pieces but the last of a value of `len` bytes.
 fn piece_bytes(len: usize) -> usize {
     match len < LARGE_PIECES_VALUE_BYTES_MIN {
         true => SMALL_PIECE_BYTES,
@@ -129,25 +130,25 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// About what the rows take in the file.
+    /// Roughly the bytes that the rows take in the file.
     pub fn used_bytes(&self) -> u64 {
         let value = self.value.as_ref();
         row_bytes(self.revision.len()) + value.map_or(0, |value| pieces_bytes(value.len() as u64))
     }
 }
 
-/// About what a row with a value of `len` bytes takes in the file.
+/// Roughly the bytes that a row with a value of `len` bytes takes in the file.
 pub(super) fn row_bytes(len: usize) -> u64 {
     len as u64 + ROW_OVERHEAD_BYTES
 }
 
-/// About what the pieces of a value of `len` bytes take in the file.
+/// Roughly the bytes that the pieces of a value of `len` bytes take in the file.
 pub(super) fn pieces_bytes(len: u64) -> u64 {
     let pieces = usize::try_from(len).map_or(0, |len| len.div_ceil(piece_bytes(len)));
     len + pieces as u64 * (CRC_BYTES as u64 + ROW_OVERHEAD_BYTES)
 }
 
-/// Lays out a change. The record is what this store encoded before, so it decodes.
+/// Lays out a change. This store encoded the record before, so it decodes.
 pub(super) fn rows(pending: &PendingRecord) -> Rows {
     let flags = if pending.tombstone { TOMBSTONE } else { 0 };
     if pending.record.len() < APART_VALUE_BYTES_MIN {
@@ -173,7 +174,7 @@ pub(super) fn rows(pending: &PendingRecord) -> Rows {
     }
 }
 
-/// The rows of the pieces of a value, by their numbers.
+/// The rows of the pieces of a value, with their numbers.
 pub(super) fn piece_rows(rev: Rev, value: &[u8]) -> impl Iterator<Item = (PieceKey, Vec<u8>)> {
     let pieces = value.chunks(piece_bytes(value.len()));
     (0..).zip(pieces).map(move |(number, piece)| {
@@ -207,14 +208,14 @@ pub(super) struct RevisionRow<'a> {
     pub record: &'a [u8],
 }
 
-/// Reads a row of table `revision`; `None` when its CRC does not fit.
+/// Reads a row of table `revision`; `None` if its CRC does not match.
 pub(super) fn read_revision(rev: Rev, row: &[u8]) -> Option<RevisionRow<'_>> {
     let (flags, rest) = row.split_first()?;
     let (crc, content) = rest.split_first_chunk::<CRC_BYTES>()?;
     (*crc == crc_of(&place(rev, *flags), content)).then(|| split_revision(row))?
 }
 
-/// Reads a row of table `revision` whose CRC somebody else looks at.
+/// Reads a row of table `revision` whose CRC is checked elsewhere.
 pub(super) fn split_revision(row: &[u8]) -> Option<RevisionRow<'_>> {
     let (flags, rest) = row.split_first()?;
     let (_, content) = rest.split_first_chunk::<CRC_BYTES>()?;
@@ -238,12 +239,12 @@ pub(super) fn split_revision(row: &[u8]) -> Option<RevisionRow<'_>> {
     })
 }
 
-/// A piece whose row was checked before.
+/// The piece in a row that was checked before.
 pub(super) fn piece(row: &[u8]) -> &[u8] {
     row.get(CRC_BYTES..).unwrap_or_default()
 }
 
-/// Reads a piece of the value of `rev`; `None` when its CRC does not fit.
+/// Reads a piece of the value of `rev`; `None` if its CRC does not match.
 pub(super) fn read_piece(rev: Rev, number: u32, row: &[u8]) -> Option<&[u8]> {
     unseal(&piece_place(rev, number), row)
 }
@@ -256,7 +257,7 @@ pub(super) fn seal(place: &[u8], content: &[u8]) -> Vec<u8> {
     row
 }
 
-/// Reads a row of a side table; `None` when its CRC does not fit.
+/// Reads a row of a side table; `None` if its CRC does not match.
 pub(super) fn unseal<'a>(place: &[u8], row: &'a [u8]) -> Option<&'a [u8]> {
     let (crc, content) = row.split_first_chunk::<CRC_BYTES>()?;
     (*crc == crc_of(place, content)).then_some(content)
@@ -270,7 +271,7 @@ pub(super) fn encode_log_id(id: LogId) -> [u8; 16] {
     bytes
 }
 
-/// The inverse of [`encode_log_id`], with what follows.
+/// The inverse of [`encode_log_id`]; also returns what follows.
 pub(super) fn decode_log_id(bytes: &[u8]) -> Option<(LogId, &[u8])> {
     let (term, rest) = bytes.split_first_chunk::<8>()?;
     let (index, rest) = rest.split_first_chunk::<8>()?;
@@ -302,7 +303,7 @@ pub(super) fn lease_row(lease: &LeaseRecord) -> Vec<u8> {
     seal(&lease.id.to_le_bytes(), &content)
 }
 
-/// Reads the row of lease `id`; `None` when its CRC does not fit.
+/// Reads the row of lease `id`; `None` if its CRC does not match.
 pub(super) fn read_lease(id: i64, row: &[u8]) -> Option<LeaseRecord> {
     let content = unseal(&id.to_le_bytes(), row)?;
     let (ttl, rest) = content.split_first_chunk::<8>()?;
@@ -334,7 +335,7 @@ pub(super) fn alarm_row(key: AlarmKey, clears_itself: bool) -> Vec<u8> {
     seal(&alarm_place(key), &[u8::from(clears_itself)])
 }
 
-/// Reads the row of an alarm; `None` when its CRC does not fit.
+/// Reads the row of an alarm; `None` if its CRC does not match.
 pub(super) fn read_alarm((kind, member_id): (i32, u64), row: &[u8]) -> Option<AlarmRecord> {
     let alarm = AlarmType::try_from(kind).ok()?;
     match unseal(&alarm_place((alarm, member_id)), row)? {
@@ -380,7 +381,7 @@ mod tests {
 
     #[test]
     fn pieces_fill_pages_and_make_the_value_again() {
-        // What redb takes for a page's head, and for each row beside its value.
+        // What redb counts for a page's head, and for each row besides its value.
         let row = |bytes: usize| bytes + CRC_BYTES + size_of::<PieceKey>() + size_of::<u32>();
         let fits = |rows: usize, bytes: usize| 4 + rows * row(bytes) <= 4096;
         assert!(fits(4, SMALL_PIECE_BYTES) && fits(1, LARGE_PIECE_BYTES));
@@ -392,7 +393,7 @@ mod tests {
             for (number, (key, row)) in (0..).zip(piece_rows(rev, &value)) {
                 assert_eq!(key, piece_key(rev, number));
                 again.extend_from_slice(read_piece(rev, number, &row).unwrap());
-                // In another place, or changed, it is none.
+                // In another place, or changed, the row is not a piece.
                 assert_eq!(read_piece(rev, number + 1, &row), None);
                 let mut flipped = row;
                 *flipped.last_mut().unwrap() ^= 1;

@@ -1,4 +1,4 @@
-//! The small tables of the redb file beside the revisions: what the state says about itself, the
+//! The small tables of the redb file besides the revisions: what the state says about itself, the
 //! members, the alarms, the leases.
 
 use std::collections::BTreeSet;
@@ -18,9 +18,9 @@ use super::{AppliedMark, MemberRecord};
 pub(crate) struct Meta {
     pub applied: AppliedMark,
     pub revision: i64,
-    /// -1: never.
+    /// The revision of the last compaction asked for; -1 if never.
     pub compact_scheduled: i64,
-    /// -1: never.
+    /// The revision of the last compaction that is physically done; -1 if never.
     pub compact_finished: i64,
     pub cluster_version: Option<String>,
     pub downgrade_target: Option<String>,

@@ -1,13 +1,13 @@
 //! The file of a store under construction. Nobody opens it before it is whole, so what redb wants
-//! to be durable on the way need not be; once it is whole, all of it has to be.
+//! to be durable on the way need not be; once it is whole, all of it must be.
 //!
 //! ```text
 //!  pages of redb, 4 KiB each --> extents of 256 KiB --whole, or too many--> file
 //!                                       seal: the rest --> file, durable <-- a thread, on the way
 //! ```
-//! A write of one page costs the kernel nearly as much as one of many, so they are gathered. The
-//! disk begins early: a thread makes durable what was written so far while more is being written,
-//! and little is left for the end.
+//! Writing one page costs the kernel nearly as much as writing many, so pages are gathered. The
+//! disk begins early: a thread makes durable what was written so far while more is written, and
+//! little is left for the end.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -26,14 +26,14 @@ use super::medium::{FileMedium, Medium};
 
 const PAGE_BYTES: usize = 4 << 10;
 const EXTENT_BYTES: usize = PAGES_PER_EXTENT * PAGE_BYTES;
-/// An extent knows its pages by the bits of a word.
+/// An extent marks its pages by the bits of a word.
 const PAGES_PER_EXTENT: usize = u64::BITS as usize;
 /// Extents that wait for more of their pages.
 const EXTENTS_MAX: usize = 64;
-/// So many bytes are written between two beginnings of making them durable.
+/// Bytes written between two beginnings of making them durable.
 const SYNC_BYTES: usize = 16 << 20;
 
-/// The file. Clones of what it hands out write to the same.
+/// The file. All backends that it hands out write to the same file.
 #[derive(Debug)]
 pub(super) struct UnfinishedFile {
     place: FileMedium,
@@ -44,19 +44,19 @@ pub(super) struct UnfinishedFile {
 struct State {
     file: File,
     extents: BTreeMap<u64, Extent>,
-    /// The room of extents that were written.
+    /// Buffers of extents that were written, for reuse.
     spare: Vec<Box<[u8]>>,
     syncs: Option<Syncs>,
     written_since_sync: usize,
-    /// Something was not written, so the file will never be whole.
+    /// Whether a write failed, so that the file will never be whole.
     failed: bool,
 }
 
-/// Pages that are next to each other in the file.
+/// Neighbouring pages of the file.
 #[derive(Debug)]
 struct Extent {
     bytes: Box<[u8]>,
-    /// Which of its pages are here.
+    /// A bit for each of its pages that is here.
     pages: u64,
 }
 
@@ -68,7 +68,7 @@ struct Syncs {
 }
 
 impl UnfinishedFile {
-    /// Makes the file, empty.
+    /// Creates the file, empty.
     pub fn create(path: PathBuf) -> io::Result<UnfinishedFile> {
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(true);
@@ -86,7 +86,8 @@ impl UnfinishedFile {
         })
     }
 
-    /// Nothing more is written: makes it durable. Errors: some of it was not written, whenever.
+    /// Makes the file durable; nothing more is written. Errors: some of it was not written, at any
+    /// time.
     pub fn seal(&self) -> io::Result<()> {
         let mut state = self.state.lock();
         state.write_all_out()?;
@@ -113,7 +114,7 @@ impl Medium for UnfinishedFile {
 }
 
 impl State {
-    /// Gathers pages. What is no page, such as the head of the file, is written at once.
+    /// Gathers pages. What is not a page, such as the head of the file, is written at once.
     fn write(&mut self, mut offset: u64, mut data: &[u8]) -> io::Result<()> {
         let is_of_pages = offset.is_multiple_of(PAGE_BYTES as u64);
         if !is_of_pages || !data.len().is_multiple_of(PAGE_BYTES) {
@@ -152,7 +153,7 @@ impl State {
         }))
     }
 
-    /// Writes what is here of an extent.
+    /// Writes the pages of an extent that are here.
     fn write_out(&mut self, number: u64) -> io::Result<()> {
         let Some(extent) = self.extents.remove(&number) else {
             return Ok(());
@@ -174,7 +175,7 @@ impl State {
         Ok(())
     }
 
-    /// Ends the thread, once it has done what it began. Errors: of all that it did.
+    /// Ends the thread once it has done what it began. Errors: those of all that it did.
     fn end_syncs(&mut self) -> io::Result<()> {
         let Some(Syncs { begin, thread }) = self.syncs.take() else {
             return Ok(());
@@ -184,7 +185,7 @@ impl State {
         synced.unwrap_or_else(|_| Err(io::Error::other("a thread ended early")))
     }
 
-    /// Lets the thread begin once more, if enough was written. Errors: what it did before failed.
+    /// Lets the thread begin again if enough was written. Errors: what it did before failed.
     fn sync_beside(&mut self) -> io::Result<()> {
         if self.written_since_sync < SYNC_BYTES {
             return Ok(());
@@ -194,7 +195,8 @@ impl State {
             none => match self.file.try_clone().and_then(Syncs::start) {
                 Ok(syncs) => none.insert(syncs),
                 Err(_) => {
-                    // It only begins early: the end makes everything durable without it, too.
+                    // The thread only begins early: the end makes everything durable without it,
+                    // too.
                     self.written_since_sync = 0;
                     return Ok(());
                 }
@@ -202,7 +204,7 @@ impl State {
         };
         match syncs.begin.try_send(()) {
             Ok(()) => self.written_since_sync = 0,
-            // What it does now began before, and the next time is soon.
+            // What it does now began earlier, and the next time is soon.
             Err(TrySendError::Full(())) => {}
             Err(TrySendError::Disconnected(())) => return self.end_syncs(),
         }
@@ -230,7 +232,7 @@ impl State {
         Ok(())
     }
 
-    /// Pages behind the new end are no more.
+    /// Drops the pages behind the new end.
     fn set_len(&mut self, len: u64) -> io::Result<()> {
         let (number, within) = place(len);
         for (_, gone) in self.extents.split_off(&(number + 1)) {
@@ -252,7 +254,7 @@ impl Syncs {
     }
 }
 
-/// In which extent a place in the file is, and where in it.
+/// The extent that a place in the file belongs to, and the place in the extent.
 fn place(offset: u64) -> (u64, usize) {
     let extent = EXTENT_BYTES as u64;
     (offset / extent, (offset % extent) as usize)
@@ -263,7 +265,7 @@ fn extents_of(offset: u64, len: usize) -> Range<u64> {
     first..(offset + len as u64).div_ceil(EXTENT_BYTES as u64)
 }
 
-/// The bits of the pages that so many bytes touch, from `within` an extent on.
+/// The bits of the pages that `len` bytes touch, from `within` an extent on.
 fn mask(within: usize, len: usize) -> u64 {
     let (first, behind) = (within / PAGE_BYTES, (within + len).div_ceil(PAGE_BYTES));
     let below = |page: usize| match page {
@@ -273,7 +275,7 @@ fn mask(within: usize, len: usize) -> u64 {
     below(behind) & !below(first)
 }
 
-/// The pages that are set, those next to each other together.
+/// The pages that are set, in runs of neighbours.
 fn runs(pages: u64) -> impl Iterator<Item = Range<usize>> {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -285,7 +287,7 @@ fn runs(pages: u64) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// What redb writes to. It locks nothing: the directory is this process's.
+/// The backend that redb writes to. It locks nothing: the directory is this process's.
 #[derive(Debug)]
 struct Pages(Arc<Mutex<State>>);
 
@@ -389,7 +391,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let unfinished = UnfinishedFile::create(directory.path().join("file")).unwrap();
         let backend = unfinished.open().unwrap();
-        // Beyond what any file system has.
+        // Beyond the limit of any file system.
         let nowhere = i64::MAX as u64 / PAGE_BYTES as u64 * PAGE_BYTES as u64;
         backend.write(nowhere + 1, b"x").unwrap_err();
         backend.write(0, &[1; PAGE_BYTES]).unwrap();

@@ -20,22 +20,22 @@ use super::{MemberRecord, Shared, record};
 use crate::entry::LogId;
 
 /// The changes of one entry: all visible at once at `commit`, under one new revision if any key
-/// changed. Dropped instead, it takes its changes back.
+/// changed. If it is dropped instead, its changes are taken back.
 #[derive(Debug)]
 pub struct WriteTxn {
     shared: Arc<Shared>,
-    /// The revision it began at; its changes get the next one.
+    /// The revision that the transaction began at; its changes get the next one.
     base: i64,
     changes: Vec<Change>,
     side: SideChanges,
-    /// A full disk kept it from reading what it had to.
+    /// Whether a full disk kept it from reading what it had to.
     is_starved: Cell<bool>,
 }
 
 #[derive(Debug)]
 struct Change {
     pending: PendingRecord,
-    /// As decoded from the record, whose bytes it shares.
+    /// Decoded from the record, whose bytes it shares.
     kv: KeyValue,
 }
 
@@ -44,7 +44,7 @@ struct Change {
 pub struct Committed {
     /// The store's revision after the entry.
     pub revision: i64,
-    /// Its events, in order. `prev_kv` is not set.
+    /// The entry's events, in order. `prev_kv` is not set.
     pub events: Vec<Event>,
     /// What happened to leases, by their ids.
     pub leases: Vec<(i64, LeaseFact)>,
@@ -88,8 +88,8 @@ impl WriteTxn {
         }
     }
 
-    /// Whether something that it had to read was not read, because a full disk keeps the store's
-    /// file closed. It is no whole one then: drop it, and begin again after a while.
+    /// Whether a read failed because a full disk keeps the store's file closed. The transaction is
+    /// then incomplete: drop it, and begin again after a while.
     pub fn is_starved(&self) -> bool {
         self.is_starved.get()
     }
@@ -142,7 +142,7 @@ impl WriteTxn {
         rev.main
     }
 
-    /// Deletes the keys of `range`. Returns how many there were.
+    /// Deletes the keys of `range`. Returns how many they were.
     pub(crate) fn delete_range(&mut self, range: &KeyRange) -> i64 {
         let keys = super::read::keys(self, range);
         let deleted = keys.len() as i64;
@@ -194,7 +194,7 @@ impl WriteTxn {
         self.side.leases.insert(id, None);
     }
 
-    /// Whether any member has raised an alarm of this kind before this entry.
+    /// Whether any member had raised an alarm of this kind before this entry.
     pub(crate) fn has_alarm(&self, alarm: AlarmType) -> bool {
         self.shared.published.read().alarms.has(alarm)
     }
@@ -220,7 +220,7 @@ impl WriteTxn {
         self.side.alarms.insert((alarm, member_id), None);
     }
 
-    /// Notes the level that the cluster is being taken down to; empty: it no longer is.
+    /// Notes the level that the cluster is being taken down to; empty if it no longer is.
     pub(crate) fn set_downgrade(&mut self, target: String) {
         self.side.downgrade = Some(target);
     }
@@ -237,11 +237,11 @@ impl WriteTxn {
         self.side.cluster_version = Some(version);
     }
 
-    /// Publishes the changes with the entry's id. Returns the events made, in order (empty: no new
-    /// revision), and the revision after it.
+    /// Publishes the changes under the entry's id. Returns the events made, in order (none if there
+    /// is no new revision), and the revision after the entry.
     ///
     /// # Panics
-    /// When it is starved.
+    /// If the transaction is starved.
     pub fn commit(mut self, id: LogId) -> Committed {
         assert!(!self.is_starved(), "half an entry must not become visible");
         let changes = std::mem::take(&mut self.changes);
@@ -288,7 +288,7 @@ impl Drop for WriteTxn {
 }
 
 impl Shared {
-    /// Makes an entry visible, whole. Returns the revision after it.
+    /// Makes an entry visible as a whole. Returns the revision after it.
     pub(super) fn publish(&self, id: LogId, records: Vec<PendingRecord>, side: SideChanges) -> i64 {
         let before = self.published.read().current;
         let revision = before + i64::from(!records.is_empty());

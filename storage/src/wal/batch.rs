@@ -11,7 +11,7 @@ use crate::entry::{LogId, Vote};
 /// A buffer larger than this is given back after its flush.
 const KEPT_BYTES: usize = 4 << 20;
 
-/// What a new segment repeats of the ones before it, so that those may go.
+/// What a new segment repeats from earlier ones, so that those may go.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Marks {
     pub vote: Option<Vote>,
@@ -20,7 +20,7 @@ pub(super) struct Marks {
 }
 
 impl Marks {
-    /// Nothing behind the log's last entry is committed, as far as this log knows.
+    /// Nothing behind the log's last entry counts as committed, as far as this log knows.
     pub(super) fn lower_committed(&mut self, last: Option<LogId>) {
         if let Some(committed) = self.committed
             && last.is_none_or(|last| last.index < committed.index)
@@ -45,9 +45,9 @@ pub(super) const OVERHEAD_BYTES: u64 =
 /// What goes into one segment.
 #[derive(Debug)]
 pub(super) struct Part {
-    /// The segment.
+    /// The segment's number.
     pub seq: u64,
-    /// Where in the segment.
+    /// The part's place in the segment.
     pub offset: u64,
     /// Set when the part opens its segment.
     pub opens: Option<SegmentHeader>,
@@ -61,12 +61,13 @@ pub(super) struct Part {
 /// Encoded records that are not yet written.
 #[derive(Debug)]
 pub(super) struct Batch {
-    /// Size of the segments it opens, and of the one that the next record goes to.
+    /// The size of the segments that the batch opens, and of the one that the next record goes to.
     segment_bytes: u64,
     capacity: u64,
     bytes: Vec<u8>,
     parts: Vec<Part>,
-    /// The segment that the next record goes to, where in it, and the sum of its last whole batch.
+    /// The segment that the next record goes to, the place in it, and the sum of its last whole
+    /// batch.
     seq: u64,
     offset: u64,
     sum: u32,
@@ -89,7 +90,7 @@ impl Batch {
         }
     }
 
-    /// The segment that it ends in is a file of this size.
+    /// Sets the file size of the segment that the batch ends in.
     pub(super) fn set_capacity(&mut self, bytes: u64) {
         self.capacity = bytes;
     }
@@ -98,7 +99,7 @@ impl Batch {
         self.parts.is_empty()
     }
 
-    /// How many segments it opens.
+    /// How many segments the batch opens.
     pub(super) fn opened(&self) -> usize {
         self.parts
             .iter()
@@ -106,12 +107,12 @@ impl Batch {
             .count()
     }
 
-    /// Bytes left in the segment that it ends in.
+    /// Bytes left in the segment that the batch ends in.
     pub(super) fn room(&self) -> u64 {
         self.capacity.saturating_sub(self.offset)
     }
 
-    /// Whether this part of the segment that it ends in is used.
+    /// Whether one `part`th of the segment that the batch ends in is used.
     pub(super) fn has_used(&self, part: u64) -> bool {
         self.offset >= self.capacity / part
     }
@@ -188,7 +189,7 @@ impl Batch {
         self.offset += header as u64;
     }
 
-    /// Entries behind `last` are void, also those in this batch.
+    /// Voids the entries behind `last`, also those in this batch.
     pub(super) fn lower_highest(&mut self, last: Option<u64>) {
         for part in &mut self.parts {
             part.highest = part.highest.min(last);
@@ -200,12 +201,12 @@ impl Batch {
         self.parts.len()
     }
 
-    /// The part with this position.
+    /// The part at this position.
     pub(super) fn part(&self, position: usize) -> &Part {
         &self.parts[position]
     }
 
-    /// Fills in the part's headers; the bytes are then ready to be written.
+    /// Fills in the part's headers, after which the bytes are ready to be written.
     pub(super) fn seal(&mut self, position: usize, recycled: bool) -> &[u8] {
         let part = &self.parts[position];
         let seed = record::seed(part.seq);

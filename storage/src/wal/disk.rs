@@ -1,4 +1,5 @@
-//! The few things the WAL asks of a disk, behind a trait so that tests can cut the power at each.
+//! The few things that the WAL needs from a disk, behind a trait so that tests can cut the power at
+//! each.
 
 use std::fmt::Debug;
 use std::fs::{File, OpenOptions};
@@ -12,37 +13,37 @@ pub trait Disk: Debug + Send + Sync {
     /// The names in `dir`, in no particular order.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// Any error of the operating system.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
     /// Creates an empty file, or empties an existing one.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// Any error of the operating system.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
     /// Opens an existing file for reading and writing.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// Any error of the operating system.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
     /// Renames a file, replacing `to`.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// Any error of the operating system.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// Any error of the operating system.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Bytes that files in `dir` may still take, as far as the file system knows.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// Any error of the operating system.
     fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
     /// Makes created, renamed and removed names survive power loss.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// Any error of the operating system.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 }
 
@@ -52,12 +53,12 @@ pub trait DiskFile: Debug + Send + Sync {
     /// Its length in bytes.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// Any error of the operating system.
     fn bytes(&self) -> io::Result<u64>;
     /// Fills `buffer` from `offset`.
     ///
     /// # Errors
-    /// `UnexpectedEof` behind the end; else what the operating system says.
+    /// `UnexpectedEof` behind the end; otherwise any error of the operating system.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
     /// Writes all of `bytes` at `offset`.
     ///
@@ -72,7 +73,7 @@ pub trait DiskFile: Debug + Send + Sync {
     /// `fsync`: the bytes and all metadata, so that later `sync`s have no journal to wait for.
     ///
     /// # Errors
-    /// As `sync`.
+    /// As for `sync`.
     fn sync_all(&self) -> io::Result<()>;
 }
 

@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What a disk writes whole or not at all, in bytes.
+/// The unit that a disk writes whole or not at all, in bytes.
 const SECTOR_BYTES: usize = 512;
 
 /// A disk whose misfortunes a test decides. Clones are the same disk.
@@ -36,7 +36,7 @@ struct World {
     live: BTreeMap<PathBuf, usize>,
     durable: BTreeMap<PathBuf, usize>,
     unsynced: Vec<NameChange>,
-    /// Changes made or tried so far.
+    /// Changes made or attempted so far.
     operations: u64,
     power_off_at: Option<u64>,
     off: bool,
@@ -83,7 +83,7 @@ impl FaultyDisk {
         self.world.lock().operations
     }
 
-    /// The power goes during the change with this number (counted as by
+    /// Cuts the power during the change with this number (counted as by
     /// [`operations`](FaultyDisk::operations)); everything fails from then on.
     pub fn power_off_at(&self, operation: u64) {
         self.world.lock().power_off_at = Some(operation);
@@ -94,17 +94,17 @@ impl FaultyDisk {
         self.world.lock().off
     }
 
-    /// Files may grow by this many bytes in all; `None`: by any number.
+    /// Lets files grow by this many bytes in all; `None` means without limit.
     pub fn set_free_bytes(&self, free_bytes: Option<u64>) {
         self.world.lock().free_bytes = free_bytes;
     }
 
-    /// What the disk says is free, which need not be true; `None`: more than anybody needs.
+    /// Sets what the disk reports as free, which need not be true; `None` means plenty.
     pub fn set_reported_free_bytes(&self, free_bytes: Option<u64>) {
         self.world.lock().reported_free_bytes = free_bytes;
     }
 
-    /// Such operations fail from now on, without effect; `None`: none does.
+    /// Makes such operations fail from now on, without effect; `None` makes none fail.
     pub fn set_failing(&self, failing: Option<(Operation, io::ErrorKind)>) {
         self.world.lock().failing = failing;
     }
@@ -137,14 +137,15 @@ impl FaultyDisk {
         }
     }
 
-    /// The disk after the worst power loss: what was synced and nothing else.
+    /// The disk after the worst power loss: what was synced, and nothing else.
     pub fn only_synced(&self) -> FaultyDisk {
         // No name change, and the mood that keeps nothing.
         self.after_power_loss(&mut |below| u64::from(below > 2))
     }
 
     /// The disk as the next process sees it when one has died at the operation that the power was
-    /// to go at: the page cache still has what it wrote, and nobody has synced it.
+    /// set to fail at: the page cache still has what the dead process wrote, and nothing has synced
+    /// it.
     pub fn after_process_death(&self) -> FaultyDisk {
         let world = self.world.lock();
         let after = World {
@@ -169,7 +170,7 @@ impl FaultyDisk {
             .collect()
     }
 
-    /// Puts a durable file there, or replaces one.
+    /// Puts a durable file at `path`, or replaces one.
     pub fn put(&self, path: &Path, bytes: Vec<u8>) {
         let mut world = self.world.lock();
         let number = world.files.len();
@@ -183,7 +184,7 @@ impl FaultyDisk {
         world.durable.insert(path.to_path_buf(), number);
     }
 
-    /// Takes a file away for good.
+    /// Removes a file for good.
     pub fn take(&self, path: &Path) {
         let mut world = self.world.lock();
         world.live.remove(path);
@@ -194,7 +195,8 @@ impl FaultyDisk {
 impl Content {
     fn after_power_loss(&self, choose: &mut dyn FnMut(u64) -> u64) -> Vec<u8> {
         let mut bytes = self.durable.clone();
-        // All, none, or some: the first two are likely on real disks and rare by chance.
+        // All, none or some: the first two are likely on real disks, and random picks would seldom
+        // hit them.
         let mood = choose(4);
         for (offset, written) in &self.unsynced {
             let mut at = *offset;
@@ -217,7 +219,8 @@ fn power_loss() -> io::Error {
 }
 
 impl World {
-    /// Counts a change. `Ok(true)`: the power goes now, after the change reached the cache.
+    /// Counts a change. `Ok(true)` means that the power goes now, after the change reached the
+    /// cache.
     fn begin(&mut self) -> io::Result<bool> {
         if self.off {
             return Err(power_loss());

@@ -1,12 +1,12 @@
-//! The decoders that meet bytes from a disk, for fuzzers: they must refuse, never panic.
+//! The decoders of bytes from a disk, for fuzzers: they must refuse, and never panic.
 
 use super::record::{self, Decoded, Record};
 use super::scan;
 
-/// Decodes one record; what decodes must encode to the same bytes.
+/// Decodes one record; if it decodes, it must encode to the same bytes.
 ///
 /// # Panics
-/// When it does not.
+/// If it does not.
 pub fn decode_record(bytes: &[u8], seq: u64) -> bool {
     let seed = record::seed(seq);
     let Ok(Decoded {
@@ -17,7 +17,7 @@ pub fn decode_record(bytes: &[u8], seq: u64) -> bool {
     else {
         return false;
     };
-    // Unused bits of a flag, and an id that its flag says is absent, are not kept.
+    // The encoder drops unused bits of a flag, and an id that its flag says is absent.
     if matches!(record, Record::Entry { .. } | Record::Purged(_)) {
         let mut again = Vec::new();
         assert_eq!(record::encode(&mut again, seed, &record), crc);

@@ -1,4 +1,4 @@
-//! Reading a log without changing a byte of it, for whoever asks why a member does not start.
+//! Reads a log without changing a byte of it, to find out why a member does not start.
 
 use super::disk::{Disk, DiskFile};
 use super::{Recovery, recovery};
@@ -8,19 +8,19 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-/// What a start on the log in `dir` would find, and the torn tail that it would cut off. Blocks; it
-/// reads every segment.
+/// What a start on the log in `dir` would find, and the torn tail that it would cut off. Blocks,
+/// and reads every segment.
 ///
 /// # Errors
-/// Those of [`super::Wal::open`], whose damage it is to find.
+/// Those of [`super::Wal::open`], which is what a caller wants to find.
 pub fn look(dir: &Path) -> Result<Recovery, OpenError> {
     recovery::look(&ReadOnlyDisk, dir)
 }
 
-/// As [`look`], on any disk.
+/// Like [`look`], on any disk.
 ///
 /// # Errors
-/// As [`look`].
+/// As for [`look`].
 pub fn look_on(disk: &dyn Disk, dir: &Path) -> Result<Recovery, OpenError> {
     recovery::look(disk, dir)
 }

@@ -8,12 +8,12 @@
 //! - Owns the files of the WAL directory, and one thread that prepares the next segment
 //!   ([`Background`]). Readers share a [`LogTail`].
 //! - A segment is filled with zeros once and then recycled. Records carry a checksum seeded with
-//!   the segment's number, so what a former life left behind is never taken for a record.
+//!   the segment's number, so what a former use left behind is never taken for a record.
 //! - Each segment repeats the vote, the purge mark and the commit mark, so older ones may go.
 //! - A flush is one batch: a header and records, one write, one `fdatasync`; recovery takes whole
 //!   batches only. A bad batch with another one behind it was durable once: opening refuses.
 //! - Fails: without space, before anything is written, with kind `StorageFull`, and may be called
-//!   again; with any other error for ever: the process must end. A broken order of calls panics.
+//!   again; with any other error for good: the process must end. A broken order of calls panics.
 
 mod batch;
 mod disk;
@@ -50,7 +50,7 @@ use std::sync::Arc;
 pub use tail::LogTail;
 use tail::{Flushed, Readable};
 
-/// The next segment is prepared once this part of the current one is used.
+/// The next segment is prepared once this fraction of the current one is used.
 const AHEAD_PART: u64 = 8;
 /// The very first segment is not larger than this, so that a new member starts without delay.
 const FIRST_BYTES_MAX: u64 = 8 << 20;
@@ -74,8 +74,8 @@ impl Default for WalSettings {
 }
 
 impl WalSettings {
-    /// The largest payload an entry may have, in bytes: an entry never spans segments. Whoever
-    /// admits entries must refuse larger ones; [`Wal::append`] fails for good on one.
+    /// The largest payload that an entry may have, in bytes: an entry never spans segments. The
+    /// code that admits entries must refuse larger ones; [`Wal::append`] fails for good on one.
     pub fn payload_bytes_max(&self) -> u64 {
         self.segment_bytes
             .saturating_sub(OVERHEAD_BYTES + HEAD_BYTES as u64)
@@ -89,21 +89,21 @@ pub struct Recovery {
     pub vote: Option<Vote>,
     /// The last commit mark saved, never behind `last`.
     pub committed: Option<LogId>,
-    /// Last entry purged.
+    /// The last entry purged.
     pub purged: Option<LogId>,
-    /// Last entry (or `purged`).
+    /// The last entry (or `purged`).
     pub last: Option<LogId>,
-    /// A torn tail that was cut off, for the log.
+    /// The torn tail that was cut off, to be reported.
     pub repaired: Option<TornTail>,
 }
 
 impl Recovery {
-    /// Whether a store that ends at `durable` belongs to this log. It holds a prefix of the log: it
-    /// reaches at least to what was purged, and not beyond the log's end, unless it was just
-    /// replaced by a snapshot (`replacing`): then raft lets the log begin behind it.
+    /// Whether a store that ends at `durable` belongs to this log. The store holds a prefix of the
+    /// log: it reaches at least to what was purged, and not beyond the log's end, unless it was
+    /// just replaced by a snapshot (`replacing`): then raft lets the log begin behind it.
     ///
     /// # Errors
-    /// Both ends, in a sentence.
+    /// Both ends, as a sentence.
     pub fn fits(&self, durable: Option<LogId>, replacing: Option<LogId>) -> Result<(), String> {
         let Recovery { purged, last, .. } = self;
         if *purged > durable {
@@ -120,7 +120,7 @@ impl Recovery {
     }
 }
 
-/// A torn tail that recovery cut off: never acknowledged, so nothing is lost.
+/// A torn tail that recovery cut off. It was never acknowledged, so nothing is lost.
 #[derive(Clone, Debug)]
 pub struct TornTail {
     /// The segment file.
@@ -142,25 +142,25 @@ pub struct Wal {
     /// The log's state including the batch.
     span: Span,
     marks: Marks,
-    /// A commit mark that is not in the batch yet: only the newest one matters.
+    /// Whether a commit mark is not in the batch yet; only the newest one matters.
     unsaved_committed: bool,
-    /// Entries of the batch, to be reported to the tail.
+    /// Entries of the batch that are still to be reported to the tail.
     unreported: Vec<Flushed>,
     truncations: u64,
     flushed: Option<LogId>,
     tail: LogTail,
     preparer: Preparer,
-    /// The preparer was told to make the next segment ready.
+    /// Whether the preparer was told to make the next segment ready.
     prepares_ahead: bool,
     failure: Option<(io::ErrorKind, String)>,
 }
 
 impl Wal {
-    /// Opens or creates the log in `dir`, repairs a torn tail, refuses damage before the tail.
+    /// Opens or creates the log in `dir`, repairs a torn tail, and refuses damage before the tail.
     ///
     /// # Errors
-    /// [`OpenError::WalDamaged`], [`OpenError::WalIncomplete`], [`OpenError::WalSettings`], or what
-    /// the operating system says.
+    /// [`OpenError::WalDamaged`], [`OpenError::WalIncomplete`], [`OpenError::WalSettings`], or any
+    /// error of the operating system.
     pub fn open(dir: &Path, settings: WalSettings) -> Result<(Wal, Recovery), OpenError> {
         let segment_bytes = settings.segment_bytes;
         if !(segment::MIN_BYTES..=segment::MAX_BYTES).contains(&segment_bytes) {
@@ -169,10 +169,10 @@ impl Wal {
         Wal::open_on(Arc::new(RealDisk), dir, settings, Background::Thread)
     }
 
-    /// As [`Wal::open`], on any disk and with segments of any size from 1 KiB.
+    /// Like [`Wal::open`], on any disk and with segments of any size from 1 KiB.
     ///
     /// # Errors
-    /// As [`Wal::open`].
+    /// As for [`Wal::open`].
     pub fn open_on(
         disk: Arc<dyn Disk>,
         dir: &Path,
@@ -232,11 +232,11 @@ impl Wal {
         self.tail.clone()
     }
 
-    /// Adds entries to the batch. They are consecutive and follow the last one. An entry whose
+    /// Adds entries to the batch. They must be consecutive and follow the last one. An entry whose
     /// payload exceeds [`WalSettings::payload_bytes_max`] makes this and every later flush fail.
     ///
     /// # Panics
-    /// When an entry does not follow the last one.
+    /// If an entry does not follow the last one.
     pub fn append(&mut self, entries: &[Entry]) {
         for entry in entries {
             let payload = entry.payload.as_ref();
@@ -282,7 +282,7 @@ impl Wal {
         }
     }
 
-    /// Adds "every entry behind `last` is void" to the batch; `None` voids all.
+    /// Adds a record that voids every entry behind `last` to the batch; `None` voids all.
     pub fn truncate_after(&mut self, last: Option<LogId>) {
         self.put(&Record::Truncate(last), 0);
         self.truncations += 1;
@@ -295,8 +295,8 @@ impl Wal {
             .for_each(|s| s.highest = s.highest.min(last));
     }
 
-    /// Forgets entries up to and including `upto`, which may lie behind the last one; recycles
-    /// segments that hold nothing else once the mark is flushed.
+    /// Forgets entries up to and including `upto`, which may lie behind the last one. Segments that
+    /// hold nothing else are recycled once the mark is flushed.
     pub fn purge(&mut self, upto: LogId) {
         self.put(&Record::Purged(upto), 0);
         self.span.purge(upto);
@@ -310,13 +310,13 @@ impl Wal {
         self.batch.push(record)
     }
 
-    /// One write and one fdatasync for the whole batch (per segment it touches). Returns the last
-    /// flushed entry, or the purge mark when there is none behind it.
+    /// Writes and syncs the whole batch: one write and one fdatasync per segment it touches.
+    /// Returns the last flushed entry, or the purge mark if there is no entry behind it.
     ///
     /// # Errors
-    /// Kind `StorageFull` when the batch needs a further segment and there is no space for one:
+    /// Kind `StorageFull` if the batch needs a further segment and there is no space for one:
     /// nothing was written, the batch is kept, and a later flush may succeed. Any other error is
-    /// final: the WAL refuses every later flush; the process must end.
+    /// final: the WAL refuses every later flush, and the process must end.
     pub fn flush(&mut self) -> io::Result<Option<LogId>> {
         if let Some((kind, text)) = &self.failure {
             return Err(io::Error::new(*kind, text.clone()));
@@ -382,7 +382,7 @@ impl Wal {
     }
 
     /// Gives a ready file its place in the chain. The name is durable before the first record, so
-    /// that records of this number are never found under another name.
+    /// that records of this segment are never found under another name.
     fn begin(&mut self, seq: u64, first_index: u64, prepared: Prepared) -> io::Result<()> {
         let path = self.dir.join(segment::name(seq, first_index));
         self.disk.rename(&prepared.path, &path)?;
@@ -405,8 +405,8 @@ impl Wal {
         Ok(())
     }
 
-    /// Recycles what a purge set free, and sees to the next segment once part of this one is used:
-    /// not before, so that a small log takes one segment's space and a start is left in peace.
+    /// Recycles what a purge freed, and prepares the next segment once part of this one is used:
+    /// not before, so that a small log takes one segment's space and a start is not disturbed.
     fn after_flush(&mut self) {
         self.preparer.set_room(self.batch.room());
         self.recycle();
@@ -428,13 +428,13 @@ impl Wal {
         }
     }
 
-    /// Looks at what can still be written without new disk space.
+    /// A handle that shows what can still be written without new disk space.
     pub fn space(&self) -> LogSpace {
         LogSpace::new(self.preparer.shared())
     }
 }
 
-/// Makes the file for the first segment of a new log and returns its size.
+/// Creates the file for the first segment of a new log, and returns its size.
 fn first_segment(
     disk: &dyn Disk,
     dir: &Path,
@@ -444,7 +444,7 @@ fn first_segment(
     let bytes = segment_bytes.min(FIRST_BYTES_MAX);
     let name = segment::free_name(left.next_number);
     left.next_number += 1;
-    // An interrupted fill is taken up by this one.
+    // This fill uses the file of an interrupted one.
     left.unwanted
         .retain(|path| *path != dir.join(segment::UNFINISHED));
     let (path, file) = segment::create_filled(disk, dir, &name, bytes, &|_| Ok(()))?;

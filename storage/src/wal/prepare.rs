@@ -23,8 +23,8 @@ const READY_MAX: usize = 3;
 const RETRY: Duration = Duration::from_millis(250);
 /// How long to leave the disk to others between two pieces of a zero fill that nobody waits for.
 const PAUSE: Duration = Duration::from_millis(5);
-/// A new segment leaves this part of its size free: a zero fill must not take the last bytes that
-/// the store needs, not even for the moment until it fails.
+/// A new segment leaves this fraction of its size free: a zero fill must not take the last bytes
+/// that the store needs, not even for the moment until it fails.
 const RESERVE_PART: u64 = 4;
 
 /// A whole segment file, durable under its waiting name.
@@ -32,20 +32,20 @@ const RESERVE_PART: u64 = 4;
 pub(super) struct Prepared {
     pub path: PathBuf,
     pub file: Arc<dyn DiskFile>,
-    /// It holds records of a former life rather than zeros.
+    /// Whether the file holds records of its former use rather than zeros.
     pub recycled: bool,
 }
 
 #[derive(Debug, Default)]
 struct State {
     ready: VecDeque<Prepared>,
-    /// Files that are needed no more, oldest first; `None`: not worth keeping.
+    /// Files that are no longer needed, oldest first; `None` for one that is not worth keeping.
     old: VecDeque<(PathBuf, Option<Arc<dyn DiskFile>>)>,
     wanted: usize,
     /// How many attempts found no space, and whether the last one did.
     refusals: u64,
     full: bool,
-    /// Somebody waits, so the next attempt must not.
+    /// Whether somebody waits, so that the next attempt must not.
     urgent: bool,
     failure: Option<(io::ErrorKind, String)>,
     next_number: u64,
@@ -61,22 +61,22 @@ pub(super) struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     stop: AtomicBool,
-    /// Told after each attempt, in vain or not.
+    /// Told after each attempt, whether it succeeded or not.
     watcher: OnceLock<Watcher>,
-    /// There is no thread: whoever calls does the work.
+    /// Whether there is no thread, so that the caller does the work.
     inline: bool,
 }
 
-/// Who does the work.
+/// Where the work is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Background {
-    /// A thread of its own.
+    /// On a thread of its own.
     Thread,
-    /// The caller, when it flushes: every run makes the same calls in the same order.
+    /// In the caller, when it flushes: every run makes the same calls in the same order.
     Inline,
 }
 
-/// The handle that the WAL holds; dropping it ends the thread.
+/// The WAL's handle; dropping it ends the thread.
 #[derive(Debug)]
 pub(super) struct Preparer {
     shared: Arc<Shared>,
@@ -124,7 +124,7 @@ impl Preparer {
     /// Takes `count` ready segments, waiting for them; all or none.
     ///
     /// # Errors
-    /// Kind `StorageFull` when there is no space for one: nothing changed, try again later. Any
+    /// Kind `StorageFull` if there is no space for a segment: nothing changed, try again later. Any
     /// other error is final.
     pub(super) fn acquire(&self, count: usize) -> io::Result<Vec<Prepared>> {
         let mut state = self.shared.state.lock();
@@ -162,7 +162,7 @@ impl Preparer {
         Ok(taken)
     }
 
-    /// Makes a segment ready ahead of need, at leisure.
+    /// Makes a segment ready ahead of need, without hurry.
     pub(super) fn prepare_ahead(&self) {
         self.shared.state.lock().wanted = READY;
         self.shared.changed.notify_all();
@@ -174,7 +174,7 @@ impl Preparer {
         self.shared.changed.notify_all();
     }
 
-    /// Does the waiting work now if nobody else does it.
+    /// Does the waiting work now if there is no thread for it.
     pub(super) fn work_inline(&self) {
         if self.thread.is_none() {
             while self.shared.step() {}
@@ -186,7 +186,7 @@ impl Preparer {
         self.shared.state.lock().room = bytes;
     }
 
-    /// What others may know of all this.
+    /// The part that other threads may use.
     pub(super) fn shared(&self) -> Arc<Shared> {
         Arc::clone(&self.shared)
     }
@@ -199,7 +199,7 @@ impl Drop for Preparer {
         drop(self.shared.state.lock());
         self.shared.changed.notify_all();
         if let Some(thread) = self.thread.take() {
-            // A panic of the thread was its own report.
+            // A panic of the thread has reported itself.
             let _ = thread.join();
         }
     }
@@ -222,8 +222,8 @@ fn check(state: &State) -> io::Result<()> {
 }
 
 impl Shared {
-    /// What can be written without new disk space. While a flush takes a segment it says too
-    /// little, never too much.
+    /// What can be written without new disk space. While a flush takes a segment this is too small,
+    /// but never too large.
     pub(super) fn space(&self) -> Space {
         let state = self.state.lock();
         Space {
@@ -235,7 +235,7 @@ impl Shared {
         }
     }
 
-    /// Makes a segment ready at once, because somebody waits for it.
+    /// Makes a segment ready at once, because a command waits for it.
     pub(super) fn want(&self) {
         let mut state = self.state.lock();
         if state.ready.is_empty() {
@@ -245,7 +245,7 @@ impl Shared {
         }
     }
 
-    /// Names who is told after each attempt; only the first call counts.
+    /// Sets the watcher that is told after each attempt; only the first call counts.
     pub(super) fn watch(&self, watcher: Watcher) {
         let _ = self.watcher.set(watcher);
     }
@@ -281,7 +281,7 @@ impl Shared {
         }
     }
 
-    /// One piece of work; false when nothing was (or could be) done.
+    /// Does one piece of work; false if nothing was (or could be) done.
     fn step(&self) -> bool {
         let old = {
             let state = self.state.lock();
@@ -322,8 +322,8 @@ impl Shared {
         worked
     }
 
-    /// Keeps the oldest unneeded file for another life, or removes it. Its name leaves the chain
-    /// durably before the next older-to-newer one does, so that no gap can be left behind.
+    /// Keeps the oldest unneeded file for further use, or removes it. Names leave the chain durably
+    /// one by one, oldest first, so that no gap can be left behind.
     fn retire(&self, path: PathBuf, file: Option<Arc<dyn DiskFile>>) -> io::Result<bool> {
         let keep = match &file {
             Some(file) => {
@@ -343,7 +343,7 @@ impl Shared {
         } else {
             self.disk.remove(&path)?;
         }
-        // The change is made; "no space" here must not lead to making it again.
+        // The change is made; "no space" here must not cause another attempt.
         self.disk.sync_dir(&self.dir).map_err(io::Error::other)?;
         let mut state = self.state.lock();
         state.old.pop_front();
@@ -376,7 +376,7 @@ impl Shared {
     }
 
     /// Unless somebody waits, writes what is there and leaves the disk to others for a moment: a
-    /// flush that comes meanwhile has no more than one piece before it.
+    /// flush that comes meanwhile has at most one piece before it.
     fn pause(&self, file: &dyn DiskFile) -> io::Result<()> {
         if self.inline {
             return Ok(());
@@ -401,7 +401,8 @@ impl Shared {
     }
 }
 
-/// Makes a panic of the thread a failure like any other, so that nobody waits for it in vain.
+/// Turns a panic of the thread into an ordinary failure, so that nobody waits for the thread in
+/// vain.
 struct OnPanic<'a>(&'a Shared);
 
 impl Drop for OnPanic<'_> {

@@ -1,7 +1,7 @@
 //! One record: `len u32, crc32c u32, type u8, flag u8, term u64, index u64, payload`, all LE.
 //!
 //! The checksum covers everything but itself and is seeded with the segment's sequence number, so a
-//! record left over from the former life of a recycled segment never passes for one of this life.
+//! record left over from the former use of a recycled segment never passes for a current one.
 
 use crate::entry::{EntryKind, LogId, Vote};
 
@@ -23,7 +23,7 @@ pub(super) const SEGMENT_BYTES: usize = HEAD_BYTES + SEGMENT_PAYLOAD;
 pub(super) const BATCH_BYTES: usize = HEAD_BYTES + BATCH_PAYLOAD;
 /// What a batch header starts with: the low byte of its payload's length.
 pub(super) const BATCH_FIRST_BYTE: u8 = BATCH_PAYLOAD as u8;
-/// The format this code writes; it refuses any other.
+/// The format that this code writes; it refuses any other.
 pub(super) const FORMAT: u32 = 1;
 
 const VOTE_HAS_CANDIDATE: u8 = 1;
@@ -39,9 +39,9 @@ pub(super) fn seed(seq: u64) -> u32 {
 /// What a segment says about itself and about the one before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SegmentHeader {
-    /// Layout of everything behind.
+    /// The layout of everything behind.
     pub format: u32,
-    /// Place in the chain of segments; equals the file name's.
+    /// The place in the chain of segments; the file name has the same.
     pub seq: u64,
     /// Where the records of the segment before end; 0 for the first segment ever.
     pub previous_end: u64,
@@ -49,14 +49,14 @@ pub(super) struct SegmentHeader {
     pub previous_sum: u32,
     /// The last entry of the log when this segment began.
     pub last: Option<LogId>,
-    /// The file had a former life: what lies behind the last record may be anything.
+    /// Whether the file was used before: then anything may lie behind the last record.
     pub recycled: bool,
 }
 
-/// What one flush put into one segment; recovery takes all of it or nothing.
+/// What one flush puts into one segment; recovery takes all of it or nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BatchHeader {
-    /// Where this header stands; a copy of it anywhere else is not believed.
+    /// The place of this header; a copy of it anywhere else is not believed.
     pub offset: u64,
     /// Bytes of the records behind the header.
     pub bytes: u32,
@@ -64,7 +64,7 @@ pub(super) struct BatchHeader {
     pub sum: u32,
 }
 
-/// What a record says.
+/// The content of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Record<'a> {
     /// First in every segment.
@@ -87,7 +87,7 @@ pub(super) enum Record<'a> {
     Committed(LogId),
 }
 
-/// Why bytes are no record of this segment.
+/// The bytes are not a record of this segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NoRecord;
 
@@ -183,9 +183,9 @@ fn checksum(seed: u32, head: &[u8], payload: &[u8]) -> u32 {
 /// A record that passed its checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Decoded<'a> {
-    /// What it says.
+    /// Its content.
     pub record: Record<'a>,
-    /// Bytes it takes.
+    /// The bytes that it takes.
     pub bytes: usize,
     /// Its checksum.
     pub crc: u32,
@@ -200,7 +200,7 @@ pub(super) fn decode(bytes: &[u8], seed: u32) -> Result<Decoded<'_>, NoRecord> {
     let len = usize::try_from(u32_at(head, 0)).map_err(|_| NoRecord)?;
     let end = HEAD_BYTES.checked_add(len).ok_or(NoRecord)?;
     let payload = bytes.get(HEAD_BYTES..end).ok_or(NoRecord)?;
-    // A cheap look at the type first: zeros and most garbage end here.
+    // A cheap check of the type first: zeros and most garbage end here.
     if !(1..=7).contains(&head[TYPE_AT]) {
         return Err(NoRecord);
     }
@@ -262,8 +262,8 @@ fn read<'a>(head: &[u8], payload: &'a [u8]) -> Option<Record<'a>> {
 /// Whether a batch header of this segment starts at `offset` of `segment`.
 pub(super) fn batch_at(segment: &[u8], offset: usize, seed: u32) -> Option<BatchHeader> {
     let bytes = segment.get(offset..offset.checked_add(BATCH_BYTES)?)?;
-    // The fixed length, the type and the header's own place: rarely true by chance, so the search
-    // for headers in a whole segment seldom computes a checksum.
+    // The fixed length, the type and the header's own place rarely match by chance, so a search for
+    // headers in a whole segment seldom computes a checksum.
     if bytes[0] != BATCH_FIRST_BYTE
         || bytes[TYPE_AT] != BATCH_TYPE
         || u64_at(bytes, INDEX_AT) != offset as u64

@@ -1,4 +1,4 @@
-//! Records survive encoding, and nothing else passes for one.
+//! Records survive encoding, and nothing else passes for a record.
 
 use super::*;
 use proptest::prelude::*;
@@ -82,7 +82,7 @@ proptest! {
         mut bytes in prop::collection::vec(any::<u8>(), 0..300),
         honest in any::<bool>(),
     ) {
-        // With a right length and checksum the decoder gets past its first two checks.
+        // With a correct length and checksum the decoder gets past its first two checks.
         if honest && bytes.len() >= HEAD_BYTES {
             let len = u32::try_from(bytes.len() - HEAD_BYTES).unwrap();
             bytes[..4].copy_from_slice(&len.to_le_bytes());
@@ -121,7 +121,7 @@ fn the_format_on_disk_is_this_and_changes_only_with_its_number() {
         kind: EntryKind::Command,
         payload: b"payload",
     };
-    // The checksum was computed by another program, bit by bit.
+    // Another program computed the checksum, bit by bit.
     assert_eq!(FORMAT, 1);
     assert_eq!(
         encoded(1, &entry),

@@ -1,5 +1,5 @@
-//! Open-time checks and repairs: the files make one chain, the chain makes one log without holes,
-//! and only what was never acknowledged is cut off.
+//! Checks and repairs at opening: the files must form one chain and the chain one log without
+//! holes, and only what was never acknowledged is cut off.
 
 use super::batch::{Marks, OVERHEAD_BYTES};
 use super::disk::{Disk, DiskFile};
@@ -37,7 +37,7 @@ pub(super) struct Recovered {
 /// Reads the WAL directory `dir` and repairs a torn tail.
 ///
 /// # Errors
-/// Damage before the tail, missing files or entries, a newer format, or what the disk says.
+/// Damage before the tail, missing files or entries, a newer format, or any error of the disk.
 pub(super) fn recover(
     disk: &dyn Disk,
     dir: &Path,
@@ -47,7 +47,8 @@ pub(super) fn recover(
     let mut replay = Replay::default();
     let mut read = read_chain(disk, &chain, &mut replay)?;
     if let Some(unbegun) = read.unbegun.take() {
-        // It was named but not written when the power went. Its name must leave the chain.
+        // The power went after the segment was named and before it was written. Its name must leave
+        // the chain.
         let to = dir.join(segment::free_name(left.next_number));
         left.next_number += 1;
         disk.rename(&unbegun, &to)
@@ -87,12 +88,12 @@ pub(super) fn recover(
     })
 }
 
-/// Reads the WAL directory `dir` and changes nothing: what a start would find and repair.
+/// Reads the WAL directory `dir` and changes nothing: shows what a start would find and repair.
 ///
 /// # Errors
-/// As [`recover`].
+/// As for [`recover`].
 pub(super) fn look(disk: &dyn Disk, dir: &Path) -> Result<Recovery, OpenError> {
-    // Which files may be used again does not matter here, so their size does not.
+    // Which files can be used again does not matter here, so their size does not either.
     let (chain, _) = list(disk, dir, 0)?;
     let mut replay = Replay::default();
     let read = read_chain(disk, &chain, &mut replay)?;
@@ -204,7 +205,7 @@ fn read_chain(disk: &dyn Disk, chain: &Chain, replay: &mut Replay) -> Result<Rea
             Refused::Here(why) => damaged(path, at, why),
         })?;
         if scan.last_batch.is_none() {
-            // The first batch of a segment is whole or the segment was never acknowledged: it
+            // The first batch of a segment is whole, or the segment was never acknowledged: it
             // repeats the marks, so a segment without it must not stay. Its predecessor is still
             // there, since nothing is recycled before the flush that begins a segment returns.
             let alone = previous.is_none() && seq != 1;
@@ -286,8 +287,8 @@ fn read_all(file: &dyn DiskFile, bytes: &mut Vec<u8>) -> io::Result<()> {
     file.read_at(0, bytes)
 }
 
-/// Makes what was read durable, and what is behind it zero: the process may have died before its
-/// last flush returned, or after one failed, so that only the page cache knew the last batch.
+/// Makes what was read durable, and zeroes what is behind it: the process may have died before its
+/// last flush returned, or after one failed, so that only the page cache had the last batch.
 fn settle(segment: &Segment, ending: &Ending) -> io::Result<()> {
     let file = segment.file.as_ref();
     if let Some(range) = &ending.last_batch {
@@ -301,7 +302,7 @@ fn settle(segment: &Segment, ending: &Ending) -> io::Result<()> {
     file.sync()
 }
 
-/// The log's state as the records tell it.
+/// The log's state as told by the records.
 #[derive(Debug, Default)]
 struct Replay {
     marks: Marks,
@@ -309,7 +310,7 @@ struct Replay {
     located: VecDeque<Location>,
     located_first: u64,
     segments: VecDeque<Segment>,
-    /// Entries up to this index are in no segment that is left; a purge must cover them.
+    /// Entries up to this index are in no remaining segment; a purge must cover them.
     absent: Option<u64>,
 }
 
@@ -403,7 +404,7 @@ impl Replay {
         }
     }
 
-    /// What only the whole chain can tell.
+    /// Checks what only the whole chain shows.
     fn check(&self, dir: &Path) -> Result<(), OpenError> {
         let incomplete = |why| {
             Err(OpenError::WalIncomplete {

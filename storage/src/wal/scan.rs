@@ -12,26 +12,26 @@ static ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
 /// What a segment holds.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Scan {
-    /// Its header, when intact.
+    /// The segment's header, if intact.
     pub header: Option<SegmentHeader>,
     /// Where the last whole batch ends.
     pub end: usize,
-    /// Sum of the last whole batch.
+    /// The sum of the last whole batch.
     pub sum: u32,
     /// The last whole batch.
     pub last_batch: Option<Range<usize>>,
     /// The first bad record at or behind `end`.
     pub bad_at: usize,
-    /// Some batch of this life starts behind `end`: then what lies at `end` was once durable.
+    /// Whether some current batch starts behind `end`: then what lies at `end` was once durable.
     pub goes_on: bool,
-    /// Bytes of this life that never became a whole batch.
+    /// Current bytes that never became a whole batch.
     pub torn: Option<Range<usize>>,
 }
 
 /// Reads segment `seq` and hands every record of every whole batch to `take`, with its offset.
 ///
 /// # Errors
-/// The first error of `take`, and the offset of the record it refused.
+/// The first error of `take`, and the offset of the record that it refused.
 pub(super) fn scan<E>(
     bytes: &[u8],
     seq: u64,
@@ -74,7 +74,7 @@ pub(super) fn scan<E>(
     if scan.torn.is_none() {
         scan.bad_at = scan.end;
     }
-    // A file without a former life is zero behind its records.
+    // A file that was never used before is zero behind its records.
     if header.is_some_and(|header| !header.recycled)
         && let Some(last) = last_set(bytes, scan.end)
     {
@@ -85,8 +85,8 @@ pub(super) fn scan<E>(
     Ok(scan)
 }
 
-/// Whether every record of the batch is intact, and they are the ones its header means. Says where
-/// the first bad record is if not.
+/// Whether every record of the batch is intact, and they are the ones that its header means. If
+/// not, returns where the first bad record is.
 fn check_batch(
     bytes: &[u8],
     whole: Range<usize>,
@@ -125,7 +125,7 @@ fn each_record<E>(
     Ok(())
 }
 
-/// Whether a batch header of this life stands anywhere from `from` on.
+/// Whether a header of a current batch stands anywhere from `from` on.
 fn has_batch(bytes: &[u8], from: usize, seed: u32) -> bool {
     let mut at = from;
     while at + HEAD_BYTES <= bytes.len() {
@@ -134,7 +134,7 @@ fn has_batch(bytes: &[u8], from: usize, seed: u32) -> bool {
             continue;
         }
         let stop = (at + BLOCK_BYTES).min(bytes.len());
-        // A header's first byte is its payload's length, so only such bytes are looked at.
+        // A header's first byte is its payload's length, so only such bytes are examined.
         let first = record::BATCH_FIRST_BYTE;
         while let Some(skip) = bytes[at..stop].iter().position(|byte| *byte == first) {
             at += skip;

@@ -19,12 +19,12 @@ pub(super) type Between<'a> = dyn Fn(&dyn DiskFile) -> io::Result<()> + 'a;
 pub(super) struct Segment {
     /// Place in the chain.
     pub seq: u64,
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
     /// Open for reading and writing.
     pub file: Arc<dyn DiskFile>,
-    /// The highest index among its entries that are not void; it may be recycled when that index
-    /// is purged.
+    /// The highest index among its entries that are not void; the segment may be recycled when that
+    /// index is purged.
     pub highest: Option<u64>,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Segment {
 pub(super) enum FileKind {
     /// A segment of the chain.
     Segment { seq: u64 },
-    /// A whole segment file that waits for its next life.
+    /// A whole segment file that waits to be used again.
     Free { number: u64 },
     /// A zero fill that was interrupted.
     Unfinished,
@@ -44,7 +44,7 @@ pub(super) fn name(seq: u64, first_index: u64) -> String {
     format!("{seq:016x}-{first_index:016x}.wal")
 }
 
-/// The name of a segment that waits.
+/// The name of a segment that waits to be used again.
 pub(super) fn free_name(number: u64) -> String {
     format!("free-{number:016x}")
 }
@@ -52,7 +52,7 @@ pub(super) fn free_name(number: u64) -> String {
 /// The name of a segment being zero-filled.
 pub(super) const UNFINISHED: &str = "next.tmp";
 
-/// Reads a name; `None` for a file that is not ours.
+/// Reads a name; `None` for a file that is not the WAL's.
 pub(super) fn parse(name: &str) -> Option<FileKind> {
     if name == UNFINISHED {
         return Some(FileKind::Unfinished);
@@ -82,7 +82,7 @@ fn hex(text: &str) -> Option<u64> {
 /// Writes zeros from `from` to `to` and makes them durable. `between` is called between writes.
 ///
 /// # Errors
-/// What the disk or `between` says.
+/// Those of the disk or of `between`.
 pub(super) fn zero_fill(
     file: &dyn DiskFile,
     from: u64,
@@ -103,10 +103,10 @@ pub(super) fn zero_fill(
     file.sync_all()
 }
 
-/// Makes a zero-filled file of `bytes` bytes named `name` in `dir`, all durable.
+/// Creates a zero-filled file of `bytes` bytes named `name` in `dir`, all durable.
 ///
 /// # Errors
-/// What the disk says; then nothing but perhaps an unfinished file is left.
+/// Those of the disk; then nothing is left but perhaps an unfinished file.
 pub(super) fn create_filled(
     disk: &dyn Disk,
     dir: &Path,

@@ -1,5 +1,6 @@
-//! What the WAL can still write without new disk space, for whoever admits writes: an entry for
-//! which there is no room must not be begun, because it could be finished only once there is.
+//! What the WAL can still write without new disk space. Code that admits writes needs this: an
+//! entry for which there is no room must not be begun, because it could not be finished before
+//! there is.
 
 use super::batch::OVERHEAD_BYTES;
 use super::prepare::Shared;
@@ -11,19 +12,19 @@ use std::sync::Arc;
 pub struct Space {
     /// Bytes left in the segment being written.
     pub room_bytes: u64,
-    /// Whole segments that are ready behind it.
+    /// Whole segments that are ready behind that one.
     pub ready_segments: u64,
     /// Size of a segment.
     pub segment_bytes: u64,
-    /// No segment is ready and the last attempt to make one found no space. It turns false by
-    /// itself. (Without it, no ready segment only means that the next one is still being made.)
+    /// Whether no segment is ready and the last attempt to make one found no space. It turns false
+    /// by itself. (If false, a missing segment is still being made.)
     pub exhausted: bool,
-    /// The log cannot be written any more: its next flush says so.
+    /// Whether the log cannot be written any more; its next flush fails.
     pub failed: bool,
 }
 
 impl Space {
-    /// Bytes of records that certainly fit, in whatever order and batches they come, when none of
+    /// Bytes of records that certainly fit, in whatever order and batches they come, if none of
     /// them is larger than `record_bytes_max`: a record never spans segments, so the end of each
     /// segment but the last may stay unused by almost one record.
     pub fn certain_bytes(&self, record_bytes_max: u64) -> u64 {
@@ -40,7 +41,7 @@ impl Space {
     }
 }
 
-/// Looks at the space of a log from any thread. Clones look at the same log.
+/// Shows the space of a log to any thread. Clones look at the same log.
 #[derive(Clone, Debug)]
 pub struct LogSpace(Arc<Shared>);
 
@@ -52,17 +53,18 @@ impl LogSpace {
         LogSpace(shared)
     }
 
-    /// The space now. Entries that were given to the WAL and are not flushed are not subtracted.
+    /// The current space. Entries that were given to the WAL and are not flushed are not
+    /// subtracted.
     pub fn now(&self) -> Space {
         self.0.space()
     }
 
-    /// Asks for a further segment at once, when none is ready.
+    /// Asks for a further segment at once, if none is ready.
     pub fn want(&self) {
         self.0.want();
     }
 
-    /// From now on calls `watcher`, on a thread of the WAL, after each attempt to make a segment
+    /// Calls `watcher` from now on, on a thread of the WAL, after each attempt to make a segment
     /// ready. It must be quick. Only the first watcher of a log counts.
     pub fn watch(&self, watcher: impl Fn() + Send + Sync + 'static) {
         self.0.watch(Watcher(Box::new(watcher)));
@@ -95,7 +97,8 @@ mod tests {
         }
     }
 
-    /// The least that fits when records of these sizes are placed as the WAL places them.
+    /// The least number of bytes that fits if records of these sizes are placed as the WAL places
+    /// them.
     fn placed(space: &Space, sizes: &[u64]) -> bool {
         let (mut room, mut ready) = (space.room_bytes, space.ready_segments);
         for size in sizes {

@@ -8,12 +8,12 @@ use crate::entry::LogId;
 pub(super) struct Span {
     /// The last entry purged.
     pub purged: Option<LogId>,
-    /// The last entry, or `purged` when there is none behind it.
+    /// The last entry, or `purged` if there is no entry behind it.
     pub last: Option<LogId>,
 }
 
 impl Span {
-    /// The index of the first entry held, if any is.
+    /// The index of the first entry, if the log holds any.
     pub(super) fn first_index(&self) -> u64 {
         self.purged.map_or(0, |id| id.index + 1)
     }
@@ -23,7 +23,7 @@ impl Span {
         self.last.map_or(0, |id| id.index + 1)
     }
 
-    /// Takes one more entry; false when it does not follow the last one. A log that never held
+    /// Takes one more entry; false if it does not follow the last one. A log that never held
     /// anything may begin anywhere.
     #[must_use]
     pub(super) fn push(&mut self, id: LogId) -> bool {
@@ -36,7 +36,7 @@ impl Span {
         follows
     }
 
-    /// Voids entries behind `last`. What is purged stays purged.
+    /// Voids entries behind `last`. Purged entries stay purged.
     pub(super) fn truncate_after(&mut self, last: Option<LogId>) {
         let keep = last.map_or(0, |id| id.index + 1);
         if keep < self.next_index() {

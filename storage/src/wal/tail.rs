@@ -20,7 +20,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// What an entry costs in memory beside its payload, roughly, in bytes.
+/// What an entry costs in memory besides its payload, roughly, in bytes.
 const ENTRY_BYTES: usize = 96;
 
 /// Where an entry's record is.
@@ -50,7 +50,7 @@ impl Location {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Flushed {
     pub index: u64,
-    /// How many truncations the WAL had seen before it.
+    /// How many truncations the WAL had seen before this entry.
     pub truncations: u64,
     pub location: Location,
 }
@@ -84,7 +84,8 @@ struct State {
     /// in `recent`.
     located: VecDeque<Location>,
     located_first: u64,
-    /// Truncations made here, and those the WAL has not reported yet: number and last entry kept.
+    /// The number of truncations made here, and those that the WAL has not reported yet, each with
+    /// its number and the last entry kept.
     truncations: u64,
     unreported: VecDeque<(u64, Option<LogId>)>,
     segments: BTreeMap<u64, Readable>,
@@ -125,7 +126,7 @@ impl LogTail {
     /// Makes entries readable. Called by the log's owner *before* they reach `Wal::append`.
     ///
     /// # Panics
-    /// When they do not follow the last entry: a hole in the log must never come to be.
+    /// If they do not follow the last entry: the log must never get a hole.
     pub fn push(&self, entries: &[Entry]) {
         let mut state = self.state.lock();
         for entry in entries {
@@ -185,7 +186,7 @@ impl LogTail {
         state.located_first += gone as u64;
     }
 
-    /// `(purged, last)`: the last purged entry, and the last entry (or `purged` when empty).
+    /// Returns `(purged, last)`: the last purged entry, and the last entry (or `purged` if empty).
     pub fn state(&self) -> (Option<LogId>, Option<LogId>) {
         let span = self.state.lock().span;
         (span.purged, span.last)
@@ -196,19 +197,19 @@ impl LogTail {
         self.state.lock().flushed
     }
 
-    /// Whether the entry at `index`, and with it all later ones, is in memory: reading them touches
-    /// no file.
+    /// Whether the entry at `index`, and with it all later ones, is in memory, so that reading them
+    /// touches no file.
     pub fn holds(&self, index: u64) -> bool {
         let state = self.state.lock();
         let recent = state.recent.front().map(|entry| entry.id.index);
         recent.unwrap_or(state.span.next_index()) <= index
     }
 
-    /// Entries of `range` that exist, from its start, at least one and at most about `max_bytes`.
-    /// May read a file.
+    /// Reads the entries of `range` that exist, from its start: at least one, and at most about
+    /// `max_bytes`. May read a file.
     ///
     /// # Errors
-    /// What the disk says; `InvalidData` when a record is damaged. Both must end the process.
+    /// Those of the disk; `InvalidData` if a record is damaged. Both must end the process.
     pub fn read(&self, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<Entry>> {
         let mut entries: Vec<Entry> = Vec::new();
         let mut left = max_bytes;
@@ -225,7 +226,7 @@ impl LogTail {
             };
             let more = match found.read() {
                 Ok(more) => more,
-                // A purge or a truncation may have let the segment go while it was read.
+                // The segment may have gone while it was read, by a purge or a truncation.
                 Err(_) if !self.state.lock().still_has(&found) => continue,
                 Err(error) => return Err(error),
             };
@@ -238,7 +239,7 @@ impl LogTail {
         }
     }
 
-    /// Takes the report of a flush: where entries are, and what the log's last entry then was.
+    /// Takes the report of a flush: where entries are, and what the log's last entry was then.
     pub(super) fn report(&self, flushed: &[Flushed], last: Option<LogId>, truncations: u64) {
         let mut state = self.state.lock();
         for entry in flushed {
@@ -251,7 +252,7 @@ impl LogTail {
         {
             state.unreported.pop_front();
         }
-        // What was flushed may be void meanwhile.
+        // What was flushed may be void by now.
         state.flushed = state
             .unreported
             .iter()

@@ -1,4 +1,4 @@
-//! Random commands over few keys, so that they meet.
+//! Random commands over few keys, so that they collide.
 
 use althing_api::commandpb::command::Request;
 use althing_api::commandpb::{
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use rand::Rng;
 use rand::rngs::StdRng;
 
-/// One of `a0` to `a9`, `b0` ....
+/// A key from `a0` to `a9`, `b0` and so on.
 pub fn key(rng: &mut StdRng) -> Bytes {
     let letter = rng.random_range(b'a'..b'd');
     let digit = rng.random_range(b'0'..=b'9');
@@ -47,7 +47,7 @@ fn revision(rng: &mut StdRng, current: i64) -> i64 {
     }
 }
 
-/// Few, so that grants, puts and ends meet.
+/// A lease from few ids, so that grants, puts and ends collide.
 fn lease(rng: &mut StdRng) -> i64 {
     rng.random_range(1..=4)
 }
@@ -73,7 +73,7 @@ fn grant(rng: &mut StdRng) -> LeaseGrant {
     }
 }
 
-/// A command about leases.
+/// A command that concerns leases.
 fn about_leases(rng: &mut StdRng) -> Request {
     match rng.random_range(0..10) {
         0..4 => Request::LeaseGrant(grant(rng)),
@@ -217,7 +217,7 @@ fn ops(rng: &mut StdRng, current: i64, depth: u32, reads_only: bool) -> Vec<Requ
     (0..count).map(&mut op).collect()
 }
 
-/// A txn; duplicate keys are not avoided, the store must cope.
+/// A txn. Duplicate keys are not avoided: the store must cope.
 pub fn txn(rng: &mut StdRng, current: i64, depth: u32, reads_only: bool) -> TxnRequest {
     let compares = rng.random_range(0..3);
     TxnRequest {

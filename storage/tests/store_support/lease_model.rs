@@ -1,4 +1,4 @@
-//! What commands about leases do to the model.
+//! What commands that concern leases do to the model.
 
 use althing_api::commandpb::command::Request;
 use althing_api::commandpb::{LeaseCheckpoint, LeaseGrant, LeaseRevoke, PutWithTtl};
@@ -19,7 +19,7 @@ impl Model {
         attached.map(|kv| kv.key.clone()).collect()
     }
 
-    /// Applies a command about leases; `None` for any other.
+    /// Applies a command that concerns leases; `None` for any other.
     pub(super) fn apply_lease(&mut self, request: &Request) -> Option<Outcome> {
         match request {
             Request::LeaseGrant(grant) => Some((self.grant(grant, false), Vec::new())),

@@ -20,7 +20,7 @@ mod lease_model;
 pub mod seed;
 pub mod sim_disk;
 
-/// Budgets so small that records are evicted and redb is read.
+/// Budgets small enough that records are evicted and redb is read.
 pub const TINY: StoreSettings = StoreSettings {
     record_cache_bytes: 600,
     page_cache_bytes: 1 << 20,
@@ -45,7 +45,7 @@ pub struct Model {
     pub states: Vec<State>,
     pub changes: Vec<Change>,
     pub compacted: i64,
-    /// The leases now; which keys they have, the newest state says.
+    /// The present leases; which keys they have follows from the newest state.
     pub leases: BTreeMap<i64, LeaseRecord>,
 }
 
@@ -179,7 +179,7 @@ impl Model {
         }
     }
 
-    /// The first revision of which history has every event.
+    /// The first revision whose events the history has completely.
     pub fn first_whole_revision(&self) -> i64 {
         let at = self.compacted.max(1);
         let keys = self.changes.iter().filter(|change| change.main == at);
@@ -314,7 +314,7 @@ impl Running<'_> {
             version: known.version + 1,
             lease: match &former {
                 Some(former) if put.ignore_lease => former.lease,
-                // Nothing to keep: an earlier op of the same txn deleted it.
+                // Nothing is there to keep: an earlier op of the same txn deleted it.
                 _ => put.lease,
             },
         };

@@ -21,9 +21,9 @@ struct Image {
     durable: Vec<u8>,
     unsynced: Vec<(u64, Vec<u8>)>,
     written: BTreeSet<usize>,
-    /// No new page can be written.
+    /// Whether no new page can be written.
     full: bool,
-    /// What a power cut around each sync may leave.
+    /// The images that a power cut around each sync may leave.
     crashes: Vec<Vec<u8>>,
     crash_rng: Option<StdRng>,
 }

@@ -1,4 +1,4 @@
-//! Power loss at every operation of the disk, with any part of what was not synced.
+//! Power loss at every operation of the disk, keeping any part of what was not synced.
 
 use super::plan::Player;
 use super::{open, seeds};
@@ -8,7 +8,7 @@ const SEGMENT_BYTES: u64 = 2048;
 const LARGEST: usize = 700;
 const STEPS: usize = 60;
 
-/// Plays steps until the power goes; true when it did.
+/// Plays steps until the power goes; returns whether it did.
 fn play(disk: &FaultyDisk, player: &mut Player, steps: usize) -> bool {
     let (mut wal, recovery) = match open(disk, SEGMENT_BYTES) {
         Ok(opened) => opened,

@@ -1,4 +1,4 @@
-//! What happened to the files decides: a torn tail is cut, anything else is refused by name.
+//! What the damage is decides: a torn tail is cut off, anything else is refused by name.
 
 use super::{DIR, all_entries, append, entry, id, open, vote};
 use althing_storage::error::OpenError;
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 
 const SEGMENT_BYTES: u64 = 2048;
-/// Bytes that a batch of one entry takes beside the payload: two heads and the batch's payload.
+/// Bytes that a batch of one entry takes besides the payload: two heads and the batch's payload.
 const BATCH_OVERHEAD: usize = 26 + 8 + 26;
 
 /// A log of `flushes` batches of one entry; the payloads are 100 bytes.
@@ -32,7 +32,7 @@ fn segments(disk: &FaultyDisk) -> Vec<(PathBuf, Vec<u8>)> {
         .collect()
 }
 
-/// Where every record of a segment starts and ends, by the lengths alone.
+/// Where every record of a segment starts and ends, judged by the lengths alone.
 fn records(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
     let mut found = Vec::new();
     let mut at = 0;

@@ -1,5 +1,5 @@
-//! The owner of the log runs ahead of the writer: what the tail shows is the owner's log at every
-//! moment, whatever the writer reports late.
+//! The owner of the log runs ahead of the writer: the tail shows the owner's log at every moment,
+//! whatever the writer reports late.
 
 use super::plan::Model;
 use super::{DIR, all_entries, entry, id, seeds, settings, vote};
@@ -70,7 +70,7 @@ impl Owner {
         }
     }
 
-    /// The writer takes some of what waits.
+    /// Lets the writer take some of what waits.
     fn write(&mut self, wal: &mut Wal) {
         for _ in 0..self.random.random_range(0..5) {
             match self.queue.pop_front() {
@@ -109,7 +109,7 @@ fn the_tail_shows_the_owners_log_however_late_the_writer_is() {
     for seed in seeds(60) {
         eprintln!("SEED={seed}");
         let disk = FaultyDisk::default();
-        // No budget at all: every flushed entry is read from its file.
+        // Without a budget every flushed entry is read from its file.
         let small = settings(2048, 0);
         let disk = Arc::new(disk);
         let (mut wal, _) = Wal::open_on(

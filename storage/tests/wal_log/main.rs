@@ -70,7 +70,7 @@ fn all_entries(wal: &Wal) -> Vec<Entry> {
         .expect("every entry can be read")
 }
 
-/// How many random runs to make, and from which seed: `SEED=n` replays one.
+/// The seeds of `count` random runs; `SEED=n` replays one.
 fn seeds(count: u64) -> std::ops::Range<u64> {
     match std::env::var("SEED") {
         Ok(seed) => {

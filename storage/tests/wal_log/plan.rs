@@ -1,4 +1,4 @@
-//! Random but replayable sequences of calls, and a plain model of what they must lead to.
+//! Random but replayable sequences of calls, and a plain model of their outcome.
 
 use super::{append, entry, vote};
 use althing_storage::entry::{Entry, LogId, Vote};
@@ -43,8 +43,8 @@ impl Model {
     }
 }
 
-/// A model, and every state that the WAL may be in after power loss: those since the last flush
-/// that returned.
+/// A model, and every state that the WAL may have after power loss: those since the last flush that
+/// returned.
 #[derive(Debug)]
 pub struct Player {
     random: StdRng,
@@ -68,12 +68,12 @@ impl Player {
         }
     }
 
-    /// A number below `n`, from the same seed.
+    /// A number below `n`, drawn from the same seed.
     pub fn choose(&mut self, n: u64) -> u64 {
         self.random.random_range(0..n)
     }
 
-    /// One random call on the WAL and on the model.
+    /// Makes one random call on the WAL and on the model.
     pub fn step(&mut self, wal: &mut Wal) -> io::Result<()> {
         match self.choose(20) {
             0..8 => self.append(wal),
@@ -146,7 +146,7 @@ impl Player {
     fn purge(&mut self, wal: &mut Wal) {
         let first = self.now.first_index();
         let upto = match self.choose(8) {
-            // A snapshot from afar.
+            // Installs a snapshot from elsewhere.
             0 if self.now.vote.is_some() => {
                 let term = self.now.vote.map_or(1, |vote| vote.term);
                 super::id(term, self.now.next_index() + self.choose(5))
@@ -174,7 +174,7 @@ impl Player {
         }
     }
 
-    /// Checks what recovery found and goes on from there.
+    /// Checks what recovery found, and goes on from there.
     pub fn recovered(&mut self, wal: &Wal, recovery: &Recovery) {
         let found = Model {
             vote: recovery.vote,

@@ -1,4 +1,4 @@
-//! On real files, with the thread that prepares segments.
+//! The WAL on real files, with the thread that prepares segments.
 
 use super::{all_entries, append, entry, id, settings, vote};
 use althing_storage::error::OpenError;

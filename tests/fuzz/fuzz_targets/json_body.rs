@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The gateway's own file: it is private to the daemon.
+/// The gateway's own file, which is private to the daemon.
 #[path = "../../../daemon/src/client/gateway/json.rs"]
 mod json;
 
@@ -19,7 +19,7 @@ where
         return;
     };
     let mut again = Vec::new();
-    // An enum's unknown number has no name to be written by.
+    // An unknown number of an enum has no name to be written with.
     if json::encode(&message, 0, &mut again).is_ok() {
         assert_eq!(json::decode::<T>(&again).expect("our own JSON"), message);
     }

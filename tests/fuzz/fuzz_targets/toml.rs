@@ -1,4 +1,4 @@
-//! A configuration file from any text: it loads or every mistake is told, and the same way twice.
+//! A configuration file from any text: it loads or every mistake is reported, the same way twice.
 #![no_main]
 
 use std::ffi::OsString;

@@ -1,7 +1,7 @@
 //! `differential RIGHT [LEFT]`: plays one random sequence to two programs and compares every
 //! answer. RIGHT is an etcd; LEFT is althingd unless given (two etcds show what the comparison
 //! sees). Environment: SEED (random unless set), OPS (2,500), TRANSPORT (grpc, json or mixed),
-//! TRACE (set: print every step).
+//! TRACE (if set, prints every step).
 
 use std::env;
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
-//! Makes the requests that hold others, and the ones that are none: transactions with their
-//! compares and nesting, broken messages, malformed bodies, routes and methods that do not exist.
+//! Makes the requests that contain others, and invalid ones: transactions with their compares and
+//! nesting, broken messages, malformed bodies, routes and methods that do not exist.
 
 use althing_api::etcdserverpb as pb;
 use bytes::Bytes;
@@ -18,7 +18,7 @@ const DEPTH_MAX: u32 = 3;
 /// One more than a transaction may hold.
 const OPS_TOO_MANY: usize = 129;
 
-/// Bodies that the gateway must refuse, or take in spite of their looks.
+/// Bodies that the gateway must refuse, or must take although they look wrong.
 const BODIES: [&str; 23] = [
     "",
     "{",
@@ -44,7 +44,7 @@ const BODIES: [&str; 23] = [
     "{\"KEY\":\"YQ==\"}",
     "{\"key\":\"YQ==\",\"range_end\":{}}",
 ];
-/// Bodies of which the gateway thinks differently since 3.6.
+/// Bodies that the gateway treats differently since 3.6.
 const LOOSE_BODIES: [&str; 3] = [
     "{\"key\":\"YQ\"}",
     "{\"key\":\"YQ==\",\"sort_order\":\"SIDEWAYS\"}",
@@ -71,7 +71,7 @@ impl Generator {
         request
     }
 
-    /// A transaction; `depth` counts those around it.
+    /// A transaction; `depth` counts the transactions around it.
     fn txn(&mut self, depth: u32) -> pb::TxnRequest {
         let compares = self.random.random_range(0..=2);
         let mut request = pb::TxnRequest {
@@ -80,7 +80,7 @@ impl Generator {
             failure: self.ops(depth),
         };
         if self.one_in(60) {
-            // Not so large together that the limit of a message comes before that of operations.
+            // Small enough together that the limit of operations comes before that of a message.
             let op = pb::RequestOp {
                 request: Some(Request::RequestRange(self.range(false))),
             };
@@ -123,7 +123,7 @@ impl Generator {
 
     fn compare(&mut self) -> pb::Compare {
         let target = self.random.random_range(0..=4);
-        // Sometimes the given value is none of the target's, or there is none.
+        // Sometimes the given value is not of the target's kind, or is missing.
         let given = if self.one_in(25) {
             self.random.random_range(0..=5)
         } else {
@@ -171,7 +171,7 @@ impl Generator {
         Bytes::from_static(values.choose(&mut self.random).expect("not empty"))
     }
 
-    /// Bytes that are no message, or a method that does not exist.
+    /// Bytes that are not a message, or a method that does not exist.
     pub(super) fn broken(&mut self) -> Operation {
         let methods = [
             path::RANGE,
@@ -206,7 +206,7 @@ impl Generator {
         }
     }
 
-    /// A body that is no request, a wrong method, or a route that does not exist.
+    /// A body that is not a request, a wrong method, or a route that does not exist.
     pub(super) fn malformed(&mut self) -> Operation {
         let loose = self.abilities.loose_json && self.one_in(10);
         let bodies = if loose {

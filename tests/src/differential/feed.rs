@@ -15,7 +15,7 @@ use super::play::status_as_json;
 use crate::grpc::Grpc;
 use crate::json::Json;
 
-/// How long a stream may take for what it must bring.
+/// How long to wait for what a stream must bring.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Turns an encoded message into its JSON form.
@@ -26,7 +26,7 @@ pub type Decode = fn(&Bytes) -> Result<Value, String>;
 pub enum Frame {
     /// A message, in its JSON form.
     Message(Value),
-    /// How the stream ended: a status, an error line, or a body that is no stream.
+    /// The end of the stream: a status, an error line, or a body that is not a stream.
     End(Value),
 }
 
@@ -73,7 +73,7 @@ impl Feed {
         }
     }
 
-    /// Posts a body to a route that answers with lines; nothing can be sent behind the body.
+    /// Posts a body to a route that answers with lines; nothing can be sent after the body.
     pub fn json(port: u16, path: &'static str, body: String) -> Feed {
         let (sender, frames) = unbounded_channel();
         let task = tokio::spawn(async move {
@@ -91,7 +91,7 @@ impl Feed {
         }
     }
 
-    /// Sends a request; false when this side of the stream is closed.
+    /// Sends a request; false if this side of the stream is closed.
     pub fn send(&self, request: Bytes) -> bool {
         let open = self.requests.as_ref();
         open.is_some_and(|requests| requests.send(request).is_ok())
@@ -112,7 +112,7 @@ impl Feed {
         self.frames.try_recv().ok()
     }
 
-    /// The next frame; `None` when none came in time or the stream has ended.
+    /// The next frame; `None` if none came in time or the stream has ended.
     pub async fn next(&mut self, deadline: Instant) -> Option<Frame> {
         timeout_at(deadline, self.frames.recv())
             .await
@@ -162,7 +162,7 @@ async fn lines(
     })
 }
 
-/// A reader that is gone needs no more frames.
+/// Sends a frame; a reader that is gone needs no more.
 fn send(sender: &UnboundedSender<Frame>, frame: Frame) {
     let _ = sender.send(frame);
 }

@@ -19,7 +19,7 @@ use super::spelling::Spelling;
 use super::watch_steps::{JSON_SLOT, SLOTS};
 use super::watching::{FIRST_MARK, with_mark};
 
-/// Keys that meet each other: prefixes of one another, and the bytes at the edges of the order.
+/// Keys that interact: prefixes of one another, and the bytes at the edges of the order.
 const KEYS: [&[u8]; 20] = [
     b"a",
     b"a/1",
@@ -49,13 +49,13 @@ const VALUES: [&[u8]; 6] = [b"", b"1", b"2", b"22", b"\0\xff", b"the same value"
 pub enum Ways {
     /// gRPC only.
     Grpc,
-    /// JSON, and gRPC for nothing but what JSON cannot carry.
+    /// JSON, and gRPC only for what JSON cannot carry.
     Json,
     /// Either, at random.
     Mixed,
 }
 
-/// What both sides understand; the rest would make their states part, which explains nothing.
+/// What both sides support; the rest would let their states diverge, which explains nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Abilities {
     /// RangeStream exists since 3.7.
@@ -78,7 +78,7 @@ pub struct Abilities {
 }
 
 impl Abilities {
-    /// Those that two releases share.
+    /// The abilities that two releases share.
     pub fn shared(left: Release, right: Release) -> Abilities {
         let older = left.min(right);
         Abilities {
@@ -94,8 +94,8 @@ impl Abilities {
 }
 
 /// What a transaction leaves out. etcd overlooks that a delete to the last key covers a put behind
-/// it, and ends (all releases) when that put asks to keep the value or lease of the deleted key;
-/// so a transaction may have the one or the other.
+/// it, and crashes (all releases) if that put asks to keep the value or lease of the deleted key;
+/// so a transaction may have only one of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LeftOut {
     Nothing,
@@ -110,23 +110,23 @@ pub struct Generator {
     pub(super) ways: Ways,
     pub(super) abilities: Abilities,
     pub(super) left_out: LeftOut,
-    /// The store's revision, as the members last told it.
+    /// The store's revision, as the members last reported it.
     pub(super) revision: i64,
     /// The revision that was last compacted to.
     pub(super) compacted: i64,
-    /// What must follow.
+    /// Operations that must follow.
     pub(super) next: VecDeque<Operation>,
     /// Leaders that campaigns named.
     pub(super) leaders: VecDeque<LeaderKey>,
     /// Watchers created on each stream.
     pub(super) creates: [u32; SLOTS],
     pub(super) large_seen: bool,
-    /// Compactions stay at or below this, so as not to race with who is still behind.
+    /// Compactions stay at or below this, so as not to race with watchers that are still behind.
     floor: i64,
 }
 
 impl Generator {
-    /// A sequence of its own for each seed.
+    /// A generator whose sequence follows from `seed`.
     pub fn new(seed: u64, ways: Ways, abilities: Abilities) -> Generator {
         Generator {
             random: StdRng::seed_from_u64(seed),
@@ -167,15 +167,15 @@ impl Generator {
         }
     }
 
-    /// Queues what ends a sequence, because it is slow or leaves behind what each member names by
-    /// itself; returns how many steps are queued.
+    /// Queues the end of a sequence: steps that are slow, or leave behind what each member names by
+    /// itself. Returns how many steps are queued.
     pub fn end(&mut self) -> usize {
         self.next.extend(super::lease_steps::expiry());
         self.next.extend(super::party_steps::own_leases());
         self.next.len()
     }
 
-    /// Learns from an answer where the store stands.
+    /// Learns from an answer how far the store is.
     pub fn observe(&mut self, operation: &Operation, answer: &Value) {
         match operation {
             Operation::Call(Call::Campaign(_)) => self.learn_leader(answer),
@@ -195,7 +195,7 @@ impl Generator {
         }
     }
 
-    /// Learns up to which revision a compaction meets nobody who is still behind.
+    /// Learns up to which revision a compaction meets nothing that is still behind.
     pub fn keep_below(&mut self, floor: i64) {
         self.floor = floor;
     }
@@ -299,7 +299,7 @@ impl Generator {
         }
     }
 
-    /// A range; `alone` when it is a request of its own.
+    /// A range; `alone` if it is a request of its own.
     pub(super) fn range(&mut self, alone: bool) -> pb::RangeRequest {
         let key = self.key();
         let mut request = pb::RangeRequest {
@@ -326,7 +326,7 @@ impl Generator {
                 request.sort_target = unknown.max(5);
             }
         }
-        // Inside a transaction values that are not shown cannot tell a tie from a mistake.
+        // Inside a transaction, values that are not shown cannot tell a tie from a mistake.
         request.keys_only = self.one_in(8) && (alone || request.sort_target != 4);
         request.count_only = self.one_in(10);
         if self.one_in(6) {
@@ -360,7 +360,7 @@ impl Generator {
         let revision = if self.one_in(3) {
             self.any_revision()
         } else {
-            // Leave some history to read in.
+            // Leaves some history to read in.
             let newest = (self.revision - 20).max(self.compacted);
             self.random.random_range(self.compacted..=newest)
         };
@@ -408,7 +408,7 @@ impl Generator {
         }
     }
 
-    /// Mostly one of the store's; sometimes compacted, future, negative or absurd.
+    /// Mostly a revision of the store; sometimes compacted, future, negative or absurd.
     pub(super) fn any_revision(&mut self) -> i64 {
         match self.random.random_range(0..20) {
             0 => self.revision + self.random.random_range(1..5),

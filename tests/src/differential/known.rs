@@ -1,6 +1,6 @@
 //! The differences between releases of etcd's contract that the comparison explains, each with its
-//! reason and matched as narrowly as it can be. Althing carries the contract of 3.7, so against an
-//! older etcd it stands on the newer side. Whatever is not listed here fails the run.
+//! reason and matched as narrowly as possible. Althing has the contract of 3.7, so against an older
+//! etcd it is the newer side. Any difference not listed here fails the run.
 
 use althing_api::error::Error;
 use althing_api::etcdserverpb as pb;
@@ -16,11 +16,11 @@ use super::play::Release;
 
 /// One explained difference.
 pub struct Known {
-    /// A word to count it by.
+    /// A word for counting it.
     pub name: &'static str,
     /// Why both answers are right.
     pub reason: &'static str,
-    /// Takes the difference out of both answers; false when it is not there.
+    /// Removes the difference from both answers; false if it is not there.
     heal: fn(&Seen, &mut Value, &mut Value) -> bool,
 }
 
@@ -51,7 +51,7 @@ impl std::fmt::Debug for Known {
     }
 }
 
-/// Heals what is explained and returns the names of the explanations that were used.
+/// Heals explained differences, and returns the names of the explanations used.
 pub fn explain(seen: &Seen, newer: &mut Value, older: &mut Value) -> Vec<&'static str> {
     let used = |known: &&Known| (known.heal)(seen, newer, older);
     KNOWN.iter().filter(used).map(|known| known.name).collect()
@@ -330,7 +330,7 @@ const INTERNAL: i32 = 13;
 const SESSION_EXPIRED: &str = "mutex: session is expired";
 const UNREADABLE: &str = "grpc: error unmarshalling request: ";
 
-/// Puts the chunks of a stream together into one.
+/// Joins the chunks of a stream into one.
 fn merge_chunks(answer: &mut Value) -> bool {
     let Some(chunks) = answer.get_mut("messages").and_then(Value::as_array_mut) else {
         return false;
@@ -350,7 +350,7 @@ fn merge_chunks(answer: &mut Value) -> bool {
     several
 }
 
-/// Whether the keys of all chunks together ascend, none of them twice.
+/// Whether the keys of all chunks together ascend, without repetition.
 fn is_in_key_order(answer: &Value) -> bool {
     let chunks = answer["messages"].as_array().into_iter().flatten();
     let records = chunks
@@ -369,14 +369,14 @@ fn text_of(answer: &Value) -> Option<&str> {
     text?.as_str()
 }
 
-/// Takes both answers out of the comparison, as they were told apart before.
+/// Takes both answers out of the comparison: they were distinguished before.
 fn blank(newer: &mut Value, older: &mut Value) -> bool {
     *newer = Value::Null;
     *older = Value::Null;
     true
 }
 
-/// Makes one value of both answers equal, where it differs.
+/// Makes one value of both answers equal if it differs.
 fn even(
     newer: &mut Value,
     older: &mut Value,
@@ -411,7 +411,7 @@ fn drop_leases(range: Option<&mut Value>) -> bool {
     found
 }
 
-/// Takes the leases out of the ranges of keys only in a transaction.
+/// Takes the leases out of the keys-only ranges in a transaction.
 fn drop_leases_in(request: &pb::TxnRequest, answer: Option<&mut Value>) -> bool {
     let Some(answer) = answer else {
         return false;
@@ -438,7 +438,7 @@ fn status(seen: &Seen) -> bool {
     matches!(seen.step.operation, Operation::Status(_))
 }
 
-/// Removes a field of both messages, where it differs.
+/// Removes a field from both messages if it differs.
 fn take(newer: &mut Value, older: &mut Value, field: &str) -> bool {
     let differs = message(newer).and_then(|message| message.get(field))
         != message(older).and_then(|message| message.get(field));

@@ -1,5 +1,5 @@
-//! Makes the steps about leases. The member would revoke a lease of few seconds by itself in the
-//! midst of a sequence, so a step that asks for one is followed by its revocation.
+//! Makes the steps about leases. The member would revoke a short lease by itself in the middle of a
+//! sequence, so a step that asks for one is followed by its revocation.
 
 use althing_api::etcdserverpb as pb;
 use rand::Rng;
@@ -11,17 +11,18 @@ use super::party_steps::{PARTIES, PARTY_TTL};
 
 /// Ids that keys are attached to.
 const LEASES: [i64; 8] = [1, 2, 3, 4, 5, 6, -5, 7_000_000];
-/// Lives long enough for any sequence, in seconds; the steps between them outlast a run, so that
-/// the order of expiry is certain.
+/// Times to live, in seconds, that outlast any sequence; the differences between them outlast a
+/// run, so that the order of expiry is certain.
 const LONG: [i64; 6] = [2_000, 4_000, 8_000, 16_000, 1_000_000, 9_000_000_000];
 const TOO_LONG: [i64; 3] = [9_000_000_001, i64::MAX, i64::MAX / 1_000_000_000];
 const EXPIRING: i64 = 50;
-/// Its time to live, in seconds: longer than a busy machine holds up the steps that use it.
+/// The time to live of an expiring lease, in seconds: longer than a busy machine delays the steps
+/// that use it.
 const EXPIRING_TTL: i64 = 9;
-/// Raised to the least that a member grants, which is more than either side lags behind.
+/// Raised to the minimum that a member grants, which is more than either side lags behind.
 const SHORT: [i64; 5] = [0, 1, -1, -700, i64::MIN];
 
-/// What a sequence begins with, so that most leases exist from the start.
+/// The beginning of a sequence, so that most leases exist from the start.
 pub(super) fn grants() -> Vec<Operation> {
     let leases = LEASES.iter().map(|id| (*id, 500_000 + 1_000 * id.abs()));
     let parties = PARTIES.iter().map(|id| (*id, PARTY_TTL));
@@ -31,7 +32,7 @@ pub(super) fn grants() -> Vec<Operation> {
     requests.map(Operation::LeaseGrant).collect()
 }
 
-/// A lease that is left alone, and the end that the member makes of it and its keys.
+/// A lease that is left alone until the member ends it with its keys.
 pub(super) fn expiry() -> Vec<Operation> {
     let put = |key: &'static str| {
         Operation::Put(pb::PutRequest {
@@ -82,7 +83,7 @@ impl Generator {
         }
     }
 
-    /// A lease of a put or a compare: mostly none, mostly one that exists.
+    /// A lease for a put or a compare: mostly none, and otherwise mostly one that exists.
     pub(super) fn lease_of_key(&mut self) -> i64 {
         match self.random.random_range(0..50) {
             0 => self.number(),

@@ -1,5 +1,5 @@
-//! What a side does beside single requests: streams that stay open, calls that wait, and the
-//! moment at which everything that must have arrived has arrived.
+//! What a side does besides single requests: streams that stay open, calls that wait, and the
+//! moment when everything that must arrive has arrived.
 
 use std::collections::BTreeMap;
 
@@ -101,7 +101,7 @@ impl LongLived {
         Some(answer.unwrap_or_else(|wrong| json!({ "wrong": wrong })))
     }
 
-    /// A compaction to more than this might meet somebody who is still behind.
+    /// The revision above which a compaction might meet something that is still behind.
     pub fn floor(&self) -> i64 {
         let streams = self.streams.values().map(WatchStream::floor);
         streams
@@ -118,7 +118,8 @@ impl LongLived {
     async fn settle(&mut self) -> Result<Value, String> {
         let first = self.history.revision;
         let mut came = Map::new();
-        // A call that returns may have waited for a key that is gone by now, which is a change.
+        // A call that returns may have waited for a key that is gone by now, and its going is a
+        // change.
         self.catch_up().await?;
         came.extend(self.parties.settle(self.history.revision).await?);
         let exact = self.history.revision - self.settled <= 1;
@@ -293,7 +294,7 @@ impl LongLived {
         };
         let deadline = Instant::now() + PATIENCE;
         loop {
-            // The list comes first: a lease that ran out has no time left before its keys are gone.
+            // The list comes first: an expired lease has no time left before its keys are gone.
             let leases: pb::LeaseLeasesResponse = self
                 .grpc
                 .unary(path::LEASE_LEASES, &pb::LeaseLeasesRequest {})

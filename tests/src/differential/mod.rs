@@ -9,7 +9,7 @@
 //!
 //! A sequence depends on its seed and on the revisions that the members answer, so the same seed
 //! replays it. It fails at the first difference that `known` does not explain, since the members'
-//! states may part there.
+//! states may diverge there.
 
 mod compound;
 pub mod feed;
@@ -40,23 +40,23 @@ use normal::{message, normalise};
 use operation::{Operation, Step, Transport};
 use play::Side;
 
-/// Longest request or answer that a report prints whole, in characters.
+/// The longest request or answer that a report prints whole, in characters.
 const SHOWN_MAX: usize = 4_000;
 
 /// A run of the differential test.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// Replays a sequence.
+    /// The seed that the sequence follows from.
     pub seed: u64,
-    /// Length of the sequence.
+    /// The number of steps.
     pub steps: u64,
     /// The transports that the steps use.
     pub ways: Ways,
-    /// Print each step with both answers.
+    /// Whether to print each step with both answers.
     pub trace: bool,
 }
 
-/// What a run without an unexplained difference saw.
+/// What a run saw that had no unexplained difference.
 #[derive(Debug, Default)]
 pub struct Report {
     /// Steps by operation, and how many of them were refused by both sides.
@@ -89,7 +89,7 @@ pub async fn run(left: &Path, right: &Path, plan: Plan) -> Result<Report, String
         let floor = left.long_lived.floor().min(right.long_lived.floor());
         generator.keep_below(floor);
         let step = generator.step(number);
-        // Whatever a step sets off arrives before the next one.
+        // Everything that a step causes must arrive before the next one.
         let settle = Step {
             operation: Operation::Settle,
             transport: Transport::Grpc,
@@ -172,7 +172,7 @@ async fn compare(
     for name in names {
         *report.explained.entry(name).or_default() += 1;
     }
-    // Both may be there at once: ties, and a field that one side leaves out.
+    // There may be both at once: ties, and a field that one side leaves out.
     if !equal && differ_in_ties(step, ours, theirs, revision, right).await {
         report.ties += 1;
         return true;
@@ -180,7 +180,7 @@ async fn compare(
     equal
 }
 
-/// Whether the answers are those of sorted ranges and differ in nothing but ties.
+/// Whether the answers are sorted ranges that differ only in ties.
 async fn differ_in_ties(
     step: &Step,
     ours: &Value,
@@ -211,7 +211,7 @@ async fn differ_in_ties(
     }
 }
 
-/// The answer with placeholders of members' own ids read as numbers again.
+/// The answer, with placeholders of members' own ids read as numbers again.
 fn unowned(answer: &Value) -> Value {
     match answer {
         Value::String(text) if text == "(own)" => Value::String("1".to_owned()),

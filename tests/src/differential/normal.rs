@@ -1,4 +1,4 @@
-//! What cannot be equal between two members is replaced by whether it is there: ids, terms, log
+//! Replaces what cannot be equal between two members by whether it is present: ids, terms, log
 //! indexes and sizes. Everything else stays as it was answered.
 
 use base64::Engine;
@@ -7,12 +7,12 @@ use serde_json::{Map, Value};
 
 use super::party_steps::PARTIES;
 
-/// A lease may have counted down so far, in seconds, since it was granted or kept alive.
+/// How far a lease may have counted down since it was granted or kept alive, in seconds.
 const COUNTED_MAX: i64 = 300;
-/// Ids from here on were made by the member; the sequence chooses smaller ones.
+/// Ids of this size and above were made by the member; the sequence chooses smaller ones.
 const OWN_ID_MIN: u128 = 1_000_000_000_000;
 
-/// Fields that hold something of one member's own; zero (left out) and non-zero must still agree.
+/// Fields that belong to one member alone; zero (left out) and non-zero must still agree.
 const OWN: [&str; 9] = [
     "cluster_id",
     "member_id",
@@ -25,7 +25,7 @@ const OWN: [&str; 9] = [
     "dbSizeInUse",
 ];
 
-/// Replaces what is a member's own in an answer.
+/// Replaces in an answer what belongs to one member alone.
 pub fn normalise(answer: &mut Value) {
     match answer {
         Value::Array(items) => items.iter_mut().for_each(normalise),
@@ -61,8 +61,8 @@ fn is_made_key(key: &str) -> bool {
     lease.len() >= 12 && lease.iter().all(u8::is_ascii_hexdigit)
 }
 
-/// Hides how far a lease has counted down, and puts lists in order that are in none: the keys of
-/// a lease, and the leases that lock and election services keep alive on their own account.
+/// Hides how far a lease has counted down, and sorts lists that have no order: the keys of a lease,
+/// and the leases that lock and election services keep alive by themselves.
 fn normalise_lease(fields: &mut Map<String, Value>) {
     let number = |value: Option<&Value>| -> Option<i64> { value?.as_str()?.parse().ok() };
     if let Some(granted) = number(fields.get("grantedTTL"))

@@ -22,7 +22,7 @@ pub enum Operation {
     MemberList(pb::MemberListRequest),
     Status(pb::StatusRequest),
     LeaseGrant(pb::LeaseGrantRequest),
-    /// `alias`: by the route that older clients use.
+    /// `alias` takes the route that older clients use.
     LeaseRevoke {
         request: pb::LeaseRevokeRequest,
         alias: bool,
@@ -36,7 +36,7 @@ pub enum Operation {
     },
     /// One stream: all requests, then the end of the requests, then the end of the answers.
     KeepAlive(Vec<pb::LeaseKeepAliveRequest>),
-    /// Waits until the member has revoked a lease of few seconds by itself.
+    /// Waits until the member has revoked a short lease by itself.
     Expiry {
         lease: i64,
     },
@@ -56,8 +56,8 @@ pub enum Operation {
     CloseObserve {
         slot: usize,
     },
-    /// Sends requests on a watch stream, which is opened when it is not: always, for JSON, whose
-    /// requests are the body.
+    /// Sends requests on a watch stream, which is opened if it is not open. A JSON stream is always
+    /// opened, because its requests are the body.
     Watch {
         slot: usize,
         requests: Vec<pb::WatchRequest>,
@@ -72,16 +72,16 @@ pub enum Operation {
     CloseWatch {
         slot: usize,
     },
-    /// Puts one behind the other, with nobody waiting for their events between them.
+    /// Puts one behind the other, without waiting for their events in between.
     Burst(Vec<pb::PutRequest>),
     /// Compares everything that arrived by itself since the last time.
     Settle,
-    /// Bytes that are no message of the method, or a method that does not exist.
+    /// Bytes that are not a message of the method, or a method that does not exist.
     Broken {
         path: &'static str,
         bytes: Bytes,
     },
-    /// A body that is no request of the route, or a route that does not exist.
+    /// A body that is not a request of the route, or a route that does not exist.
     Text {
         method: Method,
         path: &'static str,
@@ -126,7 +126,8 @@ pub fn party_key(name: &[u8], lease: i64) -> Bytes {
 pub enum Transport {
     /// Protobuf over HTTP/2.
     Grpc,
-    /// The gateway; the body is fixed when the step is made, as a request has many spellings.
+    /// The gateway; the body is fixed when the step is made, since a request can be spelled in many
+    /// ways.
     Json(String),
 }
 
@@ -137,7 +138,7 @@ pub struct Step {
     pub number: u64,
     /// The request.
     pub operation: Operation,
-    /// Its way.
+    /// The transport that it takes.
     pub transport: Transport,
 }
 
@@ -167,7 +168,7 @@ impl Operation {
             Operation::Call(Call::Lock(request)) => (path::LOCK, request.encode_to_vec()),
             Operation::Call(Call::Campaign(request)) => (path::CAMPAIGN, request.encode_to_vec()),
             Operation::Observe { request, .. } => (path::OBSERVE, request.encode_to_vec()),
-            // Each of the requests is encoded when it is sent.
+            // Each request is encoded when it is sent.
             Operation::Watch { .. } => (path::WATCH, Vec::new()),
             Operation::KeepAlive(_) => (path::LEASE_KEEP_ALIVE, Vec::new()),
             Operation::Broken { path, bytes } => return Some((path, bytes.clone())),
@@ -209,8 +210,8 @@ impl Operation {
         Some((Method::POST, path))
     }
 
-    /// The answer's JSON form, for one comparison whatever the transport. `Err` names an answer
-    /// that is no message of the method, or that holds more than the message's known fields.
+    /// The answer's JSON form, so that one comparison does for any transport. `Err` names an answer
+    /// that is not a message of the method, or that holds more than the message's known fields.
     pub fn answer_as_json(&self, bytes: &Bytes) -> Result<serde_json::Value, String> {
         match self {
             Operation::Put(_) => as_json::<pb::PutResponse>(bytes),
@@ -237,7 +238,7 @@ impl Operation {
     }
 }
 
-/// The JSON form of an encoded message; `Err` when it is none of the type, or holds more.
+/// The JSON form of an encoded message; `Err` if it is not of the type, or holds more.
 pub fn as_json<M>(bytes: &Bytes) -> Result<serde_json::Value, String>
 where
     M: Message + Default + serde::Serialize + std::fmt::Debug,

@@ -1,6 +1,6 @@
 //! One side's callers of the lock and election services: calls that wait for their turn, and
-//! streams of leaders. Whose turn it is follows from the create revisions of the keys below a
-//! name, so the harness knows which calls must have returned and what each stream must have shown.
+//! streams of leaders. The create revisions of the keys below a name decide whose turn it is, so
+//! the harness knows which calls must have returned and what each stream must have shown.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ pub struct Parties {
     observers: BTreeMap<usize, Observer>,
 }
 
-/// A call that did not return yet.
+/// A call that has not returned yet.
 #[derive(Debug)]
 struct Waiting {
     name: Bytes,
@@ -48,7 +48,7 @@ impl Drop for Waiting {
 struct Observer {
     name: Bytes,
     feed: Feed,
-    /// The leader's record that it showed last.
+    /// The last leader's record that it showed.
     shown: i64,
     /// The last revision at which it is known to have kept up.
     since: i64,
@@ -56,7 +56,7 @@ struct Observer {
 }
 
 impl Parties {
-    /// Nobody waits yet; `grpc` is for looking at keys.
+    /// Parties without a waiting call; `grpc` is for looking at keys.
     pub fn new(grpc: Grpc) -> Parties {
         Parties {
             grpc,
@@ -66,7 +66,7 @@ impl Parties {
     }
 
     /// Whether a call for `key` below `name` has a certain outcome: its key is new, or it is the
-    /// first and nobody waits with it. A second call behind others could come too late to wait.
+    /// first and no call waits with it. A second call behind others could come too late to wait.
     ///
     /// # Errors
     /// The member's refusal to show its keys.
@@ -116,7 +116,7 @@ impl Parties {
     /// Drops a waiting call, and waits until its key is gone.
     ///
     /// # Errors
-    /// The key stayed.
+    /// If the key stayed.
     pub async fn abandon(&mut self, key: &Bytes) -> Result<Value, String> {
         let Some(at) = self.waiting.iter().position(|waiting| waiting.key == *key) else {
             return Ok(json!({ "abandoned": false }));
@@ -153,8 +153,8 @@ impl Parties {
         self.observers.remove(&slot);
     }
 
-    /// Waits until every call whose turn has come returned, and every stream shows its leader;
-    /// returns the answers and what was shown.
+    /// Waits until every call whose turn has come has returned, and every stream shows its leader.
+    /// Returns the answers and what was shown.
     ///
     /// # Errors
     /// What did not come.
@@ -188,7 +188,7 @@ impl Parties {
         Ok(came)
     }
 
-    /// A compaction to more than this might meet a caller that is still behind.
+    /// The revision above which a compaction might meet a caller that is still behind.
     pub fn floor(&self) -> i64 {
         let callers = self.waiting.iter().map(|waiting| waiting.since);
         let observers = self.observers.values().map(|observer| observer.since);

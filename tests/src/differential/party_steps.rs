@@ -1,5 +1,5 @@
-//! Makes the steps of parties that want a lock or an election: each has its lease, and they share
-//! a few names, so that they wait for each other. Some steps touch their keys behind their backs.
+//! Makes the steps of parties that want a lock or an election: each has a lease, and they share a
+//! few names, so that they wait for each other. Some steps change their keys without them.
 
 use althing_api::etcdserverpb as pb;
 use althing_api::{v3electionpb as election, v3lockpb as lock};
@@ -16,16 +16,16 @@ use serde_json::Value;
 pub const PARTIES: [i64; 4] = [0x101, 0x102, 0x103, 0x104];
 /// A lease that nobody grants.
 const UNKNOWN: i64 = 0x999;
-/// Their time to live, in seconds.
+/// The time to live of the parties' leases, in seconds.
 pub const PARTY_TTL: i64 = 5_000;
 const NAMES: [&[u8]; 3] = [b"n/a", b"n/b", b""];
-/// Streams of leaders at a time.
+/// Streams of leaders at the same time.
 const OBSERVERS: usize = 2;
-/// Leaders that are remembered, to proclaim and resign as.
+/// Leaders that are remembered, so that steps can proclaim and resign as them.
 const LEADERS_MAX: usize = 4;
 
 /// Calls without a lease, for which the member makes one of its own that lives a minute: in the
-/// midst of a long sequence one side's might have ended when the other's has not.
+/// middle of a long sequence it might have ended on one side and not on the other.
 pub(super) fn own_leases() -> Vec<Operation> {
     let lock = lock::LockRequest {
         name: Bytes::from_static(b"own/lock"),
@@ -145,7 +145,7 @@ impl Generator {
     }
 
     fn name(&mut self) -> Bytes {
-        // Most on one name, for a queue.
+        // Mostly one name, so that a queue forms.
         let name = if self.one_in(2) {
             NAMES[0]
         } else {

@@ -23,7 +23,7 @@ pub type Release = (u32, u32);
 pub struct Side {
     /// The member; it dies with this value.
     pub member: Member,
-    /// Whose contract it says it carries.
+    /// The release whose contract it says it has.
     pub release: Release,
     /// What outlives a step.
     pub long_lived: LongLived,
@@ -37,8 +37,8 @@ impl Side {
     /// # Panics
     /// When it does not come to serve or does not tell its version.
     pub async fn start(program: &Path) -> Side {
-        // Nobody elects in between; and the least time to live, which follows from the same flag,
-        // is longer than one side waits for the other.
+        // No election comes in between; and the minimum time to live, which follows from the same
+        // flag, is longer than one side waits for the other.
         let member = Member::start(program, &STEADY);
         let mut json = member.json();
         let version = json
@@ -57,9 +57,9 @@ impl Side {
         }
     }
 
-    /// Sends the step and returns the answer as one JSON value, whatever the transport:
-    /// `messages`, or `code` and `text`, or `status`, `content_type` and `body`; `lost` when there
-    /// was no answer, `wrong` when what came breaks the contract by itself.
+    /// Sends the step and returns the answer as one JSON value, whatever the transport: `messages`,
+    /// or `code` and `text`, or `status`, `content_type` and `body`; `lost` if there was no answer,
+    /// `wrong` if what came already violates the contract.
     pub async fn play(&mut self, step: &Step) -> Value {
         let answer = match self.long_lived.play(step).await {
             Some(answer) => answer,
@@ -114,7 +114,7 @@ impl Side {
         Ok(answer.kvs)
     }
 
-    /// Ports differ between the sides; what they stand for does not.
+    /// Hides ports, which differ between the sides; what they stand for does not.
     fn without_own_urls(&self, answer: Value) -> Value {
         match answer {
             Value::String(text) => Value::String(
@@ -134,7 +134,7 @@ impl Side {
     }
 }
 
-/// Posts a body; the answer whole, as JSON.
+/// Posts a body; returns the whole answer as JSON.
 pub async fn post(json: &mut Json, method: Method, path: &str, body: &str) -> Value {
     let body = Bytes::copy_from_slice(body.as_bytes());
     let answer = match json.send(method, path, body).await {
@@ -166,7 +166,7 @@ pub fn messages_as_json(operation: &Operation, messages: &[Bytes]) -> Value {
 
 /// The refusal of a gRPC method.
 pub fn status_as_json(status: &Status) -> Value {
-    // Only a status that this end made has an error behind it.
+    // Only a status that was made on this side has an error behind it.
     if let Some(source) = std::error::Error::source(status) {
         return json!({ "lost": format!("{status}: {source:?}") });
     }

@@ -31,9 +31,9 @@ const INTEGERS: [&str; 7] = [
 /// Chooses spellings; `loose_base64` adds those that etcd takes since 3.6 only.
 #[derive(Debug)]
 pub struct Spelling<'r> {
-    /// Where the choices come from.
+    /// The source of the choices.
     pub random: &'r mut StdRng,
-    /// URL-safe and unpadded base64.
+    /// Whether URL-safe and unpadded base64 may be used.
     pub loose_base64: bool,
 }
 
@@ -130,7 +130,7 @@ impl Spelling<'_> {
         Value::Object(body)
     }
 
-    /// Any message without fields that need more than names and integers spelled.
+    /// Any message in which only names and integers have several spellings.
     pub fn message(&mut self, message: &impl Serialize) -> Value {
         let plain = serde_json::to_value(message).expect("a message has a JSON form");
         self.respell(plain)
@@ -169,7 +169,7 @@ impl Spelling<'_> {
         self.named(&mut body, "target", COMPARE_TARGETS, compare.target);
         self.bytes(&mut body, "key", &compare.key);
         self.bytes(&mut body, "range_end", &compare.range_end);
-        // A member of a oneof is written out even at its default: that is what sets it.
+        // A member of a oneof is written out even at its default, since that is what sets it.
         let (name, value) = match &compare.target_union {
             None => return Value::Object(body),
             Some(TargetUnion::Version(number)) => ("version", self.integer(*number)),

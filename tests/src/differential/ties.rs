@@ -1,7 +1,7 @@
 //! Ranges sorted by anything but the key may hold equal sort values, and etcd promises no order
 //! among those (its sort is not stable). Two answers are the same if they differ only there: the
 //! sequence of sort values is equal, no key comes twice, and each record is one that the range
-//! holds. Where a limit cuts through equal values, either choice among them is right.
+//! holds. If a limit cuts through equal values, any choice among them is right.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ pub fn may_tie(request: &pb::RangeRequest) -> bool {
 
 /// The request for every record from which the answer to a sorted range is chosen: those of the
 /// same revision and filters. etcd sorts a whole range, except that with no sort order and no
-/// filter it cuts in key order, one record behind the limit, before it sorts.
+/// filter it cuts in key order, one record beyond the limit, before it sorts.
 pub fn candidates(request: &pb::RangeRequest, revision: i64) -> pb::RangeRequest {
     let filtered = request.min_mod_revision != 0
         || request.max_mod_revision != 0
@@ -47,7 +47,7 @@ pub fn candidates(request: &pb::RangeRequest, revision: i64) -> pb::RangeRequest
     }
 }
 
-/// Whether two lists of records differ in nothing but the order of equal sort values.
+/// Whether two lists of records differ only in the order of equal sort values.
 pub fn equal_but_ties(
     request: &pb::RangeRequest,
     left: &[KeyValue],
@@ -65,7 +65,7 @@ pub fn equal_but_ties(
             let (mut shown, mut record) = ((*full).clone(), record.clone());
             if request.keys_only {
                 shown.value.clear();
-                // Shown by releases before 3.7.
+                // Releases before 3.7 show it.
                 (shown.lease, record.lease) = (0, 0);
             }
             if shown != record || keys.insert(full.key.clone(), ()).is_some() {
@@ -89,8 +89,9 @@ pub fn equal_but_ties(
             .all(|(one, other)| by_target(request, one, other) == Ordering::Equal)
 }
 
-/// Puts equal sort values of every sorted range of a transaction's answer in key order, and blanks
-/// the records of a group that a limit cut. `None` when the answer is no message of the request.
+/// Puts equal sort values of every sorted range in a transaction's answer into key order, and
+/// blanks the records of a group that a limit cut. `None` if the answer is not a message of the
+/// request.
 pub fn canonical_txn(request: &pb::TxnRequest, answer: &Value) -> Option<pb::TxnResponse> {
     let mut response = serde_json::from_value(message(answer)?.clone()).ok()?;
     canonical(request, &mut response)?;

@@ -11,12 +11,12 @@ use super::operation::Operation;
 
 /// Slots from here on are JSON streams, whose requests are all in the body.
 pub const JSON_SLOT: usize = 2;
-/// How many slots there are.
+/// The number of slots.
 pub const SLOTS: usize = 4;
-/// Watchers that a stream is given before it is closed.
+/// The number of watchers that a stream gets before it is closed.
 const CREATES_MAX: u32 = 10;
 const CHOSEN_IDS: [i64; 9] = [1, 2, 3, 4, 5, 77, 999_999, -2, -1];
-/// Large enough that a few of them do not fit into one message, in bytes.
+/// Large enough that a few of them exceed one message, in bytes.
 const LARGE: usize = 550_000;
 
 impl Generator {
@@ -41,7 +41,7 @@ impl Generator {
         }
     }
 
-    /// Puts of which all or none of the events are awaited before the next.
+    /// Puts whose events are all awaited before the next, or not at all.
     pub(super) fn burst(&mut self) -> Operation {
         let count = self.random.random_range(2..12);
         Operation::Burst((0..count).map(|_| self.put()).collect())
@@ -70,7 +70,8 @@ impl Generator {
             self.creates[slot] += 1;
             requests.push(RequestUnion::CreateRequest(create));
         }
-        // A watcher that may still be sending could be cancelled before or behind its events.
+        // If a watcher may still be sending, its cancellation could come before or behind its
+        // events.
         if from_now && self.one_in(3) {
             let cancel = self.cancel();
             requests.push(RequestUnion::CancelRequest(cancel));
@@ -137,8 +138,8 @@ impl Generator {
         }
     }
 
-    /// A history of events that do not fit into one message, with two watchers on it; once in a
-    /// sequence, as these events are slow.
+    /// A history of events that exceed one message, with two watchers on it; once in a sequence,
+    /// because these events are slow.
     fn large_events(&mut self, slot: usize) -> Operation {
         self.large_seen = true;
         let from = self.revision;
@@ -171,7 +172,7 @@ impl Generator {
                 prev_kv: false,
             }));
         self.creates[slot] += 2;
-        // What this stream watches would get the large events beside.
+        // What this stream watches would get the large events too.
         Operation::CloseWatch { slot }
     }
 }

@@ -1,4 +1,4 @@
-//! One watcher: what it must bring, by the member's history, and what it brought.
+//! One watcher: what it must bring, according to the member's history, and what it brought.
 
 use althing_api::etcdserverpb as pb;
 use althing_api::mvccpb::event::EventType;
@@ -41,7 +41,7 @@ impl Change {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
     Following,
-    /// Its start is compacted; that is still to be told.
+    /// Its start is compacted, and that is still to be reported.
     Doomed,
     Gone,
 }
@@ -52,9 +52,9 @@ pub struct Watcher {
     request: pb::WatchCreateRequest,
     state: State,
     start: i64,
-    /// Changes from here on were not settled yet.
+    /// Changes from this revision on are not settled yet.
     next: i64,
-    /// Started in the past and nothing shows yet that it has caught up.
+    /// Whether it started in the past and nothing shows yet that it has caught up.
     behind: bool,
     /// What came since the last time: changes, the messages' events, and their headers.
     changes: Vec<Change>,
@@ -62,7 +62,7 @@ pub struct Watcher {
     headers: Vec<(i64, Value)>,
     /// The message that ended it.
     end: Option<Value>,
-    /// The last message was a fragment of one that goes on.
+    /// Whether the last message was a fragment of one that goes on.
     in_fragment: bool,
     /// The last revision of the last whole message.
     delivered: i64,
@@ -97,13 +97,14 @@ impl Watcher {
         }
     }
 
-    /// The revision it was asked to start from; 0 is the next one. A watcher of a named revision
-    /// that is still to come holds back its stream's progress, one of the next revision does not.
+    /// The revision that it was asked to start from; 0 means the next one. A watcher of a named
+    /// revision that is still to come holds back its stream's progress; one of the next revision
+    /// does not.
     pub fn asked_start(&self) -> i64 {
         self.request.start_revision
     }
 
-    /// Its start, while it may be behind.
+    /// Its start, as long as it may be behind.
     pub fn behind(&self) -> Option<i64> {
         (self.behind && self.state == State::Following).then_some(self.start)
     }
@@ -113,7 +114,7 @@ impl Watcher {
         self.state == State::Gone
     }
 
-    /// What is still to come, in words.
+    /// What is still to come, as text.
     pub fn owed(&self, history: &History) -> Option<String> {
         if self.state == State::Doomed {
             return Some("cancellation of a compacted start".to_owned());
@@ -121,7 +122,7 @@ impl Watcher {
         self.owed_to(history, history.revision)
     }
 
-    /// What is still to come of the changes up to a revision, in words.
+    /// Which of the changes up to a revision are still to come, as text.
     pub fn owed_to(&self, history: &History, revision: i64) -> Option<String> {
         if self.state != State::Following {
             return None;
@@ -136,7 +137,7 @@ impl Watcher {
         })
     }
 
-    /// Takes a message with events, or the one that tells of a compacted start.
+    /// Takes a message with events, or the one that reports a compacted start.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -183,11 +184,11 @@ impl Watcher {
         Ok(())
     }
 
-    /// What came since the last time. With `exact` the store has one revision since then, so that
-    /// the headers are certain too; else it depends on the batches which revision they tell.
+    /// What came since the last time. With `exact` the store has made one revision since then, so
+    /// that the headers are certain too; otherwise the batches decide which revision they name.
     ///
     /// # Errors
-    /// What came and should not have.
+    /// What came and should not have come.
     pub fn settle(&mut self, history: &History, exact: bool) -> Result<Value, String> {
         let due: Vec<Change> = self.due(history, history.revision).cloned().collect();
         if self.state != State::Gone && self.changes != due {
@@ -236,7 +237,7 @@ impl Watcher {
     }
 
     fn wants(&self, change: &Change) -> bool {
-        // An empty key stands for the first one.
+        // An empty key stands for the first key.
         let first = Bytes::from_static(b"\0");
         let key = match self.request.key.is_empty() {
             true => &first,

@@ -23,27 +23,28 @@ use crate::grpc::{Grpc, path};
 
 /// The first watch id of the marks that tell when a stream has answered everything before them.
 pub const FIRST_MARK: i64 = 1_000_000;
-/// What no sequence writes.
+/// A key that no sequence writes.
 const UNTOUCHED: &[u8] = b"\x01untouched";
 
 /// A stream and its watchers.
 #[derive(Debug)]
 pub struct WatchStream {
     feed: Feed,
-    /// Creates that were not answered yet, in their order.
+    /// Creates that are not answered yet, in order.
     asked: VecDeque<pb::WatchCreateRequest>,
     watchers: BTreeMap<i64, Watcher>,
-    /// Answers to requests, in their order, since the last time.
+    /// Answers to requests since the last time, in order.
     control: Vec<Value>,
     /// The header of a progress response, if one came since it was awaited.
     progress: Option<i64>,
     marks: i64,
-    /// A watcher was told that its start is compacted; etcd counts it as one that is behind.
+    /// Whether a watcher was told that its start is compacted; etcd counts it as one that is
+    /// behind.
     compacted: bool,
     ended: Option<Value>,
 }
 
-/// What a member's store went through, as far as it matters to watchers.
+/// The history of a member's store, as far as it matters to watchers.
 #[derive(Debug, Default)]
 pub struct History {
     /// Every change, in order.
@@ -61,7 +62,7 @@ impl WatchStream {
         WatchStream::on(Feed::grpc(grpc, path::WATCH, decode))
     }
 
-    /// Opens a JSON stream whose body says everything.
+    /// Opens a JSON stream whose body has all requests.
     pub fn json(port: u16, body: String) -> WatchStream {
         WatchStream::on(Feed::json(port, "/v3/watch", body))
     }
@@ -105,7 +106,7 @@ impl WatchStream {
         self.answered(&requests, history).await
     }
 
-    /// Waits until requests that end with a mark are answered; they were sent.
+    /// Waits until requests that were sent and end with a mark are answered.
     ///
     /// # Errors
     /// What did not come.
@@ -128,7 +129,7 @@ impl WatchStream {
         Ok(())
     }
 
-    /// Asks until the member says how far the stream is, or once if it will not say.
+    /// Asks until the member says how far the stream is, or only once if it will not say.
     ///
     /// # Errors
     /// What did not come.
@@ -190,7 +191,7 @@ impl WatchStream {
         })
     }
 
-    /// A compaction to more than this might meet a watcher that is still behind.
+    /// The revision above which a compaction might meet a watcher that is still behind.
     pub fn floor(&self) -> i64 {
         let starts = self.watchers.values().filter_map(Watcher::behind);
         starts.min().unwrap_or(i64::MAX)
@@ -270,7 +271,7 @@ impl WatchStream {
         }
     }
 
-    /// Keeps an answer, unless it is that of a mark.
+    /// Keeps an answer, unless it belongs to a mark.
     fn note(&mut self, id: i64, raw: Value) {
         if id < FIRST_MARK {
             self.control.push(raw);
@@ -278,7 +279,7 @@ impl WatchStream {
     }
 }
 
-/// The requests with a watcher behind them that is created and cancelled: its answers come last.
+/// The requests, followed by a watcher that is created and cancelled: its answers come last.
 pub fn with_mark(requests: &[pb::WatchRequest], mark: i64) -> Vec<pb::WatchRequest> {
     let create = pb::WatchCreateRequest {
         key: Bytes::from_static(UNTOUCHED),

@@ -1,4 +1,4 @@
-//! Clients that put, read, replace and delete, and record what they asked for and what came of it.
+//! Clients that put, read, replace and delete, and record what they asked for and the outcome.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,10 +19,10 @@ use tonic::Status;
 use crate::grpc::{Grpc, path};
 use crate::linear::history::{Action, Answer, Operation, Outcome, Record, Seen};
 
-/// Keys that are in use at the same time, and for how long; then others are.
+/// The number of keys in use at the same time; after a while others are used.
 const KEYS: u64 = 4;
 const KEYS_LAST: Duration = Duration::from_secs(4);
-/// Between two attempts to reach a member, and between two requests of one client.
+/// Pause between two attempts to reach a member, and between two requests of one client.
 const RETRY: Duration = Duration::from_millis(20);
 /// How long a connection may take to be made.
 const CONNECT_MAX: Duration = Duration::from_secs(1);
@@ -32,33 +32,33 @@ const REFUSALS: [Error; 3] = [Error::NoLeader, Error::TooManyRequests, Error::No
 /// How the clients of a run behave.
 #[derive(Clone, Debug)]
 pub struct Behaviour {
-    /// How many there are.
+    /// The number of clients.
     pub clients: usize,
-    /// How long each waits for an answer; then the outcome is unknown.
+    /// How long each waits for an answer; after that the outcome is unknown.
     pub patience: Duration,
-    /// Between the end of one request and the next of the same client, on average.
+    /// Pause between the end of one request and the next of the same client, on average.
     pub rest: Duration,
-    /// What they do wrong, to show that it is found.
+    /// What they do wrong, to show that it is found out.
     pub flaw: Option<Flaw>,
 }
 
 /// A way in which clients deceive themselves, each of which a real client library had once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
-    /// They ask the member alone and take the answer for linearizable.
+    /// They ask one member only, and take the answer for linearizable.
     StaleReads,
     /// They take a request without an answer for one that failed.
     UnknownIsFailed,
-    /// They answer a read from what they read before.
+    /// They answer a read from an earlier read.
     CachedReads,
-    /// They send a put again when the answer does not come, and tell nobody.
+    /// They send a put again if the answer does not come, and do not say so.
     Retries,
 }
 
 /// What all clients of one run share.
 #[derive(Debug)]
 pub struct Board {
-    /// Where clients reach the members.
+    /// The addresses where clients reach the members.
     addresses: Vec<SocketAddr>,
     began: Instant,
     values: AtomicU64,
@@ -80,7 +80,7 @@ impl Board {
         }
     }
 
-    /// Ends the clients, each after its request.
+    /// Ends the clients, each after its present request.
     pub fn end(&self) {
         self.over.send_replace(true);
     }
@@ -126,7 +126,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Asks one thing after the other until the run is over; what it recorded.
+    /// Makes one request after the other until the run is over; returns what it recorded.
     pub async fn run(mut self) -> Vec<Operation> {
         let mut over = self.board.over.subscribe();
         while !*over.borrow() {
@@ -145,7 +145,7 @@ impl<'a> Client<'a> {
         self.history
     }
 
-    /// Asks for one thing and records it.
+    /// Makes one request and records it.
     pub async fn perform(&mut self, action: Action) {
         let called = self.board.stamp();
         let mut outcome = self.ask(action).await;
@@ -168,7 +168,7 @@ impl<'a> Client<'a> {
         });
     }
 
-    /// Writes a key once; what it recorded.
+    /// Writes a key once; returns what it recorded.
     pub async fn write_once(mut self, key: u32) -> Vec<Operation> {
         let action = Action::Put(key, self.value());
         self.perform(action).await;
@@ -204,7 +204,7 @@ impl<'a> Client<'a> {
         self.known = Some((action.key(), found));
     }
 
-    /// Sends a request and waits as long as patience lasts.
+    /// Sends a request and waits as long as its patience lasts.
     async fn ask(&mut self, action: Action) -> Outcome {
         let Some(mut grpc) = self.connection.take() else {
             return Outcome::Failed;
@@ -217,7 +217,7 @@ impl<'a> Client<'a> {
             Ok(Err(status)) => judge(&status),
             Err(_) => Outcome::Unknown,
         };
-        // After anything but an answer it looks for another member.
+        // After anything but an answer it tries another member.
         if matches!(outcome, Outcome::Done(_)) && !self.random.random_ratio(1, 200) {
             self.connection = Some(grpc);
         }
@@ -263,7 +263,7 @@ impl<'a> Client<'a> {
     }
 }
 
-/// What the absence of an answer means.
+/// What a missing answer means.
 fn judge(status: &Status) -> Outcome {
     let refused = REFUSALS
         .iter()
@@ -275,7 +275,7 @@ fn judge(status: &Status) -> Outcome {
     }
 }
 
-/// How a key is spelled.
+/// The spelling of a key.
 pub fn spell_key(key: u32) -> Bytes {
     format!("key-{key}").into()
 }

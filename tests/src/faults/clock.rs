@@ -1,12 +1,12 @@
-//! Wall clocks that jump: libfaketime, loaded into a member, adds what a file says. What counts
-//! time that passes (CLOCK_MONOTONIC) goes on as it is, as when an operator sets a clock.
+//! Wall clocks that jump: libfaketime, loaded into a member, adds what a file says. The monotonic
+//! clock (CLOCK_MONOTONIC) goes on unchanged, as when an operator sets a clock.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::member::Member;
 
-/// Where distributions put the library.
+/// The places where distributions put the library.
 const PLACES: [&str; 4] = [
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
@@ -21,12 +21,12 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// The library, where it is installed.
+    /// The library, if it is installed.
     pub fn library() -> Option<&'static Path> {
         PLACES.map(Path::new).into_iter().find(|path| path.exists())
     }
 
-    /// Gives a member that was not started yet a clock that can be set.
+    /// Gives a member that is not started yet a clock that can be set.
     ///
     /// # Panics
     /// When its directory cannot be written.
@@ -43,7 +43,7 @@ impl Clock {
         clock
     }
 
-    /// Sets it apart from the true time.
+    /// Sets the clock this far from the true time.
     ///
     /// # Panics
     /// When the member's directory cannot be written.

@@ -11,7 +11,7 @@ use crate::process::Process;
 pub struct Flushes(Process);
 
 impl Flushes {
-    /// Whether strace is here.
+    /// Whether strace is installed.
     pub fn can_be_changed() -> bool {
         let asked = Command::new("strace")
             .arg("-V")
@@ -20,12 +20,12 @@ impl Flushes {
         asked.is_ok_and(|status| status.success())
     }
 
-    /// Each flush of a process takes this long.
+    /// Makes each flush of a process take this long.
     pub fn delayed(process_id: u32, late: Duration) -> Flushes {
         Flushes::changed(process_id, &format!("delay_enter={}", late.as_micros()))
     }
 
-    /// The next flush of each thread fails as on a broken disk.
+    /// Makes the next flush of each thread fail as on a broken disk.
     pub fn failing(process_id: u32) -> Flushes {
         Flushes::changed(process_id, "error=EIO:when=1")
     }
@@ -49,8 +49,8 @@ impl Flushes {
 
 impl Drop for Flushes {
     fn drop(&mut self) {
-        // The kernel lets go of the traced; asked to end in order, strace may wait for a thread of
-        // theirs that does not come.
+        // The kernel releases the traced process; if asked to end in order, strace may wait forever
+        // for one of its threads.
         self.0.kill();
     }
 }

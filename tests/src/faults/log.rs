@@ -1,4 +1,4 @@
-//! What a member has: every change since the first, as a watcher is told.
+//! What a member holds: every change since the first, as a watcher is told.
 
 use std::net::SocketAddr;
 
@@ -73,7 +73,7 @@ async fn watch(address: SocketAddr, last: i64) -> Result<Vec<Event>, String> {
     Err("the stream ended".to_owned())
 }
 
-/// The hash of all that a member has at revision `last`, history included.
+/// The hash of all that a member holds at revision `last`, history included.
 ///
 /// # Panics
 /// When the member does not tell it.
@@ -87,7 +87,7 @@ pub async fn hash(address: SocketAddr, last: i64) -> u32 {
         .hash
 }
 
-/// Where members do not have the same.
+/// Where members do not hold the same.
 pub fn differences(logs: &[Vec<Event>]) -> Vec<String> {
     let mut faults = Vec::new();
     for (position, log) in logs.iter().enumerate().skip(1) {

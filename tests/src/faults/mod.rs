@@ -1,5 +1,5 @@
-//! Disturbs a cluster of real processes while clients record what they asked for and were told,
-//! and judges the record.
+//! Disturbs a cluster of real processes while clients record what they asked for and what they were
+//! told, and judges the record.
 //!
 //! ```text
 //! seed --> plan --> Nemesis --kills, stops, cuts off, slows--> members and what lies between them
@@ -9,7 +9,7 @@
 //!             v                                             v
 //!                        linear::check, members compared
 //! ```
-//! The plan of a seed is always the same; what the processes make of it is not.
+//! The plan of a seed is always the same; what the processes do with it is not.
 
 pub mod clients;
 pub mod clock;

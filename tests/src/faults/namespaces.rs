@@ -1,26 +1,26 @@
-//! A network of their own for the members: each in a network namespace, joined by a bridge, so
-//! that what is lost is lost to the kernels and not to a relay. It takes root and iproute2.
+//! A separate network for the members: each in a network namespace, joined by a bridge, so that
+//! what is lost is lost to the kernels and not to a relay. It needs root and iproute2.
 //!
 //! ```text
 //! namespace of this process: bridge 10.77.0.254 --+-- member 0, 10.77.0.1, in a namespace
 //!                            (clients)            +-- member 1, 10.77.0.2, in another ...
 //! ```
-//! One way is closed by telling the sender's kernel a hardware address that nobody has: packets
-//! leave and arrive nowhere, connections hang until somebody gives up. What clients ask is not
-//! touched. Addresses exist only inside a namespace that this process was started in alone, see
-//! `tests/interop/faults`; in any other this refuses to begin.
+//! One direction is closed by telling the sender's kernel a hardware address that nobody has:
+//! packets leave and arrive nowhere, and connections hang until somebody gives up. Client traffic
+//! is not touched. Addresses exist only inside a namespace that this process was started in alone,
+//! see `tests/interop/faults`; in any other this refuses to begin.
 
 use std::net::Ipv4Addr;
 use std::process::Command;
 
 use super::network::Link;
 
-/// Where the members are, and the end of this process.
+/// The network of the members and of this process.
 const NETWORK: [u8; 3] = [10, 77, 0];
 const HERE: &str = "10.77.0.254/24";
-/// Of an interface that does not exist.
+/// The hardware address of an interface that does not exist.
 const NOWHERE: &str = "02:00:00:00:00:99";
-/// What a slow link carries.
+/// The capacity of a slow link.
 const THIN: &str = "tbf rate 256kbit burst 8kb latency 500ms";
 
 /// The namespaces; they end with the namespace of this process.
@@ -30,10 +30,10 @@ pub struct Namespaces {
 }
 
 impl Namespaces {
-    /// Makes one for each of `size` members.
+    /// Makes a namespace for each of `size` members.
     ///
     /// # Panics
-    /// Where this process has other interfaces than the loopback, or may not make any.
+    /// Where this process has interfaces other than the loopback, or may not make any.
     pub fn make(size: usize) -> Namespaces {
         let interfaces = said("ip -o link show");
         assert_eq!(
@@ -96,7 +96,7 @@ impl Namespaces {
             said(&format!(
                 "ip -n {sender} neigh flush dev eth0 nud permanent"
             ));
-            // It refuses where nothing was thin.
+            // The command fails if nothing was thin.
             let _ = run(&format!(
                 "ip netns exec {sender} tc qdisc del dev eth0 root"
             ));

@@ -20,15 +20,15 @@ use super::network::{Link, Network};
 use super::plan::{Direction, Fault, Manner, Step, Target};
 use crate::small_disk::SmallDisk;
 
-/// How long a member may take to tell who leads.
+/// How long to wait for a member to say who leads.
 const STATUS_MAX: Duration = Duration::from_millis(500);
 
-/// What lies between the members.
+/// The network between the members.
 #[derive(Debug)]
 pub enum Between {
-    /// Relays of this process.
+    /// Relays in this process.
     Relays(Network),
-    /// Kernels.
+    /// Network namespaces.
     Wires(Namespaces),
 }
 
@@ -48,25 +48,25 @@ impl Between {
     }
 }
 
-/// Who disturbs.
+/// The cluster under disturbance, and the means to disturb it.
 #[derive(Debug)]
 pub struct Nemesis {
     /// The members.
     pub cluster: Cluster,
-    /// What lies between them.
+    /// The network between them.
     pub between: Between,
     /// The members' ids.
     pub ids: Vec<u64>,
-    /// Their disks, if those are disturbed.
+    /// The members' disks, if those are disturbed.
     pub disks: Vec<SmallDisk>,
-    /// Their clocks, if those are disturbed.
+    /// The members' clocks, if those are disturbed.
     pub clocks: Vec<Clock>,
-    /// Members that ended although nobody made them.
+    /// Members that ended although nothing made them.
     pub deaths: Vec<String>,
 }
 
 impl Nemesis {
-    /// Carries out one step. What it did stays in force only for the time of the step.
+    /// Carries out one step. Its effect lasts only for the time of the step.
     pub async fn disturb(&mut self, step: &Step) {
         println!("{step}");
         match step.fault {
@@ -148,7 +148,7 @@ impl Nemesis {
         self.cluster.process_id(position)
     }
 
-    /// The member halts, since what it cannot flush it cannot promise.
+    /// Breaks a disk: the member halts, since it cannot promise what it cannot flush.
     async fn fail_disk(&mut self, position: usize) {
         let failing = Flushes::failing(self.cluster.process_id(position));
         let process = self.cluster.member(position).process();
@@ -158,7 +158,7 @@ impl Nemesis {
         tokio::task::block_in_place(|| self.cluster.restart(&[position]));
     }
 
-    /// What takes the place of a dead member has its name and its ports, and nothing else of it.
+    /// Replaces a dead member by one with the same name and ports, and nothing else of it.
     async fn replace(&mut self, position: usize, lasts: Duration) {
         let other = self.cluster.positions_without(&[position])[0];
         let address = self.cluster.client_address(other);
@@ -177,7 +177,7 @@ impl Nemesis {
         }
     }
 
-    /// A member that ended by itself is started again, and told of.
+    /// Starts a member again that ended by itself, and reports it.
     fn look_for_deaths(&mut self, step: &Step) {
         for position in self.cluster.positions_without(&[]) {
             let process = self.cluster.member(position).process();
@@ -205,7 +205,7 @@ impl Nemesis {
     async fn restart(&mut self, position: usize, lasts: Duration) {
         let (status, printed) =
             tokio::task::block_in_place(|| self.cluster.member(position).stop());
-        // A real etcd ends with the signal after it stopped in order.
+        // A real etcd ends by the signal after it stopped in order.
         let in_order = status.success() || status.signal() == Some(Signal::TERM.as_raw());
         assert!(in_order, "member {position}: {status}\n{printed}");
         tokio::time::sleep(lasts).await;
@@ -230,7 +230,7 @@ impl Nemesis {
         }
     }
 
-    /// Whoever says of itself that it leads, in the highest term.
+    /// The member that claims to lead in the highest term.
     async fn leader(&self) -> Option<usize> {
         let mut found = None;
         for position in self.cluster.positions_without(&[]) {
@@ -272,7 +272,7 @@ fn link(manner: Manner) -> Link {
     }
 }
 
-/// Whether a member is gone. Until the others are in step with each other it may not go.
+/// Whether a member is gone. It may not go before the others are in step with each other.
 async fn remove(address: SocketAddr, id: u64) -> bool {
     let Ok(mut grpc) = Grpc::connect_to(address).await else {
         return false;
@@ -281,7 +281,7 @@ async fn remove(address: SocketAddr, id: u64) -> bool {
     let asked = grpc.unary::<pb::MemberRemoveResponse>(path::MEMBER_REMOVE, &request);
     match asked.await {
         Ok(_) => true,
-        // An attempt before, whose answer was lost.
+        // An earlier attempt succeeded, and its answer was lost.
         Err(status) => status.message() == Error::MemberNotFound.text(),
     }
 }

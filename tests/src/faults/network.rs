@@ -1,12 +1,12 @@
-//! What lies between the members of one host: a relay before each member's peer port, which knows
-//! from the requests who sends, and can stop, delay or break what one member sends to another.
+//! The network between the members of one host: a relay before each member's peer port, which knows
+//! the sender from the requests, and can stop, delay or break what one member sends to another.
 //!
 //! ```text
 //! member 0 --request--> relay of 1 --link 0>1--> member 1
 //!          <--link 1>0--           <--answer---
 //! ```
-//! A link that is held loses nothing: like packets that are sent again, what was written arrives
-//! when it opens, unless the connection is given up before. It accepts new connections in silence.
+//! A held link loses nothing: like packets that are sent again, what was written arrives when the
+//! link opens, unless the connection is given up first. It accepts new connections silently.
 
 use std::collections::HashMap;
 use std::io;
@@ -23,10 +23,10 @@ use tokio::time::Instant;
 
 /// The head of a request, at most.
 const HEAD_BYTES_MAX: usize = 16 << 10;
-/// What one read takes, and how many of those are under way on a slow or held link.
+/// Size of one read, and how many of them are under way on a slow or held link.
 const CHUNK_BYTES: usize = 64 << 10;
 const CHUNKS_MAX: usize = 64;
-/// Who sends, in the head of each request between members.
+/// The header that names the sender in each request between members.
 const FROM_HEADER: &[u8] = b"x-server-from:";
 
 /// How one member's bytes reach another.
@@ -37,13 +37,13 @@ pub enum Link {
     Open,
     /// After this time.
     Slow(Duration),
-    /// Not until it changes.
+    /// Not before the link changes.
     Held,
-    /// Never: connections end, new ones too.
+    /// Never: connections end, and so do new ones.
     Cut,
 }
 
-/// All links, by who sends and who receives.
+/// All links, by sender and receiver.
 #[derive(Clone, Debug, Default)]
 struct Links {
     /// Members by the id that their requests carry.
@@ -52,7 +52,7 @@ struct Links {
 }
 
 impl Links {
-    /// A sender that is not known is not disturbed.
+    /// The link of `way`; an unknown sender is not disturbed.
     fn between(&self, way: &Way) -> Link {
         let position = |end: &End| match end {
             End::Position(position) => Some(*position),
@@ -102,8 +102,8 @@ impl Default for Network {
 }
 
 impl Network {
-    /// Relays what comes for the member at `position`, which listens on `port`; the port to be told
-    /// to the others.
+    /// Relays what comes for the member at `position`, which listens on `port`. Returns the port
+    /// that the others have to be told.
     ///
     /// # Errors
     /// When no port can be had.
@@ -114,7 +114,7 @@ impl Network {
         self.relays.push(tokio::spawn(async move {
             while let Ok((from, _)) = listener.accept().await {
                 let links = links.subscribe();
-                // A connection that ends with an error has ended.
+                // An error only means that the connection has ended.
                 tokio::spawn(async move { carry(from, position, port, links).await.ok() });
             }
         }));
@@ -164,7 +164,7 @@ async fn carry(
     server.set_nodelay(true)?;
     let (client_reads, client_writes) = client.into_split();
     let (server_reads, server_writes) = server.into_split();
-    // Who ends one way ends the connection.
+    // An end in one direction ends the connection.
     tokio::select! {
         ended = pump(head, client_reads, server_writes, &asked, links.clone()) => ended,
         ended = pump(Bytes::new(), server_reads, client_writes, &answered, links.clone()) => ended,
@@ -229,7 +229,7 @@ async fn pump(
             }
             to.write_all(&chunk).await?;
         }
-        // The end of the connection is held as well.
+        // The end of the connection is held back as well.
         let _ = links
             .wait_for(|links| links.between(way) != Link::Held)
             .await;
@@ -244,6 +244,6 @@ async fn until_cut(asked: &Way, answered: &Way, mut links: watch::Receiver<Links
         let ways = [asked, answered];
         ways.iter().any(|way| links.between(way) == Link::Cut)
     };
-    // Without a network there is nothing to carry either.
+    // Without a network there is nothing left to carry.
     let _ = links.wait_for(is_cut).await;
 }

@@ -1,5 +1,5 @@
 //! How long a cluster stands still when its leader is killed under load: from the SIGKILL to the
-//! first answer to a write that began after it, on whichever member that is left.
+//! first answer to a write that began after it, on any member that is left.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -15,9 +15,9 @@ use crate::grpc::{Grpc, path};
 
 /// A write that takes longer is given up, and sent again to the next member.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Between two attempts.
+/// Pause between two attempts.
 const RETRY: Duration = Duration::from_millis(2);
-/// The longest pause that is told apart, in microseconds.
+/// The longest pause that is recorded as such, in microseconds.
 const PAUSE_MAX: u64 = 60_000_000;
 
 /// The pauses of a number of kills, in microseconds.
@@ -32,14 +32,14 @@ impl Pauses {
 }
 
 /// Kills the leader `kills` times while `writers` write through every member, and starts it again
-/// each time. Every kill meets a leader on which all agree, and members that answer.
+/// each time. Each time all members agree on the leader before it is killed, and answer.
 ///
 /// # Panics
 /// When the members do not agree on a leader in time, or do not come to serve.
 pub async fn of_leader_kills(cluster: &mut Cluster, kills: usize, writers: usize) -> Pauses {
     let mut pauses = Histogram::new_with_bounds(1, PAUSE_MAX, 3).expect("sensible bounds");
     let all = cluster.positions_without(&[]);
-    // They end with this value.
+    // The writers end with this value.
     let mut load = JoinSet::new();
     for writer in 0..writers {
         load.spawn(write(
@@ -68,14 +68,14 @@ pub async fn of_leader_kills(cluster: &mut Cluster, kills: usize, writers: usize
     Pauses(pauses)
 }
 
-/// Writes to one member for ever.
+/// Writes to one member forever.
 async fn write(address: SocketAddr, writer: usize) {
     for number in 0_u64.. {
         acknowledged(address, format!("load-{writer}-{}", number % 1_000)).await;
     }
 }
 
-/// Writes to one member until that is acknowledged.
+/// Writes to one member until a write is acknowledged.
 async fn acknowledged(address: SocketAddr, key: String) {
     let request = pb::PutRequest {
         key: key.into(),
@@ -83,7 +83,7 @@ async fn acknowledged(address: SocketAddr, key: String) {
         ..Default::default()
     };
     loop {
-        // A connection of its own, as a client has that lost the former one.
+        // On a new connection, like a client that lost the former one.
         if let Ok(mut grpc) = Grpc::connect_to(address).await {
             let asked = grpc.unary::<pb::PutResponse>(path::PUT, &request);
             if let Ok(Ok(_)) = tokio::time::timeout(PATIENCE, asked).await {

@@ -1,4 +1,4 @@
-//! What is done to a cluster and when: chosen from a seed, before the run.
+//! What happens to a cluster and when: chosen from a seed, before the run.
 
 use std::fmt;
 use std::time::Duration;
@@ -22,13 +22,13 @@ pub enum Fault {
     RestartEach,
     /// Nothing comes out of a member, into it, or both.
     Isolate(Target, Direction, Manner),
-    /// The first member and its next do not hear each other, and the rest hears both.
+    /// The first member and the next do not hear each other; the rest hears both.
     Bridge(Manner),
     /// What a member sends and receives takes this many milliseconds.
     Slow(Target, u64),
     /// The leader is asked to make another one lead.
     HandOver,
-    /// SIGKILL, and its data is gone: it is removed, and another one joins in its place.
+    /// SIGKILL, and the data is lost: the member is removed, and another one joins in its place.
     Replace(Target),
     /// Every flush of a member's disk takes this many milliseconds.
     SlowDisk(Target, u64),
@@ -40,16 +40,16 @@ pub enum Fault {
     Clock(Target, i64),
 }
 
-/// Whom it meets.
+/// The member that a fault meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// Whoever leads.
+    /// The leader, whichever it is.
     Leader,
     /// A member by its position.
     Position(usize),
 }
 
-/// Which way nothing passes.
+/// The direction in which nothing passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// From the member.
@@ -60,12 +60,12 @@ pub enum Direction {
     Both,
 }
 
-/// What becomes of what does not pass.
+/// What happens to messages that do not pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
-    /// It arrives at the end.
+    /// They arrive at the end.
     Held,
-    /// Its connection breaks.
+    /// Their connection breaks.
     Cut,
 }
 
@@ -76,7 +76,7 @@ pub struct Step {
     pub fault: Fault,
     /// For how long.
     pub lasts: Duration,
-    /// How long nothing is done afterwards.
+    /// The pause afterwards.
     pub calm: Duration,
 }
 
@@ -130,7 +130,7 @@ pub fn plan(seed: u64, size: usize, count: usize, kinds: &[Kind]) -> Vec<Step> {
 
 fn choose(random: &mut StdRng, kind: Kind, size: usize) -> Fault {
     let target = match random.random_range(0..=size) {
-        // The leader as often as each.
+        // The leader as often as each other member.
         0 => Target::Leader,
         other => Target::Position(other - 1),
     };

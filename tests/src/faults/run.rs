@@ -1,4 +1,4 @@
-//! One run: clients on all members while a plan is carried out, then the judgement.
+//! One run: clients use all members while a plan is carried out; then the judgement.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -20,42 +20,42 @@ use super::nemesis::{Between, Nemesis};
 use super::network::Network;
 use super::plan::{Kind, Step};
 
-/// The disk of a member whose disk is disturbed.
+/// Size of a member's disk, if disks are disturbed.
 const DISK_BYTES: u64 = 64 << 20;
 /// The key of the last write of a run.
 const LAST_KEY: u32 = u32::MAX;
-/// A write is tried this often once everything is in order.
+/// Attempts at a write once everything is in order.
 const ATTEMPTS: usize = 20;
 
 /// What is run.
 #[derive(Clone, Debug)]
 pub struct Run<'a> {
-    /// What the members are.
+    /// The members' program.
     pub program: &'a Path,
-    /// How many.
+    /// The number of members.
     pub size: usize,
-    /// Their flags.
+    /// The members' flags.
     pub flags: &'a [&'a str],
     /// What is disturbed.
     pub kinds: &'a [Kind],
     /// Whether each member has a network namespace instead of a relay.
     pub namespaces: bool,
-    /// From which the choices of the clients follow.
+    /// The seed that the clients' choices follow from.
     pub seed: u64,
     /// How the clients behave.
     pub behaviour: Behaviour,
-    /// What is done to the members, and again until as many requests were answered.
+    /// What is done to the members, repeated until enough requests were answered.
     pub plan: Vec<Step>,
-    /// Requests that are answered, at least, unless the members are too slow for that.
+    /// The least number of requests to be answered, unless the members are too slow for that.
     pub requests: u64,
 }
 
-/// What was run.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Report {
     /// What the clients asked for.
     pub history: Vec<Operation>,
-    /// What every member has.
+    /// What every member holds.
     pub log: Vec<Event>,
     /// What no correct store could have done.
     pub faults: Vec<String>,
@@ -77,7 +77,7 @@ impl Report {
 }
 
 impl Run<'_> {
-    /// Runs, heals, reads what every member has, and judges.
+    /// Runs, heals, reads what every member holds, and judges.
     ///
     /// # Panics
     /// When the members do not come to serve at all.
@@ -170,7 +170,7 @@ impl Run<'_> {
         }
     }
 
-    /// Writes once more, so that everybody knows where the log ends.
+    /// Makes one last write, so that all know where the log ends.
     async fn last_write(&self, board: &Board, history: &mut Vec<Operation>) -> i64 {
         let honest = Behaviour {
             flaw: None,

@@ -1,22 +1,22 @@
 //! What clients did and saw. Keys and values are numbers, which a harness spells as it likes; a
-//! value is written at most once in a history, so that who reads it knows who wrote it.
+//! value is written at most once in a history, so that a read shows which write it saw.
 
 use std::fmt;
 
 /// One request of one client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation {
-    /// Who asked. A client asks one thing at a time.
+    /// The client that asked. A client makes one request at a time.
     pub client: usize,
-    /// Who was asked.
+    /// The member that was asked.
     pub member: usize,
     /// What was asked for.
     pub action: Action,
-    /// Before it was sent.
+    /// The time before it was sent.
     pub called: u64,
-    /// After its outcome was known, or was given up.
+    /// The time after its outcome was known, or the client gave up.
     pub ended: u64,
-    /// What came of it.
+    /// What came of the request.
     pub outcome: Outcome,
 }
 
@@ -31,11 +31,11 @@ pub enum Action {
     Delete(u32),
     /// Write a value if the key has the expected one (or none), otherwise read the key; one txn.
     Replace {
-        /// Where.
+        /// The key.
         key: u32,
-        /// What must be there; none: no such key.
+        /// The value that must be there; `None` means that the key must not exist.
         expected: Option<u64>,
-        /// What is there afterwards.
+        /// The value afterwards.
         value: u64,
     },
 }
@@ -45,7 +45,7 @@ pub enum Action {
 pub enum Outcome {
     /// It was answered.
     Done(Answer),
-    /// It certainly did not take place and never will.
+    /// It did not take place and never will.
     Failed,
     /// It took place, or will, or never will: the answer is lost.
     Unknown,
@@ -58,31 +58,31 @@ pub struct Answer {
     pub revision: i64,
     /// Whether it changed the key; for a Replace, whether its comparison held.
     pub changed: bool,
-    /// What it told about the key before it changed it.
+    /// What it says about the key before the change.
     pub seen: Seen,
 }
 
-/// What an answer tells about a key.
+/// What an answer says about a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// It was not asked to tell.
+    /// The request did not ask for it.
     Nothing,
-    /// There is no such key.
+    /// The key does not exist.
     Absent,
-    /// There is one.
+    /// The key exists.
     Record(Record),
 }
 
 /// A key at one revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// What was last written.
+    /// The value that was last written.
     pub value: u64,
-    /// The revision at which the key came to be.
+    /// The revision that created the key.
     pub created: i64,
     /// The revision of the last write.
     pub modified: i64,
-    /// How many writes it had since it came to be.
+    /// The number of writes since the creation.
     pub version: i64,
 }
 
@@ -91,14 +91,14 @@ pub struct Record {
 pub struct Event {
     /// The revision.
     pub revision: i64,
-    /// Which key it changed.
+    /// The key that it changed.
     pub key: u32,
-    /// The new value; none: the key was deleted.
+    /// The new value; `None` if the key was deleted.
     pub value: Option<u64>,
 }
 
 impl Action {
-    /// The key that it is about.
+    /// The key that the request is about.
     pub fn key(self) -> u32 {
         match self {
             Action::Put(key, _) | Action::Get(key) | Action::Delete(key) => key,
@@ -106,7 +106,7 @@ impl Action {
         }
     }
 
-    /// The value that it writes if it takes place.
+    /// The value that the request writes if it takes place.
     pub fn value(self) -> Option<u64> {
         match self {
             Action::Put(_, value) | Action::Replace { value, .. } => Some(value),
@@ -124,7 +124,7 @@ impl Operation {
         }
     }
 
-    /// Whether it is the write of a revision, as its answer says.
+    /// Whether the operation is the write of a revision, as its answer says.
     pub fn wrote(&self) -> bool {
         self.answer().is_some_and(|answer| answer.changed)
     }

@@ -14,8 +14,8 @@
 //!
 //! The two are independent: one does not believe revisions, the other needs no search. They are
 //! pure, know no clock and no store, and take stamps that only have an order: nanoseconds of a real
-//! run, or steps of a simulated one. Of the crates that check histories none keeps operations whose
-//! outcome is unknown apart from those that failed, which is what faults are about.
+//! run, or steps of a simulated one. No crate that checks histories keeps operations whose outcome
+//! is unknown apart from those that failed, which is what faults are about.
 
 pub mod history;
 pub mod revisions;
@@ -31,7 +31,7 @@ use history::{Event, Operation};
 /// Both judgements.
 ///
 /// # Errors
-/// What no correct store could have done, a sentence for each fault.
+/// What no correct store could have done; a sentence for each fault.
 pub fn check(history: &[Operation], log: &[Event]) -> Result<(), Vec<String>> {
     let mut faults = revisions::faults(history, log);
     faults.extend(search::faults(history));

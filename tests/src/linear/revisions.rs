@@ -7,7 +7,7 @@ use super::history::{Action, Answer, Event, Operation, Outcome, Record, Seen};
 /// The first revision that a write can have; the empty store is at the one before.
 const FIRST: i64 = 2;
 
-/// Everything that is wrong, a sentence for each fault. The log begins with the first write of the
+/// Everything that is wrong; a sentence for each fault. The log begins with the first write of the
 /// store and holds every one since.
 pub fn faults(history: &[Operation], log: &[Event]) -> Vec<String> {
     let mut faults = Vec::new();
@@ -30,7 +30,7 @@ pub fn faults(history: &[Operation], log: &[Event]) -> Vec<String> {
 
 /// Every key at every revision.
 struct States {
-    /// For each key its records by revision; none: deleted.
+    /// For each key its records by revision; `None` if the key was deleted.
     keys: HashMap<u32, BTreeMap<i64, Option<Record>>>,
     log: HashMap<i64, Event>,
     last: i64,
@@ -135,7 +135,7 @@ impl Owners {
         self.by_operation.insert(number, revision);
     }
 
-    /// Finds for each revision that nobody claims an operation whose outcome is unknown.
+    /// For each revision that no operation claims, finds one whose outcome is unknown.
     fn adopt(&mut self, history: &[Operation], log: &[Event], faults: &mut Vec<String>) {
         let by_value: HashMap<u64, usize> = history
             .iter()
@@ -159,7 +159,7 @@ impl Owners {
     }
 
     /// Deletes carry no value: the earliest called that is left is as good as any for the earliest
-    /// revision that is left, since none of them has an end that binds it.
+    /// revision that is left, since none of them has an end that limits it.
     fn adopt_deletes(&mut self, history: &[Operation], log: &[Event], faults: &mut Vec<String>) {
         let mut left: HashMap<u32, Vec<usize>> = HashMap::new();
         for (number, operation) in history.iter().enumerate() {
@@ -168,7 +168,7 @@ impl Owners {
             }
         }
         for numbers in left.values_mut() {
-            // The last is taken first.
+            // The last one is taken first.
             numbers.sort_by_key(|number| std::cmp::Reverse(history[*number].called));
         }
         for event in log.iter().filter(|event| event.value.is_none()) {
@@ -187,7 +187,7 @@ fn may_have_written(operation: &Operation, event: &Event) -> bool {
     operation.outcome == Outcome::Unknown && operation.action.key() == event.key
 }
 
-/// Looks for operations that began after another ended, and are at an earlier revision.
+/// Looks for operations that began after another ended, and yet have an earlier revision.
 fn backward(history: &[Operation], owners: &Owners, faults: &mut Vec<String>) {
     let mut placed: Vec<(&Operation, i64, bool)> = Vec::new();
     for (number, operation) in history.iter().enumerate() {

@@ -1,5 +1,4 @@
-//! Logs and histories made by hand: each fault that revisions can tell of, and none where there is
-//! none.
+//! Logs and histories made by hand: each fault that revisions can show, and none in correct ones.
 
 // All of this file is tests.
 #![allow(clippy::unwrap_used)]
@@ -7,7 +6,7 @@
 use super::history::{Action, Answer, Event, Operation, Outcome, Record, Seen};
 use super::{check, revisions};
 
-/// What follows from `log`, and a history in which each step comes after the one before.
+/// The outcome of `log`, and a history in which each step comes after the one before.
 struct Told {
     log: Vec<Event>,
     history: Vec<Operation>,
@@ -181,7 +180,7 @@ fn a_revision_that_goes_back_in_time_is_found() {
     told.assert_fault("although before it");
     let mut told = Told::new().written();
     let early = told.history[0].called;
-    // The last write is over before the first begins.
+    // The last write is over before the first one begins.
     told.history[0].called = 1_000;
     told.history[0].ended = 1_001;
     told.assert_fault("although before it");

@@ -1,17 +1,17 @@
-//! Looks for an order of the operations on one key that explains every answer: each takes place
-//! at one moment between its call and its end. The search is that of Wing and Gong with Lowe's
-//! memory of what was tried; revisions only say where to look first.
+//! Looks for an order of the operations on one key that explains every answer: each takes place at
+//! one moment between its call and its end. The search is that of Wing and Gong with Lowe's memory
+//! of what was tried; revisions only say where to look first.
 
 use std::collections::{BTreeMap, HashSet};
 
 use super::history::{Action, Answer, Operation, Outcome, Seen};
 
-/// Steps after which the search of one key gives up, some seconds.
+/// Steps after which the search of one key gives up; they take some seconds.
 const STEPS_MAX: u64 = 5_000_000;
 /// Operations of an unexplained history that are shown.
 const SHOWN_MAX: usize = 12;
 
-/// Everything that no order explains, a sentence for each key.
+/// Everything that no order explains; a sentence for each key.
 pub fn faults(history: &[Operation]) -> Vec<String> {
     let mut keys: BTreeMap<u32, Vec<&Operation>> = BTreeMap::new();
     for operation in history {
@@ -30,8 +30,8 @@ pub fn faults(history: &[Operation]) -> Vec<String> {
     judged.collect()
 }
 
-/// What may bear on an answer. A write without an answer whose value nobody saw is left out:
-/// if there is an order with it, there is one without it. (A comparison that fails tells what it
+/// What may matter to an answer. A write without an answer whose value nobody saw is left out: if
+/// there is an order with it, there is one without it. (A comparison that fails tells what it
 /// found, so it hides nothing; a delete that does not tell may have deleted any value, so then all
 /// are kept.)
 fn what_matters(mut operations: Vec<&Operation>) -> Vec<&Operation> {
@@ -71,18 +71,18 @@ enum Verdict {
     Undecided,
 }
 
-/// One key.
+/// The search of one key.
 struct Search<'a> {
-    /// In the order of their calls.
+    /// The operations, in the order of their calls.
     operations: Vec<&'a Operation>,
-    /// Which took place.
+    /// The operations that took place, as bits.
     done: Vec<u64>,
-    /// How many of those that must take place did not yet.
+    /// How many of those that must take place have not yet.
     left: usize,
     state: Option<u64>,
     /// What was tried in vain.
     tried: HashSet<(Vec<u64>, Option<u64>)>,
-    /// The path to here: who took place, and the state before.
+    /// The path to here: which operation took place, and the state before it.
     path: Vec<(usize, Option<u64>)>,
     /// The longest path so far, to be shown.
     longest: Vec<usize>,
@@ -106,7 +106,7 @@ impl<'a> Search<'a> {
     }
 
     fn run(&mut self) -> Verdict {
-        // For each step of the path, which candidates remain.
+        // The candidates that remain for each step of the path.
         let mut choices = vec![self.candidates()];
         while self.left > 0 {
             self.steps += 1;
@@ -131,8 +131,8 @@ impl<'a> Search<'a> {
         Verdict::Explained
     }
 
-    /// Who may take place next: whoever was called before the first end of those that are left.
-    /// The last is tried first.
+    /// The operations that may take place next: those called before the first end of those that are
+    /// left. The last one is tried first.
     fn candidates(&self) -> Vec<usize> {
         let open = |number: &usize| self.done[number / 64] & (1 << (number % 64)) == 0;
         let mut first_end = u64::MAX;
@@ -148,7 +148,7 @@ impl<'a> Search<'a> {
             }
         }
         found.retain(|number| self.operations[*number].called <= first_end);
-        // One delete without an answer does what any other does.
+        // One delete without an answer is as good as any other.
         let mut deletes = 0;
         found.retain(|number| {
             let operation = self.operations[*number];
@@ -157,7 +157,7 @@ impl<'a> Search<'a> {
             deletes += usize::from(lost);
             !lost || deletes == 1
         });
-        // What has no answer is tried where nothing else explains the next answer.
+        // An operation without an answer is tried if nothing else explains the next answer.
         let place = |number: &usize| match self.operations[*number].answer() {
             Some(answer) => (false, answer.revision, !answer.changed),
             None => (true, 0, false),
@@ -166,7 +166,7 @@ impl<'a> Search<'a> {
         found
     }
 
-    /// Lets an operation take place, if its answer agrees and this was not tried yet.
+    /// Lets an operation take place if its answer agrees and this was not tried yet.
     fn take(&mut self, number: usize) -> bool {
         let operation = self.operations[number];
         let Some(after) = outcome(operation, self.state) else {
@@ -209,7 +209,7 @@ impl<'a> Search<'a> {
     }
 }
 
-/// The value after an operation on a key that has `state`; none when it cannot have been so.
+/// The value after an operation on a key that has `state`; `None` if it cannot have been so.
 fn outcome(operation: &Operation, state: Option<u64>) -> Option<Option<u64>> {
     let answer = operation.answer();
     if answer.is_some_and(|answer| !agrees(answer, state)) {

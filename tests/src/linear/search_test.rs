@@ -21,7 +21,7 @@ fn operation(called: u64, ended: u64, action: Action, outcome: Outcome) -> Opera
 }
 
 fn answer(changed: bool, seen: Seen) -> Outcome {
-    // The search believes no revision, so any will do.
+    // The search does not believe revisions, so any will do.
     Outcome::Done(Answer {
         revision: 7,
         changed,

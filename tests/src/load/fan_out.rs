@@ -1,5 +1,5 @@
-//! Watchers under load: some connections with some streams with some watchers each, as etcd's
-//! clients share them, and one writer that keeps a number of puts on their way. A put is on its
+//! Watchers under load: some connections with some streams with some watchers each, shared like
+//! etcd's clients share them, and one writer that keeps a number of puts under way. A put is under
 //! way until each of its watchers has its event, so that nothing piles up and the rate is what the
 //! server delivers. A value begins with the time at which it was sent.
 //!
@@ -31,32 +31,32 @@ use crate::grpc::path;
 const WATCH: &str = "/etcdserverpb.Watch/Watch";
 /// Creations on a stream that may wait for their answers; the stream's window takes them.
 const CREATING_MAX: usize = 100;
-/// Stands where a value is to begin with the time.
+/// Stands where a value will begin with the time.
 const STAMP: [u8; 8] = [0xa5; 8];
 const STAMP_BYTES: usize = STAMP.len();
-/// For the first events to come, and for the last.
+/// The longest wait for the first events, and for the last.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// One measurement to make.
 #[derive(Clone, Copy, Debug)]
 pub struct Fan {
-    /// Connections.
+    /// The number of connections.
     pub connections: usize,
-    /// Streams of each connection.
+    /// Streams on each connection.
     pub streams: usize,
-    /// Watchers of each stream.
+    /// Watchers on each stream.
     pub watchers: usize,
-    /// Whether all watch one key, or each a key of its own.
+    /// Whether all watch one key, rather than each a key of its own.
     pub is_one_key: bool,
-    /// Requests on their way.
+    /// Requests under way.
     pub requests: u64,
-    /// Keys that one request changes: more than one, in a transaction, where each watcher has a key
-    /// of its own.
+    /// Keys that one request changes; more than one, in a transaction, if each watcher has a key of
+    /// its own.
     pub keys_of_request: usize,
 }
 
 impl Fan {
-    /// Watchers in all.
+    /// The total number of watchers.
     pub fn all(&self) -> usize {
         self.connections * self.streams * self.watchers
     }
@@ -140,8 +140,8 @@ pub async fn measure(
     Ok(all.sample(events as f64, took, cpu))
 }
 
-/// Starts the writer when all watch, and takes the time: events while the clock ran, how long that
-/// was, the server's processor time, and refused puts.
+/// Starts the writer once all watch, and takes the time. Returns the events while the clock ran,
+/// how long that was, the server's processor time, and the refused puts.
 async fn clock(
     port: u16,
     server: u32,
@@ -171,7 +171,7 @@ async fn clock(
     Ok((events, took, cpu, refused))
 }
 
-/// One connection: creates its watchers, then counts what comes.
+/// Runs one connection: creates its watchers, then counts what comes.
 async fn watch(port: u16, fan: Fan, number: usize, board: Arc<Board>) -> io::Result<Tally> {
     let first = number * fan.streams * fan.watchers;
     let keys = (first..first + fan.streams * fan.watchers).map(|n| fan.key(n));
@@ -207,7 +207,7 @@ async fn watch(port: u16, fan: Fan, number: usize, board: Arc<Board>) -> io::Res
     }
 }
 
-/// The request that creates a watcher of one key, by an id that the server chooses.
+/// The request that creates a watcher of one key; the server chooses its id.
 pub fn creation(key: &str) -> Vec<u8> {
     let request = pb::WatchCreateRequest {
         key: key.to_owned().into(),
@@ -224,7 +224,7 @@ pub fn creation(key: &str) -> Vec<u8> {
 pub struct Watching {
     /// The connection.
     pub link: Link,
-    /// Streams in the order of their opening; their numbers are 1, 3, 5 ...
+    /// The streams in the order of their opening; their numbers are 1, 3, 5 ...
     messages: Vec<Messages>,
 }
 
@@ -256,7 +256,7 @@ impl Watching {
         Ok(watching)
     }
 
-    /// Hands on every response that was received.
+    /// Passes every received response to `hear`.
     ///
     /// # Errors
     /// When a stream or a watcher ends.
@@ -279,7 +279,7 @@ impl Watching {
     }
 }
 
-/// What is read of a response.
+/// The parts of a response that are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     is_created: bool,
@@ -290,7 +290,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Reads as much of a WatchResponse as is looked at.
+    /// Reads what is needed of a WatchResponse.
     fn read(message: &[u8]) -> io::Result<Seen> {
         let mut seen = Seen::default();
         fields(message, |number, value, bytes| {
@@ -347,7 +347,7 @@ fn fields(
     Ok(())
 }
 
-/// Keeps puts on their way until the phase ends and all are delivered; how many were refused.
+/// Keeps puts under way until the phase ends and all are delivered; returns how many were refused.
 async fn write(port: u16, fan: Fan, board: Arc<Board>) -> io::Result<u64> {
     let mut changes = fan.changes();
     let stamps = stamps_of(&changes[0].bytes);
@@ -385,7 +385,7 @@ async fn write(port: u16, fan: Fan, board: Arc<Board>) -> io::Result<u64> {
     }
 }
 
-/// A put whose value is yet to begin with the time.
+/// A put whose value has room for the time at its beginning.
 fn put(key: &str) -> pb::PutRequest {
     let mut value = vec![b'v'; VALUE_BYTES];
     value[..STAMP_BYTES].copy_from_slice(&STAMP);
@@ -406,7 +406,7 @@ fn txn(puts: Vec<pb::PutRequest>) -> pb::TxnRequest {
     }
 }
 
-/// Where the time is to stand in a request; the same in all of one kind, as keys have one length.
+/// The places of the times in a request; the same for all of one kind, as all keys have one length.
 fn stamps_of(request: &[u8]) -> Vec<usize> {
     let windows = request.windows(STAMP_BYTES).enumerate();
     windows

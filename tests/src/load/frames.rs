@@ -1,6 +1,6 @@
-//! As much of HTTP/2 as load takes: requests are ready-made frames in which only the stream's
-//! number changes, and of what comes only the frames are read. Windows are opened wide, so that
-//! the server is never slowed down by a client that is no part of what is measured.
+//! As much of HTTP/2 as load needs: requests are ready-made frames in which only the stream's
+//! number changes, and of answers only the frames are read. Windows are opened wide, so that the
+//! server is never slowed down by a client that is not what is measured.
 
 use std::io;
 
@@ -28,11 +28,11 @@ const INITIAL_WINDOW_SIZE: u16 = 4;
 const WINDOW_MAX: u32 = (1 << 31) - 1;
 /// The window of a new connection, before it is changed.
 const WINDOW_DEFAULT: u32 = 65_535;
-/// Windows are filled up again after so many bytes.
+/// Windows are filled up again after this many bytes.
 const WINDOW_REFILL: u32 = 1 << 29;
 const READ_BYTES: usize = 256 * 1_024;
 
-/// A request as two frames, of stream 0.
+/// A request as two frames of stream 0.
 #[derive(Clone, Debug)]
 pub struct Framed {
     /// Both frames.
@@ -51,8 +51,8 @@ pub fn frame(path: &str, message: &[u8]) -> Framed {
 }
 
 fn headers(bytes: &mut impl BufMut, path: &str) {
-    // Header fields by number in HPACK's fixed table: POST, http, then path, authority and
-    // content type with a value given in plain text.
+    // Header fields by their numbers in HPACK's fixed table: POST, http, then path, authority and
+    // content type with a value in plain text.
     let mut block = vec![0x83, 0x86];
     text(&mut block, &[0x04], path);
     text(&mut block, &[0x01], "localhost");
@@ -109,7 +109,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// Connects; what opens a connection goes out with the first request.
+    /// Connects; the opening frames of the connection go out with the first request.
     ///
     /// # Errors
     /// When nobody listens on `port`.
@@ -131,7 +131,8 @@ impl Link {
         Ok(link)
     }
 
-    /// Queues a request with one message; its stream, or none while the server takes no more.
+    /// Queues a request with one message. Returns its stream, or `None` while the server takes no
+    /// more.
     pub fn request(&mut self, request: &Framed) -> Option<u32> {
         let message = (request.bytes.len() - request.data_at - FRAME_HEAD_BYTES) as i64;
         if message > self.window {
@@ -153,8 +154,8 @@ impl Link {
         self.take_number()
     }
 
-    /// Queues a message on an open stream. The caller sends few until it has heard an answer,
-    /// so that no window is exceeded.
+    /// Queues a message on an open stream. The caller sends only a few until it has heard an
+    /// answer, so that no window is exceeded.
     pub fn message(&mut self, stream: u32, message: &[u8]) {
         let at = self.out.len();
         data(&mut self.out, message, 0);
@@ -173,7 +174,7 @@ impl Link {
         Ok(())
     }
 
-    /// Receives something. A call that is given up loses nothing.
+    /// Receives something. A call that is dropped loses nothing.
     ///
     /// # Errors
     /// When the connection breaks or ends.
@@ -185,7 +186,7 @@ impl Link {
         }
     }
 
-    /// Hands on what was received and concerns streams; answers the rest.
+    /// Passes what was received for streams to `hear`; answers the rest.
     ///
     /// # Errors
     /// When the server gives the connection up, or `hear` finds an error.
@@ -232,7 +233,7 @@ impl Link {
         }
     }
 
-    /// Lets the server send so many bytes more, on a stream or (0) on the connection.
+    /// Lets the server send this many more bytes, on a stream or (0) on the connection.
     pub fn grow_window(&mut self, stream: u32, bytes: u32) {
         head(&mut self.out, 4, WINDOW_UPDATE, 0, stream);
         self.out.put_u32(bytes);
@@ -256,14 +257,14 @@ fn whole_frame(buffer: &[u8]) -> Option<usize> {
     (buffer.len() >= length).then_some(length)
 }
 
-/// Messages of one stream, put together from the pieces in which they come.
+/// Messages of one stream, assembled from the pieces in which they come.
 #[derive(Debug, Default)]
 pub struct Messages {
     rest: BytesMut,
 }
 
 impl Messages {
-    /// Takes bytes and hands on every message that is whole.
+    /// Takes bytes and passes on every whole message.
     ///
     /// # Errors
     /// What `hear` finds.

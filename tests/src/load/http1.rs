@@ -29,7 +29,7 @@ pub fn request(path: &str, body: &str) -> Bytes {
 /// Sends requests until the phase ends.
 ///
 /// # Errors
-/// When the connection breaks or answers what is no HTTP.
+/// When the connection breaks or an answer is not HTTP.
 pub async fn drive(port: u16, seed: u64, workload: &Workload, phase: &Phase) -> io::Result<Tally> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     stream.set_nodelay(true)?;
@@ -47,7 +47,7 @@ pub async fn drive(port: u16, seed: u64, workload: &Workload, phase: &Phase) -> 
     Ok(tally)
 }
 
-/// Reads one answer to its end; whether its status was 200.
+/// Reads one answer to its end; returns whether its status was 200.
 async fn answer(stream: &mut TcpStream, buffer: &mut BytesMut) -> io::Result<bool> {
     let head_bytes = find(stream, buffer, HEAD_END).await?;
     let head = String::from_utf8_lossy(&buffer[..head_bytes]).to_ascii_lowercase();
@@ -67,7 +67,7 @@ async fn answer(stream: &mut TcpStream, buffer: &mut BytesMut) -> io::Result<boo
     Ok(head.starts_with("http/1.1 200"))
 }
 
-/// Reads one chunk; its size, 0 for the last one.
+/// Reads one chunk; returns its size, which is 0 for the last one.
 async fn chunk(stream: &mut TcpStream, buffer: &mut BytesMut) -> io::Result<usize> {
     let line_bytes = find(stream, buffer, LINE_END).await?;
     let line = String::from_utf8_lossy(&buffer[..line_bytes]).into_owned();
@@ -77,7 +77,7 @@ async fn chunk(stream: &mut TcpStream, buffer: &mut BytesMut) -> io::Result<usiz
     Ok(size)
 }
 
-/// Reads until `mark` is in the buffer; where it starts.
+/// Reads until `mark` is in the buffer; returns where it starts.
 async fn find(stream: &mut TcpStream, buffer: &mut BytesMut, mark: &[u8]) -> io::Result<usize> {
     loop {
         if let Some(at) = buffer.windows(mark.len()).position(|bytes| bytes == mark) {

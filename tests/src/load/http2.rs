@@ -1,5 +1,5 @@
-//! One HTTP/2 connection under load, a fixed number of gRPC requests in flight. A gRPC answer with
-//! a message is a success; a refusal has none.
+//! One HTTP/2 connection under load, with a fixed number of gRPC requests in flight. A gRPC answer
+//! with a message is a success; a refusal has none.
 
 use std::io;
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! Memory for watchers to which nothing happens.
+//! The memory of idle watchers.
 
 use std::io;
 use std::time::Duration;
@@ -6,29 +6,29 @@ use std::time::Duration;
 use super::fan_out::{Watching, creation};
 use super::proc_stat::ProcStat;
 
-/// For a server to come to rest.
+/// Time for a server to come to rest.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// How many watchers, and how they are dealt out.
+/// How many watchers, and how they are spread.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    /// Connections.
+    /// The number of connections.
     pub connections: usize,
-    /// Streams of each connection.
+    /// Streams on each connection.
     pub streams: usize,
-    /// Watchers of each stream.
+    /// Watchers on each stream.
     pub watchers: usize,
 }
 
 impl Shape {
-    /// Watchers in all.
+    /// The total number of watchers.
     pub fn all(&self) -> usize {
         self.connections * self.streams * self.watchers
     }
 }
 
-/// Memory that the server with process id `server` takes for a shape, in bytes. One watcher was
-/// there before, so that what the first one takes does not count.
+/// Memory that the server with process id `server` takes for a shape, in bytes. One watcher exists
+/// before, so that the cost of the first one does not count.
 ///
 /// # Errors
 /// When a connection breaks.

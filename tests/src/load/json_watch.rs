@@ -14,9 +14,9 @@ use tokio::task::JoinSet;
 
 use super::http1;
 
-/// For all watchers to be created.
+/// The longest wait until all watchers are created.
 const CREATING_MAX: Duration = Duration::from_secs(30);
-/// Connections that are opened at once; a burst of more meets the limit of listen queues.
+/// Connections that are opened at once; a larger burst would meet the limit of listen queues.
 const OPENING_MAX: usize = 32;
 const READ_BYTES: usize = 16 * 1_024;
 
@@ -49,7 +49,7 @@ impl JsonWatches {
                 let mut socket = TcpStream::connect(("127.0.0.1", port)).await?;
                 socket.write_all(&request).await?;
                 let mut buffer = BytesMut::with_capacity(READ_BYTES);
-                // The first line tells that the watcher was created.
+                // The first line reports that the watcher was created.
                 let created_line = read(&mut socket, &mut buffer, true).await?;
                 lines.fetch_add(created_line, Ordering::Relaxed);
                 drop(permit);
@@ -73,7 +73,7 @@ impl JsonWatches {
         Ok(JsonWatches { tasks, lines })
     }
 
-    /// Responses so far, the one of each creation included.
+    /// Responses so far, including the one of each creation.
     pub fn lines(&self) -> u64 {
         self.lines.load(Ordering::Relaxed)
     }
@@ -84,7 +84,7 @@ impl JsonWatches {
     }
 }
 
-/// Receives something, or until `created` was; how many results are in it.
+/// Receives something, or everything up to `created`; returns how many results are in it.
 async fn read(socket: &mut TcpStream, buffer: &mut BytesMut, is_first: bool) -> io::Result<u64> {
     let mut results = 0;
     loop {
@@ -93,7 +93,7 @@ async fn read(socket: &mut TcpStream, buffer: &mut BytesMut, is_first: bool) -> 
         if socket.read_buf(buffer).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        // A line of a result ends with two braces; head and chunk sizes have none.
+        // A line with a result ends with two braces; head and chunk sizes do not.
         results += buffer.windows(3).filter(|bytes| bytes == b"}}\n").count() as u64;
         if !is_first || results > 0 {
             return Ok(results);

@@ -1,6 +1,6 @@
 //! Leases that are kept alive: every lease of a stream in one burst, three times within its time to
-//! live, as etcd's clients do; the streams take turns. Leases are renewed from their first turn on,
-//! while others are still granted; the clock runs when all are.
+//! live, like etcd's clients do; the streams take turns. Leases are renewed from their first turn
+//! on, while others are still granted; the clock runs once all are.
 
 use std::collections::VecDeque;
 use std::io;
@@ -31,26 +31,26 @@ const LATE: Duration = Duration::from_secs(1);
 /// One measurement to make.
 #[derive(Clone, Copy, Debug)]
 pub struct Renewals {
-    /// Connections.
+    /// The number of connections.
     pub connections: usize,
-    /// Streams of each connection.
+    /// Streams on each connection.
     pub streams: usize,
-    /// Leases of each stream.
+    /// Leases on each stream.
     pub leases: usize,
-    /// Time to live.
+    /// The leases' time to live.
     pub ttl: Duration,
     /// How long they are kept alive and measured.
     pub measured: Duration,
 }
 
-/// What was seen.
+/// The result.
 #[derive(Clone, Copy, Debug)]
 pub struct Kept {
     /// Answers; the refused ones said that the lease is gone.
     pub sample: Sample,
     /// Answers that took more than a second.
     pub late: u64,
-    /// Leases that should be there at the end and are not.
+    /// Leases that should exist at the end and do not.
     pub gone: u64,
     /// The server's processor time for each second.
     pub cpu_share: f64,
@@ -62,9 +62,9 @@ struct Keeper {
     phase: Arc<Phase>,
     link: Link,
     ids: Vec<i64>,
-    /// Leases that are granted, which are the first ones.
+    /// The number of granted leases, which are the first ones.
     granted: usize,
-    /// Grants that were sent behind them, and how many of these are not answered.
+    /// Grants that were sent after them, and how many of these are not answered.
     sent: usize,
     granting: usize,
     streams: Vec<Stream>,
@@ -124,7 +124,7 @@ pub async fn measure(port: u16, server: u32, plan: Renewals) -> io::Result<Kept>
     })
 }
 
-/// Leases that the server knows.
+/// The number of leases that the server knows.
 async fn count(port: u16) -> io::Result<u64> {
     let mut client = Grpc::connect(port).await.map_err(io::Error::other)?;
     let answer = client.unary(LEASES, &pb::LeaseLeasesRequest {}).await;
@@ -162,7 +162,7 @@ impl Keeper {
         })
     }
 
-    /// Grants and renews until the phase ends; `granted` hears when all leases are there.
+    /// Grants and renews until the phase ends; `granted` is told when all leases exist.
     async fn keep(mut self, granted: &Semaphore) -> io::Result<(Tally, u64)> {
         let mut turns = interval(self.plan.ttl / RENEWALS / self.plan.streams as u32);
         let mut turn = 0;
@@ -190,7 +190,7 @@ impl Keeper {
         Ok((self.tally, self.late))
     }
 
-    /// Sends the next few grants; the next ones follow when all of them are answered.
+    /// Sends the next few grants; more follow when all of them are answered.
     fn grant(&mut self) -> io::Result<()> {
         for id in self.ids[self.granted..].iter().take(GRANTING) {
             let request = pb::LeaseGrantRequest {
@@ -231,7 +231,7 @@ impl Keeper {
         } = self;
         let is_measuring = phase.is_measuring();
         link.hear(|heard: Heard<'_>| {
-            // The streams for keep-alives were opened first: 1, 3, 5 ...
+            // The keep-alive streams were opened first: 1, 3, 5 ...
             let Some(stream) = streams.get_mut((heard.stream as usize - 1) / 2) else {
                 *granting -= usize::from(heard.is_end);
                 return Ok(());

@@ -1,8 +1,9 @@
 //! Load for the bench: closed-loop clients that cost so little that the server is what is measured.
 //! Requests are encoded before the clock starts; a connection is one task that writes them from
-//! memory and looks no deeper into answers than to see where they end and whether they succeeded.
+//! memory and reads no more of an answer than where it ends and whether it succeeded.
 //!
-//! Watch streams and keep-alive streams go the same way, see `fan_out`, `json_watch`, `keep_alive`.
+//! Watch streams and keep-alive streams work the same way, see `fan_out`, `json_watch`,
+//! `keep_alive`.
 //!
 //! ```text
 //! Workload (requests, ready to send) --> connection task x N --> Sample (latencies, counts)
@@ -58,28 +59,28 @@ pub struct Shape {
     pub protocol: Protocol,
     /// Connections; the number of clients is this times the streams of each.
     pub connections: usize,
-    /// Before the clock starts.
+    /// Time before the clock starts.
     pub warm_up: Duration,
-    /// While it runs.
+    /// Time while the clock runs.
     pub measured: Duration,
 }
 
-/// What one measurement saw.
+/// The result of one measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
     /// Answers per second.
     pub throughput: f64,
-    /// Half of the answers took longer, in microseconds.
+    /// Half of the answers took longer than this, in microseconds.
     pub p50_us: f64,
-    /// One of a hundred took longer, in microseconds.
+    /// One answer of a hundred took longer than this, in microseconds.
     pub p99_us: f64,
     /// The server's processor time, user and system, per answer, in microseconds.
     pub cpu_us: f64,
-    /// Answers that were refusals; a bench with any of them measures something else.
+    /// Answers that were refusals; a bench that has any measures something else.
     pub refused: u64,
 }
 
-/// What the connections are to do, shared by all of them.
+/// What the connections have to do, shared by all of them.
 #[derive(Debug, Default)]
 pub struct Phase(AtomicU8);
 
@@ -96,7 +97,7 @@ impl Phase {
         self.0.load(Ordering::Relaxed) == MEASURING
     }
 
-    /// Whether no further request is to be sent.
+    /// Whether no further request may be sent.
     pub fn is_ending(&self) -> bool {
         self.0.load(Ordering::Relaxed) == ENDING
     }
@@ -123,7 +124,7 @@ impl Tally {
         self.record(sent.elapsed(), succeeded);
     }
 
-    /// Counts an answer that took so long.
+    /// Counts an answer that took this long.
     pub fn record(&mut self, latency: Duration, succeeded: bool) {
         let tenths = u64::try_from(latency.as_nanos() / 100).unwrap_or(TICKS_MAX);
         self.latencies.saturating_record(tenths.max(1));
@@ -136,7 +137,7 @@ impl Tally {
         added.map_err(io::Error::other)
     }
 
-    /// The figures of `answers` that came while the clock ran, for so much of the server's time.
+    /// The figures of `answers` that came while the clock ran, with this much of the server's time.
     fn sample(&self, answers: f64, took: Duration, cpu: Duration) -> Sample {
         let quantile = |q| self.latencies.value_at_quantile(q) as f64 / TICKS_PER_MICROSECOND;
         Sample {
@@ -152,14 +153,14 @@ impl Tally {
 /// A process under load, or one that works for it.
 #[derive(Clone, Copy, Debug)]
 pub struct Server {
-    /// Where it serves clients.
+    /// The port where it serves clients.
     pub port: u16,
-    /// Its id.
+    /// The id of its process.
     pub process: u32,
 }
 
 impl Server {
-    /// The process of a member that runs.
+    /// The process of a running member.
     pub fn of(member: &Member) -> Server {
         Server {
             port: member.client_port(),

@@ -1,6 +1,6 @@
 //! How long no write is acknowledged: puts are begun at short intervals through several members,
 //! whether earlier ones are answered or not, and the times of their answers are kept. A client that
-//! waited for each answer would measure how long a request that was caught in the outage takes.
+//! waited for each answer would measure how long a request takes that was caught in the outage.
 
 use std::io;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use tokio::task::JoinHandle;
 
 use crate::grpc::{Grpc, path};
 
-/// Between two puts through one member.
+/// Pause between two puts through one member.
 pub const PUT_INTERVAL: Duration = Duration::from_millis(5);
-/// After this time without any the outage counts as endless.
+/// After this time without an answer the outage counts as endless.
 const OUTAGE_MAX: Duration = Duration::from_secs(30);
 /// Writes go on for this long before the outage, and afterwards, so that a gap has both its ends.
 const MARGIN: Duration = Duration::from_millis(300);
 
-/// Puts under way, and when those that were acknowledged were begun and answered.
+/// Puts under way, and the times when acknowledged ones were begun and answered.
 #[derive(Debug)]
 pub struct Outage {
     acknowledged: Arc<Mutex<Vec<Write>>>,
@@ -58,10 +58,10 @@ impl Outage {
         Ok(outage)
     }
 
-    /// How long after now the first put that is begun from now on is acknowledged.
+    /// How long from now until a put that is begun after now is acknowledged.
     ///
     /// # Errors
-    /// When none is.
+    /// When none is acknowledged.
     pub async fn until_the_next_write(self) -> io::Result<Duration> {
         let now = Instant::now();
         let write = self.answered_after(now).await?;
@@ -71,7 +71,7 @@ impl Outage {
     /// The longest time without an answer since writes flowed.
     ///
     /// # Errors
-    /// When there are none any more.
+    /// When no more writes are acknowledged.
     pub async fn longest_gap(self) -> io::Result<Duration> {
         self.answered_after(Instant::now()).await?;
         tokio::time::sleep(MARGIN).await;

@@ -1,5 +1,5 @@
-//! What the kernel says about a server's process: processor time and memory; and how much its data
-//! takes on disk.
+//! What the kernel says about a server's process: processor time and memory; and how much disk its
+//! data takes.
 
 use std::fs;
 use std::io;
@@ -17,9 +17,9 @@ const BLOCK_BYTES: u64 = 512;
 pub struct ProcStat {
     /// User and system time since its start.
     pub cpu: Duration,
-    /// Memory that it holds, mapped files included, in bytes.
+    /// Memory that it holds in bytes, including mapped files.
     pub rss_bytes: u64,
-    /// Memory of its own, without mapped files, in bytes.
+    /// Memory that it holds in bytes, without mapped files.
     pub anonymous_bytes: u64,
 }
 
@@ -27,10 +27,10 @@ impl ProcStat {
     /// Reads the process with id `pid`.
     ///
     /// # Errors
-    /// When there is none, or the kernel writes its files otherwise.
+    /// When it does not exist, or the kernel writes its files in another way.
     pub fn read(pid: u32) -> io::Result<ProcStat> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // The program's name, in parentheses, may hold anything; fields are counted behind it.
+        // The program's name, in parentheses, may hold anything; fields are counted after it.
         let fields: Vec<_> = stat
             .rsplit(')')
             .next()

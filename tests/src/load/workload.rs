@@ -1,4 +1,4 @@
-//! Requests in the form in which they go out, for both protocols, made before the clock starts.
+//! Requests as they are sent, for both protocols, made before the clock starts.
 
 use althing_api::etcdserverpb as pb;
 use althing_api::range::prefix_end;
@@ -13,15 +13,16 @@ use crate::grpc::path;
 
 /// Size of every value, in bytes.
 pub const VALUE_BYTES: usize = 256;
-/// Values of one transaction with which keys are loaded.
+/// Bytes of values in one transaction that loads keys.
 const LOAD_BYTES: usize = 100 * VALUE_BYTES;
-/// Keys that the reads of a bench choose from.
+/// The number of keys that the reads of a bench choose from.
 pub const KEYS: u64 = 100_000;
-/// Keys of a long range and of a page.
+/// The number of keys in a long range and in a page.
 pub const RANGE_KEYS: u64 = 1_000;
-/// Keys that the puts of a bench choose from; few, as only the history grows with puts.
+/// The number of keys that the puts of a bench choose from; few, as only the history grows with
+/// puts.
 const PUT_KEYS: u64 = 10_000;
-/// Different requests of a workload; a client takes one of them at random each time.
+/// The number of different requests in a workload; a client takes one at random each time.
 const VARIANTS: usize = 2_048;
 
 /// What the clients of a measurement do.
@@ -31,7 +32,7 @@ pub enum Kind {
     Put,
     /// Read one key.
     Get {
-        /// From the member's own state, without asking for a quorum.
+        /// Whether to read the member's own state, without asking a quorum.
         serializable: bool,
     },
     /// Read 1,000 neighbouring keys.
@@ -116,7 +117,7 @@ fn request(kind: Kind, random: &mut StdRng) -> pb::RangeRequest {
     }
 }
 
-/// Transactions of many puts each, as far as `LOAD_BYTES` reach, that make `keys` keys.
+/// Transactions with as many puts as `LOAD_BYTES` allows, which make `keys` keys.
 pub fn loading(keys: u64, value_bytes: usize) -> impl Iterator<Item = pb::TxnRequest> {
     let mut random = StdRng::seed_from_u64(2);
     let puts = LOAD_BYTES / value_bytes;

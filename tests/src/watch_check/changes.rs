@@ -1,4 +1,4 @@
-//! Writers that change keys which all of them share, and remember what they were told.
+//! Writers that change keys which they all share, and remember what they were told.
 
 use althing_api::etcdserverpb as pb;
 use althing_api::mvccpb::Event;
@@ -15,20 +15,21 @@ use crate::grpc::{Grpc, path};
 
 /// Groups of keys, each with a letter.
 pub const GROUPS: u8 = 6;
-/// Keys of a group.
+/// Keys in each group.
 pub const GROUP_KEYS: u8 = 16;
 /// The first of all keys, and what is behind the last.
 pub const KEYS_START: &[u8] = b"a";
 /// See [`KEYS_START`].
 pub const KEYS_END: &[u8] = b"z";
-/// Operations of the longest transaction of a writer.
+/// Operations in the longest transaction of a writer.
 const TXN_OPS_MAX: usize = 16;
-/// Size of the last value of every key, and the keys that are put at once then: together less than
-/// the smallest limit of a request that a run sets, while all keys are more than a response holds.
+/// Size of the last value of every key, and the number of keys that are then put at once: together
+/// less than the smallest limit of a request that a run sets, while all keys are more than a
+/// response holds.
 const LAST_VALUE_BYTES: usize = 7_000;
 /// See [`LAST_VALUE_BYTES`].
 const LAST_OPS: usize = 8;
-/// Revisions that writers may be ahead of what is known, so that readers see the present.
+/// How far writers may be ahead of what is known, in revisions, so that readers see the present.
 const AHEAD_MAX: i64 = 200;
 
 /// One writer.
@@ -40,7 +41,7 @@ pub struct Writer {
     told: Vec<Told>,
 }
 
-/// What an answer said that a revision did: each key with its value, none where it is deleted.
+/// What an answer said that a revision did: each key with its value, or `None` if it is deleted.
 #[derive(Debug)]
 struct Told {
     revision: i64,
@@ -55,9 +56,9 @@ pub fn key(group: u8, number: u8) -> Bytes {
 /// What a writer asks for.
 enum Change {
     Put(Bytes, Bytes),
-    /// In falling order of keys; some deletions, at least one put.
+    /// Operations in falling order of keys; some deletions, and at least one put.
     Txn(Vec<(Bytes, Option<Bytes>)>),
-    /// From one key to another.
+    /// A deletion from one key to another.
     Delete(Bytes, Bytes),
 }
 
@@ -100,7 +101,7 @@ impl Writer {
         Ok(())
     }
 
-    /// What was told is what happened; the number of answers.
+    /// Checks that what was told is what happened; returns the number of answers.
     ///
     /// # Errors
     /// An answer that differs.
@@ -159,7 +160,7 @@ impl Writer {
 
     /// A value that is used once.
     fn value(&mut self) -> Bytes {
-        // Few are long: enough that what a late watcher catches up with comes in pieces.
+        // Few are long, but enough that a late watcher catches up in pieces.
         let is_long = self.random.random_ratio(1, 50);
         let bytes = self
             .random
@@ -174,7 +175,7 @@ impl Writer {
     }
 }
 
-/// Sends a change; what it did, if anything.
+/// Sends a change; returns what it did, if anything.
 async fn send(client: &mut Grpc, change: Change) -> Result<Option<Told>, Status> {
     let revision = |header: Option<pb::ResponseHeader>| header.unwrap_or_default().revision;
     let (revision, changed) = match change {
@@ -204,8 +205,8 @@ async fn send(client: &mut Grpc, change: Change) -> Result<Option<Told>, Status>
     Ok((!changed.is_empty()).then_some(Told { revision, changed }))
 }
 
-/// Puts every key, and then deletes all keys in one revision, the last of the run. With the records
-/// before them its events are so long that they may come in pieces.
+/// Puts every key, and then deletes all keys in one revision, the last of the run. With the former
+/// records its events are so long that they may come in pieces.
 ///
 /// # Errors
 /// A refusal.

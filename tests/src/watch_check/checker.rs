@@ -1,8 +1,8 @@
-//! What one watcher may see next, and whether what it saw is the truth.
+//! What one watcher may see next, and whether what it saw is true.
 //!
-//! A response is judged twice. At once: revisions grow, and none comes again or in two responses,
-//! and progress never contradicts events. And as soon as the history is known up to it: every
-//! event that the watcher selects was delivered, as it was, in its order, and nothing else.
+//! A response is judged twice. First at once: revisions grow, none comes again or in two responses,
+//! and progress never contradicts events. Then, as soon as the history is known up to it: every
+//! event that the watcher selects was delivered, unchanged and in order, and nothing else.
 //!
 //! ```text
 //! next: every revision below was delivered --- settled: ... and compared with the history
@@ -23,22 +23,23 @@ use super::history::History;
 pub struct Selection {
     /// The first key.
     pub key: Bytes,
-    /// Behind the last key; empty for one key.
+    /// The end of the range, exclusive; empty for one key.
     pub range_end: Bytes,
-    /// Leaves puts out.
+    /// Whether to leave out puts.
     pub no_put: bool,
-    /// Leaves deletions out.
+    /// Whether to leave out deletions.
     pub no_delete: bool,
-    /// Wants the record before each event.
+    /// Whether to add the record before each event.
     pub prev_kv: bool,
-    /// Takes a long response in pieces.
+    /// Whether a long response may come in pieces.
     pub fragment: bool,
-    /// Wants to be told from time to time how far it is.
+    /// Whether to report progress from time to time.
     pub progress_notify: bool,
 }
 
 impl Selection {
-    /// The request that asks for it from `start_revision`; `watch_id` 0 is chosen by the member.
+    /// The request for this from `start_revision`; the member replaces `watch_id` 0 by its own
+    /// choice.
     pub fn request(&self, start_revision: i64, watch_id: i64) -> pb::WatchCreateRequest {
         use pb::watch_create_request::FilterType;
         let mut filters = Vec::new();
@@ -60,7 +61,7 @@ impl Selection {
         }
     }
 
-    /// Whether the watcher is to see this event.
+    /// Whether the watcher has to see this event.
     pub fn takes(&self, event: &Event) -> bool {
         let is_left_out = match event.r#type() {
             EventType::Put => self.no_put,
@@ -77,10 +78,10 @@ impl Selection {
     }
 }
 
-/// Things that happened to a watcher that a report of a failure shows.
+/// The number of things that happened to a watcher that a failure report shows.
 const TRACE: usize = 12;
 
-/// What came, until the history is known up to it.
+/// What came, kept until the history is known up to it.
 #[derive(Debug)]
 enum Seen {
     Events(i64, Vec<Event>),
@@ -90,7 +91,7 @@ enum Seen {
     Compacted(i64),
 }
 
-/// What was seen.
+/// Counts of what was seen.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
     /// Events that were compared with the history.
@@ -99,7 +100,7 @@ pub struct Counts {
     pub progress: u64,
     /// Events that compaction took before they were delivered.
     pub compacted: u64,
-    /// Pieces of responses that had more to come.
+    /// Pieces of responses with more pieces to come.
     pub pieces: u64,
 }
 
@@ -112,19 +113,19 @@ impl std::ops::AddAssign for Counts {
     }
 }
 
-/// One watcher over all its streams.
+/// One watcher across all its streams.
 #[derive(Debug)]
 pub struct Checker {
-    /// What it asks for.
+    /// What the watcher asks for.
     pub selection: Selection,
-    /// What it saw.
+    /// What the watcher saw.
     pub counts: Counts,
-    /// None until a watcher from "now" was told where that is.
+    /// `None` until a watcher from "now" was told where that is.
     next: Option<i64>,
     settled: i64,
-    /// The highest revision of an event that was delivered.
+    /// The highest revision of a delivered event.
     delivered: i64,
-    /// The revision that is being delivered, and its events so far.
+    /// The revision under delivery, and its events so far.
     open: Option<(i64, Vec<Event>)>,
     seen: VecDeque<Seen>,
     /// The last things that happened to it, for a report.
@@ -153,18 +154,18 @@ impl Checker {
         self.trace.push_back((what, revision));
     }
 
-    /// From where it watches when its stream begins again; 0 is "now".
+    /// The revision that it watches from when its stream begins again; 0 means "now".
     pub fn start_revision(&self) -> i64 {
         self.next.unwrap_or(0)
     }
 
-    /// Its stream ended: what is not whole is forgotten.
+    /// Notes that its stream ended: what is not whole is forgotten.
     pub fn broken(&mut self) {
         self.note("broken", 0);
         self.open = None;
     }
 
-    /// The member confirmed that it watches.
+    /// Notes that the member confirmed the watcher.
     pub fn created(&mut self, revision: i64) {
         self.note("created", revision);
         if self.next.is_none() {
@@ -206,7 +207,7 @@ impl Checker {
         Ok(())
     }
 
-    /// The revision that is being delivered is whole.
+    /// Notes that the revision under delivery is whole.
     fn close(&mut self) {
         if let Some((revision, events)) = self.open.take() {
             self.delivered = revision;
@@ -232,7 +233,7 @@ impl Checker {
         }
         self.counts.progress += 1;
         self.note("progress", revision);
-        // A watcher whose start lies ahead, or that was told more already, learns nothing.
+        // A watcher whose start lies ahead, or that was already told more, learns nothing.
         if revision >= next {
             self.next = Some(revision + 1);
             self.seen.push_back(Seen::CoveredTo(revision));
@@ -240,10 +241,10 @@ impl Checker {
         Ok(())
     }
 
-    /// The member ended the watcher because history is gone; it may go on at `revision`.
+    /// Notes that the member ended the watcher because history is gone; it may go on at `revision`.
     ///
     /// # Errors
-    /// When the watcher did not need that history, or nobody asked to compact so much.
+    /// When the watcher did not need that history, or nobody asked to compact that much.
     pub fn compacted(&mut self, revision: i64, asked: i64) -> Result<(), String> {
         let next = self
             .next
@@ -260,7 +261,7 @@ impl Checker {
         Ok(())
     }
 
-    /// Compares what came with the history as far as that is known.
+    /// Compares what came with the history, as far as that is known.
     ///
     /// # Errors
     /// What is lost, or is not as it happened.
@@ -304,7 +305,7 @@ impl Checker {
         self.seen.is_empty() && (next..=last).all(is_silent)
     }
 
-    /// Where it is, for a report of what is missing.
+    /// Where the watcher is, for a report of what is missing.
     pub fn position(&self) -> String {
         let Checker {
             selection,
@@ -316,7 +317,7 @@ impl Checker {
         format!("{selection:?}: next {next:?}, settled {settled}, last {trace:?}")
     }
 
-    /// Nothing that the watcher selects happened behind what is settled, up to `to`.
+    /// Checks that nothing the watcher selects happened behind what is settled, up to `to`.
     fn nothing_between(&mut self, history: &History, to: i64) -> Result<(), String> {
         for revision in self.settled + 1..=to {
             let events = history.events(revision);
@@ -335,7 +336,7 @@ impl Checker {
         came: &[Event],
         compacted_perhaps: i64,
     ) -> Result<(), String> {
-        // The record before is read at the revision before, which may be compacted.
+        // The former record is read at the revision before, which may be compacted.
         let may_lack_old = !self.selection.prev_kv || revision - 1 < compacted_perhaps;
         let is_right = |came: &Event, truth: &Event| {
             let is_old_right = (self.selection.prev_kv && came.prev_kv == truth.prev_kv)

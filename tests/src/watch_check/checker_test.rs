@@ -1,4 +1,4 @@
-//! The checker bites: histories that a member must not deliver, one sort after the other.
+//! The checker bites: histories that a member must not deliver, one kind after the other.
 
 #![allow(clippy::unwrap_used)]
 
@@ -34,7 +34,7 @@ fn history() -> History {
     history
 }
 
-/// Everything of a revision, as it is delivered to a watcher without `prev_kv`.
+/// All events of a revision, as delivered to a watcher without `prev_kv`.
 fn all_of(revision: i64) -> Vec<Event> {
     let bare = |event: &Event| Event {
         prev_kv: None,
@@ -52,7 +52,7 @@ fn watcher() -> Checker {
     Checker::new(selection, Some(2))
 }
 
-/// Takes responses of whole revisions and compares all of them.
+/// Takes responses of whole revisions, and compares all of them.
 fn taken(responses: &[Vec<Event>]) -> Result<Checker, String> {
     let mut checker = watcher();
     for response in responses {

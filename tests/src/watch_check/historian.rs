@@ -9,7 +9,7 @@ use super::changes::{KEYS_END, KEYS_START};
 use super::history::{Keys, REVISION_EMPTY, difference};
 use crate::grpc::{Grpc, path};
 
-/// Reads in flight.
+/// The number of reads in flight.
 const READS: usize = 4;
 
 /// Records the history until the last revision of the run; what was acknowledged is read.
@@ -38,7 +38,7 @@ pub async fn record(board: &Board) -> Result<(), String> {
         while let Some((revision, answer)) = reads.next().await {
             let after = match answer {
                 Ok(after) => after,
-                // The member went down; the read is made again when it is back.
+                // The member went down; the read is repeated when it is back.
                 Err(status) if std::error::Error::source(&status).is_some() => break,
                 Err(status) => return Err(format!("reading at {revision}: {status}")),
             };
@@ -62,7 +62,7 @@ async fn read(mut client: Grpc, revision: i64) -> Result<Keys, Status> {
     Ok(answer.kvs.into_iter().map(keyed).collect())
 }
 
-/// Whether the store is empty, as a run wants it.
+/// Begins the history, for which the store must be empty.
 ///
 /// # Errors
 /// When it is not, or cannot be asked.

@@ -1,8 +1,8 @@
 //! The truth: what each revision did, derived from two neighbouring reads of all keys.
 //!
-//! Events of one revision have an order. Writers keep to a rule from which it follows: the
-//! operations of a transaction come in falling order of their keys, and one of them is a put;
-//! whatever deletes only is a single deletion of a range, which goes in rising order.
+//! Events of one revision have an order. It follows from a rule that writers keep: the operations
+//! of a transaction come in falling order of their keys, and one of them is a put; a change that
+//! only deletes is a single deletion of a range, which goes in rising order.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
@@ -21,7 +21,7 @@ pub type Keys = BTreeMap<Bytes, KeyValue>;
 /// What happened, by revision.
 #[derive(Debug)]
 pub struct History {
-    /// Of the revisions behind the empty store, in order.
+    /// The events of each revision after the empty store, in order.
     revisions: RwLock<Vec<Arc<[Event]>>>,
     known: watch::Sender<i64>,
 }
@@ -36,19 +36,19 @@ impl Default for History {
 }
 
 impl History {
-    /// The last revision of which it is known what it did.
+    /// The last revision whose effect is known.
     pub fn known(&self) -> i64 {
         *self.known.borrow()
     }
 
-    /// Waits until it is known what `revision` did.
+    /// Waits until the effect of `revision` is known.
     pub async fn wait_for(&self, revision: i64) {
         let mut known = self.known.subscribe();
         let waited = known.wait_for(|known| *known >= revision).await;
         waited.map(|_| ()).expect("the history holds the sender");
     }
 
-    /// Events of `revision` in their order, each with the record before it.
+    /// The events of `revision` in order, each with the record before it.
     ///
     /// # Panics
     /// When they are not known yet.
@@ -76,7 +76,7 @@ impl History {
     }
 }
 
-/// What `revision` did to `before`, so that `after` came of it.
+/// What `revision` did to `before`, so that it became `after`.
 ///
 /// # Errors
 /// When no single revision does that.

@@ -1,4 +1,4 @@
-//! Shows that watchers see everything once: many of them over one history that concurrent writers
+//! Shows that watchers see everything once: many watchers over one history that concurrent writers
 //! make, while history is compacted, readers stop reading, streams break and the member restarts.
 //!
 //! ```text
@@ -8,15 +8,14 @@
 //!    v                   v                   v
 //!  Board <---------- historian ---------> History (the truth, one entry for each revision)
 //! ```
-//!
 //! The truth does not come from watching: the historian reads all keys at every revision, and two
-//! neighbouring reads tell what the later revision did. What writers were told agrees with it.
-//! At the end every key is put and then deleted, so that each watcher has a last event to wait
-//! for. A failure is a sentence that says which watcher, which revision and what was wrong.
+//! neighbouring reads tell what the later revision did. What writers were told must agree with it.
+//! At the end every key is put and then deleted, so that each watcher has a last event to wait for.
+//! A failure is a sentence that says which watcher, which revision and what was wrong.
 //!
-//! A real etcd (3.7) passes but for two flaws, which `Board::is_etcd` overlooks: progress that was
-//! determined before a watcher was created may come behind its creation, and while it stops events
-//! lack the record before.
+//! A real etcd (3.7) passes except for two flaws, which `Board::is_etcd` overlooks: progress that
+//! was determined before a watcher was created may come after its creation, and while etcd stops,
+//! events lack the former record.
 
 pub mod changes;
 pub mod checker;
@@ -35,7 +34,7 @@ use tokio::sync::watch;
 
 use history::History;
 
-/// What everybody of one run sees.
+/// What all tasks of one run see.
 #[derive(Debug)]
 pub struct Board {
     /// The member's port.
@@ -50,7 +49,7 @@ pub struct Board {
     pub serving: watch::Sender<u64>,
     /// The last revision of the run, once it is known.
     pub last: watch::Sender<Option<i64>>,
-    /// No compaction beyond this revision was asked for.
+    /// The highest revision that a compaction was asked for.
     pub compacting: AtomicI64,
 }
 
@@ -77,7 +76,7 @@ impl Board {
         });
     }
 
-    /// Waits until the member serves; which start of it that is.
+    /// Waits until the member serves; returns which start of it that is.
     pub async fn served(&self) -> u64 {
         let mut serving = self.serving.subscribe();
         let served = serving.wait_for(|start| *start > 0).await;
@@ -103,7 +102,7 @@ impl Board {
         self.compacting.load(Ordering::SeqCst)
     }
 
-    /// Events of revisions up to this one may lack the record before.
+    /// Events of revisions up to this one may lack the former record.
     pub fn lacks_old_perhaps(&self) -> i64 {
         match self.is_etcd {
             true => i64::MAX,

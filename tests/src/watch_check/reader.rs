@@ -1,6 +1,6 @@
-//! A reader: one stream after the other, each with all its watchers. Between responses it does,
-//! by chance, what clients do: it stops reading for a while, breaks the stream, asks for progress,
-//! or cancels a watcher and creates it again.
+//! A reader: one stream after the other, each with all its watchers. Between responses it randomly
+//! does what clients do: it stops reading for a while, breaks the stream, asks for progress, or
+//! cancels a watcher and creates it again.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -17,24 +17,24 @@ use super::checker::{Checker, Counts, Selection};
 use super::stream::{WatchStream, connect};
 use crate::process::DEADLINE;
 
-/// Watchers with ids that the member chooses count from 0; ids that a reader chooses, from here.
+/// The member chooses ids from 0 on; a reader chooses them from here on.
 const CHOSEN_IDS: i64 = 1_000;
 /// The longest time without reading, in revisions of the member.
 const PAUSE_MAX: i64 = 600;
 
-/// Attempts in a row to open a stream on a member that serves, or is just about to end.
+/// Consecutive attempts to open a stream on a member that serves, or is about to end.
 const REFUSED_MAX: u32 = 1_000;
 
 /// What a reader did, over all its streams.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Deeds {
-    /// Streams after the first.
+    /// The number of streams after the first.
     pub resumed: u64,
-    /// Times that it stopped reading.
+    /// How often it stopped reading.
     pub paused: u64,
-    /// Watchers that it cancelled and created again.
+    /// The number of watchers that it cancelled and created again.
     pub cancelled: u64,
-    /// Watchers that ended because history was compacted, and began again behind it.
+    /// The number of watchers that ended because history was compacted, and began again behind it.
     pub compacted: u64,
 }
 
@@ -46,11 +46,11 @@ pub struct Reader {
     is_json: bool,
     watchers: Vec<Watcher>,
     next_id: i64,
-    /// Creations that were sent and not answered; answers come in their order.
+    /// Creations that were sent and not answered; answers come in the same order.
     creating: VecDeque<usize>,
-    /// Cancelled by the reader while compaction ended them: a second ending may come.
+    /// Watchers that the reader cancelled while compaction ended them: a second end may come.
     ended_twice: Vec<i64>,
-    /// A watcher waits to be created on another stream.
+    /// Whether a watcher waits to be created on another stream.
     must_reopen: bool,
     shared: Option<(u64, Channel)>,
     deeds: Deeds,
@@ -67,12 +67,12 @@ struct Watcher {
 enum Left {
     /// All that the run will bring has come.
     Done,
-    /// It broke, or was broken.
+    /// The stream broke, or was broken.
     Broken,
 }
 
 impl Reader {
-    /// A reader with watchers of all sorts: from now, from the beginning, from the future.
+    /// A reader with watchers of all kinds: from now, from the beginning, from the future.
     pub fn new(number: usize, watchers: usize, is_json: bool, mut random: StdRng) -> Reader {
         let watcher = |_| {
             let start = match random.random_range(0..10) {
@@ -100,10 +100,10 @@ impl Reader {
         }
     }
 
-    /// Watches until the last revision has come to every watcher.
+    /// Watches until every watcher has seen the last revision.
     ///
     /// # Errors
-    /// What a watcher saw and should not have, or did not see.
+    /// What a watcher saw and should not have seen, or did not see.
     pub async fn watch(&mut self, board: &Board) -> Result<(), String> {
         let (mut streams, mut refused) = (0, 0);
         loop {
@@ -173,7 +173,7 @@ impl Reader {
         WatchStream::grpc(channel, first).await
     }
 
-    /// The request that creates a watcher, by an id of either side's choice.
+    /// The request that creates a watcher, with an id that either side chooses.
     fn creation(&mut self, at: usize) -> RequestUnion {
         let id = match self.random.random() {
             true => 0,
@@ -195,7 +195,7 @@ impl Reader {
                 return Ok(Left::Done);
             }
             let response = tokio::select! {
-                // A process that did not run for so long finds what has come meanwhile.
+                // A process that was suspended finds what has come meanwhile.
                 biased;
                 response = stream.next() => response,
                 _ = last.changed() => continue,
@@ -241,7 +241,7 @@ impl Reader {
         Ok(true)
     }
 
-    /// Cancels some watcher; it is created again when the member has confirmed that.
+    /// Cancels some watcher, which is created again when the member has confirmed that.
     fn cancel(&mut self, stream: &WatchStream) {
         let at = self.random.random_range(0..self.watchers.len());
         let watcher = &mut self.watchers[at];
@@ -276,7 +276,7 @@ impl Reader {
                 .watchers
                 .iter_mut()
                 .filter(|watcher| watcher.id.is_some());
-            // The flaw of etcd: a promise from before a creation that comes behind it.
+            // etcd's flaw: a promise from before a creation that comes after it.
             for watcher in created.filter(|_| !board.is_etcd) {
                 watcher.checker.progress(revision)?;
             }
@@ -305,7 +305,7 @@ impl Reader {
         settled.map_err(|what| format!("{what}; {}", watcher.checker.position()))
     }
 
-    /// A watcher was ended, by its reader or because it needs what is compacted.
+    /// Notes that a watcher was ended, by its reader or because it needs what is compacted.
     fn ended(
         &mut self,
         board: &Board,
@@ -333,7 +333,7 @@ impl Reader {
         watcher.is_cancelling = false;
         let request = self.creation(at);
         if !stream.send(request) {
-            // The gateway takes no more requests; or the stream has ended, which shows soon.
+            // The gateway takes no more requests; or the stream has ended, which will show soon.
             self.creating.pop_back();
             self.must_reopen = true;
         }
@@ -341,7 +341,7 @@ impl Reader {
     }
 }
 
-/// Mostly everything, sometimes a group, a few keys, or one.
+/// Selects mostly everything, sometimes a group, a few keys, or one key.
 fn selection(random: &mut StdRng) -> Selection {
     let group = random.random_range(0..GROUPS);
     let from = random.random_range(0..GROUP_KEYS - 1);

@@ -1,4 +1,4 @@
-//! One run: writers, historian, readers, a compactor and the one who ends the member, together.
+//! One run: writers, historian, readers, a compactor and a task that ends the member, together.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,29 +16,29 @@ use super::reader::{Deeds, Reader};
 use crate::grpc::{Grpc, path};
 use crate::member::Member;
 
-/// Revisions that a compaction leaves, at least and at most.
+/// How many revisions a compaction leaves, at least and at most.
 const HISTORY_KEPT: std::ops::Range<i64> = 20..1_200;
 /// Revisions between compactions, at most.
 const COMPACTION_EVERY: i64 = 300;
 
-/// How much of everything.
+/// How much of everything a run has.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// From which all choices follow; the member's and the network's timing do not.
+    /// The seed that all choices follow from; the timing of the member and the network does not.
     pub seed: u64,
-    /// Revisions that the writers make.
+    /// The number of revisions that the writers make.
     pub revisions: i64,
-    /// Writers.
+    /// The number of writers.
     pub writers: usize,
-    /// Readers over gRPC, each with a stream.
+    /// The number of readers over gRPC, each with a stream.
     pub grpc_readers: usize,
-    /// Readers of the gateway, each with a connection.
+    /// The number of readers of the gateway, each with a connection.
     pub json_readers: usize,
-    /// Watchers of each reader over gRPC; those of the gateway have two.
+    /// Watchers of each reader over gRPC; readers of the gateway have two.
     pub watchers: usize,
-    /// Times that the member is killed or stopped, and started again.
+    /// How often the member is killed or stopped, and started again.
     pub restarts: usize,
-    /// The member is a real etcd, with known flaws.
+    /// Whether the member is a real etcd, with known flaws.
     pub is_etcd: bool,
 }
 
@@ -47,7 +47,7 @@ pub struct Plan {
 pub struct Report {
     /// The last revision.
     pub revisions: i64,
-    /// Answers that agree with the history.
+    /// The number of answers that agree with the history.
     pub answers: usize,
     /// What all watchers saw.
     pub counts: Counts,
@@ -58,7 +58,7 @@ pub struct Report {
 /// Runs a plan on a member with an empty store.
 ///
 /// # Errors
-/// What is wrong; the plan's seed plays a similar run.
+/// What is wrong; the plan's seed replays a similar run.
 pub async fn run(plan: Plan, member: &mut Member) -> Result<Report, String> {
     let mut random = StdRng::seed_from_u64(plan.seed);
     let board = Arc::new(Board::new(member.client_port(), plan.is_etcd));
@@ -112,7 +112,7 @@ pub async fn run(plan: Plan, member: &mut Member) -> Result<Report, String> {
     Ok(report)
 }
 
-/// Runs beside the others, on any thread; stops with the caller.
+/// Runs a task beside the others, on any thread; it stops with the caller.
 async fn spawned<T: Send + 'static>(
     task: impl Future<Output = Result<T, String>> + Send + 'static,
 ) -> Result<T, String> {
@@ -190,7 +190,7 @@ async fn compact(board: &Board, mut random: StdRng) -> Result<(), String> {
         let answer = client.unary(path::COMPACT, &request).await;
         match answer.map(|_: pb::CompactionResponse| ()) {
             Ok(()) => (),
-            // The member went down; whether it compacted is not known.
+            // The member went down; whether it compacted is unknown.
             Err(status) if std::error::Error::source(&status).is_some() => (),
             Err(status) => return Err(format!("compaction to {revision}: {status}")),
         }

@@ -1,5 +1,5 @@
 //! One watch stream, over gRPC or as JSON. What is not read stays in small windows and in the
-//! sockets, so that a reader that stops is felt by the member.
+//! sockets, so that the member feels it when a reader stops.
 
 use althing_api::etcdserverpb as pb;
 use bytes::{Bytes, BytesMut};
@@ -14,11 +14,11 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tonic::transport::{Channel, Endpoint};
 
-/// What the member may send of a stream that is not read, in bytes.
+/// What the member may send on a stream that is not read, in bytes.
 const STREAM_WINDOW: u32 = 65_535;
 /// The same for all streams of a connection: more than its stopped readers can hold together.
 const CONNECTION_WINDOW: u32 = 16 * STREAM_WINDOW;
-/// Requests that wait to be sent.
+/// The number of requests that may wait to be sent.
 const REQUESTS: usize = 64;
 
 /// A stream that is watched.
@@ -26,7 +26,7 @@ const REQUESTS: usize = 64;
 pub enum WatchStream {
     /// Over gRPC; requests may be added.
     Grpc {
-        /// Requests on their way; none is waited for.
+        /// Requests to be sent; sending never waits.
         requests: mpsc::Sender<pb::WatchRequest>,
         /// Responses.
         responses: tonic::Streaming<pb::WatchResponse>,
@@ -35,9 +35,9 @@ pub enum WatchStream {
     Json {
         /// Responses, one a line.
         body: Incoming,
-        /// What of them was received.
+        /// What was received of it.
         buffer: BytesMut,
-        /// How much of that is known to hold no end of a line.
+        /// How much of that is known not to hold the end of a line.
         scanned: usize,
     },
 }
@@ -75,7 +75,7 @@ impl WatchStream {
     ) -> Result<WatchStream, String> {
         let (requests, mut queue) = mpsc::channel(first.len() + REQUESTS);
         for request in first {
-            // The queue was made long enough for all of them.
+            // The queue has room for all of them.
             let _ = requests.try_send(request);
         }
         let queue = futures_util::stream::poll_fn(move |context| queue.poll_recv(context));
@@ -119,7 +119,7 @@ impl WatchStream {
         })
     }
 
-    /// Adds a request; false where that cannot be, or the stream ended.
+    /// Adds a request; false if that is impossible, or the stream has ended.
     pub fn send(&self, request: pb::watch_request::RequestUnion) -> bool {
         match self {
             WatchStream::Grpc { requests, .. } => {
@@ -132,7 +132,7 @@ impl WatchStream {
         }
     }
 
-    /// The next response. A call that is given up loses nothing.
+    /// The next response. A call that is dropped loses nothing.
     ///
     /// # Errors
     /// How the stream ended.

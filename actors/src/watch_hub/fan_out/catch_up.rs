@@ -1,4 +1,5 @@
-//! Those behind: one slice of history at a time, read once for all whom it concerns.
+//! Watchers that are behind catch up: one slice of history at a time, read once for all it
+//! concerns.
 
 use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
@@ -18,7 +19,7 @@ impl FanOut {
         let Some(first) = self.queue.pop_front() else {
             return Ok(());
         };
-        // Last in line from now on, so that one far behind holds up nobody else.
+        // Last in line from now on, so that a stream far behind delays no others.
         self.queue.push_back(first);
         let view = self.store.read();
         self.end_compacted(view.compacted_revision());
@@ -38,7 +39,7 @@ impl FanOut {
         Ok(())
     }
 
-    /// Lets go of the streams that have nothing to catch up with, or no room for it.
+    /// Removes the streams that have nothing to catch up with, or no room for it.
     fn clear_queue(&mut self) {
         let streams = &mut self.streams;
         self.queue.retain(|number| {
@@ -48,7 +49,7 @@ impl FanOut {
         });
     }
 
-    /// Ends the watchers behind that still want what is gone.
+    /// Ends the watchers behind that still want compacted revisions.
     fn end_compacted(&mut self, compact_revision: i64) {
         for number in self.queue.clone() {
             let behind = self.streams[number as usize].behind.iter();
@@ -112,7 +113,7 @@ impl FanOut {
         Ok((slice, collector.finish()))
     }
 
-    /// Gives a stream's watchers behind what a slice has for them.
+    /// Gives a stream's watchers that are behind what a slice has for them.
     fn catch_up(&mut self, number: u32, by_group: &ByGroup, read: Range<i64>, revision: i64) {
         let mut deliveries = Vec::new();
         for watcher in self.streams[number as usize].behind.clone() {

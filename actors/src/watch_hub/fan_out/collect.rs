@@ -1,4 +1,4 @@
-//! Events for groups of watchers.
+//! Collects events for groups of watchers.
 
 use std::sync::Arc;
 
@@ -24,15 +24,15 @@ impl ByGroup {
     }
 }
 
-/// Gives events to groups, with what was there before for those that want it. Former records come
-/// on top of what a slice holds and may weigh far more: those of deletions are all there is.
+/// Gives events to groups, with the former record for those that want it. Former records come on
+/// top of what a slice holds and may weigh far more: a deletion has nothing else.
 pub(super) struct Collector<'a> {
     store: &'a Store,
     view: Option<ReadView>,
-    /// In the order of the events.
+    /// Events for groups, in the order of the events.
     told: Vec<(u32, Arc<WatchedEvent>)>,
     former_bytes: usize,
-    /// Of the last event.
+    /// The revision of the last event.
     revision: i64,
 }
 
@@ -47,13 +47,13 @@ impl Collector<'_> {
         }
     }
 
-    /// Whether the former records are enough for once, and `revision` has not begun yet: it and
-    /// what follows are for another slice. Revisions are never cut.
+    /// Whether the former records are enough for one slice and `revision` has not begun yet: then
+    /// it and later ones are left for another slice. Revisions are never cut.
     pub(super) fn ends_before(&self, revision: i64) -> bool {
         self.former_bytes >= SLICE.bytes_max && revision > self.revision
     }
 
-    /// `groups` says of each group whether it wants the former record.
+    /// Adds an event; `groups` says for each group whether it wants the former record.
     pub(super) fn add(&mut self, event: Event, groups: &[(u32, bool)]) {
         self.revision = revision_of(&event);
         let wants = |former: bool| groups.iter().any(|(_, prev_kv)| *prev_kv == former);
@@ -65,7 +65,7 @@ impl Collector<'_> {
         }
     }
 
-    /// What was given to each group.
+    /// The events of each group.
     pub(super) fn finish(mut self) -> ByGroup {
         // A stable sort: the events of a group stay in their order.
         self.told.sort_by_key(|(group, _)| *group);
@@ -77,7 +77,7 @@ impl Collector<'_> {
         ByGroup(groups.map(events).collect())
     }
 
-    /// Without the former record when there was none, or when it was compacted.
+    /// Adds the former record, unless there was none or it was compacted.
     fn with_former(&mut self, mut event: Event) -> WatchedEvent {
         if !is_creation(&event)
             && let Some(kv) = &event.kv

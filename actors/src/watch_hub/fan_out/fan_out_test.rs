@@ -1,4 +1,4 @@
-//! Who is told what, case by case.
+//! Which watcher is told what, case by case.
 
 use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
@@ -41,7 +41,7 @@ fn history_comes_first_and_nothing_comes_twice() {
     world.open(1);
     world.watch(1, 0, "k", 3);
     assert_eq!(world.fan_out.behind_count(), 1);
-    // Happens while it is behind.
+    // Written while the watcher is behind.
     world.put("k");
     world.settle();
     world.put("k");
@@ -157,7 +157,7 @@ fn a_compaction_takes_nothing_from_who_was_only_not_told_yet() {
     world.compact(5);
     world.store.checkpoint(LogId::MAX, 50).unwrap();
     assert_eq!(world.store.compact_step(50).unwrap(), CompactStep::Waits);
-    // Who asks now for what is compacted is too late, as in etcd.
+    // As in etcd, it is too late to ask for what is compacted.
     world.watch(1, 3, "k", 4);
     world.fan_out.miss();
     world.settle();
@@ -216,7 +216,7 @@ fn the_former_record_comes_with_changes_of_what_was_there() {
     assert_eq!(former, [None, Some(2), Some(3), None]);
 }
 
-/// What a notice holds of former records, and the revisions of its events.
+/// The number of former records in a notice, and the revisions of its events.
 fn former_of(notice: Notice) -> (usize, Vec<i64>) {
     let Notice::Events(deliveries) = notice else {
         return (0, Vec::new());
@@ -307,7 +307,7 @@ fn progress_is_told_of_those_that_were_told_everything() {
         Told::Progress(None, 2),
     ];
     assert_eq!(world.read(1), expected);
-    // Committed, and not fanned out yet: the answer waits.
+    // Committed but not fanned out yet: the answer waits.
     let committed = world.put_value("k", 3);
     world.ask_progress(1);
     assert_eq!(world.read(1), []);
@@ -330,7 +330,7 @@ fn each_question_about_progress_has_an_answer_of_its_own() {
     world.tell(second);
     let answer = Told::Progress(None, 3);
     assert_eq!(world.read(1), [answer.clone(), answer]);
-    // Nothing is fanned out any more when the last watcher goes.
+    // Nothing more is fanned out once the last watcher goes.
     drop(world.put_value("other", 3));
     world.ask_progress(1);
     world.fan_out.cancel(1, 0);
@@ -345,7 +345,7 @@ fn progress_does_not_go_back_behind_what_was_told_while_catching_up() {
     world.put("k");
     world.open(1);
     world.watch(1, 0, "k", 0);
-    // Fanned out late, while the other one reads all of it from history.
+    // Fanned out late, while the other watcher reads all of it from history.
     let asked_at = world.put_value("k", 3);
     world.ask_progress(1);
     let last = world.put_value("k", 3);
@@ -384,7 +384,7 @@ fn one_watcher_too_many_is_refused() {
     assert_eq!(world.read(1), expected);
 }
 
-/// Looks, when it is woken, whether another stream can read by then.
+/// Checks, when it is woken, whether another stream can read by then.
 struct Reader {
     other: Inlet,
     saw: Mutex<Vec<bool>>,

@@ -36,13 +36,13 @@ use super::outlet::{Deliveries, Notice, Outlet};
 use super::watchers::Watchers;
 
 /// How much history is read at once: what a watcher behind may get in one response, as in etcd.
-/// Former records may be as much again.
+/// Former records may take as much again.
 const SLICE: SliceLimits = SliceLimits {
     changes_max: 1_000,
     bytes_max: 1 << 20,
 };
-/// Deliveries of a batch before readers are told of them: enough that a connection wakes up for
-/// all its streams, and few enough that it works while the rest of a large batch is delivered.
+/// Deliveries of a batch before readers are told of them: enough that a connection wakes up for all
+/// its streams, and few enough that it works while the rest of a large batch is delivered.
 const DELIVERIES_UNTOLD_MAX: usize = 64;
 
 /// One watch stream.
@@ -52,11 +52,11 @@ struct Stream {
     /// Its watchers by their ids.
     watchers: HashMap<i64, u32>,
     behind: Vec<u32>,
-    /// Its queue was full; its reader will say when there is room.
+    /// Whether its queue was full; its reader will say when there is room.
     is_blocked: bool,
-    /// It is in the line of those that catch up.
+    /// Whether it is in the line of those that catch up.
     is_queued: bool,
-    /// What was asked while revisions were still to be fanned out, in the order of asking.
+    /// Questions asked while revisions were still to be fanned out, oldest first.
     questions: Vec<Question>,
 }
 
@@ -71,14 +71,14 @@ pub(super) struct FanOut {
     by_id: HashMap<u64, u32>,
     /// Every revision up to here was fanned out. Meaningless while there is no watcher.
     current: i64,
-    /// Revisions above `current` were committed, and nobody will tell of them.
+    /// Whether revisions above `current` were committed that no notice will tell of.
     has_missed: bool,
     /// Streams with room and with watchers behind, each once.
     queue: VecDeque<u32>,
     behind: usize,
     /// Streams with questions, each once.
     awaiting_progress: Vec<u32>,
-    /// Events that were delivered since somebody asked.
+    /// Events delivered since the last call of `take_delivered`.
     delivered: u64,
 }
 
@@ -147,8 +147,7 @@ impl FanOut {
         self.streams.remove(number as usize);
     }
 
-    /// Adds a watcher. The first one must be added after the Applier was told that somebody
-    /// watches.
+    /// Adds a watcher. Before the first one is added, the Applier must know that somebody watches.
     pub(super) fn watch(&mut self, watch: Watch) {
         let Some(number) = self.by_id.get(&watch.stream).copied() else {
             return;
@@ -172,7 +171,7 @@ impl FanOut {
         let watcher = self.watchers.add(&watch.range, watch.options, of, next);
         stream.watchers.insert(watch_id, watcher);
         stream.outlet.push(Notice::Created { watch_id, revision });
-        // What is held for a hub that lags is not for those who ask for what is compacted.
+        // What is held for a hub that lags is not for clients that ask for compacted revisions.
         if next > self.current && next >= revisions.compacted {
             self.watchers.get_mut(watcher).awaits_start = watch.start_revision > revision;
             self.watchers.sync(watcher);
@@ -208,7 +207,7 @@ impl FanOut {
         true
     }
 
-    /// Puts a watcher that is in no list among those behind.
+    /// Puts a watcher that is in no list among those that are behind.
     fn fall_behind(&mut self, watcher: u32, next: i64) {
         let entry = self.watchers.get_mut(watcher);
         let number = entry.stream;
@@ -239,7 +238,7 @@ impl FanOut {
         }
     }
 
-    /// A stream's queue has room again.
+    /// Notes that a stream's queue has room again.
     pub(super) fn has_room(&mut self, id: u64) {
         if let Some(number) = self.by_id.get(&id).copied() {
             self.streams[number as usize].is_blocked = false;
@@ -247,7 +246,7 @@ impl FanOut {
         }
     }
 
-    /// Revisions were committed that it was not told of: they are to be read.
+    /// Notes that revisions were committed that the fan-out was not told of: they must be read.
     pub(super) fn miss(&mut self) {
         self.has_missed |= self.watchers.len() > 0;
     }
@@ -257,8 +256,8 @@ impl FanOut {
         self.has_missed || !self.queue.is_empty()
     }
 
-    /// Fans out what was committed; `first..=last` are the revisions of `events`. If revisions
-    /// before them were missed, all of it is left to be read.
+    /// Fans out what was committed; `first..=last` are the revisions of `events`. If earlier
+    /// revisions were missed, all of this is left to be read.
     pub(super) fn committed(&mut self, first: i64, last: i64, mut events: Vec<Event>) {
         if self.watchers.len() == 0 || last <= self.current {
             return;
@@ -306,8 +305,8 @@ impl FanOut {
                 self.current = self.fan_out(slice.events, slice.next - 1);
             }
             Err(Error::Compacted) => {
-                // Another member's state has come in between. Who is told nothing any more by the
-                // fan-out learns it while catching up.
+                // Another member's state came in between. Watchers that the fan-out tells nothing
+                // any more learn it while catching up.
                 let all: Vec<u32> = self.watchers.numbers().collect();
                 for watcher in all {
                     let entry = self.watchers.get(watcher);
@@ -330,8 +329,8 @@ impl FanOut {
         self.attention.let_go(self.current);
     }
 
-    /// Tells the synced watchers of events that follow what they were told last, up to revision
-    /// `last`. Returns how far it came: former records may be too many for once.
+    /// Tells the synced watchers of events that follow what they were last told, up to revision
+    /// `last`. Returns how far it came: former records may be too many for one pass.
     fn fan_out(&mut self, events: Vec<Event>, mut last: i64) -> i64 {
         let mut collector = Collector::new(&self.store);
         let mut groups = Vec::new();
@@ -363,9 +362,9 @@ impl FanOut {
         last
     }
 
-    /// Delivers to one stream after the other. Those of a connection mostly follow each other, and
-    /// it is woken when there is something for all of them: it then sends in one write what would
-    /// else be one for each.
+    /// Delivers to one stream after the other. Streams of one connection mostly follow each other,
+    /// and it is woken once there is something for all of them: then it sends in one write what
+    /// would otherwise be a write for each.
     fn deliver_all(&mut self, told: Vec<(u32, u32, Events)>) {
         let mut told = told.into_iter().peekable();
         let mut readers = Readers::default();
@@ -384,7 +383,7 @@ impl FanOut {
         }
     }
 
-    /// Gives a stream what its watchers are told. Returns its reader, if that is to be woken.
+    /// Gives a stream what its watchers are told. Returns its reader if that has to be woken.
     fn deliver(&mut self, number: u32, deliveries: Vec<(u32, Events)>) -> Option<Waker> {
         let stream = &mut self.streams[number as usize];
         stream.is_blocked = stream.is_blocked || !stream.outlet.has_room();
@@ -414,7 +413,7 @@ impl FanOut {
     }
 }
 
-/// Those who are to be woken. They are, even if the hub dies before.
+/// Readers to be woken. They are woken even if the hub dies first.
 #[derive(Debug, Default)]
 struct Readers(Vec<Waker>);
 

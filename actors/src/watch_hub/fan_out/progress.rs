@@ -8,12 +8,12 @@ use super::FanOut;
 #[derive(Debug)]
 pub(super) struct Question {
     of: ProgressOf,
-    /// What has to be fanned out before.
+    /// The revision up to which everything must be fanned out first.
     revision: i64,
 }
 
 impl FanOut {
-    /// Answers when all that is committed by now was fanned out.
+    /// Answers once all that is committed by now was fanned out.
     pub(in crate::watch_hub) fn request_progress(&mut self, id: u64, of: ProgressOf) {
         let Some(number) = self.by_id.get(&id).copied() else {
             return;
@@ -21,7 +21,7 @@ impl FanOut {
         if let ProgressOf::Watchers(watchers) = &of
             && let Some(waiting) = self.waiting_for_watchers(number)
         {
-            // A timer asks again and again: who was told events meanwhile need not be told this.
+            // A timer asks again and again; watchers that got events meanwhile need not be told.
             waiting.clone_from(watchers);
         } else {
             let revision = self.store.revisions().current;
@@ -30,7 +30,7 @@ impl FanOut {
         self.answer_progress();
     }
 
-    /// Whom the question of a stream's timer is about that waits.
+    /// The watchers of the timer's question that waits, if one does.
     fn waiting_for_watchers(&mut self, number: u32) -> Option<&mut Vec<i64>> {
         let questions = self.streams[number as usize].questions.iter_mut();
         let mut of_timer = questions.filter_map(|question| match &mut question.of {
@@ -48,7 +48,7 @@ impl FanOut {
         questions.push(question);
     }
 
-    /// Answers what can be answered by now.
+    /// Answers all questions that can be answered by now.
     pub(super) fn answer_progress(&mut self) {
         let current = self.current;
         let is_reached = |number: &mut u32| {
@@ -64,7 +64,7 @@ impl FanOut {
             for mut question in std::mem::take(&mut stream.questions) {
                 if is_idle || question.revision <= current {
                     match self.told_beyond(number, &question.of) {
-                        // What is said now would go back behind events that were told.
+                        // An answer now would go back behind events that were told.
                         Some(revision) => question.revision = revision,
                         None => {
                             self.tell_progress(number, &question.of);
@@ -77,8 +77,8 @@ impl FanOut {
         }
     }
 
-    /// How far a watcher that is asked about was told while it caught up, if that is further than
-    /// the others are.
+    /// How far a watcher in question was told while it caught up, if that is further than the
+    /// fan-out is.
     fn told_beyond(&self, number: u32, of: &ProgressOf) -> Option<i64> {
         let stream = &self.streams[number as usize];
         let told = |watcher: &u32| {
@@ -95,8 +95,8 @@ impl FanOut {
         told.filter(|told| *told > self.current)
     }
 
-    /// Tells what is true of the watchers that were asked about. As in etcd, nothing is said of
-    /// those that are behind: who asked has to ask again.
+    /// Tells what is true of the watchers in question. As in etcd, nothing is said of those that
+    /// are behind: the client has to ask again.
     fn tell_progress(&mut self, number: u32, of: &ProgressOf) {
         let revision = self.current;
         let stream = &self.streams[number as usize];

@@ -13,13 +13,13 @@ use super::super::watchers::WatchOptions;
 use super::key_of;
 use super::world::World;
 
-/// What one watcher has to be told, and was.
+/// What one watcher must be told, and how much of it was.
 #[derive(Debug)]
 struct Expectation {
     range: KeyRange,
     options: WatchOptions,
     next: i64,
-    /// The reader knows of it.
+    /// Whether the reader knows of it.
     created: bool,
 }
 
@@ -62,7 +62,7 @@ impl Simulation {
         match notice {
             Notice::Events(deliveries) => {
                 for (watch_id, events) in deliveries.to {
-                    // A cancelled one may have had events on their way.
+                    // A cancelled watcher may have had events on their way.
                     if let Some(watcher) = self.open.get_mut(&(stream, watch_id)) {
                         assert!(watcher.created);
                         let events: Vec<Event> =
@@ -210,7 +210,7 @@ impl Simulation {
         }
     }
 
-    /// Lets everybody catch up; then nobody may miss anything.
+    /// Lets every watcher catch up; then none may have missed anything.
     fn finish(&mut self) {
         self.world.fan_out.miss();
         loop {

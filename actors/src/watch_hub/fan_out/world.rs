@@ -36,7 +36,7 @@ pub(super) struct World {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Told {
     Created(i64),
-    /// Revisions of the events.
+    /// Watcher, and the revisions of the events.
     Events(i64, Vec<i64>),
     Progress(Option<i64>, i64),
     NoProgress,
@@ -66,7 +66,7 @@ impl World {
         }
     }
 
-    /// Applies a command, without telling the fan-out.
+    /// Applies a command without telling the fan-out.
     pub(super) fn apply(&mut self, request: Request) -> Committed {
         self.entries += 1;
         let request = Some(request);
@@ -111,7 +111,7 @@ impl World {
         self.lose(revision);
     }
 
-    /// Compacts as another member did whose state takes the place of ours.
+    /// Compacts like another member whose state takes the place of ours.
     pub(super) fn lose(&mut self, revision: i64) {
         self.apply(Request::Compaction(CompactionRequest {
             revision,

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::actix_spawn;
 use crate::network::Arrival;
 
-/// Serves what arrives for a node, until the network lets go of it.
+/// Serves what arrives for a node, until the network lets it go.
 pub async fn serve(mut arrivals: mpsc::UnboundedReceiver<Arrival>, handles: Handles) {
     while let Some(arrival) = arrivals.recv().await {
         let inbound = handles.inbound().clone();

@@ -1,4 +1,4 @@
-//! The power of a simulated machine: its node runs while it has some.
+//! The power of a simulated machine: its node runs while there is power.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::Machine;
 
-/// A node that runs so often while no time passes runs without end. Some hundred are usual.
+/// A node that runs this often while no time passes would run forever. Some hundred are usual.
 const TURNS_MAX: u64 = 50_000;
 
 /// Runs a machine's node.
@@ -18,7 +18,7 @@ pub struct Power {
     machine: Rc<Machine>,
     /// The last moment at which the node ran, and how often it did.
     turns: (Instant, u64),
-    /// Snapshots that it had taken over then, and where its log ended.
+    /// The snapshots that it had taken over by then, and where its log ended.
     snapshots: u64,
     log_end: u64,
 }
@@ -33,9 +33,8 @@ impl Power {
         }
     }
 
-    /// The power goes often when the log and what stands beside it do not fit for a moment: a
-    /// snapshot has just taken the store's place, or raft has cut off entries that another leader
-    /// replaces.
+    /// Often cuts the power when the log and the store do not match for a moment: a snapshot has
+    /// just taken the store's place, or raft has cut off entries that another leader replaces.
     fn look_at_the_node(&mut self) {
         let live = self.machine.live.borrow();
         let Some(live) = &*live else {

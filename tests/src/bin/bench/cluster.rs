@@ -1,5 +1,5 @@
-//! Clusters of three: writes through all members, reads on a follower, how long writes are missing
-//! when the leader is killed, stops or hands over, and what a member that catches up costs.
+//! Clusters of three: writes through all members, reads on a follower, the time without writes when
+//! the leader is killed, stops or hands over, and what a member that catches up costs.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,9 +28,9 @@ const FOLLOWER_GETS: &[(Figure, Bound)] = &[(Figure::Throughput, Bound::AtLeast(
 const FOLLOWER_GET: Kind = Kind::Get {
     serializable: false,
 };
-/// So few entries between snapshots that a member which was away needs one.
+/// Few enough entries between snapshots that a member that was away needs one.
 const SHORT_LOG: [&str; 2] = ["--snapshot-count", "1000"];
-/// A value of a usual size where objects are stored, such as those of Kubernetes.
+/// The usual size of stored objects, such as those of Kubernetes.
 const OBJECT_BYTES: usize = 4_096;
 const MIB: f64 = 1_048_576.0;
 
@@ -40,7 +40,7 @@ struct Row {
     name: &'static str,
     kind: Kind,
     connections: usize,
-    /// Requests in flight on each.
+    /// Requests in flight on each connection.
     streams: usize,
     /// Whether clients use one follower only, or all members.
     on_a_follower: bool,
@@ -134,7 +134,7 @@ async fn loaded(clusters: &[Cluster; 2], row: Row, effort: Effort, table: &mut T
             if row.on_a_follower {
                 let leader = cluster.leader_of(&[0, 1, 2]).await;
                 let follower = cluster.positions_without(&[leader])[0];
-                // The others' processor time is a part of the price.
+                // The other members' processor time is part of the price.
                 servers.swap(0, follower);
             }
             let used = if row.on_a_follower { 1 } else { SIZE };
@@ -324,7 +324,7 @@ async fn catch_up_once(program: &Path, effort: Effort, value_bytes: usize) -> Ou
     })
 }
 
-/// How long a member may take to catch up.
+/// The longest time that a member may take to catch up.
 const CATCH_UP_MAX: Duration = Duration::from_secs(300);
 
 async fn until_it_has(cluster: &Cluster, position: usize, revision: i64) -> Outcome {

@@ -3,8 +3,8 @@
 //! Environment: ALTHINGD and ETCD name the programs.
 //!
 //! Both members run all the time, one of them under load; beside both a spinner of the lowest
-//! priority keeps each core awake, since on an idle virtual machine an fsync takes a timer tick
-//! and a bench compares ticks. Each figure is the median of several rounds. A row that cannot be
+//! priority keeps each core awake, since on an idle virtual machine an fsync takes a timer tick and
+//! a bench would compare ticks. Each figure is the median of several rounds. A row that cannot be
 //! measured, or not in time, is reported and the others go on.
 
 mod cluster;
@@ -33,7 +33,7 @@ use table::Table;
 /// Transactions in flight while keys are loaded.
 const LOADERS: usize = 16;
 
-/// How long and how often.
+/// How long to measure, and how often.
 #[derive(Clone, Copy, Debug)]
 struct Effort {
     rounds: usize,
@@ -42,11 +42,11 @@ struct Effort {
     sizes: &'static [u64],
     /// How long leases are kept alive.
     leased: Duration,
-    /// What one row, or one group of rows that belong together, may take.
+    /// The longest time for one row, or for one group of rows that belong together.
     row_max: Duration,
-    /// What all rows may take; those behind are reported as not measured.
+    /// The longest time for all rows; later ones are reported as not measured.
     all_max: Duration,
-    /// How often a leader's lead is ended in each way.
+    /// How often the lead is ended in each way.
     ends: usize,
     /// Bytes of values that a member catches up with.
     caught_up: u64,
@@ -198,12 +198,12 @@ async fn compare(
     Ok(())
 }
 
-/// Who is measured when: the first one of a round is at a disadvantage, so each is in turn.
+/// The order within a round: the first one is at a disadvantage, so each comes first in turn.
 fn turns(round: usize) -> [usize; 2] {
     [round % 2, (round + 1) % 2]
 }
 
-/// Puts `keys` keys in transactions of many.
+/// Puts `keys` keys, many in each transaction.
 async fn load(member: &Member, keys: u64, value_bytes: usize) -> Outcome {
     let client = member.grpc().await;
     let put = |request| {
@@ -242,7 +242,7 @@ impl Spinners {
 impl Drop for Spinners {
     fn drop(&mut self) {
         for spinner in &mut self.0 {
-            // It cannot have ended by itself; if it has, there is nothing to end.
+            // It cannot have ended by itself; if it has, nothing is left to end.
             let _ = spinner.kill();
             let _ = spinner.wait();
         }

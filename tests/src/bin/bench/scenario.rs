@@ -1,4 +1,4 @@
-//! What is measured, and what is to be reached against etcd 3.5.1.
+//! What is measured, and the targets against etcd 3.5.1.
 
 use althing_tests::load::Protocol;
 use althing_tests::load::workload::Kind;
@@ -10,7 +10,7 @@ pub enum Figure {
     Throughput,
     /// Median latency.
     P50,
-    /// Latency that one of a hundred exceeds.
+    /// Latency that one answer of a hundred exceeds.
     P99,
     /// The server's processor time per answer.
     Cpu,
@@ -26,7 +26,7 @@ pub enum Bound {
 }
 
 impl Bound {
-    /// Whether a ratio is within.
+    /// Whether a ratio is within the bound.
     pub fn holds(self, ratio: f64) -> bool {
         match self {
             Bound::AtLeast(bound) => ratio >= bound,
@@ -43,9 +43,9 @@ pub struct Scenario {
     pub kind: Kind,
     /// How they reach the server.
     pub protocol: Protocol,
-    /// Over how many connections.
+    /// How many connections they use.
     pub connections: usize,
-    /// What is to be reached.
+    /// The figures to be reached.
     pub targets: &'static [(Figure, Bound)],
 }
 

@@ -1,4 +1,4 @@
-//! What a member takes with a number of keys: memory, disk, and time until it serves.
+//! What a member with a number of keys takes: memory, disk, and time until it serves.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::scenario::Bound;
 use crate::table::{Table, Target};
 use crate::{Effort, Failure, Outcome, label, load, median};
 
-/// For a member to write behind what it holds back, and to give back memory.
+/// Time for a member to write what it holds back, and to give memory back.
 const SETTLE: Duration = Duration::from_secs(3);
 /// The number of keys for which the targets hold.
 const TARGET_KEYS: u64 = 1_000_000;

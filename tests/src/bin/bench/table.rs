@@ -13,12 +13,12 @@ use tokio::time::error::Elapsed;
 use crate::scenario::{Bound, Figure};
 use crate::{Effort, Outcome, median};
 
-/// What a single figure is to reach.
+/// The target for a single figure.
 #[derive(Clone, Copy, Debug)]
 pub enum Target {
-    /// The ratio of ours to etcd's.
+    /// Bounds the ratio of ours to etcd's.
     Ratio(Bound),
-    /// Ours, whatever etcd's is.
+    /// Bounds ours, whatever etcd's is.
     Ours(Bound),
 }
 
@@ -95,18 +95,18 @@ impl Table {
         })
     }
 
-    /// What the next row may take.
+    /// The longest time for the next row.
     pub fn time_for_a_row(&self) -> Duration {
         let left = self.effort.all_max.saturating_sub(self.began.elapsed());
         left.min(self.effort.row_max)
     }
 
-    /// Rows that were not measured.
+    /// The number of rows that were not measured.
     pub fn failed(&self) -> usize {
         self.failed
     }
 
-    /// Reports a row that was not measured, if it was not.
+    /// Reports a row if it was not measured.
     ///
     /// # Errors
     /// When the line cannot be written.
@@ -170,7 +170,7 @@ impl Table {
         writeln!(self.lines, "{line}")
     }
 
-    /// Rows of single figures below a title: name, ours, etcd's, target.
+    /// Prints rows of single figures below a title: name, ours, etcd's, target.
     ///
     /// # Errors
     /// When a line cannot be written.

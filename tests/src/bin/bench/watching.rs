@@ -1,5 +1,5 @@
-//! Watchers and leases: how quickly events fan out, what watches over the gateway cost its reads,
-//! what keep-alives cost, and the memory of watchers to which nothing happens.
+//! Watchers and leases: how fast events fan out, what watches over the gateway cost its reads, what
+//! keep-alives cost, and the memory of idle watchers.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ const FANNED: &[(Figure, Bound)] = &[
     (Figure::Throughput, Bound::AtLeast(2.0)),
     (Figure::P99, Bound::AtMost(0.5)),
 ];
-/// 10,000 watchers, as clients share connections and streams.
+/// 10,000 watchers, sharing connections and streams like clients do.
 const ON_ONE_KEY: Fan = Fan {
     connections: 10,
     streams: 10,
@@ -51,7 +51,7 @@ const FANS: [(&str, Fan); 4] = [
             ..ON_ONE_KEY
         },
     ),
-    // The row above waits for its puts; here the events are what is many.
+    // The row above waits for its puts; this one is about many events.
     (
         "watch distinct 10000 txn",
         Fan {
@@ -66,9 +66,9 @@ const FANS: [(&str, Fan); 4] = [
 const JSON_WATCHES: usize = 1_000;
 /// "watched" in base64.
 const JSON_KEY: &str = "d2F0Y2hlZA==";
-/// Reads keep their latency beside watches if they take no longer than so many times.
+/// Reads count as unharmed by watches if they take at most this many times longer.
 const KEPT: Option<Target> = Some(Target::Ours(Bound::AtMost(1.25)));
-/// Between changes of the key that all JSON streams watch.
+/// Pause between changes of the key that all JSON streams watch.
 const JSON_PUT_EVERY: Duration = Duration::from_millis(500);
 /// 50,000 leases.
 const LEASES: Renewals = Renewals {
@@ -146,7 +146,7 @@ async fn fanned(
     Ok(())
 }
 
-/// Reads of single keys, alone and beside watches; both beside a few puts.
+/// Reads of single keys, alone and beside watches; a few puts run beside both.
 async fn json(programs: &[PathBuf; 2], effort: Effort, table: &mut Table) -> Outcome {
     let workload = Arc::new(Workload::new(Kind::Get {
         serializable: false,
@@ -220,7 +220,7 @@ async fn leases(programs: &[PathBuf; 2], effort: Effort, table: &mut Table) -> O
     };
     let mut kept: Vec<Kept> = Vec::new();
     for program in programs {
-        // A member of its own: leases that expire later disturb nothing else.
+        // A separate member: leases that expire later disturb nothing else.
         let member = Member::start(program, &[]);
         kept.push(keep_alive::measure(member.client_port(), member.process_id(), plan).await?);
     }

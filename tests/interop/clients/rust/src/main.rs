@@ -1,5 +1,5 @@
 //! The Rust client `etcd-client`: keys, transactions, watches, leases, locks and elections. It
-//! panics at the first thing that is not as it must be.
+//! panics at the first thing that is wrong.
 //!
 //! usage: althing-interop-etcd-client HOST:PORT (of a member whose keys below rs/ may be replaced)
 
@@ -32,7 +32,7 @@ async fn main() -> Result<(), Error> {
     Ok(())
 }
 
-/// A step that must not take long.
+/// Fails if a step takes long.
 async fn within<T>(step: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     timeout(PATIENCE, step).await.expect("in time")
 }
@@ -153,7 +153,7 @@ async fn watch(client: &mut Client) -> Result<(), Error> {
     Ok(())
 }
 
-/// The next events of a stream, in words.
+/// The next events of a stream, as text.
 async fn events(stream: &mut WatchStream, count: usize, start: i64) -> Result<Vec<String>, Error> {
     let mut seen = Vec::new();
     while seen.len() < count {
@@ -196,7 +196,7 @@ async fn lease(client: &mut Client) -> Result<(), Error> {
     );
 
     let (_watcher, mut stream) = within(client.watch("rs/short", None)).await?;
-    // Longer than a busy machine holds up the put.
+    // Longer than a busy machine delays the put.
     let short = client.lease_grant(8, None).await?.id();
     let attached = PutOptions::new().with_lease(short);
     client.put("rs/short", "gone soon", Some(attached)).await?;
@@ -210,7 +210,7 @@ async fn lease(client: &mut Client) -> Result<(), Error> {
     Ok(())
 }
 
-/// Waits until so many callers are in the queue of a name.
+/// Waits until `count` callers are in the queue of a name.
 async fn queued(client: &mut Client, prefix: &str, count: i64) -> Result<(), Error> {
     within(async {
         let all = || GetOptions::new().with_prefix().with_count_only();
