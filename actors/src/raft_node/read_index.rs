@@ -4,9 +4,9 @@
 //! round only vouches for reads that began before it. More rounds at once would gain nothing and
 //! break the runs of client writes that openraft merges.
 //!
-//! A member that asks its leader tells which vote it holds. It has granted no later one, no more than
-//! the leader has when it looks; so where the two are a quorum, nobody can have been elected
-//! between, and the question itself is the round: the leader need not send a heartbeat.
+//! A member that asks its leader tells which vote it holds. It had granted no later one then, nor has
+//! the leader when it looks. Where the two are a quorum, nobody else was elected before the question
+//! was asked, so the question itself is the round: the leader need not send a heartbeat.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -48,8 +48,8 @@ pub(super) async fn here(raft: &RaftHandle) -> Result<u64, Error> {
     }
 }
 
-/// The same without a round, if `asker` and this member are a quorum that nobody else was elected
-/// by until the question came.
+/// The same without a round, if `asker` and this member are a quorum that had elected nobody else
+/// when the question was asked.
 async fn vouched_by(raft: &RaftHandle, asker: Asker, me: u64) -> Option<u64> {
     let looked = raft.with_raft_state(move |state| vouched(state, asker, me));
     looked.await.ok().flatten()

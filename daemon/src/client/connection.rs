@@ -158,7 +158,11 @@ async fn serve_http2<A: Api>(
         let shared = (worker.clone(), session.clone(), unsent.clone());
         service_fn(move |request| {
             let (worker, session, unsent) = shared.clone();
-            async move { Ok::<_, Infallible>(answer(&worker, &session, &unsent, request).await) }
+            // Boxed, because hyper keeps its space for as long as the answer's body lasts, which for
+            // a watch is the life of the connection.
+            Box::pin(async move {
+                Ok::<_, Infallible>(answer(&worker, &session, &unsent, request).await)
+            })
         })
     };
     let mut exchanges = Exchanges::default();
@@ -202,7 +206,8 @@ async fn serve_http2<A: Api>(
         () = unsent.stalled(STALL_TIMEOUT) => Err("the client takes nothing".to_owned()),
     };
     match pinged {
-        true => io.clone().close().await,
+        // On the heap, for its buffer: a connection's memory is its task's, to its end.
+        true => Box::pin(io.clone().close()).await,
         false => io.drain().await,
     }
     served

@@ -159,6 +159,10 @@ impl AsyncRead for SniffedIo {
         let count = this.ahead.len().min(buf.remaining());
         buf.put_slice(&this.ahead[..count]);
         this.ahead.advance(count);
+        if this.ahead.is_empty() {
+            // An empty view would keep the buffer of the first head.
+            this.ahead = Bytes::new();
+        }
         Poll::Ready(Ok(()))
     }
 }
