@@ -3,7 +3,7 @@
 //! ```text
 //!   LOCK              held while a process uses the directory
 //!   VERSION           whose directory this is, and its format
-//!   member/id         who the member is, written once
+//!   member/id         the member's identity, written once
 //!   member/wal/       the write-ahead log, unless a directory of its own was chosen for it
 //!   member/store.redb the key-value state
 //!   member/snap/      snapshots on their way in
@@ -60,7 +60,7 @@ impl DataDir {
     /// likewise) instead of inside `path`.
     ///
     /// # Errors
-    /// As for [`DataDir::open`]; also if `path` already holds a log of its own.
+    /// Same as [`DataDir::open`]; also if `path` already holds a log of its own.
     pub fn open_with_wal(path: &Path, wal: Option<&Path>) -> Result<DataDir, OpenError> {
         let mut locks = vec![claim(path, "data")?];
         let member = path.join("member");
@@ -86,7 +86,7 @@ impl DataDir {
     /// and no member can start on it meanwhile. `None` if no member ever began there.
     ///
     /// # Errors
-    /// As for [`DataDir::open_with_wal`]; [`OpenError::Unusable`] also if the directory does not
+    /// Same as [`DataDir::open_with_wal`]; [`OpenError::Unusable`] also if the directory does not
     /// exist.
     pub fn look(path: &Path, wal: Option<&Path>) -> Result<Option<DataDir>, OpenError> {
         let inside = path.join("member/wal");
@@ -138,7 +138,7 @@ impl DataDir {
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
-    /// Who the member is; `None` before it was bootstrapped.
+    /// The member's identity; `None` before it was bootstrapped.
     ///
     /// # Errors
     /// [`OpenError::FileDamaged`] if the file fails its checksum; otherwise any error of the
@@ -166,7 +166,7 @@ impl DataDir {
         }
     }
 
-    /// Writes who the member is, so that it survives power loss.
+    /// Writes the member's identity, so that it survives power loss.
     ///
     /// # Errors
     /// `InvalidInput` for a name with control characters; otherwise any error of the operating

@@ -27,7 +27,7 @@ pub enum MemberChange {
     Remove(MemberId),
     /// This member is reached elsewhere.
     Update {
-        /// Which one.
+        /// The member's id.
         id: MemberId,
         /// Where the others reach it.
         peer_urls: Vec<String>,
@@ -71,11 +71,11 @@ pub(super) struct Standing {
     pub(super) id: u64,
     pub(super) part: Part,
     pub(super) peer_urls: Vec<String>,
-    /// It told the cluster its name.
+    /// Whether it has told the cluster its name.
     pub(super) started: bool,
-    /// It answers.
+    /// Whether it answers.
     pub(super) active: bool,
-    /// It has answered for long enough to count as connected.
+    /// Whether it has answered for long enough to count as connected.
     pub(super) connected: bool,
     /// The last entry that this member is known to have.
     pub(super) matched: Option<u64>,
