@@ -54,7 +54,7 @@ pub struct NodeSettings {
     pub name: String,
     pub member_id: MemberId,
     pub cluster_id: ClusterId,
-    /// Where the other members reach this one, as it publishes itself.
+    /// The URLs where the other members reach this one, as published.
     pub peer_urls: Vec<String>,
     /// Initial voters with their peer URLs; ignored when the data directory holds a log.
     pub initial_members: Vec<InitialMember>,

@@ -18,7 +18,7 @@ pub enum MemberChange {
     Add {
         /// Its id, which no member ever had.
         id: MemberId,
-        /// Where the others reach it.
+        /// The URLs where the others reach it.
         peer_urls: Vec<String>,
         /// Whether it stays without a vote until it is promoted.
         is_learner: bool,
@@ -29,7 +29,7 @@ pub enum MemberChange {
     Update {
         /// The member's id.
         id: MemberId,
-        /// Where the others reach it.
+        /// The URLs where the others reach it.
         peer_urls: Vec<String>,
     },
     /// This learner gets a vote.
