@@ -11,7 +11,7 @@
 //! | 2 | Lessor, Upkeep, Snapshotter, WatchHub, PeerLink | lease, snap, watch, peer |
 //!
 //! The Supervisor runs on the main thread and awaits nobody. Requests travel through actors;
-//! replies travel straight home ([`reply`]). [`node`] wires the tree.
+//! replies travel straight home (`reply`). [`node`] wires the tree.
 
 #![forbid(unsafe_code)]
 
@@ -34,12 +34,12 @@ pub mod node;
 pub mod peer_link;
 mod progress;
 mod raft_node;
-pub mod reply;
+mod reply;
 mod snapshotter;
 mod start_error;
 mod status;
 mod store_writer;
-pub mod supervisor;
+mod supervisor;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod tree;

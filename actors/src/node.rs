@@ -41,7 +41,7 @@ use crate::store_writer::Checkpoint;
 use crate::supervisor::{ActorRef, RetireAll, Supervisor};
 use crate::tree::{NodeState, Opened, Tree, raft_node_setup, start_links, start_upkeep};
 pub use crate::upkeep::{AutoCompaction, SharedSettings, UpkeepSettings};
-use crate::upkeep::{Hasher, Upkeep, UpkeepParts};
+use crate::upkeep::{Hasher, Upkeep, UpkeepSetup};
 use crate::wal_writer::Sync;
 
 /// Pause between two attempts to publish this member.
@@ -49,20 +49,23 @@ const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
 
 /// The settings of a node.
 #[derive(Clone, Debug)]
-#[allow(missing_docs)]
 pub struct NodeSettings {
+    /// The member's name, as it publishes itself.
     pub name: String,
+    /// The member that this node is.
     pub member_id: MemberId,
+    /// The cluster that it belongs to.
     pub cluster_id: ClusterId,
     /// The URLs where the other members reach this one, as published.
     pub peer_urls: Vec<String>,
     /// Initial voters with their peer URLs; ignored when the data directory holds a log.
-    pub initial_members: Vec<InitialMember>,
+    pub founders: Vec<MemberAddress>,
     /// Whether this member joins a cluster that has a configuration already; it comes with the log.
     pub joins: bool,
     /// Members of the cluster that a joining member was told of. While it hears no leader, it asks
     /// them whether it is still a member.
-    pub known_members: Vec<InitialMember>,
+    pub known_members: Vec<MemberAddress>,
+    /// Where clients reach this member, as it publishes itself.
     pub client_urls: Vec<String>,
     /// Raft settings that can change while the member runs.
     pub raft: RaftTuning,
@@ -74,16 +77,20 @@ pub struct NodeSettings {
     pub upkeep: UpkeepSettings,
     /// The clock that leases are counted by.
     pub clock: Clock,
+    /// Sizes of the log.
     pub wal: WalSettings,
+    /// Limits of the store.
     pub store: StoreSettings,
 }
 
 /// A member that is known before the log names it.
 #[derive(Clone, Debug)]
-#[allow(missing_docs)]
-pub struct InitialMember {
+pub struct MemberAddress {
+    /// Its id.
     pub id: MemberId,
+    /// Its name; empty where only its address is known.
     pub name: String,
+    /// Where the other members reach it.
     pub peer_urls: Vec<String>,
 }
 
@@ -96,7 +103,7 @@ pub struct Node {
     tree: Option<Tree>,
     raft: Option<StartedRaft>,
     /// Kept so that Upkeep can be started again.
-    upkeep: Option<(Arc<UpkeepParts>, ActorRef<Upkeep>)>,
+    upkeep: Option<(Arc<UpkeepSetup>, ActorRef<Upkeep>)>,
     /// The last field, so that the directory stays locked until every file in it is closed.
     _dir: Arc<DataDir>,
 }
@@ -142,8 +149,7 @@ impl Node {
         if opened.store.is_removed(settings.member_id.0) {
             return Err(StartError::Removed);
         }
-        if opened.recovery.last.is_none() && settings.initial_members.is_empty() && !settings.joins
-        {
+        if opened.recovery.last.is_none() && settings.founders.is_empty() && !settings.joins {
             return Err(StartError::NotFormed);
         }
         let store = opened.store.clone();
@@ -209,8 +215,8 @@ impl Node {
             links.reach(other.id.0, &other.peer_urls);
         }
         let tree = self.tree.as_ref().expect("built before raft starts");
-        let first_voters: BTreeMap<u64, Vec<String>> = settings
-            .initial_members
+        let founders: BTreeMap<u64, Vec<String>> = settings
+            .founders
             .iter()
             .map(|member| (member.id.0, member.peer_urls.clone()))
             .collect();
@@ -221,7 +227,7 @@ impl Node {
             log_store: tree.log_store.clone(),
             state_machine: tree.state_machine.clone(),
             links: Arc::clone(&links),
-            first_voters,
+            founders,
         };
         let raft = start_raft(&threads.raft, setup)
             .await
@@ -257,7 +263,7 @@ impl Node {
             metrics: shared.metrics.clone(),
         };
         let tree = self.tree.as_ref().expect("built before raft starts");
-        let known = tree.lessor_parts.proposer.set(proposer.clone());
+        let known = tree.lessor_setup.proposer.set(proposer.clone());
         debug_assert!(known.is_ok(), "raft starts once");
         let leases = LeaseKeeper {
             me: shared.me,
@@ -279,13 +285,13 @@ impl Node {
         let backups = Backups::new(proposer.store.clone(), store_writer.clone());
         let watch_hub = tree.watch_hub.clone();
         let upkeep = SharedSettings::new(settings.upkeep);
-        let parts = Arc::new(UpkeepParts {
+        let setup = Arc::new(UpkeepSetup {
             proposer: proposer.clone(),
             settings: upkeep.clone(),
             hasher,
         });
         let threads = self.arbiters.as_ref().expect("running").threads();
-        let actor = start_upkeep(&parts, &threads, &self.supervisor);
+        let actor = start_upkeep(&setup, &threads, &self.supervisor);
         let handles = Handles::new(Shared {
             member_id: settings.member_id,
             cluster_id: settings.cluster_id,
@@ -301,7 +307,7 @@ impl Node {
             raising: tokio::sync::Mutex::default(),
             backups,
         });
-        self.upkeep = Some((parts, actor));
+        self.upkeep = Some((setup, actor));
         handles
     }
 
@@ -328,8 +334,8 @@ impl Node {
         if handles.snapshots_taken_over() > 0 {
             return Ok(());
         }
-        let (parts, _) = self.upkeep.as_ref().expect("started with raft");
-        match parts.differs_from_the_others().await {
+        let (setup, _) = self.upkeep.as_ref().expect("started with raft");
+        match setup.differs_from_the_others().await {
             true => Err(StartError::Differs),
             false => Ok(()),
         }
@@ -483,7 +489,7 @@ async fn publish(handles: &Handles, settings: &NodeSettings) -> Result<(), Error
 
 #[cfg(test)]
 #[path = "raft_node/half_done_test.rs"]
-mod change_tests;
+mod half_done_tests;
 #[cfg(test)]
 #[path = "node_test.rs"]
 mod tests;

@@ -5,27 +5,37 @@ use althing_api::id::{ClusterId, MemberId};
 
 /// A published picture of the node.
 #[derive(Clone, Debug, Default)]
-#[allow(missing_docs)]
 pub struct NodeStatus {
+    /// The member that this node is.
     pub member_id: MemberId,
+    /// The cluster that it belongs to.
     pub cluster_id: ClusterId,
+    /// The newest term of raft that it knows.
     pub term: u64,
     /// The leader's id; zero if none is known.
     pub leader: MemberId,
+    /// The last entry that it knows to be committed.
     pub committed_index: u64,
+    /// The last entry that is applied to its store.
     pub applied_index: u64,
+    /// Whether it shall have no vote.
     pub is_learner: bool,
+    /// All members of the current configuration.
     pub members: Vec<MemberStatus>,
 }
 
 /// One member of the current configuration.
 #[derive(Clone, Debug, Default)]
-#[allow(missing_docs)]
 pub struct MemberStatus {
+    /// Its id.
     pub id: MemberId,
+    /// Its name; empty until it has published itself.
     pub name: String,
+    /// Where the other members reach it.
     pub peer_urls: Vec<String>,
+    /// Where clients reach it; empty until it has published itself.
     pub client_urls: Vec<String>,
+    /// Whether it shall have no vote.
     pub is_learner: bool,
 }
 

@@ -21,7 +21,7 @@ pub use self::loopback::Loopback;
 pub use self::simulated::{Simulated, launch_simulated, pass, simulate, voter_sets};
 use crate::arbiters::Arbiters;
 use crate::node::{
-    self, Clock, Handles, InitialMember, Node, NodeSettings, RaftTuning, StartError, UpkeepSettings,
+    self, Clock, Handles, MemberAddress, Node, NodeSettings, RaftTuning, StartError, UpkeepSettings,
 };
 use crate::peer_link::Transport;
 pub use crate::raft_node::types::Types;
@@ -39,7 +39,7 @@ pub fn one_member() -> NodeSettings {
         peer_urls: vec!["http://localhost:2380".into()],
         joins: false,
         known_members: Vec::new(),
-        initial_members: vec![InitialMember {
+        founders: vec![MemberAddress {
             id,
             name: "default".into(),
             peer_urls: vec!["http://localhost:2380".into()],
@@ -69,7 +69,7 @@ pub fn one_member() -> NodeSettings {
 
 /// Settings of member `number` (from 1) of a cluster of `members`.
 pub fn one_of(number: u64, members: u64) -> NodeSettings {
-    let founder = |number: u64| InitialMember {
+    let founder = |number: u64| MemberAddress {
         id: MemberId(number),
         name: format!("m{number}"),
         peer_urls: vec![format!("http://m{number}:2380")],
@@ -78,7 +78,7 @@ pub fn one_of(number: u64, members: u64) -> NodeSettings {
         name: format!("m{number}"),
         member_id: MemberId(number),
         peer_urls: founder(number).peer_urls,
-        initial_members: (1..=members).map(founder).collect(),
+        founders: (1..=members).map(founder).collect(),
         client_urls: vec![format!("http://m{number}:2379")],
         ..one_member()
     }

@@ -13,7 +13,7 @@ use crate::departure::Departure;
 use crate::disk_gate::DiskGate;
 use crate::halt::Halt;
 use crate::latest;
-use crate::lessor::{Clock, Lead, LeaseClock, Lessor, LessorParts};
+use crate::lessor::{Clock, Lead, LeaseClock, Lessor, LessorSetup};
 use crate::metrics::Metrics;
 use crate::peer_link::{Links, LinksSetup, Transport};
 use crate::progress::Progress;
@@ -25,7 +25,7 @@ use crate::reply::Admission;
 use crate::snapshotter::{Sendings, Snapshotter, SnapshotterSetup, Transfers};
 use crate::store_writer::{CheckpointPace, FlushedEnd, StoreWriter, StoreWriterSetup};
 use crate::supervisor::{ActorRef, DeathWatch, Policy, Supervise, Supervisor};
-use crate::upkeep::{Upkeep, UpkeepParts};
+use crate::upkeep::{Upkeep, UpkeepSetup};
 use crate::wal_writer::{CommitMark, FlushClock, WalWriter, WalWriterSetup};
 use crate::watch_hub::{Attention, Feed, WatchHub};
 
@@ -126,7 +126,7 @@ pub(crate) struct Tree {
     pub(crate) watch_hub: ActorRef<WatchHub>,
     pub(crate) lessor: ActorRef<Lessor>,
     /// Kept so that the Lessor can be started again.
-    pub(crate) lessor_parts: Arc<LessorParts>,
+    pub(crate) lessor_setup: Arc<LessorSetup>,
     /// Keeps the store for actors that are started again.
     _store: Arc<Store>,
 }
@@ -185,13 +185,13 @@ impl Tree {
         let kept_store = Arc::new(store.clone());
         let (watch_hub, feed) = start_watch_hub(shared, &kept_store, threads, supervisor);
         let watchers = feed.hint();
-        let lessor_parts = Arc::new(LessorParts {
+        let lessor_setup = Arc::new(LessorSetup {
             store: store.clone(),
             clock: Arc::clone(&shared.lease_clock),
             metrics: shared.metrics.lease.clone(),
             proposer: OnceLock::new(),
         });
-        let lessor = start_lessor(&lessor_parts, threads, supervisor);
+        let lessor = start_lessor(&lessor_setup, threads, supervisor);
         let setup = ApplierSetup {
             store: store.clone(),
             progress: Arc::clone(&shared.progress),
@@ -203,7 +203,7 @@ impl Tree {
             halt: shared.halt.clone(),
             me: shared.me,
             departure: shared.departure.clone(),
-            watch: core_child(supervisor, APPLIER),
+            death_watch: core_child(supervisor, APPLIER),
         };
         let applier = threads.apply.start(|| Applier::new(setup));
         let snapshotter = start_snapshotter(&kept, threads, supervisor);
@@ -240,7 +240,7 @@ impl Tree {
             _snapshotter: kept,
             watch_hub,
             lessor,
-            lessor_parts,
+            lessor_setup,
             _store: kept_store,
         }
     }
@@ -288,7 +288,7 @@ pub(crate) fn raft_node_setup(
         flush_clock: Arc::clone(&shared.flush_clock),
         metrics: shared.metrics.clone(),
         halt: shared.halt.clone(),
-        _watch: core_child(supervisor, RAFT_NODE),
+        _death_watch: core_child(supervisor, RAFT_NODE),
     }
 }
 
@@ -318,7 +318,7 @@ fn start_wal_writer(
         flush_clock: Arc::clone(&shared.flush_clock),
         metrics: shared.metrics.clone(),
         halt: shared.halt.clone(),
-        watch: core_child(supervisor, WAL_WRITER),
+        death_watch: core_child(supervisor, WAL_WRITER),
     };
     threads.wal.start(|| WalWriter::new(setup))
 }
@@ -341,30 +341,30 @@ fn start_store_writer(
         compacted: Arc::clone(&shared.compacted),
         metrics: shared.metrics.clone(),
         halt: shared.halt.clone(),
-        _watch: core_child(supervisor, STORE_WRITER),
+        _death_watch: core_child(supervisor, STORE_WRITER),
     };
     threads.store.start(|| StoreWriter::new(setup))
 }
 
 fn start_lessor(
-    parts: &Arc<LessorParts>,
+    setup: &Arc<LessorSetup>,
     threads: &Threads,
     supervisor: &Addr<Supervisor>,
 ) -> ActorRef<Lessor> {
     let thread = threads.lease.clone();
-    let start = move |parts: Arc<LessorParts>, watch| thread.start(|| Lessor::new(parts, watch));
-    restartable(LESSOR, parts, supervisor, start)
+    let start = move |setup: Arc<LessorSetup>, watch| thread.start(|| Lessor::new(setup, watch));
+    restartable(LESSOR, setup, supervisor, start)
 }
 
 /// Starts Upkeep on the thread of the leases: both look often and seldom act.
 pub(crate) fn start_upkeep(
-    parts: &Arc<UpkeepParts>,
+    setup: &Arc<UpkeepSetup>,
     threads: &Threads,
     supervisor: &Addr<Supervisor>,
 ) -> ActorRef<Upkeep> {
     let thread = threads.lease.clone();
-    let start = move |parts: Arc<UpkeepParts>, watch| thread.start(|| Upkeep::new(parts, watch));
-    restartable(UPKEEP, parts, supervisor, start)
+    let start = move |setup: Arc<UpkeepSetup>, watch| thread.start(|| Upkeep::new(setup, watch));
+    restartable(UPKEEP, setup, supervisor, start)
 }
 
 fn start_snapshotter(
@@ -404,19 +404,19 @@ fn start_watch_hub(
 /// when the node is gone.
 fn restartable<A: Actor<Context = Context<A>>, P: Send + Sync + 'static>(
     child: &'static str,
-    parts: &Arc<P>,
+    setup: &Arc<P>,
     supervisor: &Addr<Supervisor>,
     start: impl Fn(Arc<P>, DeathWatch) -> Addr<A> + Send + 'static,
 ) -> ActorRef<A> {
     let watch = DeathWatch::new(child, supervisor.clone().recipient());
-    let reference = ActorRef::new(start(Arc::clone(parts), watch));
-    let (current, parts) = (reference.clone(), Arc::downgrade(parts));
+    let reference = ActorRef::new(start(Arc::clone(setup), watch));
+    let (current, setup) = (reference.clone(), Arc::downgrade(setup));
     supervisor.do_send(Supervise {
         child: child.into(),
         policy: Policy::Restart,
         respawn: Some(Box::new(move |watch| {
-            if let Some(parts) = parts.upgrade() {
-                current.replace(|| start(parts, watch));
+            if let Some(setup) = setup.upgrade() {
+                current.replace(|| start(setup, watch));
             }
         })),
     });

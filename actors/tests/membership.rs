@@ -44,7 +44,7 @@ impl World {
     fn settings(&self, number: u64) -> NodeSettings {
         let mut settings = one_of(number, self.founders);
         if number > self.founders {
-            settings.known_members = std::mem::take(&mut settings.initial_members);
+            settings.known_members = std::mem::take(&mut settings.founders);
             settings.joins = true;
         }
         settings.raft.heartbeat_interval = Duration::from_millis(50);

@@ -124,7 +124,7 @@ fn timing(config: &Config, reader: &mut Reader<'_>) {
     rule(reader, &["raft.election_timeout"], broken);
 }
 
-/// Where clients should dial is not known when only the listeners were said.
+/// Where clients should dial is not known when only the listeners are set.
 fn advertised(reader: &mut Reader<'_>) {
     let is_missing = reader.is_set("client.listen_urls") && !reader.is_set("client.advertise_urls");
     // The sentence is etcd's own: operators and tools know it.
@@ -155,7 +155,7 @@ fn emptied(config: &Config, reader: &mut Reader<'_>) {
 
 fn initial_cluster(config: &Config, reader: &mut Reader<'_>) {
     let keys = ["cluster.initial", "member.name", "peer.advertise_urls"];
-    // A later start does not read the list, so it cannot be wrong.
+    // A later start does not take the list as the cluster's members, so it cannot be wrong.
     if !reader.is_set("cluster.initial") || !reach::is_first_start(config) {
         return;
     }
@@ -195,7 +195,7 @@ fn initial_cluster(config: &Config, reader: &mut Reader<'_>) {
 
 /// The first members come from one place.
 fn discovery(config: &Config, reader: &mut Reader<'_>) {
-    // A later start knows who it is, so what is left of the first one does no harm.
+    // A later start knows which member it is, so options left from the first one do no harm.
     if !reach::is_first_start(config) {
         return;
     }
@@ -220,7 +220,7 @@ fn discovery(config: &Config, reader: &mut Reader<'_>) {
     }
 }
 
-/// Who joins learns the members from the cluster; a list of them might contradict it.
+/// A member that joins learns the members from the cluster; a list might contradict it.
 fn joining(config: &Config, reader: &mut Reader<'_>) {
     let contradicts = !config.cluster.join.is_empty()
         && reader.is_set("cluster.initial")

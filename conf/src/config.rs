@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Everything an operator may say, after all layers and checks.
+/// Everything an operator may set, after all layers and checks.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Who this member is and where its data lies.
+    /// The member's name and where its data lies.
     pub member: Member,
     /// The cluster it starts with.
     pub cluster: Cluster,
@@ -26,27 +26,27 @@ pub struct Config {
     pub trace: Trace,
 }
 
-/// Who this member is and where its data lies.
+/// The member's name and where its data lies.
 #[derive(Clone, Debug)]
 pub struct Member {
     /// The member's name, as `cluster.initial` uses it.
     pub name: String,
-    /// `<name>.althing` unless set.
+    /// The data directory; `<name>.althing` unless set.
     pub data_dir: PathBuf,
-    /// Inside the data directory unless set.
+    /// The write-ahead log's directory; inside the data directory unless set.
     pub wal_dir: Option<PathBuf>,
-    /// `admin.sock` inside the data directory unless set.
+    /// The admin socket; `admin.sock` inside the data directory unless set.
     pub admin_socket: PathBuf,
 }
 
 /// The cluster it starts with.
 #[derive(Clone, Debug)]
 pub struct Cluster {
-    /// Member name and its peer URLs, in the order given; a name occurs once.
+    /// Each member's name and peer URLs, in the order given; a name occurs once.
     pub initial: Vec<(String, Vec<String>)>,
     /// Whether this start forms the cluster or joins one.
     pub initial_state: InitialState,
-    /// Goes into member and cluster ids.
+    /// The token from which member and cluster ids are derived.
     pub token: String,
     /// The domain whose DNS records name the first members instead; empty: none.
     pub discovery_srv: String,
@@ -54,7 +54,7 @@ pub struct Cluster {
     pub discovery_srv_name: String,
     /// The name servers to ask; empty: those of the host.
     pub discovery_srv_servers: Vec<SocketAddr>,
-    /// Client URLs of members whose cluster takes this one in; none: it is not asked for.
+    /// Client URLs of the members that are asked to take this one in; empty: nobody is asked.
     pub join: Vec<String>,
     /// Most members without a vote.
     pub learners_max: usize,
@@ -63,9 +63,9 @@ pub struct Cluster {
 /// Whether a first start forms a cluster or joins one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InitialState {
-    /// Form it.
+    /// Form a new cluster.
     New,
-    /// Join it.
+    /// Join a cluster that has this member already.
     Existing,
 }
 
@@ -113,9 +113,9 @@ pub struct Client {
 /// How much /metrics tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Metrics {
-    /// All but how long each call takes.
+    /// Everything except how long each call takes.
     Basic,
-    /// All.
+    /// Everything.
     Extensive,
 }
 
@@ -133,7 +133,7 @@ pub struct Peer {
 pub struct Raft {
     /// How often a leader shows that it lives.
     pub heartbeat_interval: Duration,
-    /// How long a follower waits for it; at least five heartbeats.
+    /// How long a follower waits for a heartbeat; at least five intervals.
     pub election_timeout: Duration,
     /// Applied entries between two snapshots.
     pub snapshot_count: u64,
@@ -169,11 +169,11 @@ pub struct Store {
 /// Which history the leader keeps from compaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AutoCompaction {
-    /// All of it.
+    /// The whole history.
     Off,
-    /// That of the last time of this length.
+    /// The history of the last time of this length.
     Period(Duration),
-    /// So many revisions.
+    /// This many revisions.
     Revisions(i64),
 }
 
@@ -184,22 +184,22 @@ pub struct Log {
     pub level: String,
     /// How a line is written.
     pub format: LogFormat,
-    /// Requests, and commands that are applied, are told of when they take longer.
+    /// Requests that take longer are logged; commands that take longer to apply are counted.
     pub slow_request: Duration,
-    /// Unary calls are told of when they take longer.
+    /// Unary calls that take longer are logged.
     pub slow_call: Duration,
 }
 
 /// Spans of calls, for a collector of OpenTelemetry's.
 #[derive(Clone, Debug)]
 pub struct Trace {
-    /// Whether any are exported.
+    /// Whether spans are exported.
     pub enabled: bool,
     /// Host and port of the collector.
     pub address: String,
-    /// What the spans say they are of.
+    /// The name of the service in the spans.
     pub service_name: String,
-    /// Which one of them this member is; may be empty.
+    /// This member's instance of the service in the spans; may be empty.
     pub instance_id: String,
     /// Of a million traces that begin here, how many are exported.
     pub sampling_rate: u32,

@@ -14,7 +14,7 @@ pub enum LoadError {
     /// The command line itself could not be read: unknown flag, missing value, stray argument.
     #[error("{0}")]
     Usage(String),
-    /// The command line was read, what it and the other layers say is refused. Never empty.
+    /// The command line was read; what the layers say is refused. Never empty.
     #[error("{}", listed(.0))]
     Refused(Vec<Mistake>),
 }
@@ -39,16 +39,16 @@ impl LoadError {
     }
 }
 
-/// One thing that is wrong with what the operator said.
+/// One mistake in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
     /// The option's key in the file (`client.listen_urls`), or the name that was used instead.
     pub option: String,
-    /// The option's flag without dashes; empty when there is none.
+    /// The option's flag without dashes; empty if it has no flag.
     pub flag: String,
-    /// What was said.
+    /// The value that was given.
     pub value: String,
-    /// Where it was said.
+    /// Where the value was given.
     pub origin: String,
     /// What is wrong with it.
     pub problem: String,

@@ -4,11 +4,13 @@
 //! `=` only; of a flag given twice the last counts. Values stay text here: what is wrong with them
 //! is reported together with the mistakes of the other layers.
 
+use crate::DEFAULT_TOML;
 use crate::error::LoadError;
 use crate::foreign::FOREIGN;
-use crate::option::{self, FORMER, OPTIONS};
+use crate::option::{self, FORMER, OPTIONS, Setting};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Command};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 pub(crate) const CONFIG_FILE: &str = "config-file";
@@ -16,6 +18,22 @@ const VERSION: &str = "version";
 
 /// The release of etcd whose interfaces this version serves.
 const ETCD_LEVEL: &str = "3.7.0";
+
+/// The end of the help and of the man page.
+const AFTER_HELP: &str = "\
+Later ones win: defaults, the file of --config-file, the environment, flags.
+The variable of --listen-client-urls is ALTHING_LISTEN_CLIENT_URLS, and so on;
+ETCD_LISTEN_CLIENT_URLS counts where ours is not set.
+
+SIGHUP reloads the configuration. SIGTERM and SIGINT stop the member in order;
+a second one ends it at once.
+
+Exit codes:
+   0  stopped, or removed from the cluster
+   1  could not start
+   2  the command line is wrong
+  70  the disk or the core failed; a restart recovers
+  78  the configuration or the data directory must be mended before a restart";
 
 /// What the command line says, by flag, in the tables' order.
 #[derive(Debug, Default)]
@@ -30,11 +48,7 @@ pub(crate) struct Flags {
 pub fn command() -> Command {
     let mut command = Command::new("althingd")
         .about("A member of an Althing cluster: a key-value store that speaks etcd's protocols")
-        .after_help(
-            "Later ones win: defaults, the file of --config-file, the environment, flags.\n\
-             The variable of --listen-client-urls is ALTHING_LISTEN_CLIENT_URLS, and so on;\n\
-             ETCD_LISTEN_CLIENT_URLS counts where ours is not set.",
-        )
+        .after_help(AFTER_HELP)
         .args_override_self(true)
         .arg(
             Arg::new(CONFIG_FILE)
@@ -48,6 +62,7 @@ pub fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Print versions and exit"),
         );
+    let defaults = defaults();
     for option in OPTIONS {
         let arg = valued(option.flag, option.is_bool());
         let name = if option.is_bool() {
@@ -55,16 +70,43 @@ pub fn command() -> Command {
         } else {
             option.value
         };
-        command = command.arg(arg.value_name(name).help(option.help));
+        command = command.arg(arg.value_name(name).help(help(option, &defaults)));
     }
     for (former, _) in FORMER {
-        let is_bool = option::by_flag(former).is_some_and(option::Setting::is_bool);
+        let is_bool = option::by_flag(former).is_some_and(Setting::is_bool);
         command = command.arg(valued(former, is_bool).hide(true));
     }
     for foreign in FOREIGN {
         command = command.arg(valued(foreign.flag, foreign.is_bool).hide(true));
     }
     command
+}
+
+/// The help of an option, with its default unless it tells that itself.
+fn help(option: &Setting, defaults: &BTreeMap<String, String>) -> String {
+    match defaults.get(option.key) {
+        Some(default) if !option.help.contains("[default: ") => {
+            format!("{} [default: {default}]", option.help)
+        }
+        _ => option.help.to_owned(),
+    }
+}
+
+/// The values of `default.toml` by key, as a flag takes them, without those that are empty.
+fn defaults() -> BTreeMap<String, String> {
+    let mut defaults = BTreeMap::new();
+    let mut section = "";
+    for line in DEFAULT_TOML.lines().filter(|line| !line.starts_with('#')) {
+        if let Some(name) = line.strip_prefix('[') {
+            section = name.trim_end_matches(']');
+        } else if let Some((key, value)) = line.split_once(" = ") {
+            let value = value.replace(['"', '[', ']'], "");
+            if !value.is_empty() {
+                defaults.insert(format!("{section}.{key}"), value);
+            }
+        }
+    }
+    defaults
 }
 
 fn valued(flag: &'static str, is_bool: bool) -> Arg {
@@ -167,6 +209,22 @@ mod tests {
     #[test]
     fn the_table_makes_a_sound_command() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_tells_the_defaults_of_the_manual() {
+        let command = command();
+        let help_of = |flag: &str| {
+            let mut args = command.get_arguments();
+            let arg = args.find(|arg| arg.get_long() == Some(flag)).unwrap();
+            arg.get_help().unwrap().to_string()
+        };
+        let urls = help_of("listen-client-urls");
+        assert!(urls.ends_with("[default: http://localhost:2379]"), "{urls}");
+        let segment = help_of("wal-segment-bytes");
+        assert!(segment.ends_with("[default: 64MiB]"), "{segment}");
+        assert!(!help_of("join").contains("[default"));
+        assert_eq!(help_of("data-dir").matches("[default").count(), 1);
     }
 
     #[test]

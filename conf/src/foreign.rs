@@ -2,9 +2,9 @@
 //!
 //! A unit file written for etcd should start us where it can. A flag that only tunes etcd's own
 //! insides is accepted with a warning; one that asks for something we would not do (encryption,
-//! authentication) is refused, because an operator must not believe to have it.
+//! authentication) is refused, because an operator must not believe it to be there.
 
-/// What a flag of etcd is to us.
+/// A flag of etcd that is no option of ours.
 #[derive(Debug)]
 pub(crate) struct Foreign {
     /// The flag without dashes.
@@ -123,7 +123,7 @@ pub(crate) static FOREIGN: &[Foreign] = &[
     tuning_switch("socket-reuse-address"),
     tuning_switch("experimental-memory-mlock"),
     tuning_switch("memory-mlock"),
-    // What an operator must not believe to have.
+    // What an operator must not believe to be there.
     never("cert-file", TLS),
     never("key-file", TLS),
     never("client-cert-file", TLS),

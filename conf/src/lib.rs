@@ -1,4 +1,4 @@
-//! What an operator may say.
+//! What an operator may set.
 //!
 //! Four layers, the later winning: `default.toml`, the file of `--config-file`, the environment
 //! (`ALTHING_*`, and etcd's `ETCD_*` where ours is not set), the flags. Every value remembers where

@@ -3,6 +3,8 @@
 //! The one table from which flags, environment names and the reader's checks for unknown keys are
 //! made. `default.toml` and the reader are compared with it by tests.
 
+use crate::effect::Effect;
+
 /// One option.
 #[derive(Debug)]
 pub(crate) struct Setting {
@@ -14,6 +16,8 @@ pub(crate) struct Setting {
     pub value: &'static str,
     /// One line of help.
     pub help: &'static str,
+    /// When a running member takes over a change of it.
+    pub effect: Effect,
 }
 
 impl Setting {
@@ -82,342 +86,356 @@ pub(crate) static FORMER: &[(&str, &str)] = &[
     ),
 ];
 
-const fn option(
-    key: &'static str,
-    flag: &'static str,
-    value: &'static str,
-    help: &'static str,
-) -> Setting {
+type Text = &'static str;
+
+const fn reload(key: Text, flag: Text, value: Text, help: Text) -> Setting {
+    option(Effect::Reload, [key, flag, value, help])
+}
+
+const fn restart(key: Text, flag: Text, value: Text, help: Text) -> Setting {
+    option(Effect::Restart, [key, flag, value, help])
+}
+
+const fn first_start(key: Text, flag: Text, value: Text, help: Text) -> Setting {
+    option(Effect::FirstStart, [key, flag, value, help])
+}
+
+const fn identity(key: Text, flag: Text, value: Text, help: Text) -> Setting {
+    option(Effect::Identity, [key, flag, value, help])
+}
+
+const fn option(effect: Effect, [key, flag, value, help]: [Text; 4]) -> Setting {
     Setting {
         key,
         flag,
         value,
         help,
+        effect,
     }
 }
 
 pub(crate) static OPTIONS: &[Setting] = &[
-    option("member.name", "name", "NAME", "Name of this member"),
-    option(
+    identity("member.name", "name", "NAME", "Name of this member"),
+    identity(
         "member.data_dir",
         "data-dir",
         "DIR",
         "Data directory [default: <name>.althing]",
     ),
-    option(
+    identity(
         "member.wal_dir",
         "wal-dir",
         "DIR",
         "WAL directory [default: in the data directory]",
     ),
-    option(
+    restart(
         "member.admin_socket",
         "admin-socket",
         "FILE",
         "Socket of `althingctl config` [default: in the data directory]",
     ),
-    option(
+    first_start(
         "cluster.initial",
         "initial-cluster",
         "NAME=URL,...",
         "Members of the first cluster",
     ),
-    option(
+    first_start(
         "cluster.initial_state",
         "initial-cluster-state",
         "STATE",
         "new or existing",
     ),
-    option(
+    first_start(
         "cluster.token",
         "initial-cluster-token",
         "TOKEN",
         "Makes member and cluster ids unique",
     ),
-    option(
+    first_start(
         "cluster.discovery_srv",
         "discovery-srv",
         "DOMAIN",
         "Domain whose SRV records name the members of the first cluster",
     ),
-    option(
+    first_start(
         "cluster.discovery_srv_name",
         "discovery-srv-name",
         "NAME",
         "Suffix of the service in the names of the SRV records",
     ),
-    option(
+    first_start(
         "cluster.discovery_srv_servers",
         "discovery-srv-servers",
         "ADDRESSES",
         "Name servers to ask [default: those of the host]",
     ),
-    option(
+    first_start(
         "cluster.join",
         "join",
         "URL,...",
         "Client URLs of members whose cluster this new member joins",
     ),
-    option(
+    reload(
         "cluster.learners_max",
         "max-learners",
         "COUNT",
         "Most members without a vote",
     ),
-    option(
+    reload(
         "client.listen_urls",
         "listen-client-urls",
         "URLS",
         "Where to listen for clients",
     ),
-    option(
+    reload(
         "client.advertise_urls",
         "advertise-client-urls",
         "URLS",
         "What clients are told to dial",
     ),
-    option(
+    reload(
         "client.metrics_urls",
         "listen-metrics-urls",
         "URLS",
         "Extra metrics and health listeners",
     ),
-    option(
+    reload(
         "client.metrics",
         "metrics",
         "DETAIL",
         "basic or extensive: whether /metrics times each call",
     ),
-    option(
+    reload(
         "client.request_bytes_max",
         "max-request-bytes",
         "BYTES",
         "Largest request accepted",
     ),
-    option(
+    reload(
         "client.txn_ops_max",
         "max-txn-ops",
         "COUNT",
         "Most operations of one txn",
     ),
-    option(
+    reload(
         "client.streams_max",
         "max-concurrent-streams",
         "COUNT",
         "Most streams of a connection",
     ),
-    option(
+    reload(
         "client.connections_max",
         "max-connections",
         "COUNT",
         "Most client connections at once",
     ),
-    option(
+    reload(
         "client.keepalive_min_time",
         "grpc-keepalive-min-time",
         "TIME",
         "Shortest interval at which a client may ping",
     ),
-    option(
+    reload(
         "client.keepalive_interval",
         "grpc-keepalive-interval",
         "TIME",
         "How often the server pings a connection; 0 = never",
     ),
-    option(
+    reload(
         "client.keepalive_timeout",
         "grpc-keepalive-timeout",
         "TIME",
         "How long the server waits for the answer to its ping",
     ),
-    option(
+    reload(
         "client.grpc_gateway",
         "enable-grpc-gateway",
         "",
         "Serve the JSON form of the RPCs",
     ),
-    option(
+    reload(
         "client.cors",
         "cors",
         "ORIGINS",
         "Origins that browsers may call from",
     ),
-    option(
+    reload(
         "client.host_whitelist",
         "host-whitelist",
         "HOSTS",
         "Host names accepted over HTTP",
     ),
-    option(
+    restart(
         "client.workers",
         "workers",
         "COUNT",
         "HTTP worker threads; 0 = one per core",
     ),
-    option(
+    reload(
         "client.read_bytes_max",
         "max-read-bytes",
         "BYTES",
         "Bytes all running reads may hold",
     ),
-    option(
+    reload(
         "client.watch_progress_interval",
         "watch-progress-notify-interval",
         "TIME",
         "Silence after which watchers are told how far they are",
     ),
-    option(
+    reload(
         "client.shutdown_timeout",
         "shutdown-timeout",
         "TIME",
         "How long a stop waits for requests",
     ),
-    option(
+    reload(
         "peer.listen_urls",
         "listen-peer-urls",
         "URLS",
         "Where to listen for other members",
     ),
-    option(
+    first_start(
         "peer.advertise_urls",
         "initial-advertise-peer-urls",
         "URLS",
         "What other members are told to dial",
     ),
-    option(
+    reload(
         "raft.heartbeat_interval",
         "heartbeat-interval",
         "MS",
         "How often a leader shows it lives",
     ),
-    option(
+    reload(
         "raft.election_timeout",
         "election-timeout",
         "MS",
         "How long a follower waits for that",
     ),
-    option(
+    reload(
         "raft.snapshot_count",
         "snapshot-count",
         "COUNT",
         "Applied entries between snapshots",
     ),
-    option(
+    reload(
         "raft.proposals_max",
         "max-proposals",
         "COUNT",
         "Writes in flight at once",
     ),
-    option(
+    restart(
         "raft.wal_segment_bytes",
         "wal-segment-bytes",
         "BYTES",
         "Size of one WAL segment",
     ),
-    option(
+    restart(
         "raft.wal_tail_bytes",
         "wal-tail-bytes",
         "BYTES",
         "Recent log entries kept in memory",
     ),
-    option(
+    restart(
         "store.record_cache_bytes",
         "record-cache-bytes",
         "BYTES",
         "Latest records kept in memory",
     ),
-    option(
+    restart(
         "store.page_cache_bytes",
         "page-cache-bytes",
         "BYTES",
         "Page cache of the store's file",
     ),
-    option(
+    restart(
         "store.pending_bytes_max",
         "max-pending-bytes",
         "BYTES",
         "Applied, not yet in the file",
     ),
-    option(
+    reload(
         "store.disk_reserve_bytes",
         "disk-reserve-bytes",
         "BYTES",
         "Free disk kept in reserve",
     ),
-    option(
+    reload(
         "store.quota_bytes",
         "quota-backend-bytes",
         "BYTES",
         "Quota; 0 = 2 GiB, negative = none",
     ),
-    option(
+    reload(
         "store.auto_compaction_mode",
         "auto-compaction-mode",
         "MODE",
         "periodic or revision",
     ),
-    option(
+    reload(
         "store.auto_compaction_retention",
         "auto-compaction-retention",
         "KEPT",
         "History kept: a time or revisions; 0 = all",
     ),
-    option(
+    reload(
         "store.corrupt_check_interval",
         "corrupt-check-time",
         "TIME",
         "Between comparisons of members; 0 = never",
     ),
-    option(
+    restart(
         "store.initial_corrupt_check",
         "initial-corrupt-check",
         "",
         "Compare with the others before serving",
     ),
-    option(
+    reload(
         "log.level",
         "log-level",
         "LEVEL",
         "debug, info, warn, error, or a filter",
     ),
-    option("log.format", "log-format", "FORMAT", "json or console"),
-    option(
+    reload("log.format", "log-format", "FORMAT", "json or console"),
+    reload(
         "log.slow_request",
         "warning-apply-duration",
         "TIME",
         "Requests that take longer are logged",
     ),
-    option(
+    reload(
         "log.slow_call",
         "warning-unary-request-duration",
         "TIME",
         "Unary calls that take longer are logged",
     ),
-    option(
+    restart(
         "trace.enabled",
         "enable-distributed-tracing",
         "",
         "Export spans of calls over OTLP",
     ),
-    option(
+    restart(
         "trace.address",
         "distributed-tracing-address",
         "HOST:PORT",
         "Where the collector of spans listens",
     ),
-    option(
+    restart(
         "trace.service_name",
         "distributed-tracing-service-name",
         "NAME",
         "What the spans say they are of",
     ),
-    option(
+    restart(
         "trace.instance_id",
         "distributed-tracing-instance-id",
         "ID",
         "Which one of that name this member is",
     ),
-    option(
+    restart(
         "trace.sampling_rate",
         "distributed-tracing-sampling-rate",
         "COUNT",

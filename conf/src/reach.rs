@@ -27,7 +27,7 @@ pub(crate) fn check(config: &Config, reader: &mut Reader<'_>) {
     }
 }
 
-/// Whether no start has settled yet who this member is.
+/// Whether no start has settled yet which member this is.
 pub(crate) fn is_first_start(config: &Config) -> bool {
     !config.member.data_dir.join("member/id").exists()
 }

@@ -85,7 +85,7 @@ impl Loaded {
 
     /// When the change of an option takes effect. No listener is closed before another one is open
     /// in its place, so one that covers the address of an open one has to wait for a restart, and
-    /// what is advertised of it with it.
+    /// so has the URL that advertises it.
     fn effect(&self, wanted: &Loaded, key: &str) -> Effect {
         let of = |config: &Config| match key {
             "client.listen_urls" | "client.advertise_urls" => config.client.listen_urls.clone(),
@@ -114,7 +114,7 @@ fn overlap(one: &Url, other: &Url) -> bool {
     let (Some(a), Some(b)) = (address(one), address(other)) else {
         return false;
     };
-    // That of IPv6 is open to IPv4, too.
+    // The wildcard address of IPv6 is open to IPv4 too.
     let covers = |wide: IpAddr, b: IpAddr| wide.is_unspecified() && (wide.is_ipv6() || b.is_ipv4());
     one.port != 0 && one.port == other.port && (a == b || covers(a, b) || covers(b, a))
 }
@@ -138,7 +138,7 @@ fn refuse_identity(wanted: &Values, changes: &[Change]) -> Result<(), LoadError>
     }
 }
 
-/// The file alone is in order, so what is refused is its mixture with what runs.
+/// The file alone is in order, so its mixture with the running values is what is refused.
 fn needs_restart(error: LoadError) -> LoadError {
     match error {
         LoadError::Refused(mut mistakes) => {

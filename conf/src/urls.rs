@@ -1,4 +1,4 @@
-//! Lists of URLs: where to listen, what to advertise, and who the first members are.
+//! Lists of URLs: where to listen, what to advertise, and the first members.
 //!
 //! To listen, a host must be an IP address or `localhost`, because a name that resolves elsewhere
 //! tomorrow would silently move the port. To advertise, any name will do.
@@ -108,7 +108,7 @@ pub(crate) fn members(items: &[String]) -> Result<Vec<(String, Vec<String>)>, Fa
     Ok(members)
 }
 
-/// Addresses with ports. Errors: what is none.
+/// Addresses with ports. Errors: anything else.
 pub(crate) fn addresses(items: &[String]) -> Result<Vec<SocketAddr>, Fault> {
     let address = |item: &String| {
         item.parse().map_err(|_| {

@@ -110,7 +110,7 @@ impl Values<'_> {
         value.map_or_else(String::new, |value| value.to_string_lossy().into_owned())
     }
 
-    /// The bytes of flag `name`: what names keys need not be text.
+    /// The bytes of flag `name`: the name of a key need not be text.
     pub fn bytes(&self, name: &str) -> Bytes {
         let value = self.0.get_one::<OsString>(name);
         value.map_or_else(Bytes::new, |value| Bytes::copy_from_slice(value.as_bytes()))
@@ -119,7 +119,7 @@ impl Values<'_> {
     /// Whether switch `name` is on.
     ///
     /// # Errors
-    /// The value is no boolean.
+    /// The value is not a boolean.
     pub fn switch(&self, name: &str) -> Result<bool, Failure> {
         read_text(name, &self.text(name), number::parse_bool)
     }
@@ -127,7 +127,7 @@ impl Values<'_> {
     /// The integer of flag `name`.
     ///
     /// # Errors
-    /// The value is no integer.
+    /// The value is not an integer.
     pub fn int(&self, name: &str) -> Result<i64, Failure> {
         read_text(name, &self.text(name), |text| number::parse_int(text, 0))
     }
@@ -156,12 +156,12 @@ pub fn read_text<T>(
 /// Reads the nanoseconds of duration flag `name`.
 ///
 /// # Errors
-/// The text is no duration.
+/// The text is not a duration.
 pub fn read_duration(name: &str, text: &str) -> Result<i64, Failure> {
     read_text(name, text, duration::parse)
 }
 
-/// Says what is wrong with a command line in etcdctl's words. `line` is the whole line with the
+/// The complaint about a command line in etcdctl's words. `line` is the whole line with the
 /// program's name in front.
 pub fn refusal(error: &clap::Error, line: &[OsString]) -> Failure {
     let invalid = text_of(error, ContextKind::InvalidArg);

@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::flags::{Settings, TlsSettings};
 use crate::trust;
 
-/// Probing a connection more often than this is taken for an attack by etcd's servers.
+/// etcd's servers take probing a connection more often than this for an attack.
 const KEEPALIVE_TIME_MIN: Duration = Duration::from_secs(10);
 /// Where systems keep the CA certificates they trust; the first one that exists counts.
 const SYSTEM_CA_FILES: [&str; 4] = [
@@ -23,9 +23,9 @@ const SYSTEM_CA_FILES: [&str; 4] = [
 /// A place to connect to, and its name in messages.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// As the operator wrote it.
+    /// The endpoint as the operator wrote it.
     pub name: String,
-    /// Ready to connect.
+    /// The endpoint, ready to connect.
     pub endpoint: Endpoint,
 }
 
@@ -93,8 +93,8 @@ fn endpoint(
         .tcp_nodelay(true))
 }
 
-/// The TLS set-up that the certificate flags describe, as yet trusting nobody; `None` when none
-/// is given.
+/// The TLS set-up that the certificate flags describe, which does not trust any CA yet; `None` when
+/// none of them is given.
 fn client_tls(flags: &TlsSettings) -> Result<Option<ClientTlsConfig>, Failure> {
     let (cert, key) = (flags.cert_file.as_deref(), flags.key_file.as_deref());
     if cert.is_none() && key.is_none() && flags.ca_file.is_none() {
@@ -115,12 +115,12 @@ fn client_tls(flags: &TlsSettings) -> Result<Option<ClientTlsConfig>, Failure> {
             )));
         }
     }
-    // Named but unreadable is a mistake even where no endpoint uses it.
+    // A file that is named but unreadable is a mistake even where no endpoint uses it.
     flags.ca_file.as_deref().map(read).transpose()?;
     Ok(Some(config))
 }
 
-/// The set-up that trusts the CAs of `--cacert`, or else those of the system.
+/// The set-up that trusts the CAs of `--cacert`, or otherwise those of the system.
 fn trusted(config: ClientTlsConfig, flags: &TlsSettings) -> Result<ClientTlsConfig, Failure> {
     match &flags.ca_file {
         Some(path) => Ok(config.ca_certificate(Certificate::from_pem(read(path)?))),
@@ -152,7 +152,7 @@ fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// The innermost cause of a transport error, which is the part that tells something.
+/// The innermost cause of a transport error, which says the most.
 pub fn cause(error: &dyn std::error::Error) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {

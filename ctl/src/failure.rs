@@ -11,7 +11,7 @@ pub const ERROR: u8 = 1;
 pub const BAD_CONNECTION: u8 = 2;
 /// The text of a transaction is wrong.
 pub const INVALID_INPUT: u8 = 3;
-/// A valid flag with a value that means nothing here.
+/// A valid flag has a value that means nothing here.
 pub const BAD_FEATURE: u8 = 4;
 /// The operator said no.
 pub const INTERRUPTED: u8 = 5;
@@ -50,7 +50,7 @@ impl Failure {
         Failure::new(BAD_ARGS, text)
     }
 
-    /// The command's time is over; `notes` tell which endpoints could not be reached and why.
+    /// The command's time is over; `notes` say which endpoints could not be reached and why.
     pub fn deadline(notes: Vec<String>) -> Failure {
         Failure {
             notes,
@@ -58,8 +58,8 @@ impl Failure {
         }
     }
 
-    /// What a server or the gRPC library answered. A text of etcd's table stands for itself;
-    /// any other is wrapped with its code, as Go's gRPC prints it.
+    /// The failure that a server or the gRPC library reported. A text of etcd's table stands for
+    /// itself; any other is wrapped with its code, as Go's gRPC prints it.
     pub fn rpc(status: &Status) -> Failure {
         let text = status.message();
         if ApiError::ALL.iter().any(|known| known.text() == text) {
@@ -74,7 +74,7 @@ impl Failure {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
-        // A reader that has seen enough (`| head`) is no failure worth a sentence.
+        // A reader that has seen enough (`| head`) is not worth a sentence.
         if error.kind() == io::ErrorKind::BrokenPipe {
             return Failure::new(IO, "");
         }

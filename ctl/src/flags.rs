@@ -1,4 +1,4 @@
-//! The flags that every command takes, and the settings they come to. A flag wins over
+//! The flags that every command takes, and the settings that follow from them. A flag wins over
 //! `ALTHINGCTL_<NAME>`, that over etcdctl's `ETCDCTL_<NAME>`, and that over the default; an empty
 //! variable counts as unset.
 
@@ -16,16 +16,16 @@ use crate::text::number;
 
 const HEADING: &str = "Global options";
 const PREFIXES: [&str; 2] = ["ALTHINGCTL", "ETCDCTL"];
-/// What a request may weigh when `--max-request-bytes` does not say (bytes).
+/// Largest request that is sent when `--max-request-bytes` does not say, in bytes.
 const REQUEST_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// What an answer may weigh when `--max-recv-bytes` does not say (bytes).
+/// Largest answer that is accepted when `--max-recv-bytes` does not say, in bytes.
 const RECEIVE_BYTES_MAX: usize = i32::MAX as usize;
 
-/// A look into the environment; tests bring their own.
+/// Looks a variable of the environment up; tests bring their own.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
-/// The value of variable `name` with the prefix that has one, and that prefix; ours goes first.
-/// An empty variable counts as unset.
+/// The value of variable `name` with the prefix that is set, and that prefix; ours goes first. An
+/// empty variable counts as unset.
 pub fn variable(
     environment: Environment<'_>,
     name: &str,
@@ -56,15 +56,15 @@ pub struct Settings {
     pub request_bytes_max: usize,
     /// Largest answer that is accepted, in bytes.
     pub receive_bytes_max: usize,
-    /// Whom to log in as.
+    /// The user to log in as.
     pub login: Option<Login>,
     /// A ready-made token, sent as it is.
     pub token: Option<String>,
-    /// Certificates and how strictly to use them.
+    /// Certificates, and how strictly to use them.
     pub tls: TlsSettings,
     /// How answers are written.
     pub printer: Printer,
-    /// Tell on stderr what the flags came to.
+    /// Whether the values of the flags are shown on stderr.
     pub debug: bool,
 }
 
@@ -73,7 +73,7 @@ pub struct Settings {
 pub struct Login {
     /// The user's name.
     pub name: String,
-    /// `None`: to be asked for.
+    /// `None` if it has to be asked for.
     pub password: Option<String>,
 }
 
@@ -86,7 +86,7 @@ pub struct TlsSettings {
     pub cert_file: Option<PathBuf>,
     /// `--key`
     pub key_file: Option<PathBuf>,
-    /// TLS also for endpoints that name no scheme, even without certificates.
+    /// Whether TLS is used also for endpoints that name no scheme, even without certificates.
     pub required: bool,
     /// `--insecure-skip-tls-verify`
     pub skip_verify: bool,
@@ -188,7 +188,7 @@ struct Sources<'a> {
 }
 
 impl Sources<'_> {
-    /// The flag was given on the command line.
+    /// Whether the flag was given on the command line.
     fn on_line(&self, name: &str) -> bool {
         self.matches.value_source(name) == Some(ValueSource::CommandLine)
     }

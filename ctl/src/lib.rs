@@ -4,32 +4,32 @@
 //!
 //! `flags` and `args` read the command line, `cmd` holds one file per command, `client` talks to
 //! the cluster, `session` holds locks and elections with it, `print` writes answers, `text` reads
-//! and writes Go's notations; `mirror` copies one cluster into another, `portable` is keys as
-//! JSON, `progress` the bars, `notice` words on stderr, `doctor` judges what ails a cluster or a
+//! and writes Go's notations; `mirror` copies one cluster into another, `portable` keeps keys as
+//! JSON, `progress` draws bars, `notice` writes to stderr, `doctor` judges what ails a cluster or a
 //! directory, and `offline` works on files without a server. Most commands are one request or a
 //! few; `watch`, `lock`, `elect`, `make-mirror` and `lease keep-alive` last until they are told to
 //! end. Nothing outlives the process.
 
 #![forbid(unsafe_code)]
-// It panics when nobody reads; `notice` does not.
+// `eprintln!` panics when nobody reads stderr; `notice` does not.
 #![deny(clippy::print_stderr)]
 
-pub mod args;
-pub mod client;
-pub mod cmd;
-pub mod doctor;
-pub mod endpoint;
-pub mod failure;
-pub mod flags;
-pub mod mirror;
+mod args;
+mod client;
+mod cmd;
+mod doctor;
+mod endpoint;
+mod failure;
+mod flags;
+mod mirror;
 mod notice;
-pub mod offline;
+mod offline;
 mod password;
-pub mod portable;
-pub mod print;
+mod portable;
+mod print;
 mod progress;
-pub mod session;
-pub mod text;
+mod session;
+mod text;
 mod trust;
 
 use std::ffi::OsString;
@@ -51,7 +51,7 @@ pub fn command() -> Command {
         .subcommands(cmd::commands())
 }
 
-/// Runs the command line `line` (program name first) and gives the exit code of the process.
+/// Runs the command line `line` (program name first) and returns the exit code of the process.
 pub fn run(line: Vec<OsString>, environment: Environment<'_>) -> u8 {
     let failure = match parse(&line) {
         Ok(Some(matches)) => match execute(&matches, &line, environment) {
@@ -91,7 +91,7 @@ fn parse(line: &[OsString]) -> Result<Option<ArgMatches>, Failure> {
         }
         Err(error) => return Err(args::refusal(&error, line)),
     };
-    // A group of commands without one of them chosen explains itself, as does the bare program.
+    // A group of commands without one of them chosen explains itself, and so does the bare program.
     let mut chosen = &mut grammar;
     let mut at = &matches;
     while let Some((name, below)) = at.subcommand() {

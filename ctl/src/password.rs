@@ -24,7 +24,7 @@ pub fn ask() -> Result<String, Failure> {
         io::stderr().flush().map_err(fail)?;
         tcsetattr(&stdin, OptionalActions::Flush, &hidden).map_err(|error| fail(error.into()))?;
         let read = stdin.lock().read_line(&mut line);
-        // The echo must come back whatever became of the line.
+        // The echo must come back whether or not the line was read.
         tcsetattr(&stdin, OptionalActions::Flush, &shown).map_err(|error| fail(error.into()))?;
         notice::tell("");
         read.map_err(fail)?;

@@ -1,11 +1,11 @@
-//! Bars and counters for long work, on stderr and only when that is a terminal: what a script
-//! reads stays free of them.
+//! Bars and counters for long work, on stderr and only when that is a terminal, so that scripts
+//! never read them.
 
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Between two looks of a counter that nothing moves.
+/// Time between two redraws of a counter that nothing moves.
 const TICK: Duration = Duration::from_millis(250);
 
 /// A line that shows how far something is.
@@ -44,17 +44,17 @@ impl Progress {
         Progress(bar.with_style(style))
     }
 
-    /// So much is done.
+    /// Sets how much is done.
     pub fn at(&self, position: u64) {
         self.0.set_position(position);
     }
 
-    /// So much more is done.
+    /// Adds to what is done.
     pub fn add(&self, count: u64) {
         self.0.inc(count);
     }
 
-    /// A word behind the bar.
+    /// Shows a text behind the bar.
     pub fn say(&self, text: String) {
         self.0.set_message(text);
     }

@@ -1,6 +1,6 @@
 //! `--insecure-skip-tls-verify`: takes any certificate for the server's. The server must still
-//! prove that it holds the certificate's key, so that the connection is encrypted to somebody;
-//! to whom, nobody knows.
+//! prove that it holds the certificate's key, so the connection is encrypted, but the other end may
+//! be anybody.
 
 use std::sync::Arc;
 

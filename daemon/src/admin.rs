@@ -1,9 +1,9 @@
 //! The admin socket: gRPC over a Unix socket, for the member's own user and root.
 //!
-//! The file's mode keeps everybody else out, and the kernel's word on who connected is checked once
-//! more, so that a socket in a carelessly chosen directory gives nothing away. Questions go to
-//! whoever runs the member, one after the other. It owns the socket's file; without it the member
-//! serves all the same, and SIGHUP still reloads.
+//! The file's mode keeps everybody else out, and the user that the kernel reports for a connection
+//! is checked as well, so that a socket in a carelessly chosen directory gives nothing away.
+//! Questions go to the loop that runs the member, one after the other. This value owns the socket's
+//! file; without it the member serves all the same, and SIGHUP still reloads.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -28,13 +28,13 @@ use crate::operator::{Outcome, Question};
 const CONNECTIONS_MAX: usize = 8;
 /// Questions that wait for their turn.
 const QUESTIONS_MAX: usize = 8;
-/// After a connection could not be accepted, for one because the process has too many.
+/// Pause after a connection could not be accepted, perhaps for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// The open socket. Its file is removed when this is dropped.
 #[derive(Debug)]
 pub struct AdminSocket {
-    /// `None`: what lies at the path is not ours.
+    /// `None` if the file at the path is not ours.
     bound: Option<PathBuf>,
     questions: mpsc::Receiver<Question>,
     /// Keeps the channel open when there is no socket.
@@ -42,8 +42,8 @@ pub struct AdminSocket {
 }
 
 impl AdminSocket {
-    /// Opens the socket; where that is not possible, warns and answers nobody. To be called inside
-    /// an actix system, by whoever holds the data directory.
+    /// Opens the socket; where that is not possible, warns and answers nobody. Must be called
+    /// inside an actix system, by the holder of the data directory.
     pub fn open(path: &Path) -> AdminSocket {
         let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
         let bound = match bind(path) {
@@ -150,7 +150,7 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
     }
 }
 
-/// The service: puts each call as a question.
+/// The service: passes each call on as a question.
 struct Asking(mpsc::Sender<Question>);
 
 impl Asking {

@@ -32,7 +32,7 @@ use crate::ports::{self, Bound, Ports};
 use crate::publisher::Publisher;
 use crate::rpc::Rpc;
 use crate::service::Starting;
-use crate::settings::{self, Live, Settings, bytes};
+use crate::settings::{self, Live, Settings, saturating_usize};
 use crate::systemd;
 
 /// A member that serves its clients.
@@ -55,13 +55,13 @@ pub enum BootError {
     /// The data directory was refused.
     #[error(transparent)]
     DataDir(#[from] OpenError),
-    /// It is not known who this member is.
+    /// The member's identity could not be settled.
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// The node did not start.
     #[error(transparent)]
     Node(#[from] StartError),
-    /// Two metrics have one name.
+    /// Two metrics have the same name.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
     /// A listener that was opened cannot be served.
@@ -70,8 +70,9 @@ pub enum BootError {
 }
 
 impl BootError {
-    /// Whether the next start would end the same way until somebody mends what it found. What may
-    /// pass by itself, such as a port in use or a cluster that does not answer, is none of these.
+    /// Whether the next start would fail the same way until somebody repairs the cause. A cause
+    /// that may pass by itself, such as a port in use or a cluster that does not answer, is not
+    /// final.
     pub fn is_final(&self) -> bool {
         match self {
             BootError::DataDir(error)
@@ -93,7 +94,7 @@ impl BootError {
     }
 }
 
-/// Whether the files themselves are what is refused.
+/// Whether the files themselves are at fault.
 fn is_final(error: &OpenError) -> bool {
     match error {
         OpenError::WalDamaged { .. }
@@ -112,7 +113,7 @@ fn is_final(error: &OpenError) -> bool {
     }
 }
 
-/// Starts a member. To be called inside an actix system; returns when clients are served.
+/// Starts a member; returns once clients are served. Must be called inside an actix system.
 pub async fn start(config: &Config) -> Result<Running, BootError> {
     log_facts(config);
     let listeners = ports::bind(config)?;
@@ -214,7 +215,7 @@ fn node_settings(config: &Config, settled: Settled) -> NodeSettings {
         member_id: ids.member_id,
         cluster_id: ids.cluster_id,
         peer_urls: config.peer.advertise_urls.clone(),
-        initial_members: founders,
+        founders,
         joins,
         known_members: others,
         client_urls: config.client.advertise_urls.clone(),
@@ -225,12 +226,12 @@ fn node_settings(config: &Config, settled: Settled) -> NodeSettings {
         clock: Clock::default(),
         wal: WalSettings {
             segment_bytes: raft.wal_segment_bytes,
-            tail_bytes: bytes(raft.wal_tail_bytes),
+            tail_bytes: saturating_usize(raft.wal_tail_bytes),
         },
         store: StoreSettings {
-            record_cache_bytes: bytes(store.record_cache_bytes),
-            page_cache_bytes: bytes(store.page_cache_bytes),
-            pending_bytes_max: bytes(store.pending_bytes_max),
+            record_cache_bytes: saturating_usize(store.record_cache_bytes),
+            page_cache_bytes: saturating_usize(store.page_cache_bytes),
+            pending_bytes_max: saturating_usize(store.pending_bytes_max),
         },
     }
 }

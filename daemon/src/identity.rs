@@ -1,14 +1,14 @@
 //! Who this member is: ids derived once, as etcd derives them, and then kept in the data directory.
 //!
 //! A first start computes the ids from the peer URLs and the cluster's token and writes them down,
-//! before anything else is written. Every later start reads them back: the options that name the
-//! initial cluster have no effect any more.
+//! before anything else is written. Every later start reads them back; a member that joined uses
+//! `--join` or `--initial-cluster` only to ask whether it still belongs.
 
 use std::io;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use althing_actors::node::InitialMember;
+use althing_actors::node::MemberAddress;
 use althing_api::id::{ClusterId, MemberId};
 use althing_conf::Config;
 use althing_conf::config::{Cluster, InitialState};
@@ -19,13 +19,13 @@ use crate::discovery::{self, DiscoveryError};
 use crate::peer::join::{self, Admitted};
 use crate::peer::survey::{self, Known, KnownMember};
 
-/// Why it is not known who this member is.
+/// Why this member's identity could not be settled.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// What an earlier start wrote cannot be read.
     #[error(transparent)]
     Unreadable(#[from] OpenError),
-    /// It cannot be written.
+    /// The identity cannot be written.
     #[error("{path}: cannot save the identity of the member: {source}", path = path.display())]
     Unwritable {
         /// The data directory.
@@ -33,7 +33,7 @@ pub enum IdentityError {
         /// The cause.
         source: io::Error,
     },
-    /// There is data of a member, but not whose it is.
+    /// The directory holds a member's data, but not its identity.
     #[error("{path}: holds data, but not the identity of the member; restore it from a backup, or \
         name an empty --data-dir to start over", path = path.display())]
     Missing {
@@ -72,7 +72,7 @@ pub enum IdentityError {
     /// The running cluster and `--initial-cluster` do not agree.
     #[error("--initial-cluster differs from the members that {url} knows: {problem}")]
     Differs {
-        /// The peer URL that told.
+        /// The peer URL that answered.
         url: String,
         /// What differs, with member and URLs.
         problem: String,
@@ -82,7 +82,7 @@ pub enum IdentityError {
 /// The ids of a member and of its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ids {
-    /// The cluster, named after its first members.
+    /// The cluster; its id follows from its first members.
     pub cluster_id: ClusterId,
     /// This member.
     pub member_id: MemberId,
@@ -94,28 +94,28 @@ pub struct Settled {
     /// The ids.
     pub ids: Ids,
     /// The first configuration, for a log that has none; empty when the cluster has one.
-    pub founders: Vec<InitialMember>,
-    /// Whether the cluster has a configuration, which comes with its log.
+    pub founders: Vec<MemberAddress>,
+    /// Whether the cluster runs already, so that its configuration comes with its log.
     pub joins: bool,
-    /// The members that it has, as far as one that joins was told.
-    pub others: Vec<InitialMember>,
+    /// The cluster's members, as far as a member that joins was told of them.
+    pub others: Vec<MemberAddress>,
 }
 
-/// The id of a member that is added to a running cluster: instead of a token, the time makes it
-/// one that no member ever had.
+/// The id of a member that is added to a running cluster. It is derived from the time in place of
+/// the token, so that no member ever had it.
 pub fn added_member_id(peer_urls: &[String], now: SystemTime) -> MemberId {
     let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     MemberId::derived(peer_urls, &since.as_secs().to_string())
 }
 
 /// The members of a new cluster, with their ids. Errors: `NotNamed`.
-fn found(cluster: &Cluster, name: &str) -> Result<(Ids, Vec<InitialMember>), IdentityError> {
-    let founder = |(name, urls): &(String, Vec<String>)| InitialMember {
+fn found(cluster: &Cluster, name: &str) -> Result<(Ids, Vec<MemberAddress>), IdentityError> {
+    let founder = |(name, urls): &(String, Vec<String>)| MemberAddress {
         id: MemberId::derived(urls, &cluster.token),
         name: name.clone(),
         peer_urls: urls.clone(),
     };
-    let founders: Vec<InitialMember> = cluster.initial.iter().map(founder).collect();
+    let founders: Vec<MemberAddress> = cluster.initial.iter().map(founder).collect();
     let own = founders.iter().find(|member| member.name == name);
     let own = own.ok_or_else(|| IdentityError::NotNamed { name: name.into() })?;
     let all: Vec<MemberId> = founders.iter().map(|member| member.id).collect();
@@ -126,8 +126,9 @@ fn found(cluster: &Cluster, name: &str) -> Result<(Ids, Vec<InitialMember>), Ide
     Ok((ids, founders))
 }
 
-/// The ids of a member that the running cluster of `known` members has already. The lists must be
-/// the same: a member that is not in one of them would be counted by some and not by others.
+/// The ids of this member, which the running cluster of `known` members has already. The lists must
+/// be the same: a member that is missing from one of them would be counted by some and not by
+/// others.
 fn join(cluster: &Cluster, name: &str, known: &Known) -> Result<Ids, IdentityError> {
     let differs = |problem: String| IdentityError::Differs {
         url: known.url.clone(),
@@ -182,7 +183,7 @@ pub async fn settle(config: &Config, dir: &DataDir) -> Result<Settled, IdentityE
         tracing::info!(
             cluster_id = %ids.cluster_id,
             local_member_id = %ids.member_id,
-            "restarting local member; options that form a new cluster have no effect"
+            "restarting local member; its ids are those that the first start settled"
         );
         return go_on(config, dir, ids, joins).await;
     }
@@ -239,8 +240,9 @@ pub async fn settle(config: &Config, dir: &DataDir) -> Result<Settled, IdentityE
     Ok(settled)
 }
 
-/// A later start. Should the first one have ended before its log began, this one takes its place,
-/// if it means the same cluster; a log that is gone is another thing, and the cluster knows.
+/// A later start. If the first one ended before its log began, this one takes its place, provided
+/// that it means the same cluster. If the log was lost instead, the cluster knows that this member
+/// has run, and it is refused.
 async fn go_on(
     config: &Config,
     dir: &DataDir,
@@ -293,15 +295,16 @@ fn others(cluster: &Cluster, name: &str) -> Vec<String> {
     others.flat_map(|(_, urls)| urls.clone()).collect()
 }
 
-fn as_heard(member: KnownMember) -> InitialMember {
-    InitialMember {
+fn as_heard(member: KnownMember) -> MemberAddress {
+    MemberAddress {
         id: member.id,
         name: String::new(),
         peer_urls: member.peer_urls,
     }
 }
 
-/// The cluster of this member, as one of those knows it that it was told of. None if none answers.
+/// Asks the addresses that this member was given for its cluster; `None` if nobody answers or the
+/// answer is another cluster's.
 async fn still_known(cluster: &Cluster, name: &str, cluster_id: ClusterId) -> Option<Known> {
     let known = match cluster.join.is_empty() {
         true => survey::ask(others(cluster, name)).await.ok(),

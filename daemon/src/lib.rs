@@ -4,25 +4,25 @@
 //! by `rpc`, which asks the node of the actors crate; `boot` starts all of it from a configuration
 //! and `shutdown` stops it. Meanwhile `operator` takes over changes of the configuration, as a
 //! signal or the `admin` socket asks, and `service` tells systemd how the member fares. `discovery`
-//! finds the first members in DNS. `spans` exports what took how long, where that is built.
+//! finds the first members in DNS. `spans` exports traces, in a build with the feature `otel`.
 #![forbid(unsafe_code)]
 
-pub mod admin;
+mod admin;
 pub mod boot;
-pub mod client;
-pub mod discovery;
-pub mod identity;
-pub mod listen;
+mod client;
+mod discovery;
+mod identity;
+mod listen;
 pub mod log;
-pub mod metrics;
+mod metrics;
 pub mod operator;
-pub mod peer;
+mod peer;
 mod ports;
 mod process_metrics;
 mod publisher;
-pub mod rpc;
+mod rpc;
 mod service;
-pub mod settings;
+mod settings;
 pub mod shutdown;
 pub mod spans;
-pub mod systemd;
+mod systemd;

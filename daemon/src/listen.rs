@@ -16,7 +16,7 @@ const BACKLOG: u32 = 1024;
     remedy(source, flag)
 )]
 pub struct ListenError {
-    /// What was asked for.
+    /// The URL that was asked for.
     pub url: String,
     /// The option that asked for it, without dashes.
     pub flag: &'static str,
@@ -56,7 +56,7 @@ fn open_one(url: &Url) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)?.into_std()
 }
 
-/// The first address, preferably of IPv4: so etcd reads `localhost`, and clients expect it.
+/// The first address, preferably of IPv4: etcd reads `localhost` this way, and clients expect it.
 fn resolve(url: &Url) -> io::Result<SocketAddr> {
     let addresses: Vec<_> = (url.host.as_str(), url.port).to_socket_addrs()?.collect();
     let first = addresses.iter().find(|address| address.is_ipv4());

@@ -1,5 +1,5 @@
-//! Log lines on standard error: JSON objects with etcd's keys, so that what reads etcd's logs reads
-//! ours, or text for people.
+//! Log lines on standard error: JSON objects with etcd's keys, so that what reads etcd's logs can
+//! read ours, or text for people.
 
 use std::fmt;
 use std::io::IsTerminal;
@@ -35,7 +35,7 @@ pub enum LogError {
         /// The parser's complaint.
         reason: String,
     },
-    /// Somebody set a logger before.
+    /// A logger was set before.
     #[error("logging was set up twice")]
     Twice,
 }
@@ -44,12 +44,12 @@ pub enum LogError {
 const OURS: &str = "althing";
 
 /// openraft warns of each message that a member does not answer, a dozen a second for as long as it
-/// is down. That a member cannot be reached, and that it can again, is told once by its link.
+/// is down. That a member cannot be reached, and that it can again, is logged once by its link.
 const REPEATED: &str = "openraft::core::heartbeat=error,openraft::replication=error,\
                         openraft::engine::handler::replication_handler=error";
 
-/// The filter of a level. A bare level is ours: libraries tell at `info` and below what only their
-/// authors need, so they warn and no more. A list of targets is taken as it is.
+/// The filter of a level. A bare level is ours: at `info` and below, libraries log what only their
+/// authors need, so only their warnings pass. A list of targets is taken as it is.
 fn directives(level: &str) -> String {
     match level.parse::<LevelFilter>() {
         Ok(own) if own >= LevelFilter::WARN => format!("warn,{REPEATED},{OURS}={level}"),
@@ -64,7 +64,7 @@ pub struct Control {
     is_json: Arc<AtomicBool>,
 }
 
-/// What is to be logged, and how; found to be in order.
+/// What is to be logged, and how; checked already.
 #[derive(Debug)]
 pub struct Lines {
     filter: EnvFilter,
@@ -81,7 +81,8 @@ impl Control {
     pub fn take_over(&self, lines: Lines) {
         self.is_json.store(lines.is_json, Ordering::Relaxed);
         if let Err(error) = self.filter.reload(lines.filter) {
-            // Only without a subscriber, and it is the process's.
+            // This fails only without a subscriber, and the subscriber lives as long as the
+            // process.
             tracing::warn!(%error, "the log keeps its level");
         }
     }

@@ -69,8 +69,8 @@ async fn run(operator: Operator) -> ExitCode {
         started = boot::start(operator.config()) => started,
         _ = signals.stop.next() => {
             tracing::info!("received signal while starting");
-            // Returning would wait for the thread that reads log and store, for minutes perhaps. It
-            // may be cut off anywhere, as by a crash.
+            // Returning would wait for the thread that reads log and store, for minutes perhaps.
+            // That work may be cut off anywhere, as by a crash.
             std::process::exit(0);
         }
     };

@@ -20,14 +20,13 @@ use prometheus::{
 
 use crate::process_metrics;
 
-/// Most values of `client_api_version` that get a label of their own: clients choose that text.
+/// Values of `client_api_version` that get a label of their own: clients choose that text.
 const VERSIONS_MAX: usize = 32;
 /// A read index that took longer counts as slow; etcd retries after the same time.
 const SLOW_READ_INDEX: Duration = Duration::from_millis(500);
 
 /// What a request asked for, as the label `type` of the duration histogram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum RequestKind {
     Range,
     Put,
@@ -84,7 +83,7 @@ pub struct RequestMetrics {
     range_durations: [Histogram; 2],
     ranges: IntCounter,
     read_indexes_slow: IntCounter,
-    /// Of the whole store, of its records.
+    /// Hashes of the whole store, of its records.
     hashes: [Histogram; 2],
 }
 
@@ -310,7 +309,7 @@ impl Collector for Alarms {
         let _alone = self.scrape.lock();
         self.gauge.reset();
         for record in self.store.alarms() {
-            // As etcd: the member that raised it, whoever is asked.
+            // As in etcd: the member that raised it, whichever member is asked.
             let id = MemberId(record.member_id).to_string();
             let labels = [id.as_str(), record.alarm.as_str_name()];
             self.gauge.with_label_values(&labels).set(1);

@@ -37,9 +37,9 @@ pub type Outcome = Result<Changes, String>;
 /// What a reload changes.
 #[derive(Clone, Debug)]
 pub struct Changes {
-    /// In the manual's order.
+    /// The changes, in the manual's order.
     pub changes: Vec<Change>,
-    /// What was read and has no effect.
+    /// Warnings about what was read and has no effect.
     pub warnings: Vec<String>,
 }
 
@@ -75,7 +75,7 @@ impl Operator {
         &self.running.config
     }
 
-    /// Answers a question; whoever asked may be gone.
+    /// Answers a question; the caller may be gone.
     pub async fn answer(&mut self, question: Question, member: &mut Running) {
         match question {
             Question::Show(to) => drop(to.send(self.running.origins().to_vec())),
@@ -106,7 +106,7 @@ impl Operator {
         outcome
     }
 
-    /// Reads the configuration again and judges it, as far as nothing need be tried for it.
+    /// Reads the configuration again and checks all that can be checked without opening a listener.
     fn judge(&self, file: Option<FileInstead<'_>>) -> Result<(Reload, log::Lines), String> {
         let CommandLine { args, env } = self.command_line.clone();
         let reload = self.running.reload(args, env, file);
@@ -137,7 +137,7 @@ impl Operator {
         member.ports.close_surplus(config, patience);
         for listener in bound {
             if let Err(error) = member.ports.serve(listener) {
-                // It is bound, so only a system without threads or memory comes here.
+                // It is bound, so only a system without threads or memory gets here.
                 tracing::error!(%error, "a new listener does not serve; reload again");
             }
         }

@@ -51,11 +51,11 @@ impl Purpose {
     }
 }
 
-/// How often, and how many times, an address is tried that was closed by a reload before.
+/// Interval and number of attempts to bind an address that a reload closed before.
 const LETTING_GO_POLL: Duration = Duration::from_millis(20);
 const LETTING_GO_LOOKS_MAX: u32 = 100;
 
-/// A listener that is bound and serves nobody yet; what connects waits in the system's queue.
+/// A listener that is bound and serves nobody yet; connections wait in the system's queue.
 #[derive(Debug)]
 pub(crate) struct Bound {
     purpose: Purpose,
@@ -72,7 +72,7 @@ struct Open {
     address: SocketAddr,
     task: JoinHandle<()>,
     handle: ServerHandle,
-    /// Its end is no surprise.
+    /// Set before the server is stopped, so that its end is expected.
     stopping: Rc<Cell<bool>>,
 }
 
@@ -80,7 +80,7 @@ struct Open {
 #[derive(Debug)]
 struct Peers {
     handles: Handles,
-    /// Ends them.
+    /// Ends the endless requests.
     closing: watch::Sender<bool>,
 }
 
@@ -88,13 +88,13 @@ struct Peers {
 #[derive(Debug)]
 pub(crate) struct Ports {
     open: Vec<Open>,
-    /// Closed by reloads, each once.
+    /// URLs that reloads closed, each once.
     closed: Vec<Url>,
     peers: Peers,
     /// Unset until the node is ready.
     clients: Option<ClientPort<Rpc>>,
     workers: usize,
-    /// Tells of a server that ended though nobody stopped it.
+    /// Reports a server that ended although nobody stopped it.
     ended: mpsc::UnboundedSender<io::Result<()>>,
     endings: mpsc::UnboundedReceiver<io::Result<()>>,
 }
@@ -147,12 +147,12 @@ impl Ports {
         }
     }
 
-    /// From now on clients are served, too, once their listeners are.
+    /// Lets the listeners for clients and metrics be served from now on.
     pub(crate) fn serve_clients(&mut self, clients: ClientPort<Rpc>) {
         self.clients = Some(clients);
     }
 
-    /// Serves one bound listener. Errors: a listener that can not be used.
+    /// Serves one bound listener. Errors: a listener that cannot be used.
     pub(crate) fn serve(&mut self, bound: Bound) -> io::Result<()> {
         let Bound {
             purpose,
@@ -171,7 +171,7 @@ impl Ports {
         let task = actix_rt::spawn(async move {
             let result = server.await;
             if !is_expected.get() {
-                // Nobody listens any more when the member ends.
+                // Nobody receives this any more when the member ends.
                 let _ = ended.send(result);
             }
         });
@@ -257,7 +257,7 @@ impl Ports {
         }
     }
 
-    /// Resolves when a server ended though nobody stopped it.
+    /// Resolves when a server ended although nobody stopped it.
     pub(crate) async fn ended(&mut self) -> io::Result<()> {
         let ended = self.endings.recv().await;
         ended.expect("this value holds a sender")
@@ -271,7 +271,7 @@ impl Ports {
 
     /// The same for the other members, whose endless requests end.
     pub(crate) async fn close_peers(&mut self, patience: Duration) {
-        // Nobody listens when they are gone already.
+        // Nobody receives this when they are gone already.
         let _ = self.peers.closing.send(true);
         self.close(|_| true, patience).await;
     }

@@ -17,11 +17,11 @@ struct Process {
     virtual_bytes_max: Gauge,
     start_seconds: Gauge,
     threads: Gauge,
-    /// Received, sent.
+    /// Bytes received, bytes sent.
     network_bytes: [Counter; 2],
     open_files: [Gauge; 2],
     files_max: [Gauge; 2],
-    /// Held from reading to the end: two that scrape at once would count the same time twice.
+    /// Held from reading to the end: two scrapes at once would count the same time twice.
     scrape: Mutex<()>,
 }
 

@@ -1,8 +1,8 @@
 //! Tells the cluster new client URLs, one publication after the other, so that the last wish is
-//! also the last that the cluster hears. What was wished meanwhile and is not wished any more is
-//! left out.
+//! also the last that the cluster hears. A wish that a later one replaced in the meantime is left
+//! out.
 //!
-//! It needs a leader, so nobody waits for it. Its task ends with this value.
+//! A publication needs a leader, so nobody waits for it. The task ends with this value.
 
 use althing_actors::node::Handles;
 use althing_api::error::Error;
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 pub(crate) struct Publisher(watch::Sender<Vec<String>>);
 
 impl Publisher {
-    /// Publishes what is wished from now on. To be called inside an actix system.
+    /// Publishes what is wished from now on. Must be called inside an actix system.
     pub(crate) fn start(handles: Handles) -> Publisher {
         Publisher::with(async move |urls| handles.publish_client_urls(urls).await)
     }
@@ -37,7 +37,7 @@ impl Publisher {
         Publisher(wishes)
     }
 
-    /// Clients are to be told these from now on.
+    /// Publishes `client_urls`, in place of wishes that are not published yet.
     pub(crate) fn wish(&self, client_urls: Vec<String>) {
         self.0.send_replace(client_urls);
     }

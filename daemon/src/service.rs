@@ -3,7 +3,7 @@
 //!
 //! A ping of the watchdog follows a question to the raft thread and a look into the store, asked
 //! from the thread that accepts signals: a member that hangs in one of them sends none, and is
-//! started again. It owns a thread while the member starts, and a task afterwards.
+//! started again. This module owns a thread while the member starts, and a task afterwards.
 
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
@@ -14,17 +14,17 @@ use althing_api::id::MemberId;
 
 use crate::systemd;
 
-/// Between two looks, unless the watchdog wants them sooner.
+/// Time between two looks, unless the watchdog wants them sooner.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// How much longer the manager waits each time it is asked to.
 const MORE_TIME: Duration = Duration::from_secs(30);
-/// Of a watchdog's time, how often a ping is due.
+/// Pings that are due within one timeout of the watchdog.
 const PINGS_PER_TIMEOUT: u32 = 3;
 
 /// Asks for more time until it is dropped, telling what the time is needed for.
 #[derive(Debug)]
 pub(crate) struct Starting {
-    /// The thread ends when this is gone; unset where nobody listens.
+    /// The thread ends when this is dropped; unset where nobody listens.
     _asking: Option<Sender<()>>,
 }
 
@@ -49,7 +49,7 @@ impl Starting {
             Ok(_) => Starting {
                 _asking: Some(sender),
             },
-            // Then the manager's patience is what it is.
+            // Without the thread, the manager waits as long as its unit says.
             Err(_) => Starting { _asking: None },
         }
     }
@@ -60,7 +60,7 @@ impl Starting {
     }
 }
 
-/// Tells how the member is, until it is aborted. `None`: nobody listens.
+/// Reports the member's state until the task is aborted; `None` if nobody listens.
 pub(crate) fn report(handles: Handles) -> Option<JoinHandle<()>> {
     systemd::listens().then(|| actix_rt::spawn(reporting(handles)))
 }
@@ -78,7 +78,7 @@ async fn reporting(handles: Handles) {
             tracing::warn!("the raft thread does not answer, the watchdog gets no ping");
             continue;
         }
-        // Whoever holds the store's lock for ever lets nobody read.
+        // If the store's lock is never released, this blocks, and the pings stop.
         let _ = handles.store().revisions();
         let text = Picture::of(&handles).text();
         if text != told {
@@ -95,7 +95,7 @@ async fn reporting(handles: Handles) {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Picture {
     leads: bool,
-    /// Name or id of another member that leads.
+    /// Name or id of the leader, if that is another member.
     leader: Option<String>,
     heard: usize,
     members: usize,

@@ -1,5 +1,5 @@
-//! What a reload may change, in one value that is swapped as a whole: who serves a request reads it
-//! there, and so takes over a change with the next one.
+//! What a reload may change, in one value that is swapped as a whole. Each request reads its
+//! settings there, so a change holds from the next request on.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use arc_swap::{ArcSwap, Guard};
 use crate::client::PortSettings;
 use crate::rpc::Limits;
 
-/// etcd's interval, and its shortest, between two notices of progress to a silent watcher.
+/// etcd's default and shortest interval between two notices of progress to a silent watcher.
 const WATCH_PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
 const WATCH_PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
-/// What 0 stands for in etcd as the least time between two pings of a client.
+/// The least time between two pings of a client if 0 is configured, as in etcd.
 const PING_INTERVAL_MIN: Duration = Duration::from_secs(300);
 
 /// What etcd adds to twice the election timeout before it gives up on a request.
@@ -25,17 +25,17 @@ const REQUEST_GRACE: Duration = Duration::from_secs(5);
 /// What a reload may change.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Of requests.
+    /// Limits of requests.
     pub limits: Limits,
-    /// Of the client port.
+    /// Settings of the client port.
     pub port: PortSettings,
 }
 
-/// The settings of now. Clones share them.
+/// The current settings. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Live(Arc<ArcSwap<Settings>>);
 
-/// The limits as they were when somebody looked.
+/// The limits as they were when they were read.
 #[derive(Debug)]
 pub struct CurrentLimits(Guard<Arc<Settings>>);
 
@@ -45,17 +45,17 @@ impl Live {
         Live(Arc::new(ArcSwap::from_pointee(settings)))
     }
 
-    /// The settings of now.
+    /// The current settings.
     pub fn get(&self) -> Guard<Arc<Settings>> {
         self.0.load()
     }
 
-    /// The limits of now.
+    /// The current limits.
     pub fn limits(&self) -> CurrentLimits {
         CurrentLimits(self.0.load())
     }
 
-    /// From now on these are the settings.
+    /// Makes `settings` the current ones.
     pub fn replace(&self, settings: Settings) {
         self.0.store(Arc::new(settings));
     }
@@ -70,7 +70,7 @@ impl Deref for CurrentLimits {
 }
 
 impl Settings {
-    /// What the configuration says of them.
+    /// The settings that `config` asks for.
     pub fn of(config: &Config) -> Settings {
         Settings {
             limits: limits(config),
@@ -81,13 +81,13 @@ impl Settings {
 
 fn limits(config: &Config) -> Limits {
     Limits {
-        request_bytes_max: bytes(config.client.request_bytes_max),
+        request_bytes_max: saturating_usize(config.client.request_bytes_max),
         txn_ops_max: config.client.txn_ops_max,
         slow_request: config.log.slow_request,
         request_timeout: REQUEST_GRACE + 2 * config.raft.election_timeout,
         watch_progress_interval: watch_progress_interval(config),
         election_timeout: config.raft.election_timeout,
-        read_bytes_max: bytes(config.client.read_bytes_max),
+        read_bytes_max: saturating_usize(config.client.read_bytes_max),
     }
 }
 
@@ -96,7 +96,7 @@ fn port(config: &Config) -> PortSettings {
     PortSettings {
         connections_max: client.connections_max,
         streams_max: client.streams_max,
-        request_bytes_max: bytes(client.request_bytes_max),
+        request_bytes_max: saturating_usize(client.request_bytes_max),
         ping_interval_min: match client.keepalive_min_time {
             Duration::ZERO => PING_INTERVAL_MIN,
             interval => interval,
@@ -118,7 +118,7 @@ fn keepalive_interval(client: &config::Client) -> Option<Duration> {
     (!interval.is_zero() && !timeout.is_zero()).then_some(interval)
 }
 
-/// As etcd reads it: zero stands for the default, and what is too short for the least.
+/// As in etcd, zero stands for the default; an interval that is too short is raised to the least.
 fn watch_progress_interval(config: &Config) -> Duration {
     match config.client.watch_progress_interval {
         Duration::ZERO => WATCH_PROGRESS_INTERVAL,
@@ -126,7 +126,7 @@ fn watch_progress_interval(config: &Config) -> Duration {
     }
 }
 
-/// What a member does for itself.
+/// Settings of what a member does by itself.
 pub(crate) fn upkeep(config: &Config) -> UpkeepSettings {
     UpkeepSettings {
         quota_bytes: config.store.quota_bytes,
@@ -140,7 +140,7 @@ pub(crate) fn upkeep(config: &Config) -> UpkeepSettings {
     }
 }
 
-/// What of raft may be changed.
+/// Raft settings that can change at run time.
 pub(crate) fn raft(config: &Config) -> RaftTuning {
     RaftTuning {
         heartbeat_interval: config.raft.heartbeat_interval,
@@ -150,8 +150,8 @@ pub(crate) fn raft(config: &Config) -> RaftTuning {
     }
 }
 
-/// A number of bytes as memory counts them; more than the address space holds means all of it.
-pub(crate) fn bytes(number: u64) -> usize {
+/// `number` as a `usize`; the largest one if it does not fit.
+pub(crate) fn saturating_usize(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 

@@ -18,12 +18,12 @@ use crate::{service, systemd};
 
 /// The member halted: its disk or one of its core actors failed.
 pub const EXIT_HALTED: u8 = 70;
-/// What a shell shows for a process that a signal ended, above the signal's number.
+/// A shell shows this plus a signal's number for a process that the signal ended.
 const EXIT_SIGNALLED: i32 = 128;
-/// How long a stop waits for a successor. It takes a few round trips where there is one; looking
-/// for one takes up to two election timeouts, which may be more than a service manager waits.
+/// How long a stop waits for a successor. A hand-over takes a few round trips; looking for a
+/// successor takes up to two election timeouts, which may be more than a service manager waits.
 const HAND_OVER_MAX: Duration = Duration::from_secs(10);
-/// What a service manager is asked for besides the waiting: the checkpoint, on a slow disk.
+/// Time asked of a service manager beyond the waiting, for the checkpoint on a slow disk.
 const CHECKPOINT_MAX: Duration = Duration::from_secs(30);
 
 /// The signals that ask the process to end.
@@ -36,9 +36,9 @@ pub struct StopSignals {
 /// The signals of the process.
 #[derive(Debug)]
 pub struct Signals {
-    /// Ask the process to end.
+    /// The signals that ask the process to end.
     pub stop: StopSignals,
-    /// Asks it to read its configuration again.
+    /// The signal that asks it to read its configuration again.
     hang_up: Signal,
 }
 
@@ -156,7 +156,7 @@ pub async fn stop(running: Running) {
         admin,
         ..
     } = running;
-    // Nobody answers there any more: who asks must be told instead of kept waiting.
+    // Nobody answers there any more: a caller must be told so rather than kept waiting.
     drop(admin);
     drop(publisher);
     ports.close_clients(patience).await;
@@ -170,10 +170,10 @@ pub async fn stop(running: Running) {
     tracing::info!("stopped");
 }
 
-/// How long a stop may take. Said once: a service manager ends a member that takes longer, as one
-/// whose disk hangs.
+/// How long a stop may take. A service manager is told once, and ends a member that takes longer,
+/// such as one whose disk hangs.
 fn time_to_stop(patience: Duration) -> Duration {
-    // Clients first, the other members behind them.
+    // Clients are waited for first, then the other members.
     let waiting = patience.saturating_mul(2);
     waiting.saturating_add(HAND_OVER_MAX + CHECKPOINT_MAX)
 }

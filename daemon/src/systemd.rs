@@ -16,15 +16,15 @@ pub fn reloading() -> String {
     format!("RELOADING=1\nMONOTONIC_USEC={since_boot}")
 }
 
-/// The member is alive: the watchdog begins to count anew.
+/// The member is alive: the watchdog's timeout starts again.
 pub const ALIVE: &str = "WATCHDOG=1";
 
-/// The member stops, and may need as much time for it, however little the unit says.
+/// The member stops, and may take `time` for it, however little the unit says.
 pub fn stopping(time: Duration) -> String {
     format!("STOPPING=1\n{}", more_time(time))
 }
 
-/// The member needs so much time from now on for what it does, if that is not there anyway.
+/// The member needs `time` from now on, if the unit does not allow that much anyway.
 pub fn more_time(time: Duration) -> String {
     format!("EXTEND_TIMEOUT_USEC={}", time.as_micros())
 }

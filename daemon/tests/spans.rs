@@ -72,7 +72,7 @@ fn named<'a>(spans: &'a [Span], name: &str) -> &'a Span {
     found[0]
 }
 
-/// Runs a member that exports to `collector`, has it do a put in a trace and a range in none.
+/// Runs a member that exports to `collector`, has it do a put in a trace and a range outside one.
 async fn run(collector: &str) {
     let dir = tempfile::tempdir().unwrap();
     let data_dir = dir.path().join("data").display().to_string();

@@ -27,7 +27,7 @@ const SCRIPTS: [(&str, &str); 3] = [
     ("postrm", include_str!("../deb/postrm")),
 ];
 
-/// Kept as the operator left them.
+/// Files that an upgrade keeps as the operator left them.
 const CONFFILES: [&str; 2] = ["/etc/althing/althing.toml", "/etc/default/althing"];
 
 const PROGRAMS: [&str; 2] = ["althingd", "althingctl"];
@@ -35,13 +35,13 @@ const PROGRAMS: [&str; 2] = ["althingd", "althingctl"];
 /// What a package is made of.
 #[derive(Clone, Debug)]
 pub struct Package {
-    /// Where `althingd` and `althingctl` lie.
+    /// The directory of `althingd` and `althingctl`.
     pub binaries: PathBuf,
-    /// As Debian writes it; one that is higher upgrades one that is lower.
+    /// The version as Debian writes it; a higher one upgrades a lower one.
     pub version: String,
     /// The day in the package's changelog, as `date -R` writes it.
     pub date: String,
-    /// `Name <address>` of who answers for the package.
+    /// `Name <address>` of the package's maintainer.
     pub maintainer: String,
 }
 
@@ -68,7 +68,7 @@ impl Package {
         Ok(package)
     }
 
-    /// The binaries, without what only a debugger reads. Answers the C library they need.
+    /// Writes the binaries without what only a debugger reads. Returns the C library they need.
     fn programs(&self, tree: &Path) -> io::Result<String> {
         let bin = tree.join("usr/bin");
         fs::create_dir_all(&bin)?;
@@ -197,7 +197,7 @@ fn size_bytes(path: &Path) -> io::Result<u64> {
     Ok(sum)
 }
 
-/// What a program prints; one that fails is an error with its complaint.
+/// What a program prints. Errors: it fails; its own words are in the error.
 fn output(command: &mut Command) -> io::Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let named = |error| io::Error::other(format!("{program}: {error}"));

@@ -74,7 +74,7 @@ fn deb(matches: &ArgMatches, dir: &Path) -> io::Result<PathBuf> {
     package.build(dir)
 }
 
-/// From the variables that Debian's own tools read.
+/// The maintainer, from the variables that Debian's own tools read.
 fn maintainer() -> String {
     let variable = |name, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
     let name = variable("DEBFULLNAME", "The Althing authors");
@@ -82,7 +82,7 @@ fn maintainer() -> String {
     format!("{name} <{address}>")
 }
 
-/// Builds both programs, and answers where they lie: beside this one, were it built for release.
+/// Builds both programs and returns their directory: that of this one, had it a release build.
 fn release_build() -> io::Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = std::process::Command::new(cargo);

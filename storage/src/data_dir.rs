@@ -6,7 +6,8 @@
 //!   member/id         the member's identity, written once
 //!   member/wal/       the write-ahead log, unless a directory of its own was chosen for it
 //!   member/store.redb the key-value state
-//!   member/snap/      snapshots on their way in
+//!   member/snap/      snapshots on their way in; `replacing`, the note of a store that is about to
+//!                     be replaced, and `copied`, that of what a fresh copy of the store took
 //! ```
 //! A directory that holds anything else before `VERSION` exists belongs to somebody else and is
 //! refused.
@@ -29,7 +30,7 @@ const FORMAT: u32 = 1;
 const HARMLESS: [&str; 3] = [LOCK, "VERSION.tmp", "lost+found"];
 /// How the name of an arriving snapshot begins.
 const ARRIVAL: &str = "arrival-";
-/// The note of a store that is about to be replaced, and that of what a fresh copy took.
+/// The note of a store that is about to be replaced, and that of what a fresh copy of it took.
 const REPLACING: &str = "replacing";
 const COPIED: &str = "copied";
 /// What may lie beside the snapshots during a member's whole life.

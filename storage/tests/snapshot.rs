@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use althing_storage::apply::apply;
 use althing_storage::entry::LogId;
-use althing_storage::snapshot::{Arrival, SnapshotError, SnapshotMark, Source, export, import};
+use althing_storage::snapshot::{Arrival, SnapshotError, SnapshotMark, Source, import};
 use althing_storage::store::{Medium, Replacement, Store};
 use bytes::Bytes;
 use rand::rngs::StdRng;
@@ -58,7 +58,10 @@ fn filled(dir: &tempfile::TempDir, entries: u64) -> (Store, Vec<u8>) {
     store.apply_membership(id, Bytes::from_static(b"voters"), vec![77]);
     store.checkpoint(LogId::MAX, usize::MAX).unwrap();
     let mut stream = Vec::new();
-    let mark = export(&store, CLUSTER, &mut stream).unwrap();
+    let mark = Source::open(&store, CLUSTER)
+        .unwrap()
+        .export(&mut stream)
+        .unwrap();
     assert_eq!(mark.applied, store.durable_mark());
     (store, stream)
 }
@@ -104,7 +107,10 @@ fn what_is_only_pending_is_not_in_a_snapshot() {
     let (store, stream) = filled(&dir, 5);
     store.apply_blank(LogId { term: 3, index: 6 });
     let mut again = Vec::new();
-    let mark = export(&store, CLUSTER, &mut again).unwrap();
+    let mark = Source::open(&store, CLUSTER)
+        .unwrap()
+        .export(&mut again)
+        .unwrap();
     assert_eq!(again, stream);
     assert_eq!(mark.applied.log_id.unwrap().index, 5);
 }
@@ -219,7 +225,7 @@ fn a_failing_sink_fails_the_export() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = filled(&dir, 3);
     assert!(matches!(
-        export(&store, CLUSTER, &mut Full),
+        Source::open(&store, CLUSTER).unwrap().export(&mut Full),
         Err(SnapshotError::Io(_))
     ));
 }

@@ -9,7 +9,7 @@ use althing_api::error::Error;
 use althing_api::etcdserverpb::*;
 use althing_storage::apply::{Response, apply, refusal};
 use althing_storage::entry::LogId;
-use althing_storage::snapshot::{Arrival, export, import};
+use althing_storage::snapshot::{Arrival, Source, import};
 use althing_storage::store::{AlarmRecord, Store, StoreSettings};
 
 const SETTINGS: StoreSettings = StoreSettings {
@@ -206,7 +206,10 @@ fn alarms_and_a_downgrade_survive_a_restart_and_travel_with_a_snapshot() {
         clears_itself,
     });
     let mut stream = Vec::new();
-    export(&world.store, 1, &mut stream).unwrap();
+    Source::open(&world.store, 1)
+        .unwrap()
+        .export(&mut stream)
+        .unwrap();
     let received = dir.path().join("received.redb");
     let arrival = Arrival {
         arrived: &dir.path().join("arrived.redb"),

@@ -1,6 +1,6 @@
 //! Power cuts at every sync, a disk that fills up, and damaged files.
 //!
-//! `ALTHING_TEST_SEED` replays one seed.
+//! `SEED` replays one seed.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod store_support;
@@ -23,15 +23,9 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use store_support::seed::seed;
 use store_support::sim_disk::SimDisk;
 use store_support::{Model, TINY, gen_command};
-
-fn seed() -> u64 {
-    let given = std::env::var("ALTHING_TEST_SEED").ok();
-    let seed = given.map_or_else(rand::random::<u64>, |text| text.parse().unwrap());
-    println!("replay with ALTHING_TEST_SEED={seed}");
-    seed
-}
 
 fn everything(revision: i64) -> RangeRequest {
     RangeRequest {

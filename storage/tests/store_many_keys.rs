@@ -1,6 +1,6 @@
 //! Many keys: ranges that cross chunks and locks, counts, and readers beside a writer.
 //!
-//! `ALTHING_TEST_SEED` replays one seed.
+//! `SEED` replays one seed.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod store_support;
@@ -23,13 +23,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use store_support::TINY;
-
-fn seed() -> u64 {
-    let given = std::env::var("ALTHING_TEST_SEED").ok();
-    let seed = given.map_or_else(rand::random::<u64>, |text| text.parse().unwrap());
-    println!("replay with ALTHING_TEST_SEED={seed}");
-    seed
-}
+use store_support::seed::seed;
 
 fn put(key: String, value: String) -> Op {
     Op::RequestPut(PutRequest {

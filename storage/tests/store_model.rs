@@ -1,7 +1,7 @@
 //! Random commands against a model that keeps every state: responses, events, ranges at random
 //! revisions and hashes must agree, through checkpoints, compaction windows and crashes.
 //!
-//! `ALTHING_TEST_SEED` replays one seed, `ALTHING_TEST_RUNS` sets the number of runs.
+//! `SEED` replays one seed, `RUNS` sets the number of runs.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod store_support;
@@ -39,11 +39,11 @@ struct Run<'a> {
 
 fn seeds() -> Vec<u64> {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    match number("ALTHING_TEST_SEED") {
+    match number("SEED") {
         Some(seed) => vec![seed],
         None => {
             let first = rand::random::<u32>().into();
-            (first..first + number("ALTHING_TEST_RUNS").unwrap_or(12)).collect()
+            (first..first + number("RUNS").unwrap_or(12)).collect()
         }
     }
 }
@@ -331,7 +331,7 @@ impl Run<'_> {
 }
 
 fn run(seed: u64) {
-    println!("seed {seed}: replay with ALTHING_TEST_SEED={seed}");
+    println!("seed {seed}: replay with SEED={seed}");
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.redb");
     let mut run = Run {

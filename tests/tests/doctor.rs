@@ -119,7 +119,7 @@ fn the_doctor_finds_what_ails_a_data_directory_and_changes_nothing() {
     assert_eq!(diagnosis(&flags), [""; 0]);
     assert!(contents(Path::new(&directory)) == before);
     let text = told(&ctl(&["doctor", "--data-dir", &directory]));
-    assert!(text.contains("revision 2, 1 keys"), "{text}");
+    assert!(text.contains("revision 2, 1 key,"), "{text}");
 
     let member_dir = Path::new(&directory).join("member");
     fs::write(member_dir.join("snap/arrival-7.redb"), b"cut").unwrap();

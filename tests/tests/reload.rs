@@ -53,7 +53,7 @@ impl Reloaded {
         let socket = self.member.data_dir().join("admin.sock");
         let mut command = Command::new(althingctl());
         command.arg("config").args(words);
-        command.arg("--socket").arg(socket);
+        command.arg("--admin-socket").arg(socket);
         // A slow machine is not a failure.
         command.args(["--command-timeout", "60s"]);
         command.output().unwrap()

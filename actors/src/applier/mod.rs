@@ -64,7 +64,7 @@ pub(crate) struct ApplierSetup {
     pub(crate) me: u64,
     /// Tripped when an entry removes this member.
     pub(crate) departure: Departure,
-    pub(crate) watch: DeathWatch,
+    pub(crate) death_watch: DeathWatch,
 }
 
 /// The actor.
@@ -85,7 +85,7 @@ pub(crate) struct Applier {
     /// Whether an entry was not applied, so that none behind it may be.
     failed: bool,
     slow_lines: LogLimit,
-    _watch: DeathWatch,
+    _death_watch: DeathWatch,
 }
 
 /// Changes of one batch, counted here and added to the metrics once.
@@ -129,7 +129,7 @@ impl Applier {
             departure: setup.departure,
             failed: false,
             slow_lines: LogLimit::default(),
-            _watch: setup.watch,
+            _death_watch: setup.death_watch,
         }
     }
 

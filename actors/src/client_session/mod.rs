@@ -19,7 +19,8 @@ use althing_api::error::Error;
 use tokio::sync::watch;
 
 pub use self::message::{Disconnected, Drain};
-use crate::reply::{Admission, Permit};
+use crate::reply::Admission;
+pub use crate::reply::Permit;
 
 /// Limits of one connection.
 #[derive(Clone, Copy, Debug)]

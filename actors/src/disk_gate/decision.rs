@@ -1,5 +1,6 @@
 //! Whether a command may use the room that is left. Pure.
 
+use althing_api::TXN_DEPTH_MAX;
 use althing_api::commandpb::{Command, command};
 use althing_api::etcdserverpb::{RequestOp, TxnRequest, request_op};
 use althing_storage::wal::Space;
@@ -11,9 +12,6 @@ const OWN_BYTES: u64 = 64 * 1024;
 /// Log bytes that only deletions and compactions may use: at most this, and a part of a segment.
 const WAY_OUT_BYTES_MAX: u64 = 2 * 1024 * 1024;
 const WAY_OUT_PART: u64 = 8;
-
-/// How deep a txn may nest before it counts as one that writes; the wire layer refuses deeper ones.
-const TXN_DEPTH_MAX: usize = 64;
 
 /// What is known when a command asks.
 #[derive(Clone, Copy, Debug)]

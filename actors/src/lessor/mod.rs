@@ -57,7 +57,7 @@ const LEFT_PER_ENTRY_MAX: usize = 1_000;
 const LOOKED_UP_AT_ONCE: usize = 1_000;
 
 /// What a Lessor is made of, also after its death.
-pub(crate) struct LessorParts {
+pub(crate) struct LessorSetup {
     pub(crate) store: Store,
     pub(crate) clock: Arc<LeaseClock>,
     pub(crate) metrics: LeaseMetrics,
@@ -67,10 +67,10 @@ pub(crate) struct LessorParts {
 
 /// The actor.
 pub(crate) struct Lessor {
-    parts: Arc<LessorParts>,
+    setup: Arc<LessorSetup>,
     /// Ends under way.
     ending: Arc<AtomicUsize>,
-    _watch: DeathWatch,
+    _death_watch: DeathWatch,
 }
 
 /// RaftNode's way to tell who leads.
@@ -101,31 +101,31 @@ impl Lead {
 }
 
 impl Lessor {
-    pub(crate) fn new(parts: Arc<LessorParts>, watch: DeathWatch) -> Lessor {
+    pub(crate) fn new(setup: Arc<LessorSetup>, watch: DeathWatch) -> Lessor {
         Lessor {
-            parts,
+            setup,
             ending: Arc::default(),
-            _watch: watch,
+            _death_watch: watch,
         }
     }
 
     fn follow_lead(&self) {
-        if let Some(leases) = self.parts.clock.follow_lead(&self.parts.store) {
+        if let Some(leases) = self.setup.clock.follow_lead(&self.setup.store) {
             tracing::info!(leases, "counts the time of leases");
         }
     }
 
     fn tick(&mut self, _: &mut Context<Self>) {
         self.follow_lead();
-        let Some(proposer) = self.parts.proposer.get() else {
+        let Some(proposer) = self.setup.proposer.get() else {
             return;
         };
         // Leases that nobody could renew meanwhile are not due: RaftNode has to look first.
-        if self.parts.clock.stood_still(proposer) {
+        if self.setup.clock.stood_still(proposer) {
             return;
         }
         let room = ENDING_MAX.saturating_sub(self.ending.load(Ordering::Relaxed));
-        let due = self.parts.clock.due(Limits {
+        let due = self.setup.clock.due(Limits {
             expired: EXPIRED_PER_TICK_MAX.min(room),
             left: LEFT_PER_TICK_MAX,
         });
@@ -136,12 +136,12 @@ impl Lessor {
         } = due;
         if !expired.is_empty() {
             self.ending.fetch_add(expired.len(), Ordering::Relaxed);
-            let (parts, ending) = (Arc::clone(&self.parts), Arc::clone(&self.ending));
+            let (setup, ending) = (Arc::clone(&self.setup), Arc::clone(&self.ending));
             let proposer = proposer.clone();
             actix_rt::spawn(async move {
                 let ends = expired
                     .into_iter()
-                    .map(|lease| end(&parts, &proposer, lease, term));
+                    .map(|lease| end(&setup, &proposer, lease, term));
                 let mut ends = stream::iter(ends).buffer_unordered(ENDING_AT_ONCE);
                 while ends.next().await.is_some() {
                     ending.fetch_sub(1, Ordering::Relaxed);
@@ -170,7 +170,7 @@ fn remaining(left: &Left) -> LeaseRemaining {
 
 /// Ends a lease whose time is over, as counted in `term`. A failure is repeated when the lease is
 /// due again.
-async fn end(parts: &LessorParts, proposer: &Proposer, lease: Expired, term: u64) {
+async fn end(setup: &LessorSetup, proposer: &Proposer, lease: Expired, term: u64) {
     let Expired { id, generation } = lease;
     let request = command::Request::LeaseRevoke(LeaseRevoke {
         id,
@@ -182,9 +182,9 @@ async fn end(parts: &LessorParts, proposer: &Proposer, lease: Expired, term: u64
     };
     match while_counted(proposer, command).await {
         Some(Ok(applied)) => match applied.response {
-            Ok(_) => parts.metrics.expired(),
+            Ok(_) => setup.metrics.expired(),
             // A client ended it first, or granted it again.
-            Err(Error::LeaseNotFound) => parts.clock.look_up(&parts.store, &[id]),
+            Err(Error::LeaseNotFound) => setup.clock.look_up(&setup.store, &[id]),
             // The members of a cluster marked corrupt refuse every change.
             Err(error) => tracing::debug!(%error, "leases do not end"),
         },
@@ -208,9 +208,9 @@ impl Actor for Lessor {
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.follow_lead();
         // A former Lessor may have died with notices in its mailbox.
-        let known = self.parts.clock.by_deadline(&self.parts.store);
+        let known = self.setup.clock.by_deadline(&self.setup.store);
         for ids in known.chunks(LOOKED_UP_AT_ONCE) {
-            self.parts.clock.look_up(&self.parts.store, ids);
+            self.setup.clock.look_up(&self.setup.store, ids);
         }
         ctx.run_interval(TICK, Lessor::tick);
     }
@@ -220,7 +220,7 @@ impl Handler<LeasesChanged> for Lessor {
     type Result = ();
 
     fn handle(&mut self, LeasesChanged(ids): LeasesChanged, _: &mut Context<Self>) {
-        self.parts.clock.look_up(&self.parts.store, &ids);
+        self.setup.clock.look_up(&self.setup.store, &ids);
     }
 }
 

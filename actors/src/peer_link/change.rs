@@ -8,10 +8,10 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::wire::{WireError, error_in};
-use crate::raft_node::{Change, MemberChange};
+use crate::raft_node::{Ask, Change, MemberChange};
 use crate::status::MemberStatus;
 
-pub(crate) fn question_out(change: &MemberChange, again: bool) -> Bytes {
+pub(crate) fn question_out(change: &MemberChange, ask: Ask) -> Bytes {
     let change = Some(match change.clone() {
         MemberChange::Add {
             id,
@@ -29,13 +29,14 @@ pub(crate) fn question_out(change: &MemberChange, again: bool) -> Bytes {
         }),
         MemberChange::Promote(id) => Asked::Promote(id.0),
     });
+    let again = ask == Ask::Again;
     peerpb::ChangeQuestion { change, again }
         .encode_to_vec()
         .into()
 }
 
 /// Decodes the change, and whether an earlier attempt may have made it.
-pub(crate) fn question_in(bytes: Bytes) -> Result<(MemberChange, bool), WireError> {
+pub(crate) fn question_in(bytes: Bytes) -> Result<(MemberChange, Ask), WireError> {
     let question = peerpb::ChangeQuestion::decode(bytes)?;
     let change = match question.change.ok_or(WireError::Field("a change"))? {
         Asked::Add(peerpb::AddMember {
@@ -54,7 +55,11 @@ pub(crate) fn question_in(bytes: Bytes) -> Result<(MemberChange, bool), WireErro
         },
         Asked::Promote(id) => MemberChange::Promote(MemberId(id)),
     };
-    Ok((change, question.again))
+    let ask = match question.again {
+        true => Ask::Again,
+        false => Ask::First,
+    };
+    Ok((change, ask))
 }
 
 pub(crate) fn answer_out(answer: Result<Change, Error>) -> Bytes {
@@ -108,9 +113,9 @@ mod tests {
             MemberChange::Promote(id),
         ];
         for change in changes {
-            for again in [false, true] {
-                let heard = question_in(question_out(&change, again)).unwrap();
-                assert_eq!(heard, (change.clone(), again));
+            for ask in [Ask::First, Ask::Again] {
+                let heard = question_in(question_out(&change, ask)).unwrap();
+                assert_eq!(heard, (change.clone(), ask));
             }
         }
         assert!(question_in(Bytes::new()).is_err());

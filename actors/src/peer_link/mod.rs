@@ -58,7 +58,7 @@ pub(crate) struct PeerLink {
     proposals: Lane,
     raft_calls: Arc<AtomicUsize>,
     client_calls: Arc<AtomicUsize>,
-    _watch: DeathWatch,
+    _death_watch: DeathWatch,
 }
 
 impl PeerLink {
@@ -78,7 +78,7 @@ impl PeerLink {
             proposals: Lane::new(Pipe::Propose),
             raft_calls: Arc::default(),
             client_calls: Arc::default(),
-            _watch: watch,
+            _death_watch: watch,
         }
     }
 }

@@ -7,9 +7,9 @@ use althing_api::error::Error;
 use althing_api::id::MemberId;
 use tokio::sync::oneshot;
 
-use super::change::MemberChange;
+use super::change::{Ask, MemberChange};
 use super::message::ChangeMembers;
-use super::propose::Proposer;
+use super::propose::{Proposer, RETRY_MIN};
 use super::reconfigure::Change;
 use crate::peer_link::{Call, LinkError, change as wire};
 use crate::status::MemberStatus;
@@ -22,13 +22,13 @@ impl Proposer {
         change: MemberChange,
     ) -> Result<Vec<MemberStatus>, Error> {
         let _permit = self.proposals.admit()?;
-        let mut again = false;
+        let (mut ask, mut retry) = (Ask::First, RETRY_MIN);
         loop {
             let made = match self.progress.leader() {
                 0 => Change::Elsewhere(None),
-                leader if leader == self.me => self.change_here(change.clone(), again).await?,
+                leader if leader == self.me => self.change_here(change.clone(), ask).await?,
                 leader => {
-                    let asked = self.ask_for_change(leader, &change, again).await?;
+                    let asked = self.ask_for_change(leader, &change, ask).await?;
                     asked.unwrap_or(Change::Elsewhere(None))
                 }
             };
@@ -40,10 +40,10 @@ impl Proposer {
                     }
                     return Ok(members);
                 }
-                Change::Elsewhere(_) => self.until_led().await?,
+                Change::Elsewhere(_) => self.until_led(&mut retry).await?,
                 Change::Unsure => {
-                    again = true;
-                    self.until_led().await?;
+                    ask = Ask::Again;
+                    self.until_led(&mut retry).await?;
                 }
             }
         }
@@ -53,14 +53,10 @@ impl Proposer {
     pub(crate) async fn change_here(
         &self,
         change: MemberChange,
-        again: bool,
+        ask: Ask,
     ) -> Result<Change, Error> {
         let (reply, answer) = oneshot::channel();
-        self.raft_node.do_send(ChangeMembers {
-            change,
-            again,
-            reply,
-        });
+        self.raft_node.do_send(ChangeMembers { change, ask, reply });
         answer.await.unwrap_or(Err(Error::Stopped))
     }
 
@@ -69,12 +65,12 @@ impl Proposer {
         &self,
         leader: u64,
         change: &MemberChange,
-        again: bool,
+        ask: Ask,
     ) -> Result<Option<Change>, Error> {
         let Some(link) = Arc::clone(&self.links).to(leader) else {
             return Ok(None);
         };
-        let question = wire::question_out(change, again);
+        let question = wire::question_out(change, ask);
         match link.call(Call::ChangeMembers, question).await {
             Ok(answer) => wire::answer_in(answer)
                 .unwrap_or(Err(Error::Timeout))

@@ -49,16 +49,24 @@ impl fmt::Display for MemberChange {
             }
             MemberChange::Remove(id) => write!(f, "remove {id}"),
             MemberChange::Update { id, peer_urls } => {
-                write!(f, "find {id} at {}", peer_urls.join(","))
+                write!(f, "update {id} to {}", peer_urls.join(","))
             }
             MemberChange::Promote(id) => write!(f, "promote {id}"),
         }
     }
 }
 
+/// Whether a change is asked for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    First,
+    /// An earlier try may have made it.
+    Again,
+}
+
 /// How a member takes part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum MemberRole {
     Voter,
     /// Added as a voter, without a vote until it has caught up.
     Joining,
@@ -69,7 +77,7 @@ pub(super) enum Part {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Standing {
     pub(super) id: u64,
-    pub(super) part: Part,
+    pub(super) role: MemberRole,
     pub(super) peer_urls: Vec<String>,
     /// Whether it has told the cluster its name.
     pub(super) started: bool,
@@ -133,7 +141,7 @@ impl Roster {
     fn voters(&self) -> impl Iterator<Item = &Standing> {
         self.members
             .iter()
-            .filter(|member| member.part != Part::Learner)
+            .filter(|member| member.role != MemberRole::Learner)
     }
 
     fn learners(&self) -> usize {
@@ -169,7 +177,7 @@ impl Roster {
     fn may_shrink(&self, id: u64) -> Result<(), Error> {
         let leaving = self.find(id);
         // They have no vote, so removing them costs nothing.
-        if leaving.is_some_and(|member| member.part != Part::Voter) {
+        if leaving.is_some_and(|member| member.role != MemberRole::Voter) {
             return Ok(());
         }
         let rest = || self.voters().filter(|member| member.id != id);
@@ -178,7 +186,7 @@ impl Roster {
             return Err(Error::NotEnoughStartedMembers);
         }
         let leaving = leaving.ok_or(Error::MemberNotFound)?;
-        if !rest().any(|member| member.part == Part::Voter) {
+        if !rest().any(|member| member.role == MemberRole::Voter) {
             // No other member has caught up yet and could take over.
             return Err(Error::UnhealthyCluster);
         }
@@ -206,9 +214,9 @@ impl Roster {
         if !is_quorum(started, members) {
             return Err(Error::NotEnoughStartedMembers);
         }
-        match member.part {
-            Part::Learner => Ok(()),
-            Part::Voter | Part::Joining => Err(Error::MemberNotLearner),
+        match member.role {
+            MemberRole::Learner => Ok(()),
+            MemberRole::Voter | MemberRole::Joining => Err(Error::MemberNotLearner),
         }
     }
 }

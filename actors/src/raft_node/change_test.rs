@@ -4,10 +4,10 @@ use super::*;
 
 const ME: u64 = 1;
 
-fn standing(id: u64, part: Part) -> Standing {
+fn standing(id: u64, role: MemberRole) -> Standing {
     Standing {
         id,
-        part,
+        role,
         peer_urls: vec![format!("http://m{id}:2380")],
         started: true,
         active: true,
@@ -26,7 +26,11 @@ fn roster(members: Vec<Standing>) -> Roster {
 }
 
 fn voters(count: u64) -> Roster {
-    roster((1..=count).map(|id| standing(id, Part::Voter)).collect())
+    roster(
+        (1..=count)
+            .map(|id| standing(id, MemberRole::Voter))
+            .collect(),
+    )
 }
 
 fn down(roster: &mut Roster, id: u64) {
@@ -65,7 +69,10 @@ fn promoted(roster: &Roster, id: u64) -> Result<(), Error> {
 #[test]
 fn one_grows_to_two_and_not_further_before_the_second_has_started() {
     assert_eq!(checked(&voters(1), &add(2, false)), Ok(()));
-    let mut two = roster(vec![standing(1, Part::Voter), standing(2, Part::Joining)]);
+    let mut two = roster(vec![
+        standing(1, MemberRole::Voter),
+        standing(2, MemberRole::Joining),
+    ]);
     never_started(&mut two, 2);
     assert_eq!(
         checked(&two, &add(3, false)),
@@ -73,7 +80,10 @@ fn one_grows_to_two_and_not_further_before_the_second_has_started() {
     );
     assert_eq!(checked(&two, &add(3, true)), Err(Error::UnhealthyCluster));
     assert_eq!(removed(&two, 2), Ok(()), "it can be undone");
-    let two = roster(vec![standing(1, Part::Voter), standing(2, Part::Joining)]);
+    let two = roster(vec![
+        standing(1, MemberRole::Voter),
+        standing(2, MemberRole::Joining),
+    ]);
     assert_eq!(checked(&two, &add(3, false)), Ok(()));
 }
 
@@ -101,7 +111,7 @@ fn an_id_or_a_url_is_given_once_and_a_learner_once() {
     };
     assert_eq!(checked(&three, &same_url), Err(Error::PeerUrlExists));
     let mut learner = voters(3);
-    learner.members.push(standing(4, Part::Learner));
+    learner.members.push(standing(4, MemberRole::Learner));
     assert_eq!(
         checked(&learner, &add(5, true)),
         Err(Error::TooManyLearners)
@@ -127,7 +137,10 @@ fn what_leaves_must_leave_a_quorum_that_works() {
 
 #[test]
 fn the_last_vote_does_not_leave_before_the_newcomer_has_one() {
-    let two = roster(vec![standing(1, Part::Voter), standing(2, Part::Joining)]);
+    let two = roster(vec![
+        standing(1, MemberRole::Voter),
+        standing(2, MemberRole::Joining),
+    ]);
     assert_eq!(removed(&two, 1), Err(Error::UnhealthyCluster));
     assert_eq!(removed(&two, 2), Ok(()));
 }
@@ -135,7 +148,7 @@ fn the_last_vote_does_not_leave_before_the_newcomer_has_one() {
 #[test]
 fn a_learner_is_promoted_once_it_is_near_and_answers() {
     let mut learner = voters(1);
-    learner.members.push(standing(2, Part::Learner));
+    learner.members.push(standing(2, MemberRole::Learner));
     assert_eq!(promoted(&learner, 2), Ok(()));
     assert_eq!(promoted(&learner, 1), Err(Error::MemberNotLearner));
     assert_eq!(promoted(&learner, 9), Err(Error::MemberNotFound));

@@ -29,7 +29,7 @@ pub(super) fn config(cluster_name: String) -> Result<Arc<Config>, ConfigError> {
         election_timeout_min: election / 2,
         election_timeout_max: election,
         enable_pre_vote: Some(true),
-        // A leader that restarts goes through an election, as in etcd.
+        // A leader that restarts goes through an election, as in etcd. `read_index` relies on it.
         enable_leader_restore: Some(false),
         quorum_loss_probe_interval: Some(election * 2),
         snapshot_policy: SnapshotPolicy::Never,

@@ -33,7 +33,7 @@ async fn launch_on(network: &Loopback, transport: Arc<dyn Transport>, number: u6
     let dir = tempfile::tempdir().unwrap();
     let mut settings = one_of(number, 3);
     if number > 3 {
-        settings.initial_members.clear();
+        settings.founders.clear();
         settings.joins = true;
     }
     settings.raft.heartbeat_interval = Duration::from_millis(50);

@@ -108,8 +108,8 @@ impl Inbound {
                 return self.read_index(asker).await;
             }
             Call::ChangeMembers => {
-                let (change, again) = change::question_in(body)?;
-                let made = self.proposer.change_here(change, again).await;
+                let (change, ask) = change::question_in(body)?;
+                let made = self.proposer.change_here(change, ask).await;
                 return Ok(change::answer_out(made));
             }
             Call::KeepLease => {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// This member's part in raft, with how long ago the others were heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum LeaderEvidence {
     /// It leads and is the only voter.
     LeadsAlone,
     /// It has led for `since`, and a quorum last answered `quorum_heard` ago.
@@ -27,16 +27,16 @@ pub(super) enum Part {
 }
 
 /// The leader as `me` sees it; zero when there is none.
-pub(super) fn leader(me: u64, part: Part, election_timeout: Duration) -> u64 {
+pub(super) fn leader(me: u64, evidence: LeaderEvidence, election_timeout: Duration) -> u64 {
     let lately = |heard: Duration| heard <= election_timeout;
-    match part {
-        Part::LeadsAlone => me,
-        Part::Leads {
+    match evidence {
+        LeaderEvidence::LeadsAlone => me,
+        LeaderEvidence::Leads {
             since,
             quorum_heard,
         } if lately(quorum_heard.unwrap_or(since).min(since)) => me,
-        Part::Follows { leader, heard } if heard.is_some_and(lately) => leader,
-        Part::Leads { .. } | Part::Follows { .. } | Part::Alone => 0,
+        LeaderEvidence::Follows { leader, heard } if heard.is_some_and(lately) => leader,
+        LeaderEvidence::Leads { .. } | LeaderEvidence::Follows { .. } | LeaderEvidence::Alone => 0,
     }
 }
 
@@ -47,19 +47,19 @@ mod tests {
     const ME: u64 = 1;
     const TIMEOUT: Duration = Duration::from_millis(1_000);
 
-    fn seen(part: Part) -> u64 {
-        leader(ME, part, TIMEOUT)
+    fn seen(evidence: LeaderEvidence) -> u64 {
+        leader(ME, evidence, TIMEOUT)
     }
 
-    fn leads(since_ms: u64, heard_ms: Option<u64>) -> Part {
-        Part::Leads {
+    fn leads(since_ms: u64, heard_ms: Option<u64>) -> LeaderEvidence {
+        LeaderEvidence::Leads {
             since: Duration::from_millis(since_ms),
             quorum_heard: heard_ms.map(Duration::from_millis),
         }
     }
 
-    fn follows(heard_ms: Option<u64>) -> Part {
-        Part::Follows {
+    fn follows(heard_ms: Option<u64>) -> LeaderEvidence {
+        LeaderEvidence::Follows {
             leader: 7,
             heard: heard_ms.map(Duration::from_millis),
         }
@@ -87,11 +87,11 @@ mod tests {
         assert_eq!(seen(follows(Some(999))), 7);
         assert_eq!(seen(follows(Some(1_001))), 0);
         assert_eq!(seen(follows(None)), 0, "what a log remembers is not heard");
-        assert_eq!(seen(Part::Alone), 0);
+        assert_eq!(seen(LeaderEvidence::Alone), 0);
     }
 
     #[test]
     fn a_sole_voter_needs_to_hear_nobody() {
-        assert_eq!(seen(Part::LeadsAlone), ME);
+        assert_eq!(seen(LeaderEvidence::LeadsAlone), ME);
     }
 }

@@ -5,7 +5,7 @@ use althing_api::error::Error;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::change::MemberChange;
+use super::change::{Ask, MemberChange};
 use super::inbound::Refusal;
 use super::read_index::Reader;
 use super::reconfigure::Change;
@@ -71,7 +71,7 @@ pub(super) struct PipeEnded {
 pub(crate) struct ChangeMembers {
     pub(crate) change: MemberChange,
     /// Whether an earlier attempt may have made the change already.
-    pub(crate) again: bool,
+    pub(crate) ask: Ask,
     pub(crate) reply: oneshot::Sender<Result<Change, Error>>,
 }
 

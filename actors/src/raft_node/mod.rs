@@ -60,6 +60,7 @@ use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 use tokio::time::Instant;
 
+pub(crate) use self::change::Ask;
 pub use self::change::MemberChange;
 #[cfg(any(test, feature = "testing"))]
 pub use self::clock::KeptClock;
@@ -68,7 +69,7 @@ use self::dead_leader::{Inquiry, Suspect};
 pub(crate) use self::entry::Entry;
 use self::heard::Heard;
 pub use self::inbound::{Inbound, Refusal};
-use self::leader_view::Part;
+use self::leader_view::LeaderEvidence;
 pub use self::log_store::LogStore;
 pub(crate) use self::log_store::LogStoreSetup;
 use self::message::Proposal;
@@ -112,7 +113,7 @@ pub(crate) struct RaftNodeSetup {
     pub(crate) flush_clock: Arc<FlushClock>,
     pub(crate) metrics: Metrics,
     pub(crate) halt: Halt,
-    pub(crate) _watch: DeathWatch,
+    pub(crate) _death_watch: DeathWatch,
 }
 
 /// The actor.
@@ -199,19 +200,19 @@ impl RaftNode {
 
     /// Publishes who leads, as this member sees it now.
     fn tell_leader(&self, metrics: &ServerMetrics) {
-        let part = match (self.leads, metrics.current_leader) {
-            (Some(_), _) if self.leads_alone(metrics) => Part::LeadsAlone,
-            (Some((_, since)), _) => Part::Leads {
+        let evidence = match (self.leads, metrics.current_leader) {
+            (Some(_), _) if self.leads_alone(metrics) => LeaderEvidence::LeadsAlone,
+            (Some((_, since)), _) => LeaderEvidence::Leads {
                 since: since.elapsed(),
                 quorum_heard: self.quorum_heard(),
             },
-            (None, Some(leader)) if leader != self.setup.me => Part::Follows {
+            (None, Some(leader)) if leader != self.setup.me => LeaderEvidence::Follows {
                 leader,
                 heard: self.heard.ago(),
             },
-            (None, _) => Part::Alone,
+            (None, _) => LeaderEvidence::Alone,
         };
-        let leader = leader_view::leader(self.setup.me, part, self.tuning().election_timeout);
+        let leader = leader_view::leader(self.setup.me, evidence, self.tuning().election_timeout);
         let term = metrics.vote.leader_id.term;
         if !self.setup.progress.lead(term, leader) {
             return;

@@ -28,8 +28,10 @@ use crate::peer_link::{LinkError, Links, Pipe};
 use crate::progress::Progress;
 use crate::reply::{Admission, Permit, Reply};
 
-/// Pause between two attempts while the members do not agree yet on who leads.
-const RETRY: Duration = Duration::from_millis(20);
+/// Between two tries while the members do not agree yet on who leads: at first about as long as a
+/// new leader needs to hear its quorum, without which raft refuses it writes, then doubled.
+pub(super) const RETRY_MIN: Duration = Duration::from_millis(1);
+const RETRY_MAX: Duration = Duration::from_millis(20);
 
 /// Proposes commands and orders reads. Cheap to clone, usable from every thread.
 #[derive(Clone, Debug)]
@@ -106,6 +108,7 @@ impl Proposer {
     ) -> Result<Applied, Error> {
         let is_gated = room.is_some();
         let mut admitted = Some((permit, room));
+        let mut retry = RETRY_MIN;
         loop {
             let (permit, room) = match admitted.take() {
                 Some(admitted) => admitted,
@@ -124,7 +127,7 @@ impl Proposer {
             };
             match attempt {
                 Attempt::Applied(applied) => return Ok(applied),
-                Attempt::Elsewhere(_) => self.until_led().await?,
+                Attempt::Elsewhere(_) => self.until_led(&mut retry).await?,
             }
         }
     }
@@ -183,6 +186,7 @@ impl Proposer {
 
     /// Returns once a read of the local store is linearizable.
     pub(crate) async fn read_index(&self) -> Result<(), Error> {
+        let mut retry = RETRY_MIN;
         loop {
             if self.sole_voter.is_alone() {
                 return Ok(());
@@ -196,7 +200,7 @@ impl Proposer {
                 // Nothing was read yet, so the next leader may be asked.
                 Err(_) => {
                     self.metrics.read_index_failed();
-                    self.until_led().await?;
+                    self.until_led(&mut retry).await?;
                 }
             }
         }
@@ -221,14 +225,15 @@ impl Proposer {
         }
     }
 
-    /// Waits until a leader is known, or just a moment if one is. Errors: `Stopped`.
-    pub(super) async fn until_led(&self) -> Result<(), Error> {
+    /// Waits until a leader is known; for `retry`, which grows, if one is. Errors: `Stopped`.
+    pub(super) async fn until_led(&self, retry: &mut Duration) -> Result<(), Error> {
         let led = async {
             let leader = self.progress.leader();
             if leader != 0 {
                 let other = self.progress.until_leader(|known| known != leader);
                 // The known leader may be the right one, and not know yet that it leads.
-                let _ = tokio::time::timeout(RETRY, other).await;
+                let _ = tokio::time::timeout(*retry, other).await;
+                *retry = RETRY_MAX.min(*retry * 2);
             }
             self.progress.until_leader(|leader| leader != 0).await;
         };

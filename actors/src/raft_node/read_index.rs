@@ -58,7 +58,8 @@ async fn vouched_by(raft: &RaftHandle, asker: Asker, me: u64) -> Option<u64> {
 fn vouched(state: &RaftState<Types>, asker: Asker, me: u64) -> Option<u64> {
     let (ours, committed) = (state.vote_ref(), state.local_committed()?);
     let leads = ours.committed && ours.leader_id.voted_for == me;
-    // Before an entry of its own term is committed a leader does not know what was acknowledged.
+    // Before an entry of its own term is committed a leader does not know what was acknowledged; one
+    // that led in that term before it was restarted would not either, but leads no more (`config`).
     let knows = committed.committed_leader_id().term == ours.leader_id.term;
     let configs = state.membership_state.effective().membership();
     let is_round = asker.vote == *ours && is_quorum([asker.member, me], configs.get_joint_config());
@@ -75,6 +76,7 @@ fn is_quorum(pair: [u64; 2], configs: &[BTreeSet<u64>]) -> bool {
 
 /// The same of the leader's raft.
 async fn ask(leader: &Link, raft: &RaftHandle, me: u64) -> Result<u64, Error> {
+    // Of the core itself: raft publishes a vote after it has been given to somebody.
     let vote = raft.with_raft_state(|state| *state.vote_ref()).await;
     let vote = vote.map_err(|_| Error::Stopped)?;
     let question = wire::read_index_question_out(&Asker { member: me, vote });

@@ -23,7 +23,7 @@ use openraft::{ChangeMembers as RaftChange, ServerState};
 use tokio::time::Instant;
 
 use super::RaftNode;
-use super::change::{MemberChange, Part, Roster, Standing};
+use super::change::{Ask, MemberChange, MemberRole, Roster, Standing};
 use super::hand_over::{self, Follower};
 use super::message::{ChangeEnded, ChangeMembers};
 use super::picture;
@@ -79,18 +79,14 @@ impl RaftNode {
             return;
         }
         while let Some(next) = self.changes.waiting.pop_front() {
-            let ChangeMembers {
-                change,
-                again,
-                reply,
-            } = next;
+            let ChangeMembers { change, ask, reply } = next;
             if reply.is_closed() {
                 continue;
             }
             let desk = self.desk();
             self.begin(ctx, async move {
                 // The caller may have given up.
-                let _ = reply.send(desk.change(change, again).await);
+                let _ = reply.send(desk.change(change, ask).await);
             });
             return;
         }
@@ -185,7 +181,7 @@ struct Desk {
 }
 
 impl Desk {
-    async fn change(&self, change: MemberChange, again: bool) -> Result<Change, Error> {
+    async fn change(&self, change: MemberChange, ask: Ask) -> Result<Change, Error> {
         let metrics = self.raft.metrics().borrow_watched().clone();
         if metrics.state != ServerState::Leader {
             return Ok(Change::Elsewhere(metrics.current_leader));
@@ -195,7 +191,7 @@ impl Desk {
             self.commit(finish(), &newest).await?;
             return Ok(Change::Elsewhere(Some(self.me)));
         }
-        if again && is_done(&change, newest.membership()) {
+        if ask == Ask::Again && is_done(&change, newest.membership()) {
             // Not the end of the log: entries behind it may never be committed.
             let Some(id) = newest.log_id().map(from_raft_log_id) else {
                 return Ok(Change::Unsure);
@@ -288,7 +284,7 @@ impl Desk {
         let since = now.checked_sub(health).unwrap_or(now);
         let standing = |(id, node): (&u64, &PeerNode)| Standing {
             id: *id,
-            part: part(membership, *id, node),
+            role: role(membership, *id, node),
             peer_urls: node.peer_urls.clone(),
             started: started.contains(id),
             active: *id == self.me || self.links.active_since(&[*id], now) > 0,
@@ -318,11 +314,11 @@ fn is_done(change: &MemberChange, membership: &Membership) -> bool {
     }
 }
 
-fn part(membership: &Membership, id: u64, node: &PeerNode) -> Part {
+fn role(membership: &Membership, id: u64, node: &PeerNode) -> MemberRole {
     match membership.voter_ids().any(|voter| voter == id) {
-        true => Part::Voter,
-        false if node.wants_vote => Part::Joining,
-        false => Part::Learner,
+        true => MemberRole::Voter,
+        false if node.wants_vote => MemberRole::Joining,
+        false => MemberRole::Learner,
     }
 }
 

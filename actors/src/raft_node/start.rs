@@ -26,7 +26,7 @@ pub(crate) struct RaftSetup {
     pub(crate) links: Arc<Links>,
     /// The first configuration: each voter's id and peer URLs. Written if the log is empty. Empty
     /// for a joining member, whose log begins with what the leader sends.
-    pub(crate) first_voters: BTreeMap<u64, Vec<String>>,
+    pub(crate) founders: BTreeMap<u64, Vec<String>>,
 }
 
 /// A running raft.
@@ -62,20 +62,17 @@ async fn start_here(setup: RaftSetup) -> Result<StartedRaft, String> {
     // RaftNode listens before the core can say anything.
     let node = RaftNode::new(raft.clone(), setup.node).start();
     raft.run();
-    bootstrap(&raft, setup.first_voters).await?;
+    bootstrap(&raft, setup.founders).await?;
     elect_sole_voter(&raft, me).await?;
     Ok(StartedRaft { raft, node, held })
 }
 
 /// Writes the first configuration into an empty log.
-async fn bootstrap(
-    raft: &RaftHandle,
-    first_voters: BTreeMap<u64, Vec<String>>,
-) -> Result<(), String> {
-    if first_voters.is_empty() {
+async fn bootstrap(raft: &RaftHandle, founders: BTreeMap<u64, Vec<String>>) -> Result<(), String> {
+    if founders.is_empty() {
         return Ok(());
     }
-    let nodes: BTreeMap<u64, PeerNode> = first_voters
+    let nodes: BTreeMap<u64, PeerNode> = founders
         .into_iter()
         .map(|(id, peer_urls)| {
             let node = PeerNode {

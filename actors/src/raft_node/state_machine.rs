@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use actix::Addr;
 use althing_storage::entry::{Entry, LogId};
-use althing_storage::store::{Applied, Store};
+use althing_storage::store::{AppliedMark, Store};
 use futures_util::stream::{Stream, TryStreamExt};
 use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
@@ -219,7 +219,7 @@ pub(super) fn to_received(received: Received) -> Result<Snapshot, Refusal> {
     })
 }
 
-fn to_meta(applied: Applied) -> io::Result<SnapshotMeta> {
+fn to_meta(applied: AppliedMark) -> io::Result<SnapshotMeta> {
     Ok(SnapshotMeta {
         last_log_id: applied.log_id.map(to_raft_log_id),
         last_membership: to_stored_membership(applied.membership)?,

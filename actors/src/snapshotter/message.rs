@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix::Message;
 use althing_storage::snapshot::Source;
-use althing_storage::store::{Applied, Replacement};
+use althing_storage::store::{AppliedMark, Replacement};
 
 use super::sendings::Sendings;
 use crate::arbiters::low_priority_thread;
@@ -52,7 +52,7 @@ pub struct Outgoing {
 
 impl Outgoing {
     /// The log position and membership of exactly the state that the stream will hold.
-    pub(crate) fn applied(&self) -> Applied {
+    pub(crate) fn applied(&self) -> AppliedMark {
         self.source.applied()
     }
 }
@@ -60,7 +60,7 @@ impl Outgoing {
 /// A verified state in a file of its own, opened.
 #[derive(Debug)]
 pub struct Received {
-    applied: Applied,
+    applied: AppliedMark,
     /// `None` once used.
     state: Option<(Replacement, Under)>,
 }
@@ -75,7 +75,7 @@ impl Received {
     }
 
     /// The log position and membership of the state.
-    pub(crate) fn applied(&self) -> &Applied {
+    pub(crate) fn applied(&self) -> &AppliedMark {
         &self.applied
     }
 

@@ -55,14 +55,14 @@ pub(crate) struct SnapshotterSetup {
 #[derive(Debug)]
 pub(crate) struct Snapshotter {
     setup: SnapshotterSetup,
-    _watch: DeathWatch,
+    _death_watch: DeathWatch,
 }
 
 impl Snapshotter {
     pub(crate) fn new(setup: SnapshotterSetup, watch: DeathWatch) -> Snapshotter {
         Snapshotter {
             setup,
-            _watch: watch,
+            _death_watch: watch,
         }
     }
 }

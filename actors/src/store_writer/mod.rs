@@ -64,7 +64,7 @@ pub(crate) struct StoreWriterSetup {
     pub(crate) compacted: Arc<latest::Sender<i64>>,
     pub(crate) metrics: Metrics,
     pub(crate) halt: Halt,
-    pub(crate) _watch: DeathWatch,
+    pub(crate) _death_watch: DeathWatch,
 }
 
 /// The actor.

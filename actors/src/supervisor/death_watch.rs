@@ -30,7 +30,7 @@ impl fmt::Display for Exit {
 #[derive(Debug)]
 pub struct DeathWatch {
     child: Cow<'static, str>,
-    supervisor: Option<Recipient<Terminated>>,
+    supervisor: Recipient<Terminated>,
 }
 
 impl DeathWatch {
@@ -41,16 +41,7 @@ impl DeathWatch {
     ) -> DeathWatch {
         DeathWatch {
             child: child.into(),
-            supervisor: Some(supervisor),
-        }
-    }
-
-    /// A guard that reports to nobody, for an actor that a test runs alone.
-    #[cfg(any(test, feature = "testing"))]
-    pub fn unsupervised(child: &'static str) -> DeathWatch {
-        DeathWatch {
-            child: child.into(),
-            supervisor: None,
+            supervisor,
         }
     }
 }
@@ -63,11 +54,9 @@ impl Drop for DeathWatch {
         } else {
             Exit::Stopped
         };
-        if let Some(supervisor) = &self.supervisor {
-            supervisor.do_send(Terminated {
-                child: std::mem::take(&mut self.child),
-                exit,
-            });
-        }
+        self.supervisor.do_send(Terminated {
+            child: std::mem::take(&mut self.child),
+            exit,
+        });
     }
 }

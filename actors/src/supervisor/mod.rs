@@ -23,7 +23,9 @@ use std::time::Instant;
 use actix::{Actor, AsyncContext, Context, Handler};
 
 pub use self::actor_ref::ActorRef;
-pub use self::death_watch::{DeathWatch, Exit};
+pub use self::death_watch::DeathWatch;
+#[cfg(test)]
+pub use self::death_watch::Exit;
 use self::message::StartAgain;
 pub use self::message::{Respawn, Retire, RetireAll, Supervise, Terminated};
 pub use self::policy::{Deaths, Decision, Policy};
@@ -36,7 +38,7 @@ pub struct Supervisor {
     children: BTreeMap<Cow<'static, str>, Child>,
     retired: bool,
     /// The guard of a supervisor that is itself a child.
-    _watch: Option<DeathWatch>,
+    _death_watch: Option<DeathWatch>,
 }
 
 struct Child {
@@ -57,14 +59,14 @@ impl Supervisor {
             halt,
             children: BTreeMap::new(),
             retired: false,
-            _watch: None,
+            _death_watch: None,
         }
     }
 
     /// Like `new`, as a child of another supervisor.
     pub(crate) fn watched(halt: Halt, watch: DeathWatch) -> Supervisor {
         Supervisor {
-            _watch: Some(watch),
+            _death_watch: Some(watch),
             ..Supervisor::new(halt)
         }
     }

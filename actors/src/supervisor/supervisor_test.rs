@@ -11,7 +11,7 @@ use crate::testing::DEADLINE;
 
 /// A child that dies when told to.
 struct Mortal {
-    _watch: DeathWatch,
+    _death_watch: DeathWatch,
 }
 
 impl Actor for Mortal {
@@ -35,7 +35,10 @@ impl Handler<Die> for Mortal {
 
 fn mortal(name: &'static str, supervisor: &Addr<Supervisor>) -> Addr<Mortal> {
     let watch = DeathWatch::new(name, supervisor.clone().recipient());
-    Mortal { _watch: watch }.start()
+    Mortal {
+        _death_watch: watch,
+    }
+    .start()
 }
 
 async fn halting(exit: Exit) -> String {
@@ -72,9 +75,11 @@ async fn a_satellite_is_started_again_until_it_dies_too_often() {
         policy: Policy::Restart,
         respawn: Some(Box::new(move |watch| {
             born.fetch_add(1, Ordering::SeqCst);
-            Mortal { _watch: watch }
-                .start()
-                .do_send(Die(Exit::Panicked));
+            Mortal {
+                _death_watch: watch,
+            }
+            .start()
+            .do_send(Die(Exit::Panicked));
         })),
     });
     mortal("mortal", &supervisor).do_send(Die(Exit::Stopped));

@@ -44,7 +44,7 @@ const INITIAL_COMPARISON_MAX: Duration = Duration::from_secs(10);
 
 /// What a new value of the actor is made of.
 #[derive(Debug)]
-pub(crate) struct UpkeepParts {
+pub(crate) struct UpkeepSetup {
     pub(crate) proposer: Proposer,
     pub(crate) settings: SharedSettings,
     pub(crate) hasher: Hasher,
@@ -52,7 +52,7 @@ pub(crate) struct UpkeepParts {
 
 /// The actor.
 pub(crate) struct Upkeep {
-    parts: Arc<UpkeepParts>,
+    setup: Arc<UpkeepSetup>,
     warning: Warning,
     /// Whether the end of our alarm is proposed and not answered yet.
     ending_alarm: bool,
@@ -62,22 +62,22 @@ pub(crate) struct Upkeep {
     last_comparison: Instant,
     /// Whether a comparison is under way.
     comparing: bool,
-    _watch: DeathWatch,
+    _death_watch: DeathWatch,
 }
 
 impl Upkeep {
-    pub(crate) fn new(parts: Arc<UpkeepParts>, watch: DeathWatch) -> Upkeep {
-        let policy = parts.settings.get().auto_compaction;
-        let revision = parts.proposer.store.revisions().current;
+    pub(crate) fn new(setup: Arc<UpkeepSetup>, watch: DeathWatch) -> Upkeep {
+        let policy = setup.settings.get().auto_compaction;
+        let revision = setup.proposer.store.revisions().current;
         Upkeep {
-            parts,
+            setup,
             warning: Warning::default(),
             ending_alarm: false,
             compactor: AutoCompactor::new(policy, Instant::now(), revision),
             compacting: false,
             last_comparison: Instant::now(),
             comparing: false,
-            _watch: watch,
+            _death_watch: watch,
         }
     }
 
@@ -88,8 +88,8 @@ impl Upkeep {
     }
 
     fn look_at_quota(&mut self, ctx: &mut Context<Self>) {
-        let quota = self.parts.settings.get().quota_bytes;
-        let (store, me) = (&self.parts.proposer.store, self.parts.proposer.me);
+        let quota = self.setup.settings.get().quota_bytes;
+        let (store, me) = (&self.setup.proposer.store, self.setup.proposer.me);
         let used = store.used_bytes();
         if self.warning.is_due(quota, used) {
             tracing::warn!(
@@ -113,7 +113,7 @@ impl Upkeep {
 
     fn end_alarm(&mut self, used_bytes: u64, ctx: &mut Context<Self>) {
         self.ending_alarm = true;
-        let proposer = self.parts.proposer.clone();
+        let proposer = self.setup.proposer.clone();
         let ended = async move {
             let alarm = AlarmType::Nospace;
             proposer
@@ -131,8 +131,8 @@ impl Upkeep {
     }
 
     fn compact(&mut self, ctx: &mut Context<Self>) {
-        let policy = self.parts.settings.get().auto_compaction;
-        let (proposer, now) = (&self.parts.proposer, Instant::now());
+        let policy = self.setup.settings.get().auto_compaction;
+        let (proposer, now) = (&self.setup.proposer, Instant::now());
         let current = proposer.store.revisions().current;
         if policy != self.compactor.policy() {
             self.compactor = AutoCompactor::new(policy, now, current);
@@ -162,16 +162,16 @@ impl Upkeep {
 
 impl Upkeep {
     fn compare(&mut self, ctx: &mut Context<Self>) {
-        let interval = self.parts.settings.get().corrupt_check_interval;
-        let proposer = &self.parts.proposer;
+        let interval = self.setup.settings.get().corrupt_check_interval;
+        let proposer = &self.setup.proposer;
         let leads = proposer.progress.leader() == proposer.me;
         let is_due = !interval.is_zero() && self.last_comparison.elapsed() >= interval;
         if !leads || !is_due || self.comparing {
             return;
         }
         self.comparing = true;
-        let parts = Arc::clone(&self.parts);
-        let compared = async move { parts.compare_members().await };
+        let setup = Arc::clone(&self.setup);
+        let compared = async move { setup.compare_members().await };
         let noted = wrap_future::<_, Self>(compared).map(|outcome, upkeep, _| {
             upkeep.comparing = false;
             upkeep.last_comparison = Instant::now();
@@ -183,7 +183,7 @@ impl Upkeep {
     }
 }
 
-impl UpkeepParts {
+impl UpkeepSetup {
     fn members(&self) -> Vec<u64> {
         let members = applied_members(&self.proposer.store).into_iter();
         members.map(|member| member.id.0).collect()

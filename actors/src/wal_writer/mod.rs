@@ -66,7 +66,7 @@ pub(crate) struct WalWriterSetup {
     pub(crate) flush_clock: Arc<FlushClock>,
     pub(crate) metrics: Metrics,
     pub(crate) halt: Halt,
-    pub(crate) watch: DeathWatch,
+    pub(crate) death_watch: DeathWatch,
 }
 
 /// The actor.
@@ -81,7 +81,7 @@ pub(crate) struct WalWriter {
     flush_clock: Arc<FlushClock>,
     metrics: Metrics,
     halt: Halt,
-    _watch: DeathWatch,
+    _death_watch: DeathWatch,
 }
 
 impl WalWriter {
@@ -95,7 +95,7 @@ impl WalWriter {
             flush_clock: setup.flush_clock,
             metrics: setup.metrics,
             halt: setup.halt,
-            _watch: setup.watch,
+            _death_watch: setup.death_watch,
         }
     }
 
@@ -212,9 +212,11 @@ impl Handler<SaveVote> for WalWriter {
 impl Handler<NoteElected> for WalWriter {
     type Result = ();
 
-    fn handle(&mut self, NoteElected(vote): NoteElected, ctx: &mut Context<Self>) {
+    /// Nobody waits for it: it is flushed with what comes next, the new leader's first entry, which
+    /// would otherwise wait for two flushes.
+    fn handle(&mut self, NoteElected(vote): NoteElected, _: &mut Context<Self>) {
         self.wal.save_vote(vote);
-        self.flush_after_the_mailbox(ctx);
+        self.dirty = true;
     }
 }
 

@@ -64,7 +64,7 @@ pub(crate) struct WatchHub {
     metrics: WatchMetrics,
     /// Whether a `CatchUp` is on its way.
     catches_up: bool,
-    _watch: DeathWatch,
+    _death_watch: DeathWatch,
 }
 
 impl WatchHub {
@@ -80,7 +80,7 @@ impl WatchHub {
             attention,
             metrics,
             catches_up: false,
-            _watch: watch,
+            _death_watch: watch,
         }
     }
 

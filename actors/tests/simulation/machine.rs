@@ -288,7 +288,7 @@ impl Machine {
     fn settings(&self) -> NodeSettings {
         let mut settings = one_of(self.number, self.founders);
         if self.number > self.founders {
-            settings.initial_members.clear();
+            settings.founders.clear();
             settings.joins = true;
         }
         NodeSettings {

@@ -9,8 +9,8 @@ use crate::client::{Client, Repeat};
 use crate::failure::{Failure, rpc_text};
 
 impl Client {
-    /// Whether the cluster has authentication enabled. A login without a name tells it: the request
-    /// that is meant for this question is unknown to etcd 3.4, and wants a right in later ones.
+    /// Whether the cluster has authentication enabled. A login without a name shows it: the request
+    /// meant for this question is unknown to etcd 3.4, and needs a permission in later versions.
     ///
     /// # Errors
     /// The server's refusal to answer, or the deadline.
@@ -25,7 +25,7 @@ impl Client {
             Ok(_) => Ok(true),
             Err(failure) if failure.text == ApiError::AuthFailed.text() => Ok(true),
             Err(failure) if failure.text == ApiError::AuthNotEnabled.text() => Ok(false),
-            // A server that has no users at all.
+            // The server has no users at all.
             Err(failure) if failure.text.starts_with(&rpc_text(Code::Unimplemented, "")) => {
                 Ok(false)
             }

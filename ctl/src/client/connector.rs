@@ -14,17 +14,17 @@ use crate::endpoint::{Target, cause, targets};
 use crate::failure::{BAD_CONNECTION, Failure};
 use crate::flags::Settings;
 
-/// How long an endpoint is waited for before the next one is tried as well.
+/// How long to wait for an endpoint before the next one is tried as well.
 const STAGGER: Duration = Duration::from_millis(250);
 /// Pause before endpoints that all failed are tried again.
 pub const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// The endpoints of a cluster, and the connection to one of them if there is any.
+/// The endpoints of a cluster, and the connection to one of them, if there is one.
 #[derive(Clone)]
 pub struct Connector {
     targets: Vec<Target>,
     channel: Option<Channel>,
-    /// Where the search for an endpoint begins; moves on when one turns out unavailable.
+    /// Where the search for an endpoint begins; moves on when one turns out to be unavailable.
     first: usize,
 }
 
@@ -46,13 +46,13 @@ impl Connector {
         })
     }
 
-    /// Gives the connection up; the next one is sought from the next endpoint on.
+    /// Gives the connection up; the search for another begins at the next endpoint.
     pub fn lose(&mut self) {
         self.channel = None;
         self.first = (self.first + 1) % self.targets.len();
     }
 
-    /// As [`Connector::lose`], unless that has happened.
+    /// As [`Connector::lose`], unless the connection is lost already.
     pub fn leave(&mut self) {
         if self.channel.is_some() {
             self.lose();
@@ -75,7 +75,7 @@ impl Connector {
         Err(Failure::deadline(notes))
     }
 
-    /// The channel, or one attempt at every endpoint. When none answers, `notes` tell why.
+    /// The channel, or one attempt at every endpoint. When none answers, `notes` say why.
     pub async fn attempt(&mut self, notes: &mut Vec<String>) -> Option<Channel> {
         if let Some(channel) = &self.channel {
             return Some(channel.clone());

@@ -4,16 +4,16 @@
 use althing_api::error::Error as ApiError;
 use althing_api::etcdserverpb::WatchResponse;
 
-/// Reasons of a cancel that a fresh login cures. Servers put the whole status into the reason.
+/// Reasons for a cancel that a fresh login cures. Servers put the whole status into the reason.
 const LAPSED_TEXTS: [&str; 2] = [
     "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token",
     "rpc error: code = InvalidArgument desc = etcdserver: revision of auth store is old",
 ];
 
-/// What an answer means for who watches.
+/// What an answer means for the caller of a watch.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// Nothing to tell.
+    /// Nothing to report.
     Silent,
     /// Events, or a progress notification when there are none.
     Show(WatchResponse),
@@ -30,12 +30,12 @@ pub struct Course {
 }
 
 impl Course {
-    /// Begins at `start` (0: at what comes next, which the server's first answer pins down).
+    /// Begins at `start`; 0 stands for what comes next, which the server's first answer pins down.
     pub fn new(start: i64) -> Course {
         Course { next: start }
     }
 
-    /// The start revision of the request that takes the watch up (again).
+    /// The start revision of the request that begins or resumes the watch.
     pub fn next(self) -> i64 {
         self.next
     }

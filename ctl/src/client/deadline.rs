@@ -1,4 +1,4 @@
-//! Until when something is waited for.
+//! Points in time until which something is waited for.
 
 use std::future::Future;
 use std::time::Duration;
@@ -15,7 +15,7 @@ impl Deadline {
         Deadline(Instant::now().checked_add(time))
     }
 
-    /// The one of both that comes first.
+    /// The earlier of the two.
     pub fn or_earlier(self, other: Deadline) -> Deadline {
         match (self.0, other.0) {
             (Some(one), Some(two)) => Deadline(Some(one.min(two))),
@@ -23,7 +23,7 @@ impl Deadline {
         }
     }
 
-    /// What `work` comes to; `None` when the deadline comes first.
+    /// The outcome of `work`; `None` when the deadline comes first.
     pub async fn bound<T>(self, work: impl Future<Output = T>) -> Option<T> {
         match self.0 {
             Some(at) => timeout_at(at, work).await.ok(),
@@ -31,17 +31,17 @@ impl Deadline {
         }
     }
 
-    /// Waits for `time`, or only until the deadline: then it gives `false`.
+    /// Waits for `time`, or only until the deadline and then returns `false`.
     pub async fn pause(self, time: Duration) -> bool {
         self.bound(sleep(time)).await.is_some()
     }
 
-    /// Whether it lies in the past.
+    /// Whether the deadline has passed.
     pub fn is_over(self) -> bool {
         self.0.is_some_and(|at| at <= Instant::now())
     }
 
-    /// The time that is left; `None`: no end.
+    /// The time that is left; `None` for a deadline that never comes.
     pub fn left(self) -> Option<Duration> {
         let at = self.0?;
         Some(at.saturating_duration_since(Instant::now()))

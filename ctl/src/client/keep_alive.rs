@@ -32,15 +32,15 @@ pub struct KeepAlive {
     open: Option<Open>,
     /// When the next renewal is sent.
     due: Instant,
-    /// Until when a renewal is waited for before another endpoint is asked.
+    /// How long to wait for a renewal before another endpoint is asked.
     patience: Duration,
-    /// Until when the lease lives for certain; at first, how long to wait for the first answer.
+    /// Until when the lease certainly lives; at first, how long to wait for the first answer.
     end: Deadline,
     confirmed: bool,
 }
 
 impl Client {
-    /// Keeps lease `id` alive; `ttl` is what is left of it, if that is known.
+    /// Keeps lease `id` alive; `ttl` is the rest of its life, if that is known.
     pub fn keep_alive(&self, id: i64, ttl: Option<Duration>) -> KeepAlive {
         KeepAlive {
             client: self.clone(),
@@ -55,7 +55,7 @@ impl Client {
 }
 
 impl KeepAlive {
-    /// Sends the next renewal when it is due. `None`: the lease has expired or is revoked.
+    /// Sends the next renewal when it is due. `None` if the lease has expired or was revoked.
     ///
     /// # Errors
     /// The server refuses, or nobody answered the first renewal in time.
@@ -81,7 +81,7 @@ impl KeepAlive {
         Ok(Some(answer))
     }
 
-    /// Renews until it is answered; `last` tells what became of the attempts.
+    /// Renews until the server answers; `last` says how the attempts failed.
     async fn renew(
         &mut self,
         last: &mut Vec<String>,
@@ -108,7 +108,7 @@ impl KeepAlive {
     async fn exchange(&mut self) -> Result<LeaseKeepAliveResponse, Status> {
         let request = LeaseKeepAliveRequest { id: self.id };
         if let Some(open) = &mut self.open {
-            // A stream that takes no request any more tells its end as an answer.
+            // A stream that takes no more requests delivers its end as an answer.
             _ = open.requests.send(request).await;
         } else {
             self.open = Some(self.start(request).await?);

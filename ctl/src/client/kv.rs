@@ -14,7 +14,7 @@ use crate::failure::Failure;
 
 /// The metadata of a put that gives the key a time to live.
 const TTL_NAME: &str = "althing-ttl";
-/// The metadata of the answer that names the lease which the key got.
+/// The metadata of the answer that names the lease that the key got.
 const LEASE_NAME: &str = "althing-lease";
 
 impl Client {
@@ -66,8 +66,8 @@ impl Client {
         .await
     }
 
-    /// Writes a key that lives for `ttl` seconds, by a word beside the request that other servers
-    /// than Althing's pass over. Whether the server understood it is the second part.
+    /// Writes a key that lives for `ttl` seconds, by metadata that servers other than Althing's
+    /// ignore. The second value says whether the server understood it.
     ///
     /// # Errors
     /// The server's refusal, or the deadline.

@@ -34,7 +34,7 @@ impl Client {
         .await
     }
 
-    /// Renews many leases at once; answers which of them are gone.
+    /// Renews many leases at once; returns those that are gone.
     ///
     /// # Errors
     /// The server's refusal, or the deadline.

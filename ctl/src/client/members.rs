@@ -57,7 +57,7 @@ impl Client {
         .await
     }
 
-    /// Tells where a member is reached from now on.
+    /// Changes where a member is reached.
     ///
     /// # Errors
     /// The server's refusal, or the deadline.

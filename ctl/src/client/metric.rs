@@ -8,15 +8,15 @@ use tokio::time::timeout;
 
 /// How long a member may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
-/// More is no page of metrics, in bytes.
+/// Largest page of metrics, in bytes.
 const PAGE_BYTES_MAX: u64 = 8 << 20;
 
 /// A page of metrics.
 #[derive(Clone, Debug)]
 pub struct Page {
-    /// Its lines.
+    /// The lines of the page.
     pub body: String,
-    /// When it was made, by the member's clock, to the second.
+    /// When the page was made, by the member's clock, to the second.
     pub date: Option<SystemTime>,
 }
 

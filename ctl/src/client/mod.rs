@@ -5,8 +5,9 @@
 //! are sent once, because nobody knows whether the lost one took effect. Requests end at their
 //! deadline; `watch` and `keep_alive` are streams that outlive connections and are resumed.
 //!
-//! `connector` owns the connection, `deadline` the patience; the other files are one service of
-//! etcd's each.
+//! `connector` owns the connection, `deadline` bounds the waiting, `course` decides where a watch
+//! goes on, `pages` reads a range in parts, `metric` reads metrics over HTTP; the other files are
+//! etcd's services.
 
 mod auth;
 mod connector;
@@ -36,8 +37,6 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status, TimeoutExpired};
 
-pub use keep_alive::KeepAlive;
-pub use snapshot::SnapshotPieces;
 pub use watch::{ProgressBell, Watched, Watcher};
 
 use crate::client::connector::Connector;
@@ -67,12 +66,12 @@ enum Repeat {
 #[derive(Clone)]
 pub struct Client {
     connector: Connector,
-    /// How to log in, with the password; again when a token has lapsed.
+    /// The request that logs in, with the password; sent again when a token has lapsed.
     login: Option<AuthenticateRequest>,
     token: Option<MetadataValue<Ascii>>,
     dial_timeout: Duration,
     command_timeout: Duration,
-    /// The command's end; `None`: each request has the command's time for itself.
+    /// The command's end; `None` if each request has the command's time for itself.
     deadline: Option<Deadline>,
     request_bytes_max: usize,
     receive_bytes_max: usize,
@@ -128,15 +127,15 @@ impl Client {
         Ok(client)
     }
 
-    /// Fetches a token, if there is a login. Its type is spelled out because a request may log in
-    /// again, and logging in is a request.
+    /// Fetches a token, if there is a login. The future's type is spelled out because a request may
+    /// log in again, and logging in is a request.
     fn log_in(&mut self) -> Pin<Box<dyn Future<Output = Result<(), Failure>> + Send + '_>> {
         Box::pin(async move {
             let Some(request) = self.login.clone() else {
                 return Ok(());
             };
             let deadline = self.request_deadline();
-            // A client of its own, whose deadline is gone with it when nobody waits any more.
+            // A client of its own, so that its deadline is gone with it if the future is dropped.
             let mut asking = self.clone();
             asking.deadline = Some(deadline.or_earlier(Deadline::after(self.dial_timeout)));
             let answer = asking
@@ -160,7 +159,7 @@ impl Client {
         })
     }
 
-    /// Gives up the member that is asked; the next request goes to the next endpoint.
+    /// Gives up the current member; the next request goes to the next endpoint.
     pub fn go_elsewhere(&mut self) {
         self.connector.leave();
     }
@@ -253,7 +252,7 @@ fn is_lost(status: &Status) -> bool {
     status.source().is_some()
 }
 
-/// Whether a stream that ended with `status` may be had again, here or at another member.
+/// Whether a stream that ended with `status` may be opened again, here or at another member.
 fn passes(status: &Status) -> bool {
     let temporary = matches!(
         status.code(),

@@ -12,9 +12,9 @@ use crate::failure::Failure;
 
 /// Keys of a page, where values are small.
 const KEYS_MAX: i64 = 500;
-/// How often a page of one key is asked for: others may take what the server spends on reads.
+/// How often a page of one key is asked for: others may use up what the server spends on reads.
 const LONE_MAX: u32 = 5;
-/// Before it is asked for again.
+/// Pause before it is asked for again.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// How many keys the next page has.
@@ -59,7 +59,7 @@ impl PageSize {
         self.0 = (self.0 / 2).max(1);
     }
 
-    /// Slowly: a page that is refused was in vain.
+    /// Grows slowly, because a page that is refused was wasted.
     fn grow(&mut self) {
         self.0 = (self.0 + self.0 / 8 + 1).min(KEYS_MAX);
     }
@@ -105,7 +105,7 @@ impl Pages {
     }
 }
 
-/// Where the range goes on behind `page`, if it does.
+/// Where the range goes on after `page`, if it does.
 pub fn rest(page: &RangeResponse) -> Option<Bytes> {
     let last = page.kvs.last().filter(|_| page.more)?;
     Some([last.key.as_ref(), b"\0"].concat().into())

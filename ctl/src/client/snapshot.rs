@@ -11,7 +11,8 @@ use crate::failure::Failure;
 pub struct SnapshotPieces(Streaming<SnapshotResponse>);
 
 impl Client {
-    /// Asks a member for its snapshot. Sent once: another member's would be another one.
+    /// Asks a member for its snapshot. The request is not repeated: another member's snapshot
+    /// differs.
     ///
     /// # Errors
     /// The server's refusal, or nobody could be reached in the command's time.

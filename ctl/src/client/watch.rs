@@ -17,17 +17,17 @@ use crate::client::connector::RETRY_PAUSE;
 use crate::client::course::{Course, Step};
 use crate::client::{Client, passes, refusal};
 
-/// Requests on their way to the server: the creation, and then one wish for progress at a time.
+/// Requests on their way to the server: the creation, and then one request for progress at a time.
 const REQUESTS_MAX: usize = 2;
-/// Wishes for progress that wait to be sent; more are as good as those.
+/// Requests for progress that wait to be sent; more would be of no use.
 const WISHES_MAX: usize = 16;
 
-/// What a watch has to tell.
+/// What a watch reports.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Watched {
     /// Events, or a progress notification when there are none.
     Answer(WatchResponse),
-    /// The end, and why.
+    /// The end of the watch, and why.
     Canceled(WatchResponse, String),
     /// The connection is lost, for this reason; the watch goes on as soon as it can.
     Lost(String),
@@ -38,9 +38,9 @@ pub enum Watched {
 pub struct ProgressBell(mpsc::Sender<()>);
 
 impl ProgressBell {
-    /// Rings once.
+    /// Asks once.
     pub fn ring(&self) {
-        // A watch that is over, or has enough wishes waiting, needs no further one.
+        // A watch that is over, or has enough requests waiting, needs no further one.
         _ = self.0.try_send(());
     }
 }
@@ -56,7 +56,7 @@ pub struct Watcher {
     request: WatchCreateRequest,
     course: Course,
     open: Option<Open>,
-    /// The loss of this connection has been told; the next one counts after an answer.
+    /// Whether the loss of this connection was reported; the next loss counts after an answer.
     told: bool,
     renewed: bool,
     bell: ProgressBell,
@@ -86,7 +86,7 @@ impl Watcher {
         self.bell.clone()
     }
 
-    /// Waits for what comes next. After [`Watched::Canceled`] nothing comes any more.
+    /// Waits for what comes next. Nothing comes after [`Watched::Canceled`].
     pub async fn next(&mut self) -> Watched {
         loop {
             let status = match self.answer().await {
@@ -141,7 +141,7 @@ impl Watcher {
                     return Some(Watched::Canceled(nothing, text));
                 }
                 let refused = self.client.log_in().await.err();
-                // Only now: who waits for the watch may have stopped waiting meanwhile.
+                // Only now: the future may have been dropped in the meantime.
                 self.renewed = true;
                 Some(Watched::Canceled(nothing, refused?.text))
             }
@@ -158,7 +158,7 @@ impl Watcher {
                 answer = open.answers.message() => return answer.map_err(Lost::Stream),
                 Some(()) = self.wishes.recv() => {
                     let progress = RequestUnion::ProgressRequest(WatchProgressRequest {});
-                    // A stream that takes no request any more is about to tell its end.
+                    // A stream that takes no more requests is about to deliver its end.
                     _ = open.requests.send(request(progress)).await;
                 }
             }

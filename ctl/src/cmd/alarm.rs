@@ -1,4 +1,4 @@
-//! `alarm list`, `alarm disarm`: what keeps the cluster from taking everything.
+//! `alarm list`, `alarm disarm`: the alarms that restrict what the cluster accepts.
 
 use std::io::Write;
 
@@ -11,7 +11,7 @@ use crate::cmd::chosen;
 use crate::failure::Failure;
 use crate::flags::Settings;
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     let disarm = manners(Command::new("disarm")).about("Disarms all alarms");
     let list = manners(Command::new("list")).about("Lists all alarms");
@@ -20,7 +20,7 @@ pub fn command() -> Command {
         .subcommands([disarm, list].map(|command| command.arg(positional())))
 }
 
-/// Carries out one of the two.
+/// Runs one of the two commands.
 ///
 /// # Errors
 /// Wrong arguments, the server's refusal, or the deadline.

@@ -1,5 +1,5 @@
-//! A command that the operator wants run, with variables of ours, and what becomes of it in the
-//! words of Go's `os/exec`, which etcdctl shows.
+//! Runs a command for the operator, with variables of ours, and says how it ended in the words of
+//! Go's `os/exec`, which etcdctl shows.
 //!
 //! The child has our standard output and error and no standard input.
 

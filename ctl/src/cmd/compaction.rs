@@ -12,7 +12,7 @@ use crate::failure::{ERROR, Failure};
 use crate::flags::Settings;
 use crate::text::number::parse_int;
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     manners(Command::new("compaction"))
         .about("Compacts the event history in the store")
@@ -30,7 +30,7 @@ pub fn command() -> Command {
         ))
 }
 
-/// Carries it out.
+/// Runs the command.
 ///
 /// # Errors
 /// Wrong arguments, the server's refusal, or the deadline.

@@ -8,7 +8,7 @@ use clap_complete::{Shell, generate};
 use crate::args::{Values, manners, positional};
 use crate::failure::{ERROR, Failure};
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     manners(Command::new("completion"))
         .about("Generates completion script")

@@ -25,20 +25,20 @@ use crate::flags::Settings;
 /// Where a member's socket is: as packaged, and as started by hand in this directory.
 const SOCKETS: [&str; 2] = ["/run/althing/admin.sock", "default.althing/admin.sock"];
 
+/// The flag that names another, called as in `althingd`.
+const SOCKET: &str = "admin-socket";
+
 /// How long a member on this machine may take to accept.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What takes effect when the file is read again; any other effect is named.
 const AT_RELOAD: &str = "reload";
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     let socket = || {
-        valued(
-            "socket",
-            "",
-            "Admin socket of the member, see --admin-socket",
-        )
+        let help = "Admin socket of the member, as its own --admin-socket names it";
+        valued(SOCKET, "", help).alias("socket")
     };
     let show = manners(Command::new("show"))
         .about("Prints the running configuration")
@@ -60,7 +60,7 @@ pub fn command() -> Command {
         .subcommands([show, check, diff, reload])
 }
 
-/// Carries out one of them.
+/// Runs one of the commands.
 ///
 /// # Errors
 /// A file that is refused, a member that refuses or does not answer.
@@ -182,8 +182,8 @@ fn read(name: &str) -> Result<File, Failure> {
     Ok(File { name, text })
 }
 
-/// Where the member of this machine may be: where its own environment says, as a service manager
-/// hands it on to the reload, and then the usual places.
+/// Where the socket of this machine's member may be: first where the environment says, which a
+/// service manager passes on to the reload, then the usual places.
 fn places(environment: impl IntoIterator<Item = (OsString, OsString)>) -> Vec<PathBuf> {
     let named = althing_conf::admin_socket(environment);
     named
@@ -192,9 +192,9 @@ fn places(environment: impl IntoIterator<Item = (OsString, OsString)>) -> Vec<Pa
         .collect()
 }
 
-/// Connects to the socket that was named, or to the first place where there is one.
+/// Connects to the socket that was named, or to the first one that exists.
 async fn connect(values: Values<'_>) -> Result<AdminClient<Channel>, Failure> {
-    let socket = match values.text("socket") {
+    let socket = match values.text(SOCKET) {
         named if !named.is_empty() => named,
         _ => {
             let places = places(std::env::vars_os());
@@ -202,7 +202,10 @@ async fn connect(values: Values<'_>) -> Result<AdminClient<Channel>, Failure> {
             let found = places.iter().find(|path| path.exists()).map(shown);
             found.ok_or_else(|| {
                 let places: Vec<String> = places.iter().map(shown).collect();
-                let text = format!("no member is at {}; name its --socket", places.join(" or "));
+                let text = format!(
+                    "no member is at {}; name its --admin-socket",
+                    places.join(" or ")
+                );
                 Failure::new(BAD_CONNECTION, text)
             })?
         }
@@ -234,6 +237,16 @@ async fn within<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_socket_is_named_as_the_daemon_names_it_and_as_before() {
+        for flag in ["--admin-socket", "--socket"] {
+            let words = ["config", "show", flag, "a.sock"];
+            let matches = command().try_get_matches_from(words).unwrap();
+            let (_, values) = chosen(&matches);
+            assert_eq!(values.text(SOCKET), "a.sock");
+        }
+    }
 
     #[test]
     fn a_member_is_looked_for_where_its_own_environment_says() {

@@ -14,7 +14,7 @@ use crate::flags::Settings;
 use crate::notice;
 use crate::offline;
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     manners(Command::new("defrag"))
         .about("Defragments the storage of the members with given endpoints")
@@ -30,7 +30,7 @@ pub fn command() -> Command {
         .arg(positional())
 }
 
-/// Carries it out.
+/// Runs the command.
 ///
 /// # Errors
 /// A member that refused or did not answer.
@@ -63,7 +63,7 @@ pub async fn run(
             }
         }
     }
-    // Each failure has been told where it happened.
+    // Each failure has been reported where it happened.
     match failed {
         true => Err(Failure::new(ERROR, "")),
         false => Ok(()),

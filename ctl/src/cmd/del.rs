@@ -16,7 +16,7 @@ use crate::notice;
 use crate::print::Format;
 use crate::print::simple::line;
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     manners(Command::new("del"))
         .about("Removes the specified key or range of keys [KEY, RANGE_END)")
@@ -83,7 +83,7 @@ fn consent() -> Result<(), Failure> {
     }
 }
 
-/// Carries it out.
+/// Runs the command.
 ///
 /// # Errors
 /// Wrong arguments, the server's refusal, the deadline, or no consent.

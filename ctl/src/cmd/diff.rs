@@ -14,7 +14,7 @@ use crate::flags::Settings;
 use crate::portable::{Differs, ExportFile, Record, differences, shown};
 use crate::print::Format;
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     manners(Command::new("diff"))
         .about("Shows how the cluster's keys, or another export, differ from an export")
@@ -26,7 +26,7 @@ pub fn command() -> Command {
         .arg(positional())
 }
 
-/// Carries it out.
+/// Runs the command.
 ///
 /// # Errors
 /// Wrong arguments, a damaged file, the server's refusal; also, without a sentence, a difference.

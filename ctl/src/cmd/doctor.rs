@@ -13,7 +13,7 @@ use crate::failure::{ERROR, Failure};
 use crate::flags::Settings;
 use crate::offline;
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     manners(Command::new("doctor"))
         .about("Explains a sick cluster, data directory or configuration, and says what to do")
@@ -40,7 +40,7 @@ pub fn command() -> Command {
         ])
 }
 
-/// Carries it out.
+/// Runs the command.
 ///
 /// # Errors
 /// Wrong arguments, a file that cannot be read, something that is wrong.
@@ -90,7 +90,7 @@ pub async fn run(
     report.write(&settings.printer, out)?;
     match report.healthy {
         true => Ok(()),
-        // Each finding has been told.
+        // Each finding has been reported.
         false => Err(Failure::new(ERROR, "")),
     }
 }

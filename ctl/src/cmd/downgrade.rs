@@ -12,7 +12,7 @@ use crate::cmd::chosen;
 use crate::failure::Failure;
 use crate::flags::Settings;
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     let validate = manners(Command::new("validate"))
         .about("Validates downgrade capability before starting downgrade")
@@ -28,7 +28,7 @@ pub fn command() -> Command {
         .subcommands([validate, enable, cancel].map(|command| command.arg(positional())))
 }
 
-/// Carries out one of the three.
+/// Runs one of the three commands.
 ///
 /// # Errors
 /// Wrong arguments, the server's refusal, or the deadline.

@@ -25,7 +25,7 @@ const ARGUMENTS: &str = "elect takes one election name argument and an optional 
 const EXPIRED: &str = "elect: session expired";
 const LOST: &str = "elect: observer lost";
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     manners(Command::new("elect"))
         .about("Observes and participates in leader election")
@@ -35,7 +35,7 @@ pub fn command() -> Command {
         .arg(switch("listen", "Observation mode").short('l'))
 }
 
-/// Carries it out.
+/// Runs the command.
 ///
 /// # Errors
 /// Wrong arguments, the server's refusal, a signal while waiting, or a lost session.
@@ -141,7 +141,7 @@ impl Observer<'_> {
         }
     }
 
-    /// Waits for the first key of the queue; `None`: it has to be looked up again.
+    /// Waits for the first key of the queue; `None` if it has to be looked up again.
     async fn first_put(
         &mut self,
         everybody: WatchCreateRequest,
@@ -163,7 +163,7 @@ impl Observer<'_> {
         Ok(None)
     }
 
-    /// Shows every change of the leader's proposal until his key is gone.
+    /// Shows every change of the leader's proposal until its key is gone.
     async fn follow_leader(
         &mut self,
         key: Bytes,
@@ -187,7 +187,7 @@ impl Observer<'_> {
         Ok(())
     }
 
-    /// Writes a leader; what else `found` says is repeated, as etcdctl does.
+    /// Writes a leader; the rest of `found` is repeated, as etcdctl does.
     fn show(
         &mut self,
         header: ResponseHeader,
@@ -204,7 +204,7 @@ impl Observer<'_> {
     }
 }
 
-/// The events of `watched`; `None`: history is compacted, so that the state has to be read again.
+/// The events of `watched`; `None` if history is compacted, so that the state has to be read again.
 fn seen(watched: Watched) -> Result<Option<WatchResponse>, Failure> {
     match watched {
         Watched::Answer(answer) => Ok(Some(answer)),

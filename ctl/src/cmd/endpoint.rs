@@ -1,4 +1,4 @@
-//! `endpoint health`, `endpoint status`, `endpoint hashkv`: asks each endpoint for itself.
+//! `endpoint health`, `endpoint status`, `endpoint hashkv`: asks each endpoint on its own.
 
 use std::io::Write;
 
@@ -18,7 +18,7 @@ use crate::notice;
 use crate::print::{At, Health};
 use crate::text::duration;
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     let health = manners(Command::new("health"))
         .about("Checks the healthiness of endpoints specified in `--endpoints` flag");
@@ -41,7 +41,7 @@ pub fn command() -> Command {
         .subcommands([health, status, hashkv].map(|command| command.arg(positional())))
 }
 
-/// Carries out one of the three.
+/// Runs one of the three commands.
 ///
 /// # Errors
 /// Wrong arguments, an endpoint that is not healthy, or one that does not answer.
@@ -127,7 +127,7 @@ async fn probe(settings: &Settings, endpoint: String) -> Health {
     let answer = client.range(request).await;
     health.took = duration::format(i64::try_from(start.elapsed().as_nanos()).unwrap_or(i64::MAX));
     if let Err(failure) = answer {
-        // To be denied the key takes consensus as well.
+        // Denying access to the key takes consensus as well.
         if failure.text != ApiError::PermissionDenied.text() {
             health.error = failure.text;
             return health;
@@ -170,7 +170,7 @@ async fn status(
         }
     }
     settings.printer.endpoints(out, &answers)?;
-    // Each failure has been told where it happened.
+    // Each failure has been reported where it happened.
     if failed {
         Err(Failure::new(ERROR, ""))
     } else {

@@ -14,7 +14,7 @@ use crate::flags::Settings;
 use crate::portable::{Head, Record};
 use crate::progress::Progress;
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     manners(Command::new("export"))
         .about("Writes keys as readable JSON, one a line: text where it is UTF-8, else base64")
@@ -30,7 +30,7 @@ pub fn command() -> Command {
         ])
 }
 
-/// Carries it out.
+/// Runs the command.
 ///
 /// # Errors
 /// Wrong arguments, the server's refusal.
@@ -74,7 +74,7 @@ pub async fn run(
 /// The records of a range at one revision.
 pub(super) struct Pages {
     pages: pages::Pages,
-    /// The revision at which it is read; known after the first page.
+    /// The revision at which the range is read; known after the first page.
     pub revision: i64,
     /// How many keys there are; known after the first page.
     pub count: i64,
@@ -109,7 +109,7 @@ impl Pages {
         Ok(Some(page.kvs.into_iter().map(Record::from).collect()))
     }
 
-    /// All of it.
+    /// All records of the range.
     pub async fn all(mut self, client: &mut Client) -> Result<Vec<Record>, Failure> {
         let mut records = Vec::new();
         while let Some(page) = self.next(client).await? {

@@ -14,7 +14,7 @@ use crate::flags::Settings;
 use crate::print::{Format, Printer};
 use crate::text::quote::quote;
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     manners(Command::new("get"))
         .about("Gets the key or a range of keys")
@@ -123,7 +123,7 @@ fn sorting(values: Values<'_>) -> Result<(SortOrder, SortTarget), Failure> {
         "VERSION" => SortTarget::Version,
         _ => return refuse("target", &target),
     };
-    // Keys come in ascending order anyhow; not to ask for it spares the server a sort.
+    // Keys come in ascending order anyway; not asking for it spares the server a sort.
     Ok(match (sort_order, sort_target) {
         (SortOrder::Ascend, SortTarget::Key) => (SortOrder::None, SortTarget::Key),
         sorting => sorting,
@@ -143,7 +143,7 @@ fn ordered(span: (i64, i64), min_name: &str, max_name: &str) -> Result<(i64, i64
     Ok(span)
 }
 
-/// Carries it out.
+/// Runs the command.
 ///
 /// # Errors
 /// Wrong arguments, the server's refusal, or the deadline.

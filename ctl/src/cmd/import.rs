@@ -18,7 +18,7 @@ use crate::progress::Progress;
 /// Operations of one transaction; what servers take by default.
 const OPS_MAX: usize = 128;
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     manners(Command::new("import"))
         .about("Writes the keys of an export, if they differ; `-` reads standard input")
@@ -36,7 +36,7 @@ pub fn command() -> Command {
         ])
 }
 
-/// Carries it out.
+/// Runs the command.
 ///
 /// # Errors
 /// Wrong arguments, a damaged file, the server's refusal.

@@ -27,7 +27,7 @@ const ARGUMENTS: &str = "lock takes a lock name argument and an optional command
 const EXPIRED_WAITING: &str = "mutex: session is expired";
 const EXPIRED: &str = "session expired";
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     manners(Command::new("lock"))
         .about("Acquires a named lock")
@@ -37,7 +37,7 @@ pub fn command() -> Command {
         .arg(valued("ttl", "10", "Timeout for session, in seconds"))
 }
 
-/// Carries it out.
+/// Runs the command.
 ///
 /// # Errors
 /// Wrong arguments, the server's refusal, a signal while waiting, a lost session, or the
@@ -74,7 +74,7 @@ pub async fn run(
     ended.and(closed)
 }
 
-/// Waits for the lock. Gives the place and the store's revision when it was the first one.
+/// Waits for the lock. Returns the place, and the store's revision when it was the first one.
 async fn acquire(
     client: &mut Client,
     session: &mut Session,
@@ -127,7 +127,7 @@ async fn hold(session: &mut Session, interrupt: &mut Interrupt) -> Result<(), Fa
     }
 }
 
-/// Runs the command to its end, whatever happens: it alone knows whether it may be broken off.
+/// Runs the command to its end, whatever happens: it alone knows whether it may be interrupted.
 async fn execute(
     session: &mut Session,
     turn: &Turn,

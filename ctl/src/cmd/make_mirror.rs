@@ -1,5 +1,5 @@
 //! `make-mirror`: copies the keys of one cluster into another, then every change, until it is told
-//! to end. Leases are not carried over, as etcdctl does not; `migrate` does.
+//! to end. Leases are not carried over, as with etcdctl; `migrate` carries them over.
 
 use std::io::Write;
 use std::time::Duration;
@@ -19,10 +19,10 @@ use crate::mirror::batch::{Batches, Change};
 use crate::mirror::writer::Writer;
 use crate::mirror::{Rename, destination, follow, range_of};
 
-/// Between two words about how many keys were mirrored.
+/// Time between two reports of how many keys were mirrored.
 const REPORT_PAUSE: Duration = Duration::from_secs(30);
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     manners(Command::new("make-mirror"))
         .about("Makes a mirror at the destination etcd cluster")
@@ -51,7 +51,7 @@ pub fn command() -> Command {
         .args(destination::arguments())
 }
 
-/// Carries it out; it ends only by a failure or a signal.
+/// Runs the command, which ends only by a failure or a signal.
 ///
 /// # Errors
 /// Wrong arguments, a cluster that refuses or stays away, a revision that is compacted.
@@ -107,7 +107,7 @@ struct Mirror {
 }
 
 impl Mirror {
-    /// Tells what there is on both sides.
+    /// Reports what there is on both sides.
     async fn foresee(&mut self, rev: i64, out: &mut dyn Write) -> Result<(), Failure> {
         let Rename {
             prefix,
@@ -124,7 +124,7 @@ impl Mirror {
         )?)
     }
 
-    /// Copies what is there; answers the revision at which it was.
+    /// Copies the keys that exist; returns the revision at which they were read.
     async fn copy(
         &mut self,
         reports: &mut tokio::time::Interval,

@@ -1,5 +1,5 @@
 //! `member list`, `add`, `remove`, `update`, `promote`: who belongs to the cluster, and changes of
-//! that.
+//! the membership.
 
 use std::io::Write;
 
@@ -21,7 +21,7 @@ use crate::print::json::Json;
 use crate::text::number::parse_uint;
 use crate::text::quote::quote;
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     let list = manners(Command::new("list"))
         .about("Lists all members in the cluster")
@@ -61,7 +61,7 @@ pub fn command() -> Command {
         .subcommands([add, remove, update, list, promote].map(|one| one.arg(positional())))
 }
 
-/// Carries out one of them.
+/// Runs one of the commands.
 ///
 /// # Errors
 /// Wrong arguments, the server's refusal, or the deadline.
@@ -205,7 +205,7 @@ async fn promote(
     .await
 }
 
-/// Sends the request that changes one member, and tells that the deed is done.
+/// Sends the request that changes one member, and reports that it was done.
 async fn change<A: Json + Message>(
     settings: &Settings,
     out: &mut dyn Write,

@@ -35,14 +35,14 @@ use crate::session::Interrupt;
 
 /// Operations of one transaction; what servers take by default.
 const OPS_MAX: usize = 128;
-/// How often the leases of one transaction may be found gone before that is no coincidence.
+/// How often the leases of one transaction may be found gone before it can no longer be chance.
 const LEASES_LOST_MAX: u32 = 10;
-/// Between two looks how far the source is.
+/// Time between two looks at how far the source is.
 const LOOK_PAUSE: Duration = Duration::from_millis(500);
-/// Between two lines about the lag.
+/// Time between two lines about the lag.
 const REPORT_PAUSE: Duration = Duration::from_secs(10);
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     manners(Command::new("migrate"))
         .about("Copies a running etcd (3.4 to 3.7) to the destination, and follows it to cut-over")
@@ -74,7 +74,7 @@ pub fn command() -> Command {
         .args(destination::arguments())
 }
 
-/// Carries it out.
+/// Runs the command.
 ///
 /// # Errors
 /// Wrong arguments, a cluster that refuses or stays away, keys that differ in the end.
@@ -139,7 +139,7 @@ fn interrupted() -> Failure {
     Failure::new(ERROR, text)
 }
 
-/// What the watch tells next. Dropped while it waits, it has taken nothing.
+/// What the watch reports next. This is cancel safe.
 async fn next(watcher: &mut Option<Watcher>) -> Watched {
     let watcher = watcher.as_mut().expect("copying opened it");
     watcher.next().await
@@ -148,11 +148,11 @@ async fn next(watcher: &mut Option<Watcher>) -> Watched {
 /// What the operator agreed to.
 #[derive(Clone, Copy)]
 struct Consent {
-    /// That keys of the destination change or go.
+    /// To keys of the destination being changed or deleted.
     overwrite: bool,
-    /// That keys go where nobody is asked who he is.
+    /// To keys going where nobody has to log in.
     without_auth: bool,
-    /// Nothing: it shall only be told.
+    /// To nothing: only what would happen is reported.
     dry_run: bool,
 }
 
@@ -163,7 +163,7 @@ struct Sight {
     last: Option<i64>,
     /// Whether everything was at the destination, once.
     in_sync: bool,
-    /// When that was told.
+    /// When that was last reported.
     reported: Instant,
 }
 
@@ -180,7 +180,7 @@ pub(super) struct Migration {
 }
 
 impl Migration {
-    /// Introduces both sides, and refuses what would destroy something; `false` after a dry run.
+    /// Describes both sides, and refuses what would destroy data; `false` after a dry run.
     async fn begin(&mut self, consent: Consent, out: &mut dyn Write) -> Result<bool, Failure> {
         let Consent {
             overwrite, dry_run, ..
@@ -306,7 +306,7 @@ impl Migration {
                 patience.again(failure).await?;
             }
             match self.writer.write(changes.clone()).await {
-                // It has ended since it was carried over, here or on both sides.
+                // The lease has ended since it was carried over, here or on both sides.
                 Err(failure) if failure.text == ApiError::LeaseNotFound.text() => {
                     self.leases.forget(&changes);
                 }
@@ -346,7 +346,7 @@ impl Migration {
         }
     }
 
-    /// Looks how far the source is, and says so from time to time.
+    /// Looks how far the source is, and reports it from time to time.
     async fn look(&mut self, sight: &mut Sight, out: &mut dyn Write) -> Result<(), Failure> {
         let is_time = sight.reported.elapsed() >= REPORT_PAUSE;
         let revision = match follow::revision(&mut self.source, &self.prefix).await {
@@ -363,12 +363,12 @@ impl Migration {
             Err(failure) => return Err(failure),
         };
         let lag = (revision - self.applied).max(0);
-        // Other keys move the revision too, perhaps without an end: who has reached what was the
-        // last one a look ago is in sync.
+        // Other keys move the revision too, perhaps without end: a destination that has reached
+        // what was the last revision at the look before is in sync.
         let is_level = lag == 0 || sight.last.is_some_and(|last| self.applied >= last);
         sight.last = Some(revision);
         if lag > 0 {
-            // Only a notification tells that a revision was another key's.
+            // Only a notification of progress shows that a revision was another key's.
             self.watcher
                 .iter()
                 .for_each(|watcher| watcher.bell().ring());
@@ -386,7 +386,7 @@ impl Migration {
         Ok(())
     }
 
-    /// Takes what the watch told to the destination.
+    /// Carries what the watch reported to the destination.
     async fn take(&mut self, watched: Watched) -> Result<(), Failure> {
         let answer = match watched {
             Watched::Answer(answer) => answer,

@@ -11,14 +11,14 @@ use crate::failure::{ERROR, Failure};
 use crate::flags::Settings;
 use crate::text::number::parse_uint;
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     manners(Command::new("move-leader"))
         .about("Transfers leadership to another etcd cluster member.")
         .arg(positional())
 }
 
-/// Carries out `move-leader`.
+/// Runs `move-leader`.
 ///
 /// # Errors
 /// Wrong arguments, no leader among the endpoints, its refusal, or the deadline.

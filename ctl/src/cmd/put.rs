@@ -20,7 +20,7 @@ const NO_TTL_TEXT: &str = "the server does not know put --ttl: the key is writte
 /// A second in nanoseconds.
 const SECOND: i64 = 1_000_000_000;
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     manners(Command::new("put"))
         .about("Puts the given key into the store")
@@ -137,7 +137,7 @@ fn value_from_stdin() -> Result<Bytes, Failure> {
     }
 }
 
-/// Carries it out.
+/// Runs the command.
 ///
 /// # Errors
 /// Wrong arguments, the server's refusal, or the deadline.

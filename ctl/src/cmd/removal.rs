@@ -10,11 +10,11 @@ use crate::doctor::cluster::ClusterFacts;
 use crate::failure::{ERROR, Failure};
 use crate::flags::Settings;
 
-/// The voters before, or after.
+/// The voters before the removal, or after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Voters {
     all: usize,
-    /// Those that answered.
+    /// How many of them answered.
     alive: usize,
 }
 
@@ -43,7 +43,7 @@ impl Voters {
     }
 }
 
-/// Asks the cluster and tells.
+/// Asks the cluster, and reports the effect.
 pub(super) async fn foresee(
     id: u64,
     settings: &Settings,
@@ -54,7 +54,7 @@ pub(super) async fn foresee(
     Ok(writeln!(out, "{told}; nothing was changed")?)
 }
 
-/// The effect in a sentence. Errors: the member is none, or the cluster would stop.
+/// The effect in a sentence. Errors: there is no such member, or the cluster would stop.
 fn told(id: u64, facts: &ClusterFacts) -> Result<String, Failure> {
     if facts.listed.is_empty() {
         let text = "no endpoint tells who the members are; see althingctl doctor";

@@ -20,7 +20,7 @@ use crate::progress::Progress;
 /// Bytes collected for one write.
 const WRITE_BYTES: usize = 256 * 1024;
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     let save = manners(Command::new("save"))
         .about("Stores an etcd node backend snapshot to a given file")
@@ -49,7 +49,7 @@ pub fn hashkv() -> Command {
         ))
 }
 
-/// Carries out `hashkv`.
+/// Runs `hashkv`.
 ///
 /// # Errors
 /// Wrong arguments, a damaged file, a revision that it lacks.
@@ -123,7 +123,7 @@ fn restore() -> Command {
         ])
 }
 
-/// Carries out one of the four.
+/// Runs one of the four commands.
 ///
 /// # Errors
 /// Wrong arguments, the server's refusal, a damaged file, a directory in use.
@@ -172,7 +172,7 @@ fn words(values: Values<'_>) -> Result<RestoreWords, Failure> {
         .map_err(|_| Failure::arguments("--bump-revision must not be negative"))?;
     let marks = values.switch("mark-compacted")?;
     let marks_given = values.0.value_source("mark-compacted") == Some(ValueSource::CommandLine);
-    // Without a bump there is nothing to mark; the default of the one follows the other.
+    // Without a bump there is nothing to mark; the default of one flag follows from the other.
     if (bump > 0 && !marks) || (bump == 0 && marks && marks_given) {
         let text = "--mark-compacted required if --revision-bump > 0";
         return Err(Failure::arguments(text));
@@ -192,7 +192,7 @@ fn words(values: Values<'_>) -> Result<RestoreWords, Failure> {
     })
 }
 
-/// Writes to a file beside `path`, which gets its name when it is whole, verified and on the disk.
+/// Writes to a file beside `path`, which is renamed to it once it is whole, verified and on disk.
 async fn save(settings: &Settings, path: &Path) -> Result<(), Failure> {
     if settings.endpoints.len() != 1 {
         let text = "snapshot must be requested to one selected node, not multiple";
@@ -245,12 +245,12 @@ async fn save(settings: &Settings, path: &Path) -> Result<(), Failure> {
         })
 }
 
-/// What of a snapshot has arrived: removed, if it does not get its name.
+/// The part of a snapshot that has arrived; removed, if it is never renamed.
 struct Unfinished<'a>(&'a Path);
 
 impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
-        // What failed before has been told.
+        // The failure itself has been reported.
         _ = fs::remove_file(self.0);
     }
 }

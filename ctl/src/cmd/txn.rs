@@ -11,7 +11,7 @@ use crate::cmd::txn_text::{parse_compare, parse_request, trim};
 use crate::failure::{Failure, INVALID_INPUT};
 use crate::flags::Settings;
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     let interactive: Arg = switch("interactive", "Prompt for each part of the transaction");
     manners(Command::new("txn"))
@@ -38,7 +38,7 @@ fn part<T>(
         input
             .read_until(b'\n', &mut line)
             .map_err(|error| refuse(error.to_string()))?;
-        // A part that the input breaks off is refused: the transaction might lack its end.
+        // A part that the input cuts short is refused: the transaction might lack its end.
         if line.last() != Some(&b'\n') {
             return Err(refuse("EOF".to_owned()));
         }
@@ -64,7 +64,7 @@ fn read(input: &mut dyn BufRead, mut prompt: impl FnMut(&str)) -> Result<TxnRequ
     })
 }
 
-/// Carries it out.
+/// Runs the command.
 ///
 /// # Errors
 /// Wrong arguments or input, the server's refusal, or the deadline.

@@ -29,7 +29,7 @@ pub fn trim(line: &[u8]) -> &[u8] {
     }
 }
 
-/// The parts of a compare behind its target, as far as they could be read.
+/// The parts of a compare after its target, as far as they could be read.
 #[derive(Default)]
 struct Compared {
     key: Vec<u8>,
@@ -71,7 +71,7 @@ fn behind_blank(input: &[u8]) -> Option<&[u8]> {
 /// Reads a compare.
 ///
 /// # Errors
-/// It is no compare (exit code 3).
+/// The line is not a compare (exit code 3).
 pub fn parse_compare(line: &[u8]) -> Result<Compare, Failure> {
     let shown = String::from_utf8_lossy(line);
     let Some(open) = line.iter().position(|byte| *byte == b'(') else {
@@ -129,7 +129,8 @@ pub fn parse_compare(line: &[u8]) -> Result<Compare, Failure> {
 /// Reads a request.
 ///
 /// # Errors
-/// It is no request (exit code 3), or its arguments are wrong (as the command itself says).
+/// The line is not a request (exit code 3), or its arguments are wrong (as the command itself
+/// says).
 pub fn parse_request(line: &[u8]) -> Result<RequestOp, Failure> {
     let shown = String::from_utf8_lossy(line);
     let Some(words) = words(line) else {

@@ -8,14 +8,14 @@ use clap::Command;
 use crate::args::{manners, positional};
 use crate::failure::Failure;
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     manners(Command::new("version"))
         .about("Prints the version of althingctl")
         .arg(positional())
 }
 
-/// Carries it out.
+/// Runs the command.
 ///
 /// # Errors
 /// `out` cannot be written.

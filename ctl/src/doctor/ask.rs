@@ -1,5 +1,5 @@
 //! Asks a cluster for the facts: each endpoint that the operator names, and then each client URL of
-//! the members that those did not reach. Judges nothing; nobody who stays silent stops it.
+//! the members that those did not reach. Judges nothing; a member that stays silent stops nothing.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
@@ -15,7 +15,7 @@ use crate::client::{Client, metric};
 use crate::failure::Failure;
 use crate::flags::Settings;
 
-/// An answer that took longer does not tell what time it is.
+/// An answer that took longer says nothing about the member's clock.
 const ANSWER_PROMPT: Duration = Duration::from_secs(1);
 
 /// Asks the cluster behind the endpoints of `settings`.
@@ -124,7 +124,7 @@ async fn read(settings: &Settings) -> Result<(), Failure> {
     };
     let answer = Client::open(settings).await?.range(request).await;
     match answer {
-        // To be denied the key takes consensus as well.
+        // Denying access to the key takes consensus as well.
         Err(failure) if failure.text == ApiError::PermissionDenied.text() => Ok(()),
         answer => answer.map(drop),
     }

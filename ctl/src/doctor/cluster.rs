@@ -8,22 +8,23 @@ use althing_api::etcdserverpb::{AlarmMember, AlarmType, HashKvResponse, Member, 
 use super::member::{self, Site};
 use super::page::PageFacts;
 use super::{Finding, Report};
+use crate::print::counted;
 
 /// What was learned about a cluster.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterFacts {
-    /// The members that the cluster says it has; empty: nobody could say.
+    /// The members that the cluster says it has; empty if nobody could say.
     pub listed: Vec<Member>,
     /// Active alarms.
     pub alarms: Vec<AlarmMember>,
-    /// What came of asking each endpoint.
+    /// The result of asking each endpoint.
     pub probes: Vec<Probe>,
 }
 
 /// One endpoint that was asked.
 #[derive(Clone, Debug)]
 pub struct Probe {
-    /// As the operator or the cluster names it.
+    /// The endpoint as the operator or the cluster names it.
     pub endpoint: String,
     /// What it said, or why it did not.
     pub answer: Result<Answer, String>,
@@ -43,7 +44,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Who answered.
+    /// The member that answered.
     pub fn member_id(&self) -> u64 {
         self.status.header.unwrap_or_default().member_id
     }
@@ -111,7 +112,8 @@ pub fn judge(facts: &ClusterFacts) -> Report {
 fn examined(facts: &ClusterFacts) -> String {
     let answers = facts.answers();
     let Some((_, first)) = answers.first() else {
-        return format!("{} endpoints, none of which answered", facts.probes.len());
+        let endpoints = counted(facts.probes.len() as u64, "endpoint");
+        return format!("{endpoints}, none of which answered");
     };
     let leader = answers.iter().map(|(_, answer)| answer.status.leader);
     let leader = leader.max().filter(|leader| *leader != 0);
@@ -120,16 +122,17 @@ fn examined(facts: &ClusterFacts) -> String {
         .iter()
         .map(|(_, answer)| answer.status.header.unwrap_or_default().revision)
         .max();
+    let members = facts.listed.len().max(answers.len());
     format!(
-        "cluster {:x}: {} members, {} of them answered; leader {leader}, revision {}",
+        "cluster {:x}: {}, {} of them answered; leader {leader}, revision {}",
         first.cluster_id(),
-        facts.listed.len().max(answers.len()),
+        counted(members as u64, "member"),
         answers.len(),
         revision.unwrap_or(0)
     )
 }
 
-/// Members that do not answer, and endpoints that are nobody's.
+/// Members that do not answer, and endpoints that belong to no member.
 fn absent(facts: &ClusterFacts) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut told = BTreeSet::new();
@@ -330,7 +333,7 @@ fn disagreements(facts: &ClusterFacts) -> Vec<Finding> {
     findings
 }
 
-/// Hashes say something only at one revision and behind one compaction.
+/// Compares hashes, which mean something only at the same revision and after the same compaction.
 fn hashes(facts: &ClusterFacts) -> Option<Finding> {
     let mut kinds: BTreeMap<(i64, i64), BTreeSet<u32>> = BTreeMap::new();
     for (_, answer) in facts.answers() {
@@ -360,7 +363,7 @@ fn hashes(facts: &ClusterFacts) -> Option<Finding> {
 
 /// Clocks that differ by more than `Date` can be wrong by, in seconds.
 const AHEAD_SECONDS_MAX: f64 = 2.0;
-/// From so many clocks on, the odd one is told from the others rather than from ours.
+/// From this many clocks on, the odd one is told from the others rather than from ours.
 const CLOCKS_MIN: usize = 3;
 
 fn clocks(facts: &ClusterFacts) -> Vec<Finding> {

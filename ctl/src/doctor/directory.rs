@@ -3,18 +3,18 @@
 use std::path::PathBuf;
 
 use super::Finding;
-use crate::print::human_bytes;
+use crate::print::{counted, human_bytes};
 
 /// With less space than this a member cannot begin a segment of its log, in bytes.
 const FREE_BYTES_MIN: u64 = 64 << 20;
 /// With less space than this a disk is nearly full, in bytes.
 const FREE_BYTES_LOW: u64 = 512 << 20;
-/// A file is worth copying if it is that large, in bytes, and mostly empty.
+/// A file is worth copying if it is this large, in bytes, and mostly empty.
 const FRAGMENTED_BYTES_MIN: u64 = 64 << 20;
-/// What others than the owner may do with a directory of keys: nothing.
+/// The permissions of other users, none of which a directory of keys should grant.
 const MODE_OF_OTHERS: u32 = 0o077;
 
-/// What was seen.
+/// What was seen of a data directory.
 #[derive(Clone, Debug, Default)]
 pub struct DirectoryFacts {
     /// The directory.
@@ -31,7 +31,7 @@ pub struct DirectoryFacts {
     pub disk_bytes: Option<u64>,
     /// Files that do not belong there.
     pub strays: Vec<(Stray, PathBuf)>,
-    /// What it holds; `None`: no member began there, or it cannot be looked at.
+    /// What it holds; `None` if no member began there, or it cannot be looked at.
     pub held: Option<Held>,
 }
 
@@ -40,7 +40,7 @@ pub struct DirectoryFacts {
 pub struct Refusal {
     /// The kind of trouble.
     pub what: &'static str,
-    /// Where and what.
+    /// Where the trouble is, and what it is.
     pub text: String,
     /// What to do.
     pub remedy: String,
@@ -60,11 +60,11 @@ pub enum Stray {
 /// What a member's directory holds, each as far as it can be read.
 #[derive(Clone, Debug)]
 pub struct Held {
-    /// Whose it is; `None`: nobody's yet.
+    /// The member that it belongs to; `None` if it is nobody's yet.
     pub identity: Result<Option<String>, Refusal>,
-    /// The write-ahead log; `None`: there is none.
+    /// The write-ahead log; `None` if it does not exist.
     pub log: Result<Option<Log>, Refusal>,
-    /// The store; `None`: there is none.
+    /// The store; `None` if it does not exist.
     pub store: Result<Option<Stored>, Refusal>,
     /// Why log and store do not belong together.
     pub mismatch: Option<String>,
@@ -77,24 +77,24 @@ pub struct Log {
     pub first_index: u64,
     /// Its last entry.
     pub last_index: u64,
-    /// The file and the offset in it behind which a write was cut short.
+    /// The file and the offset in it after which a write was cut short.
     pub torn: Option<(PathBuf, u64)>,
 }
 
 /// A store that can be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stored {
-    /// The last entry of the log that it has.
+    /// The index of the last log entry that it has applied.
     pub applied_index: u64,
     /// Its revision.
     pub revision: i64,
-    /// History before this revision is gone; 0: all of it is there.
+    /// History before this revision is gone; 0 if all of it is there.
     pub compacted: i64,
     /// Live keys.
     pub keys: u64,
     /// What its file takes on the disk.
     pub file_bytes: u64,
-    /// What of that is in use.
+    /// How much of that is in use.
     pub used_bytes: u64,
     /// Active alarms, in words.
     pub alarms: Vec<String>,
@@ -119,10 +119,10 @@ pub fn examined(facts: &DirectoryFacts) -> String {
     }
     if let Ok(Some(store)) = &held.store {
         text.push_str(&format!(
-            "; store to entry {}, revision {}, {} keys, {}",
+            "; store to entry {}, revision {}, {}, {}",
             store.applied_index,
             store.revision,
-            store.keys,
+            counted(store.keys, "key"),
             human_bytes(store.file_bytes)
         ));
     }

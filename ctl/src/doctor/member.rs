@@ -6,25 +6,25 @@ use super::Finding;
 use super::cluster::Answer;
 use crate::print::human_bytes;
 
-/// The part of the quota from which on it is nearly used up.
+/// The part of the quota above which it is nearly used up.
 const QUOTA_PART_MAX: f64 = 0.8;
-/// The part of the descriptors from which on they are nearly used up.
+/// The part of the descriptors above which they are nearly used up.
 const DESCRIPTORS_PART_MAX: f64 = 0.8;
-/// A file is worth copying if it is that large, in bytes, and mostly empty.
+/// A file is worth copying if it is this large, in bytes, and mostly empty.
 const FRAGMENTED_BYTES_MIN: i64 = 64 << 20;
 /// A log flush that takes longer is slow, in seconds: every write waits for it.
 const FSYNC_SECONDS_MAX: f64 = 0.1;
 /// A commit of the store that takes longer is slow, in seconds.
 const COMMIT_SECONDS_MAX: f64 = 0.5;
-/// A member that is further behind is not just being asked a moment earlier, in entries.
+/// The lag, in entries, above which a member is not merely being asked a moment earlier.
 const LAG_ENTRIES_MAX: u64 = 10_000;
 /// A learner has caught up when it has this part of the log, as the servers judge it.
 const CAUGHT_UP_PART: f64 = 0.9;
 
-/// Where a member is, for what is said about it.
+/// The member that findings are about.
 #[derive(Clone, Debug)]
 pub struct Site<'a> {
-    /// As it was asked.
+    /// The endpoint at which it was asked.
     pub endpoint: &'a str,
     /// Its name, its id and where it is.
     pub place: String,
@@ -136,7 +136,7 @@ fn fragmented(finding: Finding, site: &Site<'_>) -> Finding {
         .so(format!("althingctl --endpoints {endpoint} defrag"))
 }
 
-/// How far it is.
+/// How far the member is.
 fn progress(site: &Site<'_>, status: &StatusResponse) -> Option<Finding> {
     let (applied, last) = (status.raft_applied_index, site.last_index);
     let behind = last.saturating_sub(applied);
@@ -173,7 +173,7 @@ fn progress(site: &Site<'_>, status: &StatusResponse) -> Option<Finding> {
     )
 }
 
-/// What its metrics say.
+/// What the member's metrics say.
 fn process(site: &Site<'_>, answer: &Answer) -> Vec<Finding> {
     let Some(page) = &answer.page else {
         return Vec::new();

@@ -21,7 +21,7 @@ use std::io::Write;
 use serde::Serialize;
 
 use crate::failure::Failure;
-use crate::print::{Format, Printer};
+use crate::print::{Format, Printer, counted};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -101,11 +101,11 @@ impl Finding {
 /// What was looked at and what was found.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
-    /// Nothing is wrong; notes may be there.
+    /// Whether nothing is wrong; there may be notes.
     pub healthy: bool,
     /// What was looked at, one sentence each.
     pub examined: Vec<String>,
-    /// The worst first.
+    /// The findings, the worst first.
     pub findings: Vec<Finding>,
 }
 
@@ -121,7 +121,7 @@ impl Report {
         }
     }
 
-    /// Writes it for people, or as JSON.
+    /// Writes the report for people, or as JSON.
     ///
     /// # Errors
     /// The format does not exist for it, or `out` cannot be written.
@@ -172,21 +172,19 @@ impl Report {
                 }
             }
         }
-        let count = |severity| {
+        let count = |severity, noun| {
             let same = self.findings.iter().filter(|one| one.severity == severity);
-            same.count()
+            counted(same.count() as u64, noun)
         };
         let verdict = if self.healthy {
             "healthy"
         } else {
             "not healthy"
         };
-        let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
-        let notes = count(Severity::Note);
-        Ok(writeln!(
-            out,
-            "\n{verdict}: {errors} errors, {warnings} warnings, {notes} notes"
-        )?)
+        let errors = count(Severity::Error, "error");
+        let warnings = count(Severity::Warning, "warning");
+        let notes = count(Severity::Note, "note");
+        Ok(writeln!(out, "\n{verdict}: {errors}, {warnings}, {notes}")?)
     }
 }
 
@@ -216,7 +214,7 @@ mod tests {
         let report = Report::new(vec!["a cluster".to_owned()], findings);
         let text = "examined: a cluster\n\nERROR no-leader: a\n  has no leader\n  why: nothing can \
                     be written\n  do: start the others\n\nNOTE learner: b\n  is a learner\n\nnot \
-                    healthy: 1 errors, 0 warnings, 1 notes\n";
+                    healthy: 1 error, 0 warnings, 1 note\n";
         assert_eq!(printed(&report, Format::Simple), text);
         let json = "{\"healthy\":false,\"examined\":[\"a cluster\"],\"findings\":[{\"severity\":\
                     \"error\",\"what\":\"no-leader\",\"place\":\"a\",\"text\":\"has no leader\",\

@@ -6,15 +6,15 @@ use crate::client::metric::value;
 
 /// Fewer events say nothing about the slowest of a hundred.
 const EVENTS_MIN: f64 = 100.0;
-/// A `Date` names a second; the moment it means lies half of one behind it, on average.
+/// A `Date` names a second; on average, the moment it means is half a second after it.
 const HALF_A_SECOND: f64 = 0.5;
 
 /// The facts of a page.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PageFacts {
-    /// 99 of 100 log flushes took at most so long, in seconds.
+    /// 99 of 100 log flushes took at most this long, in seconds.
     pub fsync_seconds: Option<f64>,
-    /// 99 of 100 commits of the store took at most so long, in seconds.
+    /// 99 of 100 commits of the store took at most this long, in seconds.
     pub commit_seconds: Option<f64>,
     /// The quota in bytes, for members whose status lacks it.
     pub quota_bytes: Option<f64>,
@@ -61,7 +61,8 @@ fn slowest(page: &str, name: &str) -> Option<f64> {
     reached.map(|(bound, _)| *bound)
 }
 
-/// By how many seconds a clock is ahead that said `date` while ours went from `before` to `after`.
+/// By how many seconds a clock that showed `date` is ahead of ours, which went from `before` to
+/// `after` meanwhile.
 pub fn ahead_seconds(date: SystemTime, before: SystemTime, after: SystemTime) -> f64 {
     let seconds = |time: SystemTime| match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(since) => since.as_secs_f64(),

@@ -22,15 +22,15 @@ pub enum Change {
         key: Bytes,
         /// The value.
         value: Bytes,
-        /// 0: none.
+        /// 0 for none.
         lease: i64,
     },
-    /// The key goes.
+    /// The key is deleted.
     Delete(Bytes),
 }
 
 impl Change {
-    /// The key that it is about.
+    /// The key that changes.
     pub fn key(&self) -> &Bytes {
         match self {
             Change::Put { key, .. } | Change::Delete(key) => key,

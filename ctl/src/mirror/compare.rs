@@ -27,7 +27,7 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// Whether there is none.
+    /// Whether the two are equal.
     pub fn is_none(&self) -> bool {
         self.missing + self.changed + self.surplus == 0
     }
@@ -51,7 +51,7 @@ impl Difference {
 pub struct Walk {
     from: Bytes,
     end: Bytes,
-    /// 0: whatever is newest at each page.
+    /// 0 for the newest at each page.
     revision: i64,
     size: PageSize,
     done: bool,

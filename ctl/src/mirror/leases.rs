@@ -1,7 +1,7 @@
 //! Leases carried over. Clients renew them at the source; at the destination they are kept alive
 //! here until cut-over, and end when they end at the source.
 //!
-//! A lease has the same id on both sides. What is left of it begins anew at the destination: a
+//! A lease has the same id on both sides. Its remaining life begins again at the destination: a
 //! lease may live longer than granted, never shorter.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,9 +20,9 @@ use crate::failure::Failure;
 const RENEWALS_PER_TTL: u32 = 3;
 /// How many leases are renewed by one request.
 const RENEWALS_MAX: usize = 1_000;
-/// Between two looks which leases want a renewal.
+/// Time between two checks for leases that are due for renewal.
 const TICK: Duration = Duration::from_millis(500);
-/// Between two looks which leases the source still has.
+/// Time between two checks of which leases the source still has.
 const SURVEY: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +40,7 @@ pub struct Leases {
 }
 
 impl Leases {
-    /// Nothing is carried over yet.
+    /// Begins with no lease carried over.
     pub fn new(source: Client, destination: Client) -> Leases {
         Leases {
             source,
@@ -58,7 +58,7 @@ impl Leases {
         self.with(|held| held.len())
     }
 
-    /// Carries over every lease that the source has; answers how many it has.
+    /// Carries over every lease that the source has; returns how many those are.
     ///
     /// # Errors
     /// Those of asking and granting.
@@ -75,7 +75,7 @@ impl Leases {
         Ok(answer.leases.iter().map(|lease| lease.id).collect())
     }
 
-    /// Makes sure that the destination has lease `id`; `false`: the source has it no more.
+    /// Makes sure that the destination has lease `id`; `false` if the source no longer has it.
     ///
     /// # Errors
     /// Those of asking and granting.
@@ -108,8 +108,8 @@ impl Leases {
         Ok(true)
     }
 
-    /// Carries over the leases that `changes` name; a change loses its lease if the source has
-    /// it no more: the key's end is on its way.
+    /// Carries over the leases that `changes` name; a change loses its lease if the source no
+    /// longer has it: the key's end is on its way.
     ///
     /// # Errors
     /// Those of asking and granting.
@@ -125,7 +125,7 @@ impl Leases {
         Ok(())
     }
 
-    /// Forgets the leases that `changes` name: they are carried over anew when they are next seen.
+    /// Forgets the leases that `changes` name: they are carried over again when they are next seen.
     pub fn forget(&self, changes: &[Change]) {
         self.with(|held| {
             for change in changes {
@@ -136,13 +136,13 @@ impl Leases {
         });
     }
 
-    /// Renews what has to be renewed, and ends what the source has ended, until dropped. `all`:
-    /// carries over new leases of the source as well, even without keys.
+    /// Renews what has to be renewed, and ends what the source has ended, until dropped. With
+    /// `all`, carries over new leases of the source as well, even without keys.
     ///
     /// # Errors
     /// A refusal that does not pass.
     pub async fn keep(self, all: bool) -> Result<(), Failure> {
-        // Beside each other: a source that does not answer must not cost a renewal.
+        // Concurrently: a source that does not answer must not cost a renewal.
         let (renewing, surveying) = (self.clone(), self);
         tokio::try_join!(renewing.keep_renewed(), surveying.keep_surveyed(all)).map(|_| ())
     }
@@ -161,7 +161,7 @@ impl Leases {
         }
     }
 
-    /// Renews those whose time has come, or `all`.
+    /// Renews the leases that are due, or all of them with `all`.
     ///
     /// # Errors
     /// The destination's refusal.
@@ -189,11 +189,11 @@ impl Leases {
 
     /// Ends what the source has ended.
     async fn survey(&mut self, all: bool) -> Result<(), Failure> {
-        // Taken before the source is asked: what is carried over meanwhile, it may not tell yet.
+        // Taken before the source is asked: it may not know yet what is carried over meanwhile.
         let before: Vec<i64> = self.with(|held| held.keys().copied().collect());
         let ids = self.source_ids().await?;
         for id in before.into_iter().filter(|id| !ids.contains(id)) {
-            // A member that lags tells too few; about one lease it asks the leader.
+            // A member that lags lists too few; about a single lease it asks the leader.
             if self.source.time_to_live(id, false).await?.granted_ttl > 0 {
                 continue;
             }
@@ -216,7 +216,7 @@ impl Leases {
     }
 }
 
-/// A failure that passes is none for who goes on.
+/// Lets a failure pass that may pass by itself.
 fn unless_it_passes(failure: Failure) -> Result<(), Failure> {
     match passes(&failure) {
         true => Ok(()),

@@ -3,8 +3,8 @@
 //! `compare` walks both key spaces side by side, `batch` makes transactions of what differs or of
 //! events, `writer` sends them, `leases` carries leases over and keeps them alive. A transaction
 //! that is sent twice does no harm, because nobody else writes these keys: so each is repeated
-//! until its outcome is known. Nothing is kept beside the two clusters: who is interrupted compares
-//! again and goes on.
+//! until its outcome is known. Nothing is kept beside the two clusters: after an interruption, the
+//! next run compares again and goes on.
 
 pub mod batch;
 pub mod compare;
@@ -25,7 +25,7 @@ pub fn range_of(prefix: &Bytes) -> (Bytes, Bytes) {
     }
 }
 
-/// How keys are called at the destination.
+/// The names of keys at the destination.
 #[derive(Clone, Debug, Default)]
 pub struct Rename {
     /// What keys begin with at the source.

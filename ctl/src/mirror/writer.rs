@@ -9,9 +9,9 @@ use super::batch::Change;
 use crate::client::Client;
 use crate::failure::{DEADLINE_TEXT, Failure};
 
-/// How often something is tried before the destination counts as gone.
+/// Attempts before the destination counts as gone.
 const ATTEMPTS_MAX: u32 = 30;
-/// Before it is tried again.
+/// Pause before the next attempt.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The destination.
@@ -36,7 +36,7 @@ impl Writer {
     /// Makes changes, all or none.
     ///
     /// # Errors
-    /// The destination's refusal, or it stays away.
+    /// The destination's refusal, or that it stays unreachable.
     pub async fn write(&mut self, changes: Vec<Change>) -> Result<(), Failure> {
         let count = changes.len() as u64;
         let success: Vec<RequestOp> = changes.into_iter().map(Change::request).collect();
@@ -47,7 +47,7 @@ impl Writer {
         let mut patience = Patience::default();
         while let Err(failure) = self.client.txn(request.clone()).await {
             patience.again(failure).await?;
-            // The member may be the only one that is cut off.
+            // Perhaps only this member is cut off.
             self.client.go_elsewhere();
         }
         self.written += count;
@@ -55,7 +55,7 @@ impl Writer {
     }
 }
 
-/// Counts how often something was tried in vain.
+/// Counts failed attempts.
 #[derive(Debug, Default)]
 pub struct Patience {
     failures: u32,

@@ -7,9 +7,9 @@ use althing_storage::store::{RebuildStep, Store, StoreSettings};
 
 use crate::failure::{ERROR, Failure};
 
-/// Bytes copied at once, about.
+/// Bytes copied at once, approximately.
 const WINDOW_BYTES: usize = 8 << 20;
-/// No record is read from the store, so that none is kept.
+/// No record is read from the store, so none is cached.
 const SETTINGS: StoreSettings = StoreSettings {
     record_cache_bytes: 0,
     page_cache_bytes: 32 << 20,
@@ -23,7 +23,7 @@ const SETTINGS: StoreSettings = StoreSettings {
 /// No member's directory, one that is in use, damage, no space for the copy.
 pub fn defragment(path: &Path) -> Result<(), Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::new(ERROR, error.to_string());
-    // Opened only if somebody began it: opening makes what is missing.
+    // Opened only if a member began there: opening creates what is missing.
     let is_there = DataDir::look(path, None).map_err(|error| failed(&error))?;
     if is_there.is_none() {
         let text = format!("{}: no member ever began there", path.display());

@@ -12,7 +12,7 @@ use althing_storage::wal;
 
 use crate::doctor::directory::{DirectoryFacts, Held, Log, Refusal, Stored, Stray};
 
-/// Below the data directory a member makes files this deep.
+/// Depth of the files that a member makes below its data directory.
 const DEPTH_MAX: usize = 4;
 /// Files of a member, and of the file system, by the directory they are in.
 const FILES: [(&str, &[&str]); 4] = [
@@ -25,8 +25,8 @@ const FILES: [(&str, &[&str]); 4] = [
     ("member/wal", &[]),
 ];
 
-/// What is known of the data directory `path`, with its log in `wal` if that is apart. Blocks, and
-/// reads the whole log and all records of the store.
+/// What is known of the data directory `path`, with its log in `wal` if that is elsewhere. Blocks,
+/// and reads the whole log and all records of the store.
 pub fn directory(path: &Path, wal: Option<&Path>) -> DirectoryFacts {
     let mut facts = DirectoryFacts {
         path: path.to_path_buf(),

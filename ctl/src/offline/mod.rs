@@ -1,6 +1,6 @@
-//! Work on files, without a server: what a snapshot holds, a data directory made of one, what ails
-//! a data directory, and its store copied into a smaller file. The only part of this crate that
-//! knows how things are stored.
+//! Work on files, without a server: reading a snapshot, making a data directory from one, looking
+//! for what ails a data directory, and copying its store into a smaller file. The only part of this
+//! crate that knows how things are stored.
 //!
 //! Owns: the directory that a restore makes. Waits for: nobody. Fails: with a sentence that names
 //! the file; what a failed restore began is removed.
@@ -20,9 +20,10 @@ pub use defrag::defragment;
 pub use look::directory;
 
 use crate::failure::{BAD_ARGS, ERROR, Failure};
+use crate::print::counted;
 use crate::progress::Progress;
 
-/// Hexadecimal digits of the snapshot's hash in the token that is made of it.
+/// Hexadecimal digits of the snapshot's hash in the token that is made from it.
 const TOKEN_DIGITS: usize = 16;
 
 /// What the flags of `snapshot restore` say.
@@ -34,9 +35,9 @@ pub struct RestoreWords {
     pub data_dir: Option<PathBuf>,
     /// `--wal-dir`
     pub wal_dir: Option<PathBuf>,
-    /// `--initial-cluster`; empty: this member alone.
+    /// `--initial-cluster`; empty for this member alone.
     pub initial_cluster: String,
-    /// `--initial-cluster-token`; empty: made of the snapshot's hash.
+    /// `--initial-cluster-token`; empty to make one from the snapshot's hash.
     pub token: String,
     /// `--initial-advertise-peer-urls`
     pub peer_urls: String,
@@ -85,7 +86,7 @@ pub fn verify(path: &Path) -> Result<(), Failure> {
     verified.map(drop).map_err(|error| refused(&error))
 }
 
-/// Makes a data directory of the snapshot at `path`, and says what to do with it.
+/// Makes a data directory from the snapshot at `path`, and writes to `out` what it made.
 ///
 /// # Errors
 /// Flags that contradict each other, a damaged file, a directory in use.
@@ -116,10 +117,10 @@ pub fn restore(path: &Path, words: &RestoreWords, out: &mut dyn Write) -> Result
     let identity = &restoring.identity;
     writeln!(
         out,
-        "Restored revision {}, {} changes, {} leases to {directory}: member {:x} of cluster {:x}",
+        "Restored revision {}, {}, {} to {directory}: member {:x} of cluster {:x}",
         restored.revision,
-        restored.records,
-        restored.leases,
+        counted(restored.records, "change"),
+        counted(restored.leases, "lease"),
         identity.member_id,
         identity.cluster_id
     )?;
@@ -133,7 +134,7 @@ pub fn restore(path: &Path, words: &RestoreWords, out: &mut dyn Write) -> Result
     Ok(())
 }
 
-/// Who the restored member is, and whom it begins with.
+/// Who the restored member is, and with which members it begins.
 fn plan(words: &RestoreWords, sha256: &[u8]) -> Result<Restoring, String> {
     let own_urls = founding::urls(&words.peer_urls)?;
     let members = match words.initial_cluster.as_str() {
@@ -141,7 +142,7 @@ fn plan(words: &RestoreWords, sha256: &[u8]) -> Result<Restoring, String> {
         list => founding::members(list)?,
     };
     founding::check(&members, &words.name, &own_urls)?;
-    // Members that restore the same file find the same token, and no member of the old cluster has
+    // Members that restore the same file get the same token, and no member of the old cluster has
     // it.
     let hash: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
     let token = match words.token.as_str() {

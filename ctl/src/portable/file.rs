@@ -1,4 +1,4 @@
-//! The lines of an export: written as they come, read with the place of what is wrong.
+//! The lines of an export: written as they come, read with the position of any mistake.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -13,19 +13,19 @@ use crate::failure::{Failure, INVALID_INPUT};
 
 /// The layout of the lines.
 const FORMAT: u32 = 1;
-/// A line holds the largest value in base64 and some; a longer one is no export.
+/// A line holds the largest value in base64 and more; a longer one is not an export's.
 const LINE_BYTES_MAX: u64 = 64 << 20;
-/// What stands for standard input.
+/// The name that stands for standard input.
 const STDIN: &str = "-";
 
-/// What the first line tells.
+/// What the first line says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Head {
     /// The revision at which the keys were read.
     pub revision: i64,
     /// The first key of the range.
     pub key: Bytes,
-    /// The end of the range; empty: one key.
+    /// The end of the range; empty for one key.
     pub range_end: Bytes,
     /// How many keys follow.
     pub count: u64,
@@ -44,7 +44,7 @@ pub struct Record {
     pub mod_revision: i64,
     /// How often it was changed.
     pub version: i64,
-    /// Its lease; 0: none.
+    /// Its lease; 0 for none.
     pub lease: i64,
 }
 
@@ -85,7 +85,7 @@ struct RecordLine {
     lease: Option<String>,
 }
 
-/// Text, or base64: one of both is there.
+/// Text or base64: exactly one of the two is set.
 fn split(bytes: &Bytes) -> (Option<String>, Option<String>) {
     match std::str::from_utf8(bytes) {
         Ok(text) => (Some(text.to_owned()), None),
@@ -204,7 +204,7 @@ impl ExportFile {
     /// Opens the export `path`; `-` is standard input.
     ///
     /// # Errors
-    /// It cannot be read, or is no export.
+    /// The file cannot be read, or is not an export.
     pub fn open(path: &str) -> Result<ExportFile, Failure> {
         let lines: Box<dyn BufRead> = match path {
             STDIN => Box::new(BufReader::new(io::stdin())),

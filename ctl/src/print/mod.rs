@@ -25,7 +25,7 @@ use fields::Fields;
 use json::{Json, Raw};
 use simple::Simple;
 use table::Rows;
-pub(crate) use table::human_bytes;
+pub(crate) use table::{counted, human_bytes};
 
 /// An output format (`--write-out`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ pub struct Printer {
 pub struct Health {
     /// The endpoint as the operator named it.
     pub endpoint: String,
-    /// It answered a linearizable read and knows of no alarm.
+    /// Whether it answered a linearizable read and knows of no alarm.
     pub healthy: bool,
     /// How long the answer took, as text; empty when no attempt was made.
     pub took: String,
@@ -108,7 +108,7 @@ pub struct Revoked {
 pub struct TimeToLive {
     /// The answer.
     pub answer: LeaseTimeToLiveResponse,
-    /// The keys were asked for.
+    /// Whether the keys were asked for.
     pub keys: bool,
 }
 

@@ -222,6 +222,13 @@ fn sizes_are_told_in_decimal_units() {
 }
 
 #[test]
+fn one_thing_is_told_in_the_singular() {
+    assert_eq!(table::counted(0, "key"), "0 keys");
+    assert_eq!(table::counted(1, "key"), "1 key");
+    assert_eq!(table::counted(2, "key"), "2 keys");
+}
+
+#[test]
 fn a_long_cell_is_broken_between_words() {
     let health = Health {
         endpoint: "e".to_owned(),

@@ -25,7 +25,7 @@ pub trait Rows {
     fn cells(&self) -> Vec<String>;
 }
 
-/// The rows of many.
+/// One row for each of `items`.
 pub fn rows<T: Rows>(items: &[T]) -> Vec<Vec<String>> {
     items.iter().map(Rows::cells).collect()
 }
@@ -105,7 +105,7 @@ impl Rows for HashKv {
     }
 }
 
-/// A size in decimal units, with one digit behind the point below ten: `20 kB`, `2.1 GB`.
+/// A size in decimal units, with one digit after the point below ten: `20 kB`, `2.1 GB`.
 pub(crate) fn human_bytes(bytes: u64) -> String {
     const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
     if bytes < 10 {
@@ -120,6 +120,12 @@ pub(crate) fn human_bytes(bytes: u64) -> String {
     let value = (bytes as f64 / divisor as f64 * 10.0 + 0.5).floor() / 10.0;
     let digits = usize::from(value < 10.0);
     format!("{value:.digits$} {}", UNITS[unit])
+}
+
+/// A number of things, in the plural unless it is one: `1 key`, `2 keys`.
+pub(crate) fn counted(count: u64, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
 }
 
 /// Cells wider than this are broken between words, if they have several (characters).

@@ -4,7 +4,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::failure::{ERROR, Failure};
 
-/// The two signals that ask a command to end. From its making on they no longer kill the process.
+/// The two signals that ask a command to end. Once this exists, they no longer kill the process.
 pub struct Interrupt {
     interrupt: Signal,
     terminate: Signal,
@@ -28,7 +28,7 @@ impl Interrupt {
         })
     }
 
-    /// Waits for the first signal; at once when there was one.
+    /// Waits for the first signal; returns at once if it has arrived before.
     pub async fn arrived(&mut self) {
         if self.arrived {
             return;
@@ -37,8 +37,8 @@ impl Interrupt {
         self.arrived = true;
     }
 
-    /// Waits for the second signal, which says that the end that the first one began is not waited
-    /// for.
+    /// Waits for the second signal, which asks not to wait for the orderly end that the first one
+    /// began.
     pub async fn arrived_twice(&mut self) {
         self.next().await;
         self.next().await;

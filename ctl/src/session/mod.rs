@@ -1,6 +1,7 @@
 //! Locks and elections, made of leases and keys exactly as etcd's Go clients make them, so that
-//! they and we exclude each other: who wants `NAME` puts the key `NAME/<lease in hex>`, the oldest
-//! of these keys holds it, and everybody waits for the one in front of him to go.
+//! they and we exclude each other: a client that wants `NAME` puts the key `NAME/<lease in hex>`,
+//! the owner of the oldest of these keys holds it, and each waits for the key in front of its own
+//! to go.
 //!
 //! States of a session: alive -> lost (the lease expired, was revoked, or could not be renewed in
 //! time) or closed. `session` keeps the lease, `turn` the place in the queue, `interrupt` the
@@ -22,9 +23,9 @@ use crate::notice;
 pub use interrupt::Interrupt;
 pub use turn::{Turn, contenders};
 
-/// The TTL of a session that names none, in seconds.
+/// The TTL of a session that does not name one, in seconds.
 pub const DEFAULT_TTL: i64 = 60;
-/// What Go's clients say when a signal ends their waiting.
+/// What Go's clients say when a signal ends their wait.
 const CANCELED: &str = "context canceled";
 
 /// A lease that is kept alive in the background.
@@ -73,14 +74,14 @@ impl Session {
     /// Waits until the lease is lost.
     pub async fn lost(&mut self) {
         if !self.lost {
-            // A keeper that panicked renews nothing any more either.
+            // A keeper that panicked no longer renews anything either.
             _ = (&mut self.keeper).await;
             self.lost = true;
         }
     }
 
-    /// What `work` comes to, unless a signal arrives or the session is lost before; then `lost`
-    /// is the failure's text.
+    /// The outcome of `work`, unless a signal arrives or the session is lost before; then `lost` is
+    /// the failure's text.
     ///
     /// # Errors
     /// That of `work`, the signal or the loss.

@@ -91,7 +91,7 @@ fn found(answer: &TxnResponse, position: usize) -> Option<i64> {
 }
 
 impl Turn {
-    /// Enters the queue for `name` with a key that lives as long as `lease`. Gives the place, and
+    /// Enters the queue for `name` with a key that lives as long as `lease`. Returns the place, and
     /// the store's revision if it is the first one already.
     ///
     /// # Errors

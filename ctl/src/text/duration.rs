@@ -86,7 +86,7 @@ fn unit_nanoseconds(name: &str) -> Option<i64> {
     }
 }
 
-/// Writes a duration of so many nanoseconds the way Go's `Duration.String` does.
+/// Writes a duration in nanoseconds the way Go's `Duration.String` does.
 pub fn format(nanoseconds: i64) -> String {
     let sign = if nanoseconds < 0 { "-" } else { "" };
     let size = nanoseconds.unsigned_abs();

@@ -63,8 +63,8 @@ fn prefixed(text: &str) -> Option<(String, u32)> {
     (!misplaced).then(|| (digits.replace('_', ""), base))
 }
 
-/// Writes `number` as Go's `%x` writes it, with zeros in front up to `width` letters: the sign is a
-/// letter of its own.
+/// Writes `number` as Go's `%x` writes it, padded with zeros to `width` characters; the sign counts
+/// as one.
 pub fn hex(number: i64, width: usize) -> String {
     let digits = number.unsigned_abs();
     match number < 0 {

@@ -1,5 +1,5 @@
 //! Quoted strings as Go's `strconv.Quote` writes them and `strconv.Unquote` reads them. Keys and
-//! values are bytes; a byte that is no UTF-8 is written `\xNN`.
+//! values are bytes; a byte that is not UTF-8 is written `\xNN`.
 
 use std::fmt::Write as _;
 
@@ -50,7 +50,8 @@ fn is_print(c: char) -> bool {
 }
 
 /// Reads one quoted string from the front of `input`: double quotes with escapes, or back quotes
-/// without. Gives the string and the rest behind the closing quote; `None` when there is none.
+/// without. Returns the string and the rest after the closing quote; `None` if there is no quoted
+/// string.
 pub fn take_quoted(input: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     match input.first()? {
         b'`' => {
@@ -103,7 +104,7 @@ fn unescape(mut inside: &[u8]) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Resolves `\xNN`, `\NNN`, `\uNNNN` and `\UNNNNNNNN`; gives what follows the digits.
+/// Resolves `\xNN`, `\NNN`, `\uNNNN` and `\UNNNNNNNN`; returns what follows the digits.
 fn unescape_number<'a>(letter: u8, rest: &'a [u8], bytes: &mut Vec<u8>) -> Option<&'a [u8]> {
     let digits = |digits: &[u8], base: u32| -> Option<u32> {
         digits.iter().try_fold(0u32, |value, digit| {

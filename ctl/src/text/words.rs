@@ -2,8 +2,8 @@
 
 use crate::text::quote::take_quoted;
 
-/// Splits a line into words: bare, or quoted as in a shell (double quotes know Go's escapes).
-/// A quote that is never closed is dropped. `None`: a bad escape.
+/// Splits a line into words: bare, or quoted as in a shell (double quotes know Go's escapes). A
+/// quote that is never closed is dropped. `None` for a bad escape.
 pub fn words(mut input: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut words = Vec::new();
     while let Some((&first, rest)) = input.split_first() {

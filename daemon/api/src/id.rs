@@ -46,7 +46,8 @@ impl MemberId {
 }
 
 impl ClusterId {
-    /// The id of a cluster, as etcd derives it: the same of its first members' ids, sorted.
+    /// The id of a cluster, as etcd derives it: the first eight bytes of the SHA-1 of its first
+    /// members' ids, sorted.
     pub fn derived(members: &[MemberId]) -> ClusterId {
         let mut ids = members.to_vec();
         ids.sort_unstable();

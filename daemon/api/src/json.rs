@@ -129,8 +129,8 @@ impl Visitor<'_> for Base64Visitor {
     }
 }
 
-/// An enum field, by name or number; None for a name that the enum does not have. A number that it
-/// does not have is kept, so that the service can refuse it.
+/// An enum field, by name or number; `None` for a name that the enum does not have. A number that
+/// it does not have is kept, so that the service can refuse it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Enum<T>(pub Option<i32>, PhantomData<T>);
 

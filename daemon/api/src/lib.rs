@@ -10,6 +10,7 @@ pub mod error;
 pub mod id;
 #[cfg(feature = "json")]
 pub mod json;
+pub mod order;
 pub mod range;
 
 /// Key-value records and events.
@@ -80,3 +81,8 @@ pub mod peerpb {
 pub const ETCD_VERSION: &str = "3.7.0";
 /// The cluster version of that release, as etcd derives it: major and minor, patch zero.
 pub const ETCD_CLUSTER_VERSION: &str = "3.7.0";
+
+/// How many txns may lie inside each other, the outermost one counted: as many as can be read from
+/// JSON, which allows 127 nested values. The wire allows 100 nested messages, and one that deep
+/// could not be read back from the log, where the command around it is one message more.
+pub const TXN_DEPTH_MAX: usize = 42;

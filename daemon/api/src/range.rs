@@ -17,7 +17,7 @@ pub enum KeyRange {
     Span {
         /// First key of the range.
         start: Bytes,
-        /// First key behind the range.
+        /// First key after the range.
         end: Bytes,
     },
     /// `start <= key`.

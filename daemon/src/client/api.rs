@@ -25,8 +25,8 @@ pub trait Member: Send + Sync + 'static {
     fn cluster_version(&self) -> Option<String>;
     /// Active alarms of any member.
     fn alarms(&self) -> Vec<AlarmType>;
-    /// Reads one key that need not exist. As in etcd a learner does it, too, and it is no client's
-    /// request.
+    /// Reads one key that need not exist. As in etcd, a learner does this too, and it does not
+    /// count as a client's request.
     async fn trial_read(&self, is_serializable: bool) -> Result<(), Status>;
 }
 

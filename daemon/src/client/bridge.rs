@@ -35,7 +35,7 @@ pub(super) enum Http2Body {
     Web(Option<Pin<Box<BoxBody>>>),
 }
 
-/// Answers `request` by the application.
+/// Has the application answer `request`.
 pub(super) async fn call(
     web: &WebService,
     session: &Rc<Session>,
@@ -59,7 +59,7 @@ fn empty(status: StatusCode) -> Response<Http2Body> {
     response
 }
 
-/// None when a part has no form in HTTP/1.1, such as CONNECT's target.
+/// `None` when a part has no form in HTTP/1.1, such as CONNECT's target.
 fn to_actix(request: Request<Incoming>) -> Option<actix_http::Request> {
     let (parts, body) = request.into_parts();
     let payload = BodyDataStream::new(body)

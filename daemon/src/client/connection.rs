@@ -22,19 +22,19 @@ use tokio::net::TcpStream;
 
 use super::api::Api;
 use super::bridge::{self, Http2Body};
-use super::conn::{Conn, Protocol, STALL_TIMEOUT};
 use super::exchanges::Exchanges;
 use super::grpc::Services;
 use super::grpc_head;
 use super::held::Unsent;
 use super::lazy_io::LazyIo;
 use super::pings::TOO_MANY_PINGS;
+use super::sniff::{Protocol, STALL_TIMEOUT, SniffedIo};
 use super::web::{Http1Service, WebService};
 use crate::settings::Live;
 
 /// A client that connects and says nothing is let go after this time.
 const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(30);
-/// Idle time after which the kernel asks whether a client is there, and until it asks again.
+/// Idle time after which the kernel asks whether a client is there, and time until it asks again.
 const TCP_PROBE_INTERVAL: Duration = Duration::from_secs(30);
 /// Resets that a client may have outstanding before the connection counts as an attack: clients
 /// rightly cancel thousands of calls at once.
@@ -57,7 +57,7 @@ impl Gate {
         Arc::default()
     }
 
-    /// None when every one of `connections_max` places is taken.
+    /// `None` when all of the `connections_max` places are taken.
     pub(super) fn enter(self: &Arc<Gate>, connections_max: usize) -> Option<Place> {
         let place = Place(self.clone());
         match self.open.fetch_add(1, Ordering::Relaxed) < connections_max {
@@ -119,7 +119,7 @@ async fn serve_session<A: Api>(
     io: TcpStream,
     session: &Rc<Session>,
 ) -> Result<(), String> {
-    let sniff = Conn::sniff(io, session.clone());
+    let sniff = SniffedIo::sniff(io, session.clone());
     let sniffed = tokio::select! {
         sniffed = tokio::time::timeout(FIRST_BYTES_TIMEOUT, sniff) => sniffed,
         () = session.drained() => return Ok(()),
@@ -149,7 +149,7 @@ fn prepare(io: &TcpStream) -> std::io::Result<()> {
 async fn serve_http2<A: Api>(
     worker: &Rc<Worker<A>>,
     session: &Rc<Session>,
-    conn: Conn,
+    conn: SniffedIo,
 ) -> Result<(), String> {
     let settings = worker.settings.get().port.clone();
     let io = LazyIo::new(conn, settings.ping_interval_min);

@@ -39,12 +39,12 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Begin {
 }
 
 impl Exchanges {
-    /// For hyper.
+    /// The executor that hyper is given.
     pub(super) fn begin(&self) -> Begin {
         Begin(Rc::downgrade(&self.new))
     }
 
-    /// How many are under way.
+    /// How many requests are under way.
     pub(super) fn count(&self) -> usize {
         self.running.len() + self.new.borrow().len()
     }

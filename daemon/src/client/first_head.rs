@@ -1,12 +1,12 @@
-//! The first request's head of an HTTP/2 connection, mended where a client names as the authority
-//! what is none; and then the heads behind it, too.
+//! Rewrites an invalid `:authority` that some etcd clients send in the first request of an HTTP/2
+//! connection, and in later ones.
 //!
-//! etcd's client of 3.4 says `:authority: http://host:port` on some connections, and that of 3.5.0
+//! etcd's client of 3.4 sends `:authority: http://host:port` on some connections, and that of 3.5.0
 //! `:authority: #initially=[host:port]` on all. Go's server takes either; our HTTP/2 library would
-//! reset the stream. So the frames are looked at as they arrive, up to the first head, and that
-//! value is replaced. Of a client that needed it every head is looked at: it says the value anew
-//! when HPACK's table has forgotten it. Of any other, whatever comes behind the first head passes
-//! untouched and unseen.
+//! reset the stream. So the frames are inspected as they arrive, up to the first head, and that
+//! value is replaced. For a client that needed it every head is inspected: the client sends the
+//! value again when HPACK's table has forgotten it. For any other client, whatever comes behind the
+//! first head passes untouched and unseen.
 
 use std::ops::Range;
 
@@ -19,15 +19,15 @@ const PRIORITY: u8 = 0x20;
 const PRIORITY_BYTES: usize = 5;
 /// The largest frame that a client may send before it has heard of another limit.
 const FRAME_BYTES_MAX: usize = 1 << 14;
-/// Of `:authority` in HPACK's static table.
+/// The index of `:authority` in HPACK's static table.
 const AUTHORITY: usize = 1;
-/// Nobody reads it; a server is asked, not a proxy. Not longer than what it replaces: HPACK's table
-/// then holds all that the client believes to be in it.
+/// Nobody reads this value; a server is asked, not a proxy. It is no longer than what it replaces,
+/// so that HPACK's table holds all that the client believes to be in it.
 const REPLACEMENT: &[u8] = b"m";
 
-/// How a value begins that is no authority, in plain text.
+/// Beginnings of values that are not an authority, in plain text.
 const STARTS: [&[u8]; 3] = [b"http://", b"https://", b"#"];
-/// The same in HPACK's Huffman code, and how many bits they have.
+/// The same in HPACK's Huffman code, with their lengths in bits.
 const HUFFMAN_STARTS: [([u8; 6], usize); 3] = [
     ([0x9d, 0x29, 0xae, 0xe3, 0x0c, 0x00], 41),
     ([0x9d, 0x29, 0xad, 0x17, 0x18, 0x60], 46),
@@ -92,7 +92,7 @@ impl FirstHead {
     }
 }
 
-/// The frame with another authority, if what it has is none.
+/// The frame with `REPLACEMENT` as its authority, if its own is invalid.
 fn mended(frame: &[u8]) -> Option<Vec<u8>> {
     let (mut at, flags) = (FRAME_HEAD_BYTES, frame[4]);
     if flags & PADDED != 0 {

@@ -34,8 +34,8 @@ use crate::settings::Live;
 
 type Answer = BoxFuture<'static, Result<Response<tonic::body::Body>, std::convert::Infallible>>;
 
-/// The generated services over one member. Requests may be compressed, answers never are: that is
-/// a client's to accept, and to compress a large one would hold up the worker's other connections.
+/// The generated services over one member. Requests may be compressed, answers never are: no client
+/// depends on it, and compressing a large one would hold up the worker's other connections.
 pub(super) struct Services<A> {
     kv: KvServer<A>,
     watch: Arc<A>,
@@ -68,8 +68,8 @@ impl<A: Api> Services<A> {
         }
     }
 
-    /// Serves one request of a connection, which has `unsent` in its hands. The future may be
-    /// dropped when the client goes away.
+    /// Serves one request of a connection; `unsent` counts the connection's unsent slices. The
+    /// future may be dropped when the client goes away.
     pub(super) async fn call(
         &self,
         session: &Rc<Session>,
@@ -101,7 +101,7 @@ impl<A: Api> Services<A> {
             Ok(Ok(answer)) => answer,
             Err(status) => return refused(call, status),
         };
-        // A status in the headers is the whole answer; else trailers bring it.
+        // A status in the headers is the whole answer; otherwise trailers bring it.
         match Status::from_header_map(answer.headers()) {
             None => {
                 let permit = answer.extensions_mut().remove::<Arc<ReadPermit>>();
@@ -116,7 +116,7 @@ impl<A: Api> Services<A> {
         }
     }
 
-    /// What a request may weigh now.
+    /// The largest message that is received now.
     fn receive_bytes_max(&self) -> usize {
         self.settings.get().port.receive_bytes_max()
     }

@@ -2,15 +2,14 @@
 //!
 //! Both count messages and bytes. The answer's body also keeps a large answer's part of the read
 //! budget, and ends a waiting stream when the client's deadline passes or the member stops: an open
-//! watch would else hold back an orderly stop until its time limit.
+//! watch would otherwise hold back an orderly stop until its time limit.
 
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use althing_actors::client_session::Session;
-use althing_actors::reply::Permit;
+use althing_actors::client_session::{Permit, Session};
 use althing_api::error::Error;
 use bytes::Bytes;
 use futures_util::future::{Either, FutureExt, LocalBoxFuture, select};
@@ -25,13 +24,14 @@ use super::methods::{Call, Method};
 use super::status::in_words_of_go;
 use crate::rpc::status;
 
-const PREFIX_BYTES: usize = 5;
+/// A gRPC message begins with a flag and four bytes of length.
+pub(super) const PREFIX_BYTES: usize = 5;
 
 /// Follows the length-prefixed messages of a stream through its pieces.
 #[derive(Debug, Default)]
 struct MessageCounter {
     prefix: [u8; PREFIX_BYTES],
-    /// Bytes of `prefix` that are there.
+    /// Bytes of `prefix` that have arrived.
     prefix_bytes: usize,
     /// Bytes of the current message still to come.
     remaining: usize,
@@ -120,8 +120,8 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// Waits for an answer, but not longer than the client said it would; and for one that stands
-    /// in a queue, not longer than the member runs, so that it leaves the queue in time.
+    /// Waits for an answer, but no longer than the client's deadline; and for a call that stands in
+    /// a queue, no longer than the member runs, so that it leaves the queue in time.
     pub(super) async fn bound<T>(
         &self,
         is_queue: bool,
@@ -160,10 +160,10 @@ pub(super) struct ResponseBody {
     inner: tonic::body::Body,
     counter: MessageCounter,
     call: Option<Call>,
-    /// Gone once `reached` waits for them.
+    /// Taken once `reached` waits for them.
     limits: Option<Limits>,
-    /// What a request of a stream may weigh, for the words of a refusal: that of another call comes
-    /// in its headers.
+    /// The largest message of a streaming call, for the text of a refusal; a unary call is refused
+    /// in the headers.
     receive_bytes_max: Option<usize>,
     /// The place of a stream among those of its connection.
     _place: Option<Permit>,
@@ -197,7 +197,7 @@ impl ResponseBody {
         }
     }
 
-    /// Counts what a frame brings, and makes of it what is sent.
+    /// Counts what a frame brings, and turns it into the frame that is sent.
     fn pass(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
         if let Some(data) = frame.data_ref() {
             let (messages, bytes) = self.counter.feed(data);
@@ -230,7 +230,7 @@ impl ResponseBody {
         }
     }
 
-    /// What a stream is told whose request cannot be read.
+    /// The status for a stream whose request cannot be read.
     fn refusal(&self, trailers: &HeaderMap) -> Option<Status> {
         let bytes_max = self.receive_bytes_max?;
         let status = Status::from_header_map(trailers)?;

@@ -27,13 +27,13 @@ impl Refusal {
     }
 }
 
-/// Whether a request is for a gRPC service, be it one that is refused.
+/// Whether a request is meant as gRPC, even if its head is then refused.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE);
     content_type.is_some_and(|value| value.as_bytes().starts_with(GRPC.as_bytes()))
 }
 
-/// How long the client of such a request is going to wait, if it said so.
+/// How long the client is going to wait, if it said so. Error: the head is refused.
 pub(super) fn read(method: &Method, headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
     let content_type = headers
         .get(CONTENT_TYPE)

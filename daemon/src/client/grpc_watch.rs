@@ -1,5 +1,5 @@
 //! The gRPC method Watch, by hand: its replies share encoded events, which the generated service
-//! would encode anew for each watcher.
+//! would encode again for each watcher.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use tonic_prost::ProstCodec;
 use super::api::Api;
 use crate::rpc::{Replies, WatchReply};
 
-/// Streams are many and most of them idle, so they begin with less than the usual 8 KiB each way.
-/// Messages are still handed over at once up to the usual size.
+/// There are many streams and most of them are idle, so they begin with less than the usual 8 KiB
+/// each way. Messages are still handed over at once up to the usual size.
 const BUFFER_BYTES: usize = 512;
 const HANDED_OVER_BYTES: usize = 32 * 1024;
 

@@ -17,18 +17,18 @@ use crate::rpc::read_budget::ReadPermit;
 /// How much of a body is given to the connection at once.
 const SLICE_BYTES: usize = 32 * 1024;
 
-/// What one HTTP/2 connection has been given of large answers, and its client has no room for yet:
-/// a client that is stopped grants none, while it holds what others need.
+/// The slices of large answers that one HTTP/2 connection holds because its client has no room for
+/// them yet: a stopped client makes none, while it holds budget that others need.
 #[derive(Debug, Default)]
 pub(super) struct Unsent {
     slices: AtomicUsize,
     sent: AtomicU64,
-    /// Told of a slice when there was none.
+    /// Notified of a slice when there was none before.
     begun: Notify,
 }
 
 impl Unsent {
-    /// Resolves when there was something for `timeout`, and the client took nothing of it.
+    /// Resolves when slices have waited for `timeout` and the client took none of them.
     pub(super) async fn stalled(&self, timeout: Duration) {
         loop {
             self.begun.notified().await;
@@ -63,7 +63,7 @@ impl Outgoing {
         }
     }
 
-    /// Takes over the next piece of the answer; of the one before all slices are given out.
+    /// Takes over the next piece of the answer, once all slices of the piece before are given out.
     pub(super) fn push(&mut self, piece: Bytes) {
         self.rest = piece;
     }
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
     use crate::rpc::read_budget::ReadBudget;
 
-    /// An answer of so many bytes, and the budget that it is taken of.
+    /// An answer of this many bytes, and the budget that they are taken from.
     fn outgoing(bytes: usize) -> (Outgoing, Arc<Unsent>, ReadBudget) {
         let budget = ReadBudget::new(usize::MAX);
         let permit = budget.reserve(bytes).unwrap().settle(bytes).unwrap();

@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use super::conn::Conn;
 use super::pings::Pings;
+use super::sniff::SniffedIo;
 
 /// Above this many waiting bytes a write first goes to the socket, so that a client that does not
 /// read holds back its own connection.
@@ -28,12 +28,12 @@ const PENDING_BYTES_MAX: usize = 64 * 1024;
 const KEPT_BYTES_MAX: usize = 256 * 1024;
 /// How long a client has to read the last of a connection that is ended before it ends itself.
 const LAST_BYTES_TIMEOUT: Duration = Duration::from_secs(1);
-/// What it still sends meanwhile is read in such pieces, and thrown away.
+/// What the client still sends meanwhile is read in pieces of this size and thrown away.
 const UNREAD_BYTES: usize = 4096;
 
 #[derive(Debug)]
 struct Shared {
-    conn: Conn,
+    conn: SniffedIo,
     pending: BytesMut,
     pings: Pings,
 }
@@ -43,8 +43,8 @@ struct Shared {
 pub(super) struct LazyIo(Rc<RefCell<Shared>>);
 
 impl LazyIo {
-    /// Over `conn`, whose client may ping at this interval while it has calls.
-    pub(super) fn new(conn: Conn, ping_interval_min: Duration) -> LazyIo {
+    /// Wraps `conn`, whose client may ping at this interval while it has calls open.
+    pub(super) fn new(conn: SniffedIo, ping_interval_min: Duration) -> LazyIo {
         LazyIo(Rc::new(RefCell::new(Shared {
             conn,
             pending: BytesMut::new(),
@@ -64,8 +64,8 @@ impl LazyIo {
         let _ = tokio::time::timeout(LAST_BYTES_TIMEOUT, drained).await;
     }
 
-    /// Whether the client, which has so many calls open, pinged too often and was told so, which
-    /// waits for the end of a frame: nothing else may be written then.
+    /// Whether the client, which has this many calls open, pinged too often and has been told so.
+    /// The message waits until no frame is partly sent; nothing else may be written after it.
     pub(super) fn ends_for_pings(&self, calls: usize) -> bool {
         let mut shared = self.0.borrow_mut();
         if !shared.pings.are_too_many(calls, Instant::now()) {
@@ -172,7 +172,7 @@ impl AsyncWrite for LazyIo {
 
 #[cfg(test)]
 mod tests {
-    use super::super::conn::tests::connected;
+    use super::super::sniff::tests::connected;
     use super::*;
 
     #[actix::test]

@@ -17,7 +17,7 @@ use crate::settings::Live;
 use crate::spans::CallSpan;
 use Kind::{BidiStream, ServerStream, Unary};
 
-/// How long calls take; extensive metrics only show it.
+/// How long calls take; only the extensive metrics show it.
 pub(super) const HANDLING_SECONDS: &str = "grpc_server_handling_seconds";
 
 /// Which way messages stream; the metrics name it.
@@ -234,7 +234,7 @@ impl Methods {
     }
 }
 
-/// What a call to an absent method is told, in the words of Go's gRPC library.
+/// The status of a call to an unknown method, in the words of Go's gRPC library.
 pub(super) fn unknown(path: &str) -> tonic::Status {
     let Some((service, method)) = path
         .strip_prefix('/')

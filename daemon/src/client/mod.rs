@@ -11,10 +11,10 @@
 //! to its last. Workers share the member behind the services, the counters and the number of open
 //! connections; each builds its own application and services over them.
 //!
-//! It owns sockets and requests in flight, nothing that outlives them. It waits for the services
-//! only. On an orderly stop listeners close, HTTP/2 connections get GOAWAY, streams end with
-//! "server stopped", requests in flight finish; what is left after the time limit is cut off. A
-//! connection's error ends that connection alone.
+//! The port owns sockets and requests in flight, and nothing that outlives them. It waits only for
+//! the services. On an orderly stop listeners close, HTTP/2 connections get GOAWAY, streams end
+//! with "server stopped", requests in flight finish; what is left after the time limit is cut off.
+//! A connection's error ends that connection alone.
 
 use std::io;
 use std::net::TcpListener;
@@ -30,7 +30,6 @@ use tokio::net::TcpStream;
 mod access;
 mod api;
 mod bridge;
-mod conn;
 mod connection;
 mod deadline;
 mod exchanges;
@@ -52,10 +51,11 @@ pub(crate) mod plain;
 #[cfg(test)]
 mod port_test;
 mod slow_calls;
+mod sniff;
 mod status;
 mod web;
 
-pub use api::{Api, Member};
+pub use api::Api;
 
 use connection::{Gate, Worker};
 use gateway::Gateway;
@@ -66,16 +66,16 @@ use web::Pages;
 
 use crate::settings::Live;
 
-/// What a request may be larger than the largest command: etcd's overhead for the message around
-/// it.
+/// How much larger than the largest command a request may be: etcd's overhead for the message
+/// around it.
 const RECEIVE_OVERHEAD_BYTES: usize = 512 * 1024;
 
 /// Workers of a listener that answers probes only.
 const PROBE_WORKERS: usize = 1;
 /// Connections of one worker; more than the gate ever admits, so that none waits unseen.
 const WORKER_CONNECTIONS_MAX: usize = 1 << 24;
-/// An orderly stop ends by itself after this time; whoever stops a listener waits no longer than
-/// the setting of that moment says.
+/// An orderly stop ends by itself after this time; the caller that stops a listener waits no longer
+/// than the settings of that moment say.
 const STOP_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// How the client port behaves; a connection takes over what concerns it when it begins.
@@ -90,7 +90,7 @@ pub struct PortSettings {
     /// The least time between two pings of a client that has calls open; others may ping every two
     /// hours.
     pub ping_interval_min: Duration,
-    /// Idle time of an HTTP/2 connection after which it is pinged; none: it never is.
+    /// Idle time of an HTTP/2 connection after which it is pinged; `None` for never.
     pub keepalive_interval: Option<Duration>,
     /// How long a ping may stay unanswered.
     pub keepalive_timeout: Duration,
@@ -130,7 +130,7 @@ pub enum Serves {
 pub struct ClientPort<A>(Shared<A>);
 
 impl<A: Api> ClientPort<A> {
-    /// Will serve `api`. Errors: a metric that `registry` has already.
+    /// A port that will serve `api`. Error: `registry` has one of the metrics already.
     pub fn new(
         api: A,
         registry: &Registry,
@@ -146,10 +146,10 @@ impl<A: Api> ClientPort<A> {
         }))
     }
 
-    /// Serves a bound socket on `workers` threads. To be called inside an actix system.
+    /// Serves a bound socket on `workers` threads. Must be called inside an actix system.
     ///
-    /// The server is a future: it ends when the handle stopped it. It takes no signals of the
-    /// process. Errors: a listener that can not be used.
+    /// The server is a future that ends once the handle has stopped it. It takes no signals of the
+    /// process. Errors: a listener that cannot be used.
     pub fn listen(
         &self,
         listener: TcpListener,

@@ -8,7 +8,7 @@ use actix_web::HttpResponse;
 use actix_web::http::header::{CONTENT_TYPE, LOCATION};
 use actix_web::http::{Method, Uri};
 
-/// The path without its escapes; `None` when one is none.
+/// The path without its escapes; `None` if one of them is malformed.
 pub(super) fn decoded(path: &str) -> Option<Cow<'_, str>> {
     if !path.contains('%') {
         return Some(path.into());
@@ -29,7 +29,7 @@ fn hexadecimal(digit: u8) -> Option<u8> {
     u8::try_from(value).ok()
 }
 
-/// The answer to a request whose path no page is looked for under: it cannot be read, or has
+/// The answer to a request whose path is not looked up, because it cannot be read or has
 /// superfluous parts.
 pub(super) fn diversion(method: &Method, uri: &Uri) -> Option<HttpResponse> {
     let path = uri.path();

@@ -1,13 +1,14 @@
 //! Which pings of a client are too many. Pure; the rules are those of gRPC's library for Go, which
 //! etcd's clients are built for.
 //!
-//! A ping that comes too soon after the one before it is a strike; what the server sends of an
-//! answer forgives them all, and the next ping, by which clients measure their bandwidth. Our
-//! HTTP/2 library answers pings and tells nobody, so frames are counted on their way through.
+//! A ping that comes too soon after the one before it is a strike. Any part of an answer that the
+//! server sends forgives all strikes and the next ping, which clients use to measure their
+//! bandwidth. Our HTTP/2 library answers pings and tells nobody, so frames are counted on their way
+//! through.
 
 use std::time::{Duration, Instant};
 
-/// Pings that come too soon before one more ends the connection.
+/// Strikes that a connection survives; one more ends it.
 const STRIKES_MAX: u32 = 2;
 /// The least time between two pings while no call is open.
 const IDLE_INTERVAL_MIN: Duration = Duration::from_secs(2 * 3600);
@@ -29,7 +30,7 @@ pub(super) const TOO_MANY_PINGS: &str = "too_many_pings";
 #[derive(Debug, Default)]
 struct Frames {
     head: [u8; HEAD_BYTES],
-    /// Bytes of `head` that are there.
+    /// Bytes of `head` that have arrived.
     head_bytes: usize,
     /// Bytes still to come before the next head.
     remaining: usize,
@@ -80,7 +81,7 @@ pub(super) struct Pings {
     interval_min: Duration,
     received: Frames,
     sent: Frames,
-    /// Those that arrived and were not judged.
+    /// Pings that arrived and were not judged yet.
     arrived: u32,
     last: Option<Instant>,
     strikes: u32,
@@ -89,7 +90,7 @@ pub(super) struct Pings {
 }
 
 impl Pings {
-    /// Those of a new connection. While a call is open, pings may come `interval_min` apart.
+    /// The pings of a new connection. While a call is open, they may come `interval_min` apart.
     pub(super) fn new(interval_min: Duration) -> Pings {
         Pings {
             interval_min,
@@ -122,7 +123,7 @@ impl Pings {
         });
     }
 
-    /// Whether those that arrived are too many; `calls` are open.
+    /// Whether the pings that arrived are too many for a connection with this many open calls.
     pub(super) fn are_too_many(&mut self, calls: usize, now: Instant) -> bool {
         let least = match calls {
             0 => IDLE_INTERVAL_MIN,
@@ -139,7 +140,8 @@ impl Pings {
         self.strikes > STRIKES_MAX
     }
 
-    /// The frame that ends the connection for them. None while a frame is sent in part.
+    /// The frame that ends the connection for too many pings; `None` while another frame is partly
+    /// sent.
     pub(super) fn farewell(&self) -> Option<Vec<u8>> {
         if !self.sent.is_between_frames() {
             return None;
@@ -176,7 +178,7 @@ mod tests {
         pings
     }
 
-    /// How many pings, `interval` apart, a connection with so many calls survives, of ten.
+    /// How many of ten pings, `interval` apart, a connection with this many open calls survives.
     fn survived(pings: &mut Pings, calls: usize, interval: Duration) -> usize {
         let mut now = Instant::now();
         let mut survives = |_: &i32| {

@@ -21,7 +21,7 @@ pub(crate) fn method_not_allowed() -> HttpResponse {
         .body("Method Not Allowed\n")
 }
 
-/// The answer where no page is.
+/// The answer where there is no page.
 pub(crate) fn not_found() -> HttpResponse {
     plain_error(StatusCode::NOT_FOUND, "404 page not found")
 }

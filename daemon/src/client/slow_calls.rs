@@ -1,6 +1,6 @@
-//! Unary calls that took too long, told of in etcd's words: which, from whom, and how long.
+//! Logs unary calls that took too long, in etcd's words: which, from whom, and how long.
 //!
-//! What a slow call asked for is told where that is known, in `rpc`, and only for what goes to the
+//! What a slow call asked for is logged where it is known, in `rpc`, and only for what goes to the
 //! store or through the log; here every method is timed, from its head to the end of its answer.
 
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use tonic::Code;
 use crate::log;
 use crate::settings::Live;
 
-/// The lines about slow calls, of which few are written.
+/// Writes the lines about slow calls, at a limited rate.
 #[derive(Debug)]
 pub(super) struct SlowCalls {
     settings: Live,
@@ -40,7 +40,7 @@ impl SlowCalls {
         }
     }
 
-    /// Tells of a call that took too long, unless another line did so a moment ago.
+    /// Logs a call that took too long, unless another one was logged a moment ago.
     pub(super) fn judge(&self, call: Ended<'_>) {
         let expected = self.settings.get().port.slow_call;
         if call.took <= expected {

@@ -8,7 +8,7 @@ use crate::rpc::status;
 /// How the protobuf decoder ends its complaint about a message that nests too deep.
 const RECURSION_LIMIT: &str = "recursion limit reached";
 
-/// What a client is told whose message is larger than the receive limit, as Go's library says it.
+/// The status for a message above the receive limit, in the words of Go's library.
 pub(super) fn too_large(bytes: usize, bytes_max: usize) -> Status {
     Status::resource_exhausted(format!(
         "grpc: received message larger than max ({bytes} vs. {bytes_max})"

@@ -18,19 +18,19 @@ use althing_actors::client_session::Session;
 
 use super::access;
 use super::api::Api;
-use super::conn::Conn;
 use super::gateway::Gateway;
 use super::health::{self, Probes};
 use super::info;
 use super::paths::decoded;
 use super::plain::not_found;
+use super::sniff::SniffedIo;
 use crate::settings::Live;
 
 /// The application, shared by the worker's connections of either version of HTTP.
 pub(super) type WebService = Rc<BoxService<actix_http::Request, ServiceResponse<BoxBody>, Error>>;
-/// Serves one HTTP/1.1 connection by the application.
+/// Serves one HTTP/1.1 connection with the application.
 pub(super) type Http1Service =
-    BoxService<(Conn, Option<std::net::SocketAddr>), (), actix_http::error::DispatchError>;
+    BoxService<(SniffedIo, Option<std::net::SocketAddr>), (), actix_http::error::DispatchError>;
 
 /// How long an idle HTTP/1.1 connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
@@ -101,7 +101,7 @@ pub(super) fn session_of(request: &HttpRequest) -> Rc<Session> {
     session.expect("a request comes by one of the two ways")
 }
 
-/// Serves HTTP/1.1 by an application that is built already.
+/// Serves HTTP/1.1 with an application that is built already.
 pub(super) async fn http1(
     web: &WebService,
     stop: &GracefulShutdownSignal,
@@ -110,14 +110,15 @@ pub(super) async fn http1(
     let factory = HttpService::build()
         .keep_alive(KeepAlive::Timeout(IDLE_TIMEOUT))
         .client_request_timeout(HEAD_TIMEOUT)
-        // A client that closed its side is gone, as etcd takes it: else one that went away while
-        // it waited for a lock would stay in the queue, and its silent watches would never end.
+        // A client that closed its side counts as gone, as in etcd: otherwise one that went away
+        // while it waited for a lock would stay in the queue, and its silent watches would never
+        // end.
         .h1_allow_half_closed(false)
         .graceful_shutdown_signal(move || {
             let stop = stop.clone();
             async move { stop.notified().await }
         })
-        .on_connect_ext(|conn: &Conn, data| {
+        .on_connect_ext(|conn: &SniffedIo, data| {
             data.insert(conn.session().clone());
         })
         .h1(fn_factory(move || ready(Ok::<_, ()>(web.clone()))));

@@ -6,8 +6,8 @@
 //! ```
 //! Each record is one URL of one member. Those that lead to an address that this member advertises
 //! are its own; every other is a member whose name is not known. All members must read the same
-//! list, so no record is left out: a target that does not resolve yet stays in it, and what cannot
-//! be right is refused by the record's name.
+//! list, so no record is left out: a target that does not resolve yet stays in it, and a record
+//! that cannot be right is refused by its name.
 
 mod records;
 
@@ -66,7 +66,7 @@ pub enum DiscoveryError {
         /// The URL that this member advertises.
         own: String,
     },
-    /// Two records say the same.
+    /// Two records name the same URL.
     #[error("--discovery-srv: {url} is named twice, by {first} and by {second}; keep one record")]
     Twice {
         /// The URL.
@@ -160,7 +160,7 @@ async fn records(
     Ok(found)
 }
 
-/// Where `host`, a name or an address with a port, leads to; nothing, if that is not known.
+/// The addresses of `host`, a name or an address with a port; empty if it does not resolve.
 async fn addresses_of(resolver: &TokioResolver, host: &str) -> BTreeSet<SocketAddr> {
     if let Ok(address) = host.parse() {
         return BTreeSet::from([address]);

@@ -10,7 +10,7 @@ use super::{DiscoveryError, Entry};
 pub(super) struct Found {
     /// The name that was asked for.
     pub(super) service: String,
-    /// What members speak that are found by it.
+    /// The protocol of the members found under that name.
     pub(super) scheme: &'static str,
     /// Target and port.
     pub(super) host: String,

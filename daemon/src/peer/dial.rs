@@ -18,12 +18,13 @@ use tokio::net::TcpStream;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a host may take to say whether anybody listens.
 const KNOCK_TIMEOUT: Duration = Duration::from_millis(200);
-/// What was sent and is not received after this time ends the connection; a silent one is probed.
+/// Sent data that is not acknowledged within this time ends the connection; a silent connection is
+/// probed.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 const PROBES: u32 = 3;
 
-/// What is sent.
+/// The body of a request.
 pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// An open connection, which carries one request at a time.
@@ -81,14 +82,14 @@ async fn connect(url: &str) -> io::Result<Connection> {
     prepare(&io)?;
     let made = http1::handshake(TokioIo::new(io)).await;
     let (sender, connection) = made.map_err(io::Error::other)?;
-    // It ends with its sender, or with an error that the request under way is told.
+    // It ends with its sender, or with an error that the request under way gets.
     tokio::spawn(connection);
     let host = HeaderValue::from_str(host).map_err(|_| invalid("not a host"))?;
     let url = url.to_owned();
     Ok(Connection { sender, host, url })
 }
 
-/// Small messages leave at once, and a member that vanished is found out about.
+/// Makes small messages leave at once, and a member that vanished be noticed.
 pub(super) fn prepare(io: &TcpStream) -> io::Result<()> {
     io.set_nodelay(true)?;
     let socket = SockRef::from(io);
@@ -103,7 +104,7 @@ pub(super) fn prepare(io: &TcpStream) -> io::Result<()> {
 }
 
 impl Connection {
-    /// A request of this connection's member.
+    /// A request to this connection's member.
     pub(super) fn request(&self, method: Method, path: &str, body: Body) -> Request<Body> {
         let mut request = Request::new(body);
         *request.method_mut() = method;
@@ -122,7 +123,7 @@ impl Connection {
         self.sender.send_request(request).await
     }
 
-    /// Where it leads.
+    /// The URL that it leads to.
     pub(super) fn url(&self) -> &str {
         &self.url
     }

@@ -17,7 +17,7 @@ pub(super) const MESSAGE_BYTES_MAX: usize = 512 << 20;
 
 /// Messages up to this size are copied together; larger ones are passed on as they are.
 const COPIED_BYTES_MAX: usize = 16 << 10;
-/// A chunk of copied messages, about.
+/// The size of a chunk of copied messages, about.
 const CHUNK_BYTES: usize = 64 << 10;
 
 const HEAD_BYTES: usize = 4;

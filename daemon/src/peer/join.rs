@@ -1,7 +1,7 @@
 //! `--join`: a new machine asks any member of a running cluster to be added, and learns the ids.
 //!
-//! Added and not started yet is a state like any other: who asks again, after a crash in between,
-//! finds itself by its peer URLs.
+//! Added and not started yet is a state like any other: a machine that asks again, after a crash in
+//! between, finds itself by its peer URLs.
 
 use std::time::{Duration, Instant};
 
@@ -13,23 +13,21 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
 use super::dial::{collect, dial, whole};
-use super::survey::{Known, KnownMember};
+use super::survey::{ANSWER_BYTES_MAX, Known, KnownMember};
 
 /// How long one answer may take: a member gives up on a change after about as long.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a list may take that is of use and not needed.
+/// How long a list that is useful but not needed may take.
 const LIST_TIMEOUT: Duration = Duration::from_secs(1);
-/// More than any list of members takes.
-const ANSWER_BYTES_MAX: usize = 1 << 20;
-/// How long a cluster is asked that cannot take a member in yet.
+/// How long a cluster that cannot take a member in yet is asked again.
 const PATIENCE: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_secs(1);
 
-/// gRPC's code of what may be different in a moment.
+/// gRPC's code of a failure that may pass in a moment.
 const UNAVAILABLE: i32 = 14;
-/// etcd sends this one with the code of an unknown error.
+/// etcd sends this text with the code of an unknown error.
 const NOT_ENOUGH_STARTED: &str = "not enough started members";
-/// What refuses an addition that was made already.
+/// Texts that refuse an addition that was made already.
 const EXISTING: [&str; 2] = ["Peer URLs already exists", "member ID already exist"];
 
 /// What a cluster told about a member that it has taken in.
@@ -39,13 +37,13 @@ pub struct Admitted {
     pub cluster_id: ClusterId,
     /// The id that the new member has from now on.
     pub member_id: MemberId,
-    /// All that are members then.
+    /// All members, the new one included.
     pub members: Vec<KnownMember>,
 }
 
 /// Why one try failed.
 enum Failure {
-    /// It may go well in a moment.
+    /// A failure that may pass in a moment.
     Later(String),
     Final(String),
 }
@@ -57,7 +55,7 @@ struct Header {
 }
 
 #[derive(Deserialize)]
-struct MemberJson {
+struct ApiMember {
     #[serde(rename = "ID", deserialize_with = "number")]
     id: u64,
     #[serde(rename = "peerURLs", default)]
@@ -69,14 +67,14 @@ struct MemberJson {
 #[derive(Deserialize)]
 struct MemberList {
     header: Header,
-    members: Vec<MemberJson>,
+    members: Vec<ApiMember>,
 }
 
 #[derive(Deserialize)]
 struct MemberAdded {
     header: Header,
-    member: MemberJson,
-    members: Vec<MemberJson>,
+    member: ApiMember,
+    members: Vec<ApiMember>,
 }
 
 #[derive(Deserialize)]
@@ -98,7 +96,7 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
 }
 
 /// Has the cluster of the members at `client_urls` take in a member that listens at `peer_urls`.
-/// Asks again for a while where it cannot yet. Error: what the last one said.
+/// Asks again for a while if it cannot yet. Error: the reasons, with the URLs that gave them.
 pub async fn join(client_urls: &[String], peer_urls: &[String]) -> Result<Admitted, String> {
     let deadline = Instant::now() + PATIENCE;
     let mut has_asked = false;
@@ -123,7 +121,7 @@ pub async fn join(client_urls: &[String], peer_urls: &[String]) -> Result<Admitt
     }
 }
 
-/// `has_asked`: an addition was sent, now or before.
+/// `has_asked` tells whether an addition was sent, by this call or an earlier one.
 async fn ask(url: &str, peer_urls: &[String], has_asked: &mut bool) -> Result<Admitted, Failure> {
     let asking = ask_patiently(url, peer_urls, has_asked);
     let asking = tokio::time::timeout(ANSWER_TIMEOUT, asking);
@@ -142,7 +140,7 @@ async fn ask_patiently(
         let text = "a member of Althing cannot join a cluster of another program";
         return Err(Failure::Final(text.to_owned()));
     }
-    // What cannot be mended is told even by a cluster that has no quorum.
+    // What is final shows in a local list already, which needs no quorum.
     find(&list(url, false).await?.members, peer_urls)?;
     let known = list(url, true).await?;
     if let Some(own) = find(&known.members, peer_urls)? {
@@ -167,7 +165,7 @@ async fn ask_patiently(
     })
 }
 
-fn as_told(member: MemberJson) -> KnownMember {
+fn as_told(member: ApiMember) -> KnownMember {
     KnownMember {
         id: MemberId(member.id),
         peer_urls: member.peer_urls,
@@ -175,7 +173,8 @@ fn as_told(member: MemberJson) -> KnownMember {
     }
 }
 
-/// The cluster, as the first of the members at `client_urls` that answers knows it.
+/// The cluster, as the first of the members at `client_urls` that answers knows it; `None` if none
+/// of them answers.
 pub async fn known(client_urls: &[String]) -> Option<Known> {
     for url in client_urls {
         let asking = tokio::time::timeout(LIST_TIMEOUT, list(url, false));
@@ -201,8 +200,8 @@ async fn list(url: &str, linearizable: bool) -> Result<MemberList, Failure> {
     .await
 }
 
-/// The member with these peer URLs, if it has never run.
-fn find(members: &[MemberJson], peer_urls: &[String]) -> Result<Option<MemberId>, Failure> {
+/// The member with these peer URLs, if there is one. Error: it has run before.
+fn find(members: &[ApiMember], peer_urls: &[String]) -> Result<Option<MemberId>, Failure> {
     let sorted = |urls: &[String]| {
         let mut urls = urls.to_vec();
         urls.sort_unstable();
@@ -261,8 +260,8 @@ fn refused(path: &str, status: StatusCode, body: &[u8]) -> Failure {
     }
 }
 
-/// What became of an addition of which an earlier one got no answer: it may have been made since,
-/// and then the member finds itself.
+/// Judges the refusal of an addition after an earlier one that got no answer: that one may have
+/// been made since, and then the member finds itself.
 fn perhaps_made(failure: Failure) -> Failure {
     match failure {
         Failure::Final(why) if EXISTING.iter().any(|text| why.contains(text)) => {
@@ -276,8 +275,8 @@ fn perhaps_made(failure: Failure) -> Failure {
 mod tests {
     use super::*;
 
-    fn member(id: u64, url: &str, client_urls: &[&str]) -> MemberJson {
-        MemberJson {
+    fn member(id: u64, url: &str, client_urls: &[&str]) -> ApiMember {
+        ApiMember {
             id,
             peer_urls: vec![url.to_owned()],
             client_urls: client_urls.iter().map(|url| (*url).to_owned()).collect(),

@@ -7,8 +7,8 @@
 //!                     +- else               -> 404
 //! ```
 //!
-//! It owns the connections that other members opened, and waits for the node in the task of each
-//! request. It fails with the process. `transport` is the other direction.
+//! The port owns the connections that other members opened, and waits for the node in the task of
+//! each request. It fails with the process. `transport` is the other direction.
 
 mod dial;
 mod frame;
@@ -29,7 +29,7 @@ use actix_web::http::Method;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use althing_actors::node::{Handles, MemberStatus};
 use althing_api::id::ClusterId;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 pub use self::raft::WayIn;
@@ -42,11 +42,11 @@ use crate::client::plain::{method_not_allowed, not_found};
 /// One thread: it decodes and encodes, and waits for the node, which has its own threads.
 const WORKERS: usize = 1;
 
-/// Calls of a member that follows are rare; its connection is kept for the next one.
+/// A follower's calls are rare; its connection is kept for the next one.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
-/// As for the client port: whoever stops the server waits no longer than the setting of that moment
-/// says.
+/// As for the client port: the caller that stops the server waits no longer than the settings of
+/// that moment say.
 const STOP_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// The facts that the peer port tells. The port is generic over them, so that it is tested without
@@ -75,22 +75,26 @@ impl Membership for Handles {
 }
 
 /// A member as etcd's peers write it: what is empty is left out.
-#[derive(Serialize)]
+#[derive(Deserialize, Serialize)]
 struct MemberJson {
     id: u64,
-    #[serde(rename = "peerURLs")]
+    #[serde(rename = "peerURLs", default)]
     peer_urls: Vec<String>,
-    #[serde(rename = "isLearner", skip_serializing_if = "std::ops::Not::not")]
+    #[serde(
+        rename = "isLearner",
+        default,
+        skip_serializing_if = "std::ops::Not::not"
+    )]
     is_learner: bool,
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     name: String,
-    #[serde(rename = "clientURLs", skip_serializing_if = "Vec::is_empty")]
+    #[serde(rename = "clientURLs", default, skip_serializing_if = "Vec::is_empty")]
     client_urls: Vec<String>,
 }
 
-/// Serves the peer port on `listener`. To be called inside an actix system; the server is a future
-/// that ends when the handle stopped it. When `closing` turns true, the endless requests of other
-/// members end. Errors: a listener that can not be used.
+/// Serves the peer port on `listener`. Must be called inside an actix system; the server is a
+/// future that ends once the handle has stopped it. When `closing` turns true, the endless requests
+/// of other members end. Errors: a listener that cannot be used.
 pub fn serve<M: Membership, W: WayIn>(
     membership: M,
     way_in: W,
@@ -121,13 +125,13 @@ pub fn serve<M: Membership, W: WayIn>(
     })
     .on_connect(|connection, _| {
         let connection = connection.downcast_ref::<actix_rt::net::TcpStream>();
-        // If it cannot be done, small answers leave a little later, and a member that vanished is
-        // found out about by whoever waits for it.
+        // If this fails, small answers leave a little later, and a member that vanished is noticed
+        // only by a request that waits for it.
         let _ = connection.map(dial::prepare);
     })
     .keep_alive(KEEP_ALIVE)
-    // Who closes its end has given up on the answer. Otherwise nothing would be read until there is
-    // one, not even that the connection is dead.
+    // A member that closes its end has given up on the answer. Otherwise nothing would be read
+    // until the answer is there, not even that the connection is dead.
     .h1_allow_half_closed(false)
     .workers(WORKERS)
     .shutdown_timeout(STOP_MAX.as_secs())

@@ -2,16 +2,16 @@
 
 use althing_actors::peer_link::{Call, Pipe};
 
-/// Whose cluster a request belongs to, in hex; as etcd's peers name it.
+/// The cluster that a request belongs to, in hex; etcd's peers name it so too.
 pub(super) const CLUSTER_HEADER: &str = "x-etcd-cluster-id";
-/// Which member sends it, in hex.
+/// The member that sends it, in hex.
 pub(super) const FROM_HEADER: &str = "x-server-from";
-/// Which member it is for, in hex.
+/// The member that it is for, in hex.
 pub(super) const TO_HEADER: &str = "x-raft-to";
 
-/// Which snapshot a request is about: a number that the sender has drawn, in hex.
+/// The snapshot that a request is about: a number that the sender has drawn, in hex.
 pub(super) const TRANSFER_HEADER: &str = "althing-transfer";
-/// From which byte on it brings the snapshot, in hex.
+/// The offset of the first byte of the snapshot that a request brings, in hex.
 pub(super) const OFFSET_HEADER: &str = "althing-offset";
 
 /// The largest body of a call and of its answer.

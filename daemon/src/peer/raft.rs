@@ -26,19 +26,19 @@ use crate::client::plain::plain_error;
 /// Chunks of answers between the connection and the node.
 const CHUNKS_MAX: usize = 4;
 
-/// A member that is set up wrongly asks again and again; one line in this time tells of it.
+/// A member that is set up wrongly asks again and again; that is logged once in this time.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Where messages of other members go. The port is generic over it, so that it is tested without a
 /// node.
 pub trait WayIn: Clone + Send + 'static {
-    /// Checks whose message it is and for whom.
+    /// Checks who sent a message and for whom it is.
     fn admit(&self, cluster: ClusterId, from: MemberId, to: MemberId) -> Result<(), Refusal>;
     /// Answers a call.
     fn call(&self, call: Call, body: Bytes) -> BoxFuture<'static, Result<Bytes, Refusal>>;
     /// Takes the next message of a pipe at once; the future is its answer.
     fn send(&self, pipe: Pipe, body: Bytes) -> BoxFuture<'static, Result<Bytes, Refusal>>;
-    /// A pipe of member `from` ended at its end.
+    /// Notes that a pipe of member `from` ended at the other end.
     fn pipe_ended(&self, pipe: Pipe, from: MemberId);
     /// Takes a snapshot over.
     fn snapshot(
@@ -89,7 +89,7 @@ struct Door<W> {
 /// When the last line was logged about a request that was turned away.
 struct Complaints {
     start: Instant,
-    /// Seconds after `start`, plus one; zero: never.
+    /// Seconds after `start`, plus one; zero for never.
     last: AtomicU64,
 }
 
@@ -233,7 +233,7 @@ impl<W: WayIn> Door<W> {
         answered(taken.await)
     }
 
-    /// Tells how far one came.
+    /// Tells how many bytes of a snapshot have arrived.
     async fn snapshot_arrived(&self, request: &HttpRequest) -> HttpResponse {
         if let Err(refusal) = self.admit(request) {
             return refused(&refusal);

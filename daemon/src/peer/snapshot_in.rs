@@ -5,7 +5,7 @@
 //!  POST from 0 --> fed to the node --end--> the node's answer
 //!    '-- cut, or GET --> kept for a while --POST from where it is--> fed on
 //!                          '-- nobody goes on --> given up
-//!  another begins --> given up: who sent the former one has lost it, or leads no more
+//!  another begins --> given up: the former sender has lost it, or leads no more
 //! ```
 
 use std::io;
@@ -42,9 +42,9 @@ pub(super) struct SnapshotIn(Arc<parking_lot::Mutex<Option<Arc<Transfer>>>>);
 
 struct Transfer {
     id: u64,
-    /// Whoever feeds it has to stop: another connection goes on with it.
+    /// Tells the connection that feeds it to stop: another one goes on with it.
     gives_way: Notify,
-    /// Held by whoever feeds it.
+    /// Locked by the connection that feeds it.
     arriving: Mutex<Arriving>,
 }
 
@@ -52,15 +52,15 @@ struct Arriving {
     /// Bytes that came, those of `gathered` included.
     received: u64,
     gathered: BytesMut,
-    /// `None`: all have come, or no more may.
+    /// `None` once all have come, or no more may.
     to: Option<mpsc::Sender<io::Result<Bytes>>>,
-    /// `None`: somebody has its answer.
+    /// `None` once its answer was taken.
     taking: Option<JoinHandle<Result<Bytes, Refusal>>>,
 }
 
 impl Arriving {
-    /// Feeds what `body` brings, to its end. Errors: it is cut, and can be gone on with. Whoever
-    /// stops waiting loses nothing.
+    /// Feeds what `body` brings, to its end. This is cancel safe. Error: the body is cut; the
+    /// transfer can be continued.
     async fn feed(&mut self, body: &mut web::Payload) -> Result<(), Refusal> {
         let Some(to) = &self.to else { return Ok(()) };
         loop {
@@ -75,7 +75,7 @@ impl Arriving {
             if arrived.is_none() || self.gathered.len() >= CHUNK_BYTES {
                 match to.reserve().await {
                     Ok(room) => room.send(Ok(self.gathered.split().freeze())),
-                    // Who takes it in has given up: the answer says why.
+                    // The node has given up: its answer says why.
                     Err(_) => return Ok(()),
                 }
             }
@@ -85,7 +85,7 @@ impl Arriving {
         }
     }
 
-    /// No more comes: waits for the node's answer.
+    /// Ends the input, and waits for the node's answer.
     async fn end(&mut self) -> Result<Bytes, Refusal> {
         self.to = None;
         let Some(taking) = &mut self.taking else {
@@ -98,16 +98,17 @@ impl Arriving {
 }
 
 impl SnapshotIn {
-    /// How far a transfer came. Whoever feeds it stops. Errors: there is none of this id.
+    /// How many bytes of a transfer have arrived; the connection that feeds it stops. Error: no
+    /// transfer has this id.
     pub(super) async fn arrived(&self, id: u64) -> Result<u64, Refusal> {
         let transfer = self.find(id).ok_or(UNKNOWN)?;
         transfer.gives_way.notify_waiters();
         Ok(transfer.arriving.lock().await.received)
     }
 
-    /// Takes in what `body` brings of transfer `id` from `offset` on, its head before it. Answers
-    /// what the node says in the end. Errors: the node's; a body that is cut; an offset where the
-    /// transfer is not; another one that is under way.
+    /// Takes in what `body` brings: the head, then transfer `id` from `offset` on. Returns the
+    /// node's answer. Errors: the node's; a body that is cut; an offset other than the transfer's;
+    /// another transfer that is under way.
     pub(super) async fn receive(
         &self,
         way_in: &impl WayIn,
@@ -196,7 +197,7 @@ impl SnapshotIn {
         let mut left_at = None;
         while self.find(transfer.id).is_some() {
             tokio::time::sleep(KEPT).await;
-            // Held: it is being fed.
+            // While it is locked, it is being fed.
             let Ok(mut arriving) = transfer.arriving.try_lock() else {
                 left_at = None;
                 continue;
@@ -210,7 +211,7 @@ impl SnapshotIn {
     }
 }
 
-/// The first message of the body, and what came behind it.
+/// The first message of the body, and what came after it.
 async fn read_head(body: &mut web::Payload) -> Result<(Bytes, Bytes), Refusal> {
     let mut frames = Frames::default();
     loop {

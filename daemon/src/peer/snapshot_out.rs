@@ -4,7 +4,7 @@
 //! ```text
 //!  POST, head and bytes from 0 --answer--> done
 //!    '-- lost --> GET: how far did it come? --n--> POST, head and bytes from n
-//!                   '-- the member knows nothing of it, or too far back --> lost; raft begins anew
+//!                   '-- the member knows nothing of it, or too far back --> lost; raft starts over
 //! ```
 
 use std::collections::VecDeque;
@@ -33,16 +33,16 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// process that is frozen.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What is left of a snapshot, with the end of what is gone.
+/// The part of a snapshot that is still to be sent, with the end of what was sent.
 struct Outpour {
     body: SnapshotBytes,
     kept: VecDeque<Bytes>,
-    /// Where the first kept byte is, and the first that was not taken from the body yet.
+    /// Offsets of the first kept byte, and of the first that was not taken from the body yet.
     begin: u64,
     end: u64,
-    /// Which byte is sent next.
+    /// Offset of the byte that is sent next.
     next: u64,
-    /// The snapshot cannot be read to its end.
+    /// Whether the snapshot could not be read to its end.
     is_broken: bool,
 }
 
@@ -58,7 +58,7 @@ impl Outpour {
         }
     }
 
-    /// Goes on from `offset`, if what is there is still kept.
+    /// Goes on from `offset`, if what is there is still kept; returns whether it is.
     fn seek(&mut self, offset: u64) -> bool {
         let is_kept = (self.begin..=self.end).contains(&offset);
         if is_kept {
@@ -79,7 +79,7 @@ impl Outpour {
         Some(chunk)
     }
 
-    /// What is kept and was to be sent again, to the end of a chunk.
+    /// Kept bytes that are to be sent again, to the end of a chunk.
     fn kept(&mut self) -> Option<Bytes> {
         if self.next == self.end {
             return None;
@@ -130,7 +130,7 @@ impl HttpTransport {
             let poured = self.pour(&peer, &transfer, offset, &head, &outpour).await;
             let why = match poured {
                 Err(LinkError::Lost(why)) => why,
-                // It took the beginning.
+                // The member took the beginning.
                 Err(LinkError::NotSent(why)) if offset > 0 => why,
                 answer => return answer,
             };

@@ -6,20 +6,20 @@ use althing_api::id::{ClusterId, MemberId};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::{Method, StatusCode};
-use serde::Deserialize;
 
+use super::MemberJson;
 use super::dial::{collect, dial, whole};
 use super::path::CLUSTER_HEADER;
 
 /// How long one member may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// More than any list of members takes.
-const ANSWER_BYTES_MAX: usize = 1 << 20;
+pub(super) const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 /// What a running member knows of its cluster.
 #[derive(Clone, Debug)]
 pub struct Known {
-    /// Where it was asked.
+    /// The URL at which it was asked.
     pub url: String,
     /// The cluster.
     pub cluster_id: ClusterId,
@@ -36,15 +36,6 @@ pub struct KnownMember {
     pub peer_urls: Vec<String>,
     /// Whether it has run: it told the cluster how clients reach it.
     pub published: bool,
-}
-
-#[derive(Deserialize)]
-struct MemberJson {
-    id: u64,
-    #[serde(rename = "peerURLs", default)]
-    peer_urls: Vec<String>,
-    #[serde(rename = "clientURLs", default)]
-    client_urls: Vec<String>,
 }
 
 /// Asks all of `urls` at once; the first answer counts. Error: what the last one said.

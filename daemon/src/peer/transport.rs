@@ -30,7 +30,7 @@ use super::frame::{self, Frames};
 use super::path::{self, CALL_BYTES_MAX, CLUSTER_HEADER, FROM_HEADER, TO_HEADER};
 
 /// Connections kept for the calls of one member: heartbeats, votes and read indexes at once, and
-/// renewals of leases that come at a follower.
+/// renewals of leases that arrive at a follower.
 const KEPT_MAX: usize = 32;
 
 /// The transport of one member. Clones share its connections.
@@ -43,8 +43,8 @@ struct Shared {
     me: HeaderValue,
     kept: Mutex<HashMap<MemberId, Vec<Connection>>>,
     /// The URL that accepted last. Where a member has several, dead ones in front of it would take
-    /// more time than a heartbeat has; and one whose URLs are updated still listens there, until
-    /// it is started anew.
+    /// more time than a heartbeat has; and a member whose URLs were updated still listens there
+    /// until it is restarted.
     accepted: Mutex<HashMap<MemberId, String>>,
 }
 
@@ -53,7 +53,7 @@ pub(super) fn header(number: impl std::fmt::Display) -> HeaderValue {
 }
 
 impl HttpTransport {
-    /// What member `me` of `cluster` sends through.
+    /// The transport of member `me` of `cluster`.
     pub fn new(cluster: ClusterId, me: MemberId) -> HttpTransport {
         HttpTransport(Arc::new(Shared {
             cluster: header(cluster),
@@ -79,7 +79,8 @@ impl HttpTransport {
         request
     }
 
-    /// Where a member is tried: first where it accepted last, or last if that is no URL of it now.
+    /// The URLs to try: the one that accepted last comes first, or last if the member no longer has
+    /// it.
     fn urls(&self, peer: &Peer) -> Vec<String> {
         let mut urls = peer.urls.clone();
         if let Some(last) = self.0.accepted.lock().get(&peer.id) {
@@ -133,13 +134,13 @@ impl HttpTransport {
     }
 
     async fn call(self, peer: Peer, call: Call, body: Bytes) -> Result<Bytes, LinkError> {
-        // A change that arrived must not be asked for again as one that did not: it is rare enough
-        // for a connection of its own.
+        // A change that arrived must not be sent again as if it had not: it is rare enough for a
+        // connection of its own.
         let may_repeat = call != Call::ChangeMembers;
         if may_repeat && let Some(connection) = self.kept(&peer) {
             match self.ask(connection, &peer, call, body.clone()).await {
-                // The member may have closed it while nobody used it. No other call does harm when
-                // it arrives twice, or cares that it arrived.
+                // The member may have closed it while it was idle. No other call does harm when it
+                // arrives twice, or cares whether it arrived.
                 Err(LinkError::Lost(_)) => {}
                 answer => return answer,
             }
@@ -153,7 +154,7 @@ impl HttpTransport {
         let (requests, from) = mpsc::channel(pipe.window());
         let body = streamed(frame::request_body(from));
         let request = self.request(&connection, &peer, Method::POST, path::of_pipe(pipe), body);
-        // Nothing was sent yet but the head.
+        // Only the head was sent so far.
         let unsent = |error: hyper::Error| LinkError::NotSent(error.to_string());
         let answer = connection.send(request).await.map_err(unsent)?;
         if answer.status() != StatusCode::OK {

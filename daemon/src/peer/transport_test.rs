@@ -39,7 +39,7 @@ impl Membership for NoMembers {
 struct Echo {
     /// Snapshots that it began to take in, and calls that it never answers.
     begun: Arc<AtomicUsize>,
-    /// Such calls that nobody waits for any more.
+    /// Calls among them that nobody waits for any more.
     given_up: Arc<AtomicUsize>,
 }
 
@@ -128,7 +128,7 @@ fn numbered(offset: usize, length: usize) -> Vec<u8> {
     bytes.map(|at| (at % 251) as u8).collect()
 }
 
-/// A snapshot of as many chunks of 100,000 bytes, fed as it is taken.
+/// A snapshot of this many chunks of 100,000 bytes, fed as it is taken.
 fn snapshot_of(chunks: usize) -> SnapshotBytes {
     let (to, body) = mpsc::channel(2);
     actix_rt::spawn(async move {
@@ -142,8 +142,8 @@ fn snapshot_of(chunks: usize) -> SnapshotBytes {
     body
 }
 
-/// Stands before a member's port, and breaks a connection as soon as so many bytes have gone in
-/// altogether, once for each of `breaks`. Answers where it listens, and counts those bytes.
+/// Stands before a member's port, and breaks a connection as soon as a total of bytes has gone in,
+/// once for each of `breaks`. Returns where it listens, and the count of those bytes.
 async fn breaking(peer: &Peer, mut breaks: Vec<usize>) -> (Peer, Arc<AtomicUsize>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -177,7 +177,7 @@ async fn breaking(peer: &Peer, mut breaks: Vec<usize>) -> (Peer, Arc<AtomicUsize
     (Peer { id, urls }, passed)
 }
 
-/// Runs `test` against a peer port, with a transport that believes to be of `cluster`.
+/// Runs `test` against a peer port, with a transport that believes it is of `cluster`.
 fn with_port<F: Future<Output = ()>>(test: impl FnOnce(HttpTransport, Peer) -> F) {
     with_port_of(Echo::default(), test);
 }
@@ -349,7 +349,7 @@ fn a_snapshot_whose_connections_break_goes_on_where_it_was() {
         let head = Bytes::from_static(b"head");
         let sent = Transport::send_snapshot(&transport, &way, head, snapshot_of(40)).await;
         assert_eq!(sent.unwrap(), "4 then 4000000");
-        // Had it begun anew each time, the breaks would come on top.
+        // Had it begun again each time, the breaks would come on top.
         let passed = passed.load(Ordering::Relaxed);
         assert!(passed < 4_000_000 + 2_000_000, "{passed}");
     });
@@ -367,7 +367,7 @@ fn a_snapshot_that_nobody_goes_on_with_makes_room_for_the_next() {
             sent = given_up => panic!("{sent:?}"),
             () = until(|| passed.load(Ordering::Relaxed) > 350_000) => {}
         }
-        // On its way is not there: begun behind the next one, it would take its place.
+        // Sent is not arrived: if it began after the next one, it would take its place.
         until(|| begun.load(Ordering::Relaxed) > 0).await;
         let next = Transport::send_snapshot(&transport, &peer, head, snapshot_of(3)).await;
         assert_eq!(next.unwrap(), "4 then 300000");

@@ -18,7 +18,7 @@ const PIECE_BYTES: usize = 32 * 1024;
 struct Pieces {
     body: mpsc::Receiver<io::Result<Bytes>>,
     chunk: Bytes,
-    /// Bytes of the file; what follows is its hash.
+    /// Bytes of the file still to send; its hash follows.
     remaining: u64,
     ended: bool,
 }

@@ -1,17 +1,14 @@
 //! Validation of key-value requests: pure, and in etcd's order of checks, because a request with
 //! two mistakes must be refused with the same text by both.
 
+use althing_api::TXN_DEPTH_MAX;
 use althing_api::error::Error;
 use althing_api::etcdserverpb::range_request::{SortOrder, SortTarget};
 use althing_api::etcdserverpb::request_op::Request as Op;
 use althing_api::etcdserverpb::{
     DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
-
-/// How many txns may lie inside each other, the outermost one counted: as many as can be read from
-/// JSON, which allows 127 nested values. The wire allows 100 nested messages, and one that deep
-/// could not be read back from the log, where the command around it is one message more.
-const TXN_DEPTH_MAX: usize = 42;
+use althing_api::order::{has_revision_filters, is_natural_order};
 
 /// Refuses a range without a key, then one whose sort order or target is outside its enum.
 pub fn range(request: &RangeRequest) -> Result<(), Error> {
@@ -27,32 +24,16 @@ pub fn range(request: &RangeRequest) -> Result<(), Error> {
     }
 }
 
-/// What `range` refuses, and what a stream in key order cannot give.
+/// Refuses what `range` refuses, and what a stream in key order cannot give.
 pub fn range_stream(request: &RangeRequest) -> Result<(), Error> {
     range(request)?;
-    if !is_unsorted(request) {
+    if !is_natural_order(request) {
         return Err(Error::StreamSortOrder);
     }
-    if is_filtered(request) {
+    if has_revision_filters(request) {
         return Err(Error::StreamRevisionFilter);
     }
     Ok(())
-}
-
-/// Whether the keys are collected in their natural order. Order NONE counts as such with every
-/// target: etcd then sorts only what the limit let through.
-pub fn is_unsorted(request: &RangeRequest) -> bool {
-    let order = request.sort_order;
-    let by_key = request.sort_target == SortTarget::Key as i32;
-    order == SortOrder::None as i32 || (by_key && order == SortOrder::Ascend as i32)
-}
-
-/// Whether a bound on revisions takes keys out of the answer.
-pub fn is_filtered(request: &RangeRequest) -> bool {
-    request.min_mod_revision != 0
-        || request.max_mod_revision != 0
-        || request.min_create_revision != 0
-        || request.max_create_revision != 0
 }
 
 /// Refuses a put without a key, or with both a value (lease) and the wish to keep the old one.
@@ -85,9 +66,9 @@ pub fn txn(request: &TxnRequest, ops_max: usize) -> Result<(), Error> {
     super::overlap::check(&request.failure)
 }
 
-/// Counts, compares, then the ops of both branches. What a level uses of the limit is not there
-/// for the levels below it, so that nesting alone is too many operations in the end; `depth` bounds
-/// it where the limit was set high.
+/// Counts, compares, then the ops of both branches. The ops of a level count against the levels
+/// below it as well, so that nesting alone is too many operations in the end; `depth` bounds it
+/// where the limit was set high.
 fn shape(request: &TxnRequest, ops_max: usize, depth: usize) -> Result<(), Error> {
     let count = request
         .compare

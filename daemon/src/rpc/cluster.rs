@@ -1,4 +1,4 @@
-//! gRPC service etcdserverpb.Cluster: who the members are, and changes of that.
+//! gRPC service etcdserverpb.Cluster: who the members are, and changes of them.
 //!
 //! A change is judged and made by the leader; what is checked here is the request alone.
 
@@ -64,7 +64,7 @@ impl Cluster for Rpc {
         let MemberUpdateRequest { id, peer_ur_ls } = request.into_inner();
         let id = MemberId(id);
         let peer_urls = peer_urls(&peer_ur_ls).map_err(|error| {
-            // etcd does not look at the URLs of a member that is not there.
+            // etcd does not look at the URLs of a member that does not exist.
             let members = self.handles.members();
             status::of(match members.iter().any(|member| member.id == id) {
                 true => error,
@@ -121,8 +121,8 @@ impl Rpc {
     }
 }
 
-/// Peer URLs as etcd takes them: trimmed, sorted; each with a scheme, a host and a port, and
-/// nothing behind. Error: `BadMemberUrls`.
+/// Peer URLs as etcd takes them: trimmed; each with a scheme, a host and a port, and nothing after
+/// them. Error: `BadMemberUrls`.
 fn peer_urls(given: &[String]) -> Result<Vec<String>, Error> {
     let mut urls = Vec::with_capacity(given.len());
     for url in given {

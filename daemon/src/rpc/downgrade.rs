@@ -1,5 +1,5 @@
-//! Downgrade: the cluster is told that it is being taken to the level before, as etcd is. What that
-//! level must not be given is nothing yet; members show in their status that a downgrade runs.
+//! Downgrade: as in etcd, the cluster is told that it is being taken to the level before. So far
+//! nothing has to be kept from that level; members show in their status that a downgrade runs.
 
 use althing_api::commandpb::{SetDowngrade, command};
 use althing_api::error::Error;
@@ -29,7 +29,7 @@ impl Rpc {
             }
             Ok(DowngradeAction::Cancel) => {
                 self.read_index().await?;
-                // Without one there is nothing to do, which etcd 3.7 no longer refuses.
+                // Without a downgrade there is nothing to do, which etcd 3.7 no longer refuses.
                 if self.handles.store().downgrade_target().is_some() {
                     self.set_downgrade(String::new()).await?;
                 }

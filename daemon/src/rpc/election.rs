@@ -30,7 +30,7 @@ impl Election for Rpc {
         let queue = Queue::new(self, &request.name);
         let entered = queue.enter(lease, request.value.clone()).await?;
         let place = entered.place;
-        // Who stood in the queue already may have changed its mind about the value.
+        // A caller that stood in the queue already may bring another value.
         if entered.former.is_some_and(|kv| kv.value != request.value) {
             let waiting = Waiting::new(self, place.clone());
             let proclaimed = self.proclaim_at(&place, lease, request.value).await;
@@ -39,7 +39,7 @@ impl Election for Rpc {
         if !entered.is_head {
             let waiting = Waiting::new(self, place.clone());
             let led = queue.reach_the_head(&place).await;
-            // As in etcd only who goes away gives up its place.
+            // As in etcd, only a caller that goes away gives up its place.
             waiting.keep();
             led?;
         }
@@ -90,7 +90,7 @@ impl Election for Rpc {
         Ok(Response::new(observe::leaders(self, queue, leader_lost)))
     }
 
-    /// Resigning what is lost already succeeds.
+    /// Resigning a leadership that is already lost succeeds.
     async fn resign(
         &self,
         request: Request<ResignRequest>,

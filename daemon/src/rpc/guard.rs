@@ -18,7 +18,7 @@ const CLIENT_API_VERSION: &str = "client-api-version";
 /// Looks without a leader after which a stream that asked for one ends.
 const LEADERLESS_LOOKS_MAX: u32 = 3;
 
-/// What a stream that cannot go on without a leader ends with, when that is so.
+/// Resolves with the status that ends a stream that cannot go on without a leader.
 pub(super) type LeaderLost = BoxFuture<'static, Status>;
 
 /// How a call travels, for the count of client requests.
@@ -60,8 +60,8 @@ impl Rpc {
         Ok(())
     }
 
-    /// Resolves when a stream that is of no use without a leader has had none for a while; never
-    /// for a stream that did not say so.
+    /// Resolves when a stream that asked for a leader has had none for a while; never for a stream
+    /// that did not ask.
     pub(super) fn leader_lost(&self, metadata: &MetadataMap) -> LeaderLost {
         match wants_leader(metadata) {
             true => self.clone().leaderless().boxed(),
@@ -83,8 +83,8 @@ impl Rpc {
         status::of(Error::NoLeader)
     }
 
-    /// Whether this member is a learner. The leader never is, and knows it without the picture of
-    /// the whole cluster.
+    /// Whether this member is a learner. The leader never is, and need not look at the whole
+    /// cluster to know.
     fn is_learner(&self) -> bool {
         self.handles.leader() != self.state.identity.member_id && self.handles.is_learner()
     }
@@ -98,7 +98,7 @@ fn client_version(metadata: &MetadataMap) -> Result<Option<&str>, Error> {
     text.map(Some).map_err(|_| Error::InvalidClientApiVersion)
 }
 
-/// Whether a stream is of no use to its client while there is no leader.
+/// Whether the client wants no service while there is no leader.
 fn wants_leader(metadata: &MetadataMap) -> bool {
     metadata
         .get(HAS_LEADER)

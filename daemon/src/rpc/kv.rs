@@ -27,7 +27,7 @@ fn learner(serializable: bool) -> Learner {
     }
 }
 
-/// The answer, with its part of the read budget for whoever sends it.
+/// The answer, with its part of the read budget for the code that sends it.
 fn respond<T>(answer: T, permit: Option<Arc<ReadPermit>>) -> Response<T> {
     let mut response = Response::new(answer);
     if let Some(permit) = permit {

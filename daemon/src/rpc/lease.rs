@@ -116,14 +116,14 @@ impl Lease for Rpc {
         Ok(Response::new(answer))
     }
 
-    /// As in etcd this is what the member knows, without asking whether it knows everything.
+    /// As in etcd, this is what the member knows, without asking whether it knows everything.
     async fn lease_leases(
         &self,
         request: Request<LeaseLeasesRequest>,
     ) -> Result<Response<LeaseLeasesResponse>, Status> {
         self.admit(request.metadata(), Call::Unary, Learner::Refuses)?;
         let ids = self.handles.leases().into_iter();
-        // Looked at after the list: a lease is missing only with the revision of its end.
+        // Read after the list: a lease that is missing from it ended at this revision or before.
         let revision = self.handles.store().revisions().current;
         let mut answer = LeaseLeasesResponse {
             header: None,
@@ -176,7 +176,7 @@ impl Rpc {
     ) -> Result<T, Status> {
         let timeout = self.limits().request_timeout;
         let answer = tokio::time::timeout(timeout, answer).await;
-        // As etcd, which waits for a leader before it asks one.
+        // As in etcd, which waits for a leader before it asks one.
         let late = || match self.handles.leader() {
             MemberId(0) => Error::NoLeader,
             _ => Error::Timeout,

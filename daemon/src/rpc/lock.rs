@@ -23,7 +23,7 @@ impl Lock for Rpc {
         let entered = queue.enter(lease, Bytes::new()).await?;
         let place = entered.place;
         let header = if entered.is_head {
-            // Perhaps it was ours before: whatever becomes of this call, it stays so.
+            // It may have been ours before: it stays ours, whatever becomes of this call.
             entered.header
         } else {
             let waiting = Waiting::new(self, place.clone());
@@ -52,7 +52,7 @@ impl Lock for Rpc {
 }
 
 impl Rpc {
-    /// Waits for the lock; the header of the last look at it.
+    /// Waits for the lock; returns the header of the last read of it.
     async fn hold_from(&self, queue: &Queue, place: &Place) -> Result<ResponseHeader, Status> {
         queue.reach_the_head(place).await?;
         // The lease may have ended meanwhile, and our key with it.

@@ -1,6 +1,6 @@
-//! Reads that would hold up a worker run on threads of their own, only so many at once. A caller
-//! that goes away does not stop a read that runs, so the read itself keeps its place until it ends:
-//! calls that are made and given up cannot pile reads up.
+//! Reads that would hold up a worker run on threads of their own, a limited number at once. A
+//! caller that goes away does not stop a read that runs, so the read itself keeps its place until
+//! it ends: calls that are made and given up cannot pile reads up.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub(super) const READS_MAX: usize = 32;
 /// Hashes that run at once: each reads all that is stored.
 pub(super) const HASHES_MAX: usize = 2;
 
-/// Places of reads that run at once; further ones wait, in the order in which they came.
+/// A bound on concurrent reads; further reads queue in order.
 #[derive(Clone, Debug)]
 pub(super) struct Places(Arc<Semaphore>);
 

@@ -30,7 +30,7 @@ impl Maintenance for Rpc {
         let (mut answer, revision) = match AlarmAction::try_from(request.action) {
             Ok(AlarmAction::Activate) => self.set_alarm(&request, true).await?,
             Ok(AlarmAction::Deactivate) => self.set_alarm(&request, false).await?,
-            // What is no action is, as in etcd, no reason to do anything.
+            // As in etcd, an unknown action changes nothing.
             Ok(AlarmAction::Get) | Err(_) => self.alarms(&request).await?,
         };
         self.complete(&mut answer.header, revision);
@@ -129,8 +129,8 @@ impl Maintenance for Rpc {
 }
 
 impl Rpc {
-    /// etcd sends even the list through its log, so that it proves a quorum; a read index does so
-    /// too. The member of the request does not choose, only the kind does.
+    /// The active alarms. etcd sends even this list through its log, so that it proves a quorum; a
+    /// read index does so too. Only the kind in the request selects, its member does not.
     async fn alarms(&self, request: &AlarmRequest) -> Result<(AlarmResponse, i64), Status> {
         self.read_index().await?;
         let store = self.handles.store();

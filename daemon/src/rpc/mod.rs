@@ -67,7 +67,7 @@ const ENVELOPE_BYTES: usize = 14;
 pub struct Rpc {
     /// The node behind the services.
     pub handles: Handles,
-    /// Its limits are those of now.
+    /// The current settings, the limits of requests among them.
     pub settings: Live,
     state: Arc<State>,
 }
@@ -92,9 +92,9 @@ pub struct Limits {
     pub request_bytes_max: usize,
     /// Most operations of one txn (etcd: 128).
     pub txn_ops_max: usize,
-    /// One that takes longer is logged (etcd: 100 ms).
+    /// A request that takes longer is logged (etcd: 100 ms).
     pub slow_request: Duration,
-    /// etcd: 5 s plus twice the election timeout.
+    /// How long a request may wait for the cluster (etcd: 5 s plus twice the election timeout).
     pub request_timeout: Duration,
     /// How long a member waits for a leader before it stands for election.
     pub election_timeout: Duration,
@@ -128,12 +128,12 @@ impl Rpc {
         })
     }
 
-    /// The limits of now. Not to be held while one waits.
+    /// The current limits. Must not be held across an await.
     fn limits(&self) -> CurrentLimits {
         self.settings.limits()
     }
 
-    /// Takes over what it keeps a copy of, after the settings were replaced.
+    /// Takes over the settings that this value keeps copies of, after they were replaced.
     pub fn settings_replaced(&self) {
         self.state.budget.set_max(self.limits().read_bytes_max);
     }
@@ -173,9 +173,9 @@ impl Rpc {
         outcome.map_err(status::of)
     }
 
-    /// Refuses, before it takes anybody's time, what the state machine would refuse, and what the
-    /// quota has no room for; then the alarm is raised first, as in etcd. Proposals under way are
-    /// not counted, so the store may pass the quota by as much as they hold.
+    /// Refuses early what the state machine would refuse, and what the quota has no room for; in
+    /// that case the alarm is raised first, as in etcd. Proposals under way are not counted, so the
+    /// store may pass the quota by as much as they hold.
     async fn refuse_under_alarm(&self, request: &command::Request) -> Result<(), Error> {
         let store = self.handles.store();
         if let Some(refusal) = apply::refusal(store, request) {

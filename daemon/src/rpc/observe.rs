@@ -1,5 +1,5 @@
 //! Observe: who leads an election, and what it proclaims, from now on. Leaders that follow each
-//! other quickly may be told as one, but the newest is always told.
+//! other quickly may be reported as one, but the newest is always reported.
 
 use std::collections::VecDeque;
 
@@ -16,8 +16,8 @@ use super::Rpc;
 use super::guard::LeaderLost;
 use super::queue::Queue;
 
-/// The leaders of `queue`. The stream ends without an error when it cannot go on, as in etcd:
-/// observers start again; and with one when the cluster's leader is lost that they asked for.
+/// The leaders of `queue`. As in etcd, the stream ends without an error when it cannot go on, and
+/// observers start again; it ends with one when the cluster's leader is lost and they asked for it.
 pub(super) fn leaders(
     rpc: &Rpc,
     queue: Queue,
@@ -41,20 +41,20 @@ pub(super) fn leaders(
 struct Observer {
     rpc: Rpc,
     queue: Queue,
-    /// The leader that was told last; none: it must be looked for.
+    /// The leader that was reported last; `None` if it must be looked for.
     followed: Option<Followed>,
 }
 
 /// The life of one leader's key.
 struct Followed {
     watch: KeyWatch,
-    /// Read and not told yet.
+    /// Events that were read and not reported yet.
     events: VecDeque<Event>,
     header: ResponseHeader,
 }
 
 impl Observer {
-    /// The next thing to tell; `None` ends the stream.
+    /// The next answer; `None` ends the stream.
     async fn next(&mut self) -> Option<LeaderResponse> {
         if let Some(followed) = &mut self.followed
             && let Some(kv) = followed.proclaimed().await?

@@ -1,6 +1,6 @@
 //! The queue behind a lock or an election: the keys below `name/`, each bound to its owner's lease,
-//! in the order of their creation. Whose key is the oldest holds the lock, or leads. Source: the
-//! recipe of etcd's client library (package `concurrency`), which every client follows, so that
+//! in the order of their creation. The owner of the oldest key holds the lock, or leads. Source:
+//! the recipe of etcd's client library (package `concurrency`), which every client follows, so that
 //! callers of these services and programs with that recipe exclude each other.
 //!
 //! The services behind this call Kv and Lease as any client would: same checks, same limits. Their
@@ -22,7 +22,7 @@ use tonic::{Code, Request, Status};
 
 use super::Rpc;
 
-/// Seconds that a lease lives which the server grants because the caller brought none. Nobody
+/// Lifetime, in seconds, of a lease that the server grants because the caller brought none. Nobody
 /// keeps it alive.
 const OWN_LEASE_TTL_SECONDS: i64 = 60;
 
@@ -45,7 +45,7 @@ pub(super) struct Entered {
     pub place: Place,
     /// The record that this lease had in the queue already; none was written then.
     pub former: Option<KeyValue>,
-    /// Nobody stands before the place.
+    /// Whether nobody stands before the place.
     pub is_head: bool,
     pub header: Option<ResponseHeader>,
 }
@@ -147,7 +147,8 @@ impl Rpc {
         Ok(granted.map_err(unmapped)?.into_inner().id)
     }
 
-    /// Runs `then` if `place` is still in its queue; else leaves all as it is. The answer tells.
+    /// Runs `then` if `place` is still in its queue; otherwise changes nothing. The answer says
+    /// which.
     pub(super) async fn if_held(&self, place: &Place, then: Op) -> Result<TxnResponse, Status> {
         let txn = if_created_at(&place.key, place.create_revision, then);
         let answer = self.txn(Request::new(txn)).await;
@@ -207,7 +208,7 @@ impl Waiting {
         }
     }
 
-    /// What came of it; a place that brought nothing is left before the caller hears of that.
+    /// Passes `outcome` on; after a failure, the place is left before the caller hears of it.
     pub async fn settled<T>(mut self, outcome: Result<T, Status>) -> Result<T, Status> {
         if let (Err(_), Some(place)) = (&outcome, &self.place) {
             leave(&self.rpc, place).await;
@@ -216,7 +217,7 @@ impl Waiting {
         outcome
     }
 
-    /// The place outlives this value, whatever came of it.
+    /// Lets the place outlive this value, whatever the outcome.
     pub fn keep(mut self) {
         self.place = None;
     }
@@ -279,7 +280,7 @@ fn record(answer: &TxnResponse, position: usize) -> Option<KeyValue> {
     }
 }
 
-/// As etcd sends what its own client inside the server was refused: the text alone.
+/// A refusal as etcd passes on one that its internal client received: the text alone.
 pub(super) fn unmapped(status: Status) -> Status {
     match status.code() {
         Code::Cancelled | Code::DeadlineExceeded => status,

@@ -14,7 +14,7 @@ use super::status;
 
 /// Keys of the first message: its size says how large the next ones may be.
 const FIRST_CHUNK_KEYS: usize = 10;
-/// At least so many streams fit into the read budget together, however small it is.
+/// At least this many streams fit into the read budget together, however small it is.
 pub(super) const IN_BUDGET_MIN: usize = 4;
 
 /// The messages of one RangeStream call.
@@ -29,13 +29,13 @@ struct Chunked {
     remaining: u64,
     chunk_keys: usize,
     target_bytes: usize,
-    /// For the one message that it holds.
+    /// The part of the read budget for the one message that it holds.
     _permit: ReadPermit,
     done: bool,
 }
 
-/// Streams `request` from `view`. `header` is that of the last message; `target_bytes` is the
-/// size that messages come near, and `permit` is for one of them.
+/// Streams `request` from `view`. `header` is that of the last message; `target_bytes` is the size
+/// that messages approach, and `permit` is for one of them.
 pub(super) fn chunks(
     view: &ReadView,
     request: &RangeRequest,

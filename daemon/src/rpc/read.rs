@@ -1,6 +1,6 @@
 //! Ranges and read-only txns on a view of the store: small ones at once on the calling worker,
-//! large ones so that the worker's other connections do not wait for them. Each takes of the read
-//! budget what it holds while it finds it, and ends when there is no more.
+//! large ones so that the worker's other connections do not wait for them. Each takes from the read
+//! budget what it holds as it finds it, and ends when nothing is left.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use althing_api::etcdserverpb::{
     RangeRequest, RangeResponse, ResponseHeader, TxnRequest, TxnResponse,
 };
 use althing_api::mvccpb::KeyValue;
+use althing_api::order::{has_revision_filters, is_natural_order};
 use althing_storage::apply;
 use althing_storage::store::{ReadView, held_bytes};
 use tonic::Status;
@@ -19,9 +20,9 @@ use super::{Rpc, check, status};
 
 /// Keys read between two chances for other tasks of the worker.
 pub(super) const SLICE_KEYS: usize = 256;
-/// Bytes that a slice holds at most, but for one record.
+/// Most bytes of a slice; its last record may exceed them.
 const SLICE_BYTES: usize = 1 << 20;
-/// At most so many keys are read at once, about a quarter of a millisecond.
+/// Most keys that are read at once, which takes about a quarter of a millisecond.
 const AT_ONCE_KEYS_MAX: usize = 1_000;
 
 /// An answer, and what it holds of the read budget.
@@ -34,9 +35,9 @@ enum Plan {
     AtOnce,
     /// In slices, in the order of the keys.
     Slices,
-    /// As a whole: at once if that is little, else on a thread where blocking is allowed.
+    /// As a whole: at once if that is little, otherwise on a thread where blocking is allowed.
     Whole,
-    /// On such a thread: even counting it may take long.
+    /// On such a thread, because even counting it may take long.
     Thread,
 }
 
@@ -47,7 +48,7 @@ fn plan(request: &RangeRequest, current: i64) -> Plan {
         // The count of a page of the past walks the keys behind the page too.
         false if is_historic => Plan::Thread,
         false if request.count_only => Plan::AtOnce,
-        false if is_natural(request) => Plan::Slices,
+        false if is_scannable(request) => Plan::Slices,
         false => Plan::Whole,
     }
 }
@@ -64,7 +65,7 @@ impl Rpc {
             if let Some(read) = self.read_slices(&view, &request).await? {
                 return Ok(read);
             }
-            // Who asks for the present is never told that it has been compacted.
+            // A caller that asks for the present is never told that it has been compacted.
             view = self.handles.store().read();
         }
         let at_once = match plan {
@@ -77,7 +78,7 @@ impl Rpc {
         self.read_view(view, at_once, read, bytes).await
     }
 
-    /// Collects a range of the present in key order, slice by slice. `None`: a compaction came
+    /// Collects a range of the present in key order, slice by slice. `None` if a compaction came
     /// between two slices.
     async fn read_slices(
         &self,
@@ -146,7 +147,7 @@ impl Rpc {
         Ok((answer, permit.settle(bytes)))
     }
 
-    /// Whether about so many records may be read on the worker.
+    /// Whether about this many records may be read on the worker.
     fn is_little(&self, records: u64) -> bool {
         records <= AT_ONCE_KEYS_MAX as u64 && self.estimate(records) <= SLICE_BYTES
     }
@@ -172,9 +173,9 @@ impl Rpc {
 }
 
 /// Keys in key order, nothing sorted and nothing filtered: a scan gives the same answer.
-fn is_natural(request: &RangeRequest) -> bool {
+fn is_scannable(request: &RangeRequest) -> bool {
     let by_key = request.sort_target == 0;
-    by_key && check::is_unsorted(request) && !check::is_filtered(request)
+    by_key && is_natural_order(request) && !has_revision_filters(request)
 }
 
 pub(super) fn count(view: &ReadView, request: &RangeRequest) -> Result<i64, Status> {
@@ -242,7 +243,7 @@ mod tests {
             sort_target: 1,
             ..request(0, 0, 0, 0)
         };
-        assert!(check::is_unsorted(&by_version) && !is_natural(&by_version));
-        assert!(is_natural(&request(0, 0, 1, 0)));
+        assert!(is_natural_order(&by_version) && !is_scannable(&by_version));
+        assert!(is_scannable(&request(0, 0, 1, 0)));
     }
 }

@@ -9,7 +9,7 @@ use althing_storage::store::ReadMeter;
 use parking_lot::Mutex;
 use tonic::Status;
 
-/// Answers below this size are not counted: they are many, and a connection holds few of them.
+/// Answers below this size are not counted: there are many, and a connection holds few of them.
 const UNCOUNTED_BYTES: usize = 64 * 1024;
 
 /// A number of bytes, shared by all large reads.
@@ -23,13 +23,13 @@ struct Amounts {
 }
 
 /// A part of the budget; given back when dropped. Large answers carry an `Arc` of it in their
-/// extensions, so that whoever sends them holds it until the last byte is out.
+/// extensions, so that it is held until the last byte is sent.
 #[derive(Debug)]
 pub struct ReadPermit {
     budget: ReadBudget,
-    /// What it has of the budget.
+    /// Bytes that it has of the budget.
     bytes: usize,
-    /// What the read holds by now.
+    /// Bytes that the read holds by now.
     taken: usize,
 }
 
@@ -42,12 +42,12 @@ impl ReadBudget {
         }))
     }
 
-    /// Another size, for what is taken from now on.
+    /// Sets another size, for what is taken from now on.
     pub fn set_max(&self, max: usize) {
         self.0.max.store(max, Ordering::Relaxed);
     }
 
-    /// The part of a read that may hold about `bytes`; little is not counted. Error:
+    /// The permit of a read that may hold about `bytes`; a small read is not counted. Error:
     /// `RESOURCE_EXHAUSTED`, with a text that says what to do.
     pub fn reserve(&self, bytes: usize) -> Result<ReadPermit, Status> {
         let mut permit = ReadPermit {
@@ -62,13 +62,14 @@ impl ReadBudget {
     }
 
     /// Bytes taken now.
+    #[cfg(test)]
     pub fn used(&self) -> usize {
         self.0.used.load(Ordering::Relaxed)
     }
 }
 
 impl ReadPermit {
-    /// The read holds `more` bytes than before. Error: as `ReadBudget::reserve`.
+    /// Counts `more` bytes that the read holds. Error: as `ReadBudget::reserve`.
     pub fn take(&mut self, more: usize) -> Result<(), Status> {
         self.taken = self.taken.saturating_add(more);
         if self.taken <= self.bytes.max(UNCOUNTED_BYTES) {
@@ -90,8 +91,9 @@ impl ReadPermit {
         }
     }
 
-    /// The part of an answer that holds `bytes`, for whoever sends it; `None` if that is little. An
-    /// excess over the budget, if any, is counted and makes later reads wait their turn.
+    /// The permit of an answer that holds `bytes`, for its sender; `None` if the answer is too
+    /// small to count. An excess over the budget is counted too, and later reads are refused
+    /// meanwhile.
     pub fn settle(mut self, bytes: usize) -> Option<Arc<ReadPermit>> {
         if bytes <= UNCOUNTED_BYTES {
             return None;

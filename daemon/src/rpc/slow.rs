@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 /// Most bytes of a key that are shown.
 const SHOWN_BYTES_MAX: usize = 256;
 
-/// The lines about slow requests, of which few are written.
+/// Writes the lines about slow requests, at a limited rate.
 #[derive(Debug, Default)]
 pub(super) struct SlowLines(Mutex<LogLimit>);
 
@@ -149,7 +149,7 @@ pub(super) struct Took {
 }
 
 impl SlowLines {
-    /// Tells of a request that took too long, unless another line did so a moment ago.
+    /// Logs a request that took too long, unless another one was logged a moment ago.
     pub(super) fn tell(&self, kind: &'static str, asked: &Asked, took: Took, succeeded: bool) {
         let Took { took, expected } = took;
         let Some(left_out) = self.0.lock().pass(Instant::now()) else {

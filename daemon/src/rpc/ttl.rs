@@ -1,5 +1,6 @@
-//! Put with a time to live, which no etcd has: the metadata `althing-ttl` on a Put makes the put
-//! bring a lease of its own, in one command. The answer tells its id as `althing-lease`.
+//! Put with a time to live, which etcd does not have: the metadata `althing-ttl` on a Put makes the
+//! put bring a lease of its own, in one command. The answer's metadata `althing-lease` is the
+//! lease's id.
 
 use althing_api::etcdserverpb::PutRequest;
 use althing_storage::apply::TTL_MAX;

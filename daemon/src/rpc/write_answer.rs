@@ -1,5 +1,5 @@
 //! What the answer of a txn or a deletion may hold of the store: ranges and former records. It
-//! counts against the budget of large reads. Other reads take of it what they find while they find
+//! counts against the budget of large reads. Other reads take from it what they find as they find
 //! it; this is reserved beforehand, by an estimate, because the state machine cannot refuse what
 //! the log has decided. The one record of a lone put is not counted.
 
@@ -12,13 +12,14 @@ use althing_api::etcdserverpb::{
     DeleteRangeRequest, DeleteRangeResponse, PutRequest, RangeRequest, RequestOp, TxnRequest,
     TxnResponse,
 };
+use althing_api::order::{has_revision_filters, is_natural_order};
 use althing_storage::store::ReadView;
 use futures_util::FutureExt;
 use tonic::Status;
 
+use super::Rpc;
 use super::read::{bytes_of, count};
 use super::read_budget::ReadPermit;
-use super::{Rpc, check};
 
 impl Rpc {
     /// Reserves about what the answer to `request` will hold. Error: `RESOURCE_EXHAUSTED`, and then
@@ -33,7 +34,7 @@ impl Rpc {
         self.state.budget.reserve(self.estimate(records))
     }
 
-    /// About how many bytes so many records hold, by the average of what is stored.
+    /// About how many bytes this many records hold, by the average of what is stored.
     pub(super) fn estimate(&self, records: u64) -> usize {
         if records == 0 {
             return 0;
@@ -43,8 +44,8 @@ impl Rpc {
     }
 
     /// The bytes of an average record. While a compaction deletes, what it has not deleted yet
-    /// still counts in what is stored, and nothing tells how many records that is: then the average
-    /// of before stays, unless that of now is smaller.
+    /// still counts in what is stored, and nothing tells how many records that is: until it ends,
+    /// the former average holds, unless the current one is smaller.
     fn record_bytes(&self) -> u64 {
         let store = self.handles.store();
         let revisions = store.revisions();
@@ -66,7 +67,7 @@ fn average(used_bytes: u64, keys: u64, revisions: u64) -> u64 {
     used_bytes / keys.max(revisions).max(1)
 }
 
-/// The bytes of so many records; none of them is larger than a request.
+/// The bytes of this many records; none of them is larger than a request.
 fn estimate(record_bytes: u64, records: u64, record_bytes_max: usize) -> usize {
     let record_bytes = usize::try_from(record_bytes).unwrap_or(usize::MAX);
     let records = usize::try_from(records).unwrap_or(usize::MAX);
@@ -90,7 +91,8 @@ pub(super) fn delete_bytes(answer: &DeleteRangeResponse) -> usize {
     bytes_of(&answer.prev_kvs)
 }
 
-/// Records in the answer of the branch that answers with more. How deep txns nest was checked.
+/// Records in the answer of the branch that answers with more. The nesting depth was checked
+/// before.
 pub(super) fn txn_records(view: &ReadView, txn: &TxnRequest) -> u64 {
     let branch = |ops: &[RequestOp]| -> u64 { ops.iter().map(|op| op_records(view, op)).sum() };
     branch(&txn.success).max(branch(&txn.failure))
@@ -134,7 +136,7 @@ pub(super) fn range_records(view: &ReadView, range: &RangeRequest) -> u64 {
     };
     let held = count(view, &present).unwrap_or(0);
     // A sorted or filtered range is held whole before its first record is known.
-    let is_page = range.limit > 0 && check::is_unsorted(range) && !check::is_filtered(range);
+    let is_page = range.limit > 0 && is_natural_order(range) && !has_revision_filters(range);
     let answered = if is_page { held.min(range.limit) } else { held };
     u64::try_from(answered).unwrap_or(0)
 }

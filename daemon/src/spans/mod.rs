@@ -1,8 +1,9 @@
-//! Spans of calls, exported over OTLP: what took how long, in the trace that the client began.
+//! Spans of calls, exported over OTLP: how long each part took, in the trace that the client began.
 //!
 //! A call is a span, named as gRPC's instrumentation for Go names it; what it waits for below, the
 //! log or a read index, is a span under it. Only a build with the feature `otel` has an exporter
-//! (`otlp`); in any other (`none`) there are no spans, and whoever asks for them is refused.
+//! (`otlp`); in any other (`none`) there are no spans, and a configuration that asks for them is
+//! refused.
 //!
 //! It owns the process's tracer, which is set once. It waits for nobody: spans are queued, a thread
 //! of the exporter sends them, and those that find the queue full are dropped.
@@ -50,7 +51,7 @@ pub fn check(trace: &Trace) -> Result<(), SpansError> {
     }
 }
 
-/// Begins to export, if that is asked for. To be called where tokio runs. Errors: both.
+/// Begins to export, if that is asked for. Must be called inside a tokio runtime. Errors: both.
 pub fn start(trace: &Trace) -> Result<Export, SpansError> {
     check(trace)?;
     Export::start(trace)

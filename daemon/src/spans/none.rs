@@ -1,4 +1,4 @@
-//! Of a build that exports no spans: nothing, at no cost.
+//! Stand-ins for a build that exports no spans; they cost nothing.
 
 use std::net::SocketAddr;
 

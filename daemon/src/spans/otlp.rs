@@ -22,15 +22,15 @@ use super::SpansError;
 
 /// Spans that wait for the exporter; further ones are dropped.
 const QUEUED_SPANS_MAX: usize = 2048;
-/// What is left when the member ends is given up after this time.
+/// Spans left when the member ends are given up after this time.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
-/// Of so many traces the sampling rate names a number.
+/// The sampling rate is a number of traces out of this many.
 const TRACES: f64 = 1e6;
 
 /// Set once: a process has one collector.
 static TRACER: OnceLock<SdkTracer> = OnceLock::new();
 
-/// What exports the spans of this process; none if nobody asked for it.
+/// What exports the spans of this process; `None` if that is not configured.
 #[derive(Debug)]
 pub struct Export(Option<SdkTracerProvider>);
 
@@ -64,7 +64,7 @@ impl Export {
         Ok(Export(Some(provider)))
     }
 
-    /// Sends what is left.
+    /// Sends the spans that are left.
     pub async fn end(self) {
         let Some(provider) = self.0 else {
             return;
@@ -78,7 +78,7 @@ impl Export {
     }
 }
 
-/// Whose spans these are. An instance is named only by an id that somebody chose.
+/// The service that the spans belong to. An instance is named only by an id that somebody chose.
 fn resource(trace: &Trace) -> Resource {
     let resource = Resource::builder_empty().with_service_name(trace.service_name.clone());
     match trace.instance_id.as_str() {
@@ -115,7 +115,7 @@ impl Extractor for Headers<'_> {
 pub(crate) struct CallSpan(Option<Context>);
 
 impl CallSpan {
-    /// Begins one in the trace that the metadata names, or in a new one.
+    /// Begins a span in the trace that the metadata names, or in a new one.
     pub(crate) fn begin(path: &str, headers: &HeaderMap, client: SocketAddr) -> CallSpan {
         let Some(tracer) = TRACER.get() else {
             return CallSpan(None);
@@ -139,12 +139,12 @@ impl CallSpan {
         CallSpan(Some(parent.with_span(span)))
     }
 
-    /// Lets what `work` does below belong to this call.
+    /// Makes the spans that `work` begins belong to this call.
     pub(crate) fn around<F: Future>(&self, work: F) -> WithContext<F> {
         work.with_context(self.0.clone().unwrap_or_default())
     }
 
-    /// Ends it with the outcome; only the first one counts.
+    /// Ends the span with the outcome; only the first one counts.
     pub(crate) fn end(&mut self, code: Code) {
         let Some(context) = self.0.take() else {
             return;
@@ -159,7 +159,7 @@ impl CallSpan {
     }
 }
 
-/// Whether it is the server's failure: what a caller did wrong leaves the span as it is.
+/// Whether the failure is the server's; a caller's mistake leaves the span as it is.
 fn is_fault(code: Code) -> bool {
     matches!(
         code,

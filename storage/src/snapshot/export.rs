@@ -11,7 +11,7 @@ use super::{
     Meta, SnapshotError, SnapshotMark,
 };
 use crate::store::{
-    AlarmRecord, Applied, CheckpointError, DiskMeta, DiskView, LeaseRecord, MemberRecord, Store,
+    AlarmRecord, AppliedMark, CheckpointError, DiskMeta, DiskView, LeaseRecord, MemberRecord, Store,
 };
 
 const TOO_LARGE: SnapshotError = SnapshotError::Damaged("a record is larger than 4 GiB");
@@ -41,21 +41,10 @@ impl Source {
     }
 
     /// The log position and membership of exactly this state.
-    pub fn applied(&self) -> Applied {
+    pub fn applied(&self) -> AppliedMark {
         self.meta.applied()
     }
-}
 
-/// Streams what redb durably holds to `sink` and flushes it; see [`Source::export`].
-pub fn export(
-    store: &Store,
-    cluster_id: u64,
-    sink: &mut impl Write,
-) -> Result<SnapshotMark, SnapshotError> {
-    Source::open(store, cluster_id)?.export(sink)
-}
-
-impl Source {
     /// Streams the state to `sink` and flushes it. Blocks. Errors: those of the sink, and of the
     /// store if its file cannot be read.
     pub fn export(&self, sink: &mut impl Write) -> Result<SnapshotMark, SnapshotError> {

@@ -27,11 +27,11 @@ use althing_api::etcdserverpb::AlarmType;
 
 use sha2::{Digest, Sha256};
 
-pub use export::{Source, export};
+pub use export::Source;
 pub use import::{Arrival, import};
 
 use crate::entry::LogId;
-use crate::store::{Applied, CheckpointError, LeaseRecord, MemberRecord};
+use crate::store::{AppliedMark, CheckpointError, LeaseRecord, MemberRecord};
 
 const MAGIC: &[u8; 8] = b"althsnap";
 /// The layout described above.
@@ -50,7 +50,7 @@ const KIND_ROWS: u8 = 5;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotMark {
     /// Log position and membership of the state.
-    pub applied: Applied,
+    pub applied: AppliedMark,
     /// The store's revision.
     pub revision: i64,
     /// The number of changes in it.
@@ -149,9 +149,9 @@ impl From<MetaLogId> for LogId {
 }
 
 impl Meta {
-    fn applied(&self) -> Applied {
+    fn applied(&self) -> AppliedMark {
         let membership = self.membership.clone();
-        Applied {
+        AppliedMark {
             log_id: self.applied.map(LogId::from),
             membership: self.membership_id.map(|id| (id.into(), membership)),
         }

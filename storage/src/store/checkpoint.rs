@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Checkpoint, CheckpointError, Store};
+use super::{CheckpointError, CheckpointOutcome, Store};
 use crate::entry::LogId;
 
 impl Store {
@@ -15,7 +15,7 @@ impl Store {
         &self,
         flushed: LogId,
         max_records: usize,
-    ) -> Result<Checkpoint, CheckpointError> {
+    ) -> Result<CheckpointOutcome, CheckpointError> {
         let shared = self.shared();
         let mut writer = shared.writer.lock();
         shared.refuse_after_fault()?;
@@ -37,7 +37,7 @@ impl Store {
             pending.drop_front(&batch);
             shared.used_bytes.fetch_add(used, Ordering::Relaxed);
         }
-        Ok(Checkpoint {
+        Ok(CheckpointOutcome {
             durable: self.durable(),
             remaining: shared.pending.read().len(),
         })

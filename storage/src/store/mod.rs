@@ -96,11 +96,11 @@ const HEADER_PAGE_BYTES: u64 = 4096;
 /// Limits of a store.
 #[derive(Clone, Debug)]
 pub struct StoreSettings {
-    /// Budget of records kept inline in the key index, in bytes. Default 256 MiB.
+    /// Budget of records kept inline in the key index, in bytes.
     pub record_cache_bytes: usize,
-    /// redb's page cache, in bytes. Default 32 MiB.
+    /// redb's page cache, in bytes.
     pub page_cache_bytes: usize,
-    /// Applied but not checkpointed bytes above which `WriteTxn` waits. Default 64 MiB.
+    /// Applied but not checkpointed bytes above which `WriteTxn` waits.
     pub pending_bytes_max: usize,
 }
 
@@ -125,7 +125,7 @@ pub(crate) struct Shared {
     /// Held by the one call that writes redb.
     writer: Mutex<Writer>,
     /// What redb durably holds.
-    durable: RwLock<Applied>,
+    durable: RwLock<AppliedMark>,
     pending_bytes_max: usize,
     /// Roughly the bytes of live rows in the file.
     used_bytes: AtomicU64,
@@ -141,7 +141,7 @@ struct Published {
     current: i64,
     /// -1 if nothing was compacted.
     compacted: i64,
-    applied: Applied,
+    applied: AppliedMark,
     members: Vec<MemberRecord>,
     removed: BTreeSet<u64>,
     cluster_version: Option<String>,
@@ -155,15 +155,16 @@ struct Published {
 
 /// How far the store is. `compacted` is 0 if nothing was compacted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub struct Revisions {
+    /// The newest revision.
     pub current: i64,
+    /// The last compacted revision, 0 when nothing was compacted.
     pub compacted: i64,
 }
 
 /// The log position of the state, and the membership at it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Applied {
+pub struct AppliedMark {
     /// Last applied entry.
     pub log_id: Option<LogId>,
     /// The last applied membership entry: its id and its payload (opaque here).
@@ -172,25 +173,29 @@ pub struct Applied {
 
 /// A member as told by `PublishMember`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub struct MemberRecord {
+    /// Its id.
     pub id: u64,
+    /// Its name.
     pub name: String,
+    /// Where the other members reach it.
     pub peer_urls: Vec<String>,
+    /// Where clients reach it.
     pub client_urls: Vec<String>,
 }
 
 /// Sizes of the redb file, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
-#[allow(missing_docs)]
 pub struct Sizes {
+    /// What the file takes on the disk.
     pub allocated: u64,
+    /// What of it holds something; see [`Store::sizes`].
     pub in_use: u64,
 }
 
 /// What a checkpoint did.
 #[derive(Clone, Debug)]
-pub struct Checkpoint {
+pub struct CheckpointOutcome {
     /// redb durably holds the state up to here.
     pub durable: Option<LogId>,
     /// Records still pending.
@@ -232,11 +237,12 @@ pub enum CompactStep {
 
 /// etcd's HashKV answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub struct HashKv {
+    /// etcd's hash of the records up to `hash_revision`.
     pub hash: u32,
     /// -1 if nothing was compacted.
     pub compact_revision: i64,
+    /// The newest revision that is hashed.
     pub hash_revision: i64,
 }
 
@@ -284,7 +290,7 @@ impl Store {
     }
 
     /// Applied log id and membership.
-    pub fn applied(&self) -> Applied {
+    pub fn applied(&self) -> AppliedMark {
         self.shared().published.read().applied.clone()
     }
 
@@ -294,7 +300,8 @@ impl Store {
     }
 
     /// The log position and membership of exactly the state that redb durably holds.
-    pub fn durable_mark(&self) -> Applied {
+    #[cfg(any(test, feature = "testing"))]
+    pub fn durable_mark(&self) -> AppliedMark {
         self.shared().durable.read().clone()
     }
 

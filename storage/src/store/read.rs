@@ -12,6 +12,7 @@ use althing_api::error::Error;
 use althing_api::etcdserverpb::range_request::{SortOrder, SortTarget};
 use althing_api::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
 use althing_api::mvccpb::KeyValue;
+use althing_api::order::{has_revision_filters, is_natural_order};
 use althing_api::range::KeyRange;
 use bytes::Bytes;
 
@@ -241,7 +242,7 @@ pub(super) fn fetch<K: Keyspace>(
     (mut from, until): Bounds<'_>,
     revision: i64,
     limit: Limit,
-    keys_only: bool,
+    index_only: bool,
     took: impl Fn(usize) -> Result<(), Error>,
 ) -> Result<Vec<KeyValue>, Error> {
     let mut kvs = Vec::new();
@@ -256,7 +257,7 @@ pub(super) fn fetch<K: Keyspace>(
             .index
             .visit(from, until, revision, |key, stamp, record| {
                 let kv = match record {
-                    _ if keys_only => KeyValue {
+                    _ if index_only => KeyValue {
                         key: Bytes::copy_from_slice(key),
                         create_revision: stamp.create,
                         mod_revision: stamp.rev.main,
@@ -299,12 +300,12 @@ pub(super) fn get<K: Keyspace>(
     space: &K,
     key: &Bytes,
     revision: i64,
-    keys_only: bool,
+    index_only: bool,
 ) -> Result<Option<KeyValue>, Error> {
     let Some(found) = space.shared().index.get(key, revision) else {
         return Ok(None);
     };
-    if keys_only {
+    if index_only {
         return Ok(Some(KeyValue {
             key: key.clone(),
             create_revision: found.stamp.create,
@@ -387,11 +388,11 @@ fn select<K: Keyspace>(
     range: &KeyRange,
     revision: i64,
     limit: usize,
-    keys_only: bool,
+    index_only: bool,
 ) -> Result<Vec<KeyValue>, Error> {
     match (range, range.bounds()) {
         (KeyRange::One(key), _) => {
-            let found = get(space, key, revision, keys_only)?;
+            let found = get(space, key, revision, index_only)?;
             space.took(found.as_ref().map_or(0, held_bytes))?;
             Ok(found.into_iter().collect())
         }
@@ -401,7 +402,7 @@ fn select<K: Keyspace>(
                 bytes: usize::MAX,
             };
             let took = |bytes| space.took(bytes);
-            fetch(space, bounds, revision, limit, keys_only, took)
+            fetch(space, bounds, revision, limit, index_only, took)
         }
         (_, None) => Ok(Vec::new()),
     }
@@ -452,21 +453,6 @@ pub(crate) fn range<K: Keyspace>(
     }
     response.kvs = kvs;
     Ok(response)
-}
-
-fn is_natural_order(request: &RangeRequest) -> bool {
-    match request.sort_order() {
-        SortOrder::None => true,
-        SortOrder::Ascend => request.sort_target() == SortTarget::Key,
-        SortOrder::Descend => false,
-    }
-}
-
-fn has_revision_filters(request: &RangeRequest) -> bool {
-    request.min_mod_revision != 0
-        || request.max_mod_revision != 0
-        || request.min_create_revision != 0
-        || request.max_create_revision != 0
 }
 
 fn passes_filters(kv: &KeyValue, request: &RangeRequest) -> bool {

@@ -18,7 +18,7 @@ use super::disk::Disk;
 use super::error::DiskError;
 use super::loading::Loading;
 use super::medium::{FileMedium, Medium, sync_parent};
-use super::{Applied, Shared, Store, StoreSettings};
+use super::{AppliedMark, Shared, Store, StoreSettings};
 
 /// What was replaced: a state, or the file of one. To drop it may take seconds, as all keys are
 /// freed and a large file is removed; so drop it where nobody waits, and never under a lock.
@@ -138,7 +138,7 @@ impl Replacement {
     }
 
     /// The log position and membership of the state.
-    pub fn applied(&self) -> Applied {
+    pub fn applied(&self) -> AppliedMark {
         let shared = self.shared.as_ref().expect("taken only by `replace`");
         shared.durable.read().clone()
     }

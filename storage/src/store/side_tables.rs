@@ -11,12 +11,12 @@ use super::disk_view::DiskView;
 use super::error::DiskError;
 use super::lease::LeaseRecord;
 use super::schema::{self, ALARM, LEASE, MEMBER, META, REMOVED};
-use super::{Applied, MemberRecord};
+use super::{AppliedMark, MemberRecord};
 
 /// The rows of the tables `meta`, `member`, `alarm` and `removed`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Meta {
-    pub applied: Applied,
+    pub applied: AppliedMark,
     pub revision: i64,
     /// The revision of the last compaction asked for; -1 if never.
     pub compact_scheduled: i64,
@@ -87,7 +87,7 @@ impl DiskView {
         let cluster_version = self.meta_text(schema::META_CLUSTER_VERSION)?;
         let downgrade_target = self.meta_text(schema::META_DOWNGRADE)?;
         Ok(Meta {
-            applied: Applied { log_id, membership },
+            applied: AppliedMark { log_id, membership },
             revision: self.meta_i64(schema::META_REVISION, schema::EMPTY_REVISION)?,
             compact_scheduled: self.meta_i64(schema::META_COMPACT_SCHEDULED, -1)?,
             compact_finished: self.meta_i64(schema::META_COMPACT_FINISHED, -1)?,

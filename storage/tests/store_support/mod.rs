@@ -17,6 +17,7 @@ use bytes::Bytes;
 
 pub mod gen_command;
 mod lease_model;
+pub mod seed;
 pub mod sim_disk;
 
 /// Budgets small enough that records are evicted and redb is read.

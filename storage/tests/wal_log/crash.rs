@@ -36,7 +36,7 @@ fn power_loss_at_any_operation_loses_nothing_flushed_and_revives_nothing_void() 
         let disk = FaultyDisk::default();
         assert!(!play(&disk, &mut Player::new(seed, LARGEST), STEPS));
         for operation in 1..=disk.operations() {
-            eprintln!("ALTHING_SEED={seed}, power off at operation {operation}");
+            eprintln!("SEED={seed}, power off at operation {operation}");
             let disk = FaultyDisk::default();
             disk.power_off_at(operation);
             let mut player = Player::new(seed, LARGEST);
@@ -50,7 +50,7 @@ fn power_loss_at_any_operation_loses_nothing_flushed_and_revives_nothing_void() 
 #[test]
 fn power_loss_again_and_again_on_the_same_files_revives_no_former_life() {
     for seed in seeds(40) {
-        eprintln!("ALTHING_SEED={seed}");
+        eprintln!("SEED={seed}");
         let mut player = Player::new(seed, LARGEST);
         let mut disk = FaultyDisk::default();
         for _ in 0..30 {
@@ -66,7 +66,7 @@ fn power_loss_again_and_again_on_the_same_files_revives_no_former_life() {
 #[test]
 fn a_killed_process_finds_all_it_had_written() {
     for seed in seeds(20) {
-        eprintln!("ALTHING_SEED={seed}");
+        eprintln!("SEED={seed}");
         let disk = FaultyDisk::default();
         let mut player = Player::new(seed, LARGEST);
         for _ in 0..10 {

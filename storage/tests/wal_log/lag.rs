@@ -107,7 +107,7 @@ impl Owner {
 #[test]
 fn the_tail_shows_the_owners_log_however_late_the_writer_is() {
     for seed in seeds(60) {
-        eprintln!("ALTHING_SEED={seed}");
+        eprintln!("SEED={seed}");
         let disk = FaultyDisk::default();
         // Without a budget every flushed entry is read from its file.
         let small = settings(2048, 0);

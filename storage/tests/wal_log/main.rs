@@ -70,11 +70,11 @@ fn all_entries(wal: &Wal) -> Vec<Entry> {
         .expect("every entry can be read")
 }
 
-/// The seeds of `count` random runs; `ALTHING_SEED=n` replays one.
+/// The seeds of `count` random runs; `SEED=n` replays one.
 fn seeds(count: u64) -> std::ops::Range<u64> {
-    match std::env::var("ALTHING_SEED") {
+    match std::env::var("SEED") {
         Ok(seed) => {
-            let seed = seed.parse().expect("ALTHING_SEED is a number");
+            let seed = seed.parse().expect("SEED is a number");
             seed..seed + 1
         }
         Err(_) => 0..count,

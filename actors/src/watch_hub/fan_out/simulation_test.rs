@@ -235,19 +235,19 @@ impl Simulation {
     }
 }
 
-/// `ALTHING_TEST_SEED` replays one seed, `ALTHING_TEST_RUNS` sets the number of runs.
+/// `SEED` replays one seed, `RUNS` sets the number of runs.
 #[test]
 fn no_event_is_lost_repeated_or_out_of_order_whatever_readers_do() {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    let first: u64 = number("ALTHING_TEST_SEED").unwrap_or_else(|| rand::random::<u32>().into());
-    let single = std::env::var("ALTHING_TEST_SEED").is_ok();
+    let first: u64 = number("SEED").unwrap_or_else(|| rand::random::<u32>().into());
+    let single = std::env::var("SEED").is_ok();
     let runs = if single {
         1
     } else {
-        number("ALTHING_TEST_RUNS").unwrap_or(20)
+        number("RUNS").unwrap_or(20)
     };
     for seed in first..first + runs {
-        println!("seed {seed}: replay with ALTHING_TEST_SEED={seed}");
+        println!("seed {seed}: replay with SEED={seed}");
         let mut simulation = Simulation {
             world: World::new(),
             rng: StdRng::seed_from_u64(seed),

@@ -12,10 +12,10 @@ use crate::session::Interrupt;
 const KEY_BYTES: usize = 512;
 const VALUE_BYTES: usize = 512;
 const MEBIBYTE: f64 = 1024.0 * 1024.0;
-/// The metric that tells a member's memory.
+/// The metric of a member's memory.
 const MEMORY: &str = "process_resident_memory_bytes";
 
-/// Keys, and clients.
+/// The number of keys, and of clients.
 fn plan(size: Size) -> (u64, usize) {
     match size {
         Size::Small => (10_000, 50),

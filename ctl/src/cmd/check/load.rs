@@ -12,7 +12,7 @@ use super::tally::Tally;
 use crate::client::Client;
 use crate::failure::Failure;
 
-/// What is put.
+/// The keys and values that are put.
 #[derive(Clone, Debug)]
 pub(super) struct Shape {
     pub prefix: Bytes,

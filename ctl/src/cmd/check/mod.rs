@@ -19,7 +19,7 @@ use crate::failure::{BAD_FEATURE, Failure, INVALID_INPUT};
 use crate::flags::Settings;
 use crate::mirror::range_of;
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     let check = |name: &'static str, about: &'static str, prefix: &'static str| {
         manners(Command::new(name)).about(about).args([
@@ -54,7 +54,7 @@ pub fn command() -> Command {
         ])
 }
 
-/// Carries out one of the two.
+/// Runs one of the two commands.
 ///
 /// # Errors
 /// An unknown load, keys that are there already, a verdict that is not good.
@@ -117,7 +117,8 @@ impl Site<'_> {
         Ok(clients)
     }
 
-    /// Keys of somebody else are not to be deleted. `quote` is how etcdctl quotes the remedy.
+    /// Refuses a prefix that has keys already: they are not ours to delete. `quote` is how etcdctl
+    /// quotes the remedy.
     async fn refuse_keys(&self, client: &mut Client, quote: &str) -> Result<(), Failure> {
         let (key, range_end) = range_of(&self.prefix);
         let request = RangeRequest {

@@ -20,7 +20,7 @@ const RATE_PART: f64 = 0.9;
 const SLOWEST_MAX_SECONDS: f64 = 0.5;
 const DEVIATION_MAX_SECONDS: f64 = 0.1;
 
-/// Puts for each second, and clients.
+/// Puts per second, and the number of clients.
 fn plan(size: Size) -> (u32, usize) {
     match size {
         Size::Small => (150, 50),

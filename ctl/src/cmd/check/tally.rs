@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What requests came to.
+/// The outcomes of requests.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
     seconds: Vec<f64>,
@@ -28,7 +28,7 @@ impl Tally {
         }
     }
 
-    /// Requests that succeeded, for each of `total`.
+    /// Successful requests per second, over `total`.
     pub fn per_second(&self, total: Duration) -> f64 {
         self.seconds.len() as f64 / total.as_secs_f64()
     }

@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::flags::Settings;
 use crate::text::number::parse_int;
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     manners(Command::new("grant"))
         .about("Creates leases")
@@ -18,7 +18,7 @@ pub fn command() -> Command {
         .arg(positional())
 }
 
-/// Carries it out.
+/// Runs the command.
 ///
 /// # Errors
 /// Wrong arguments, the server's refusal, or the deadline.

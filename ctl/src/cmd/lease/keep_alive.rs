@@ -12,7 +12,7 @@ use crate::flags::Settings;
 use crate::print::Format;
 use crate::print::simple::shown_id;
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     manners(Command::new("keep-alive"))
         .about("Keeps leases alive (renew)")
@@ -22,7 +22,7 @@ pub fn command() -> Command {
         .arg(switch("once", "Renew the lease once and exit"))
 }
 
-/// Carries it out.
+/// Runs the command.
 ///
 /// # Errors
 /// Wrong arguments, the server's refusal, or no answer to the first renewal in time.

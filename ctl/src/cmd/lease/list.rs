@@ -9,14 +9,14 @@ use crate::client::Client;
 use crate::failure::Failure;
 use crate::flags::Settings;
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     manners(Command::new("list"))
         .about("List all active leases")
         .arg(positional())
 }
 
-/// Carries it out.
+/// Runs the command.
 ///
 /// # Errors
 /// The server's refusal, or the deadline.

@@ -16,7 +16,7 @@ use crate::failure::{BAD_CONNECTION, Failure};
 use crate::flags::Settings;
 use crate::text::number::parse_int;
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     manners(Command::new("lease"))
         .about("Lease related commands")
@@ -29,7 +29,7 @@ pub fn command() -> Command {
         ])
 }
 
-/// Carries out one of them.
+/// Runs one of the commands.
 ///
 /// # Errors
 /// The command's own.

@@ -12,7 +12,7 @@ use crate::flags::Settings;
 use crate::print::simple::{line, shown_id};
 use crate::print::{Format, Revoked, TimeToLive};
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     manners(Command::new("revoke"))
         .about("Revokes leases")
@@ -24,7 +24,7 @@ pub fn command() -> Command {
         ))
 }
 
-/// Carries it out.
+/// Runs the command.
 ///
 /// # Errors
 /// Wrong arguments, the server's refusal, or the deadline.

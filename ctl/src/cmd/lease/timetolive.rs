@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::flags::Settings;
 use crate::print::TimeToLive;
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     manners(Command::new("timetolive"))
         .about("Get lease information")
@@ -19,7 +19,7 @@ pub fn command() -> Command {
         .arg(switch("keys", "Get keys attached to this lease"))
 }
 
-/// Carries it out.
+/// Runs the command.
 ///
 /// # Errors
 /// Wrong arguments, the server's refusal, or the deadline.

@@ -15,7 +15,7 @@ use crate::mirror::{follow, range_of};
 /// How long the watch may take to reach the source's last revision before the keys are compared
 /// anyway; what differs then is written by comparison.
 const CATCH_UP_MAX: Duration = Duration::from_secs(60);
-/// For how long one answer of the watch is waited for.
+/// How long to wait for one answer of the watch.
 const ANSWER_PAUSE: Duration = Duration::from_millis(300);
 /// How often keys that still differ are made equal. More means that somebody writes.
 const ROUNDS_MAX: u32 = 3;
@@ -25,9 +25,9 @@ impl Migration {
     pub(super) async fn cut_over(&mut self, out: &mut dyn Write) -> Result<(), Failure> {
         let (last, _) = follow::revision(&mut self.source, &self.prefix).await?;
         self.reach(last).await?;
-        // Comparisons alone write from here on. How far the watch says to be proves nothing: etcd
-        // before 3.4.25 and 3.5.8 says it before it has sent the events, and one that comes behind
-        // a comparison would undo what that wrote.
+        // From here on only comparisons write. How far the watch claims to be proves nothing: etcd
+        // before 3.4.25 and 3.5.8 claims it before it has sent the events, and an event that comes
+        // after a comparison would undo what that wrote.
         self.watcher = None;
         for _ in 0..ROUNDS_MAX {
             if let Some((revision, keys)) = self.verify().await? {
@@ -51,12 +51,11 @@ impl Migration {
         Err(Failure::new(ERROR, text))
     }
 
-    /// Compares with the source as it is now. If all is equal, and the keys were not written
-    /// meanwhile, though others may have been: the source's revision then, and how many keys there
-    /// are.
+    /// Compares with the source as it is now. Returns the source's revision and the number of keys
+    /// if all is equal and these keys were not written meanwhile; others may have been.
     async fn verify(&mut self) -> Result<Option<(i64, u64)>, Failure> {
         match self.find_equal().await {
-            // What it was compared with is gone meanwhile.
+            // The revision that was compared has been compacted meanwhile.
             Err(failure) if failure.text == ApiError::Compacted.text() => Ok(None),
             found => found,
         }

@@ -8,15 +8,15 @@ use crate::client::Client;
 use crate::failure::{ERROR, Failure};
 use crate::notice;
 
-/// How long the probe lives, if it is not revoked (seconds).
+/// How long the probe lives if it is not revoked, in seconds.
 const PROBE_TTL: i64 = 30;
 /// How often the source is asked for it: the member that is asked may not know it at once.
 const LOOKS_MAX: u32 = 3;
-/// Between two looks.
+/// Time between two looks.
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
 
-/// Whether both sides are one cluster. Their ids do not tell: equal ones follow from equal peer
-/// URLs and tokens, as two clusters with defaults have them. A lease does.
+/// Whether both sides are one cluster. Their ids do not tell: they follow from peer URLs and
+/// tokens, which are equal in two clusters with defaults. A lease does.
 ///
 /// # Errors
 /// Those of granting, asking and revoking.

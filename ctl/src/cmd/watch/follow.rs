@@ -21,18 +21,18 @@ pub struct Shown<'a, 'w> {
     pub out: &'a RefCell<&'w mut dyn Write>,
     /// The format.
     pub printer: Printer,
-    /// What to run for every event; empty: nothing.
+    /// The command to run for every event; empty for none.
     pub command: Vec<Bytes>,
-    /// After how many events to stop; `None`: never.
+    /// After how many events to stop; `None` for never.
     pub count: Option<u64>,
 }
 
-/// How a watch ended that did not fail.
+/// How a watch that did not fail ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// All events that were asked for are shown.
     Complete,
-    /// The server canceled it, which has been told.
+    /// The server canceled it, which has been reported.
     Canceled,
 }
 
@@ -81,7 +81,7 @@ impl Shown<'_, '_> {
             writeln!(out, "progress notify: {revision}")?;
         }
         self.printer.watch(&mut **out, answer)?;
-        // Whoever waits for an event must not wait for a full buffer.
+        // A reader that waits for an event must not wait for a full buffer.
         Ok(out.flush()?)
     }
 

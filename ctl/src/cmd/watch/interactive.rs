@@ -29,7 +29,7 @@ use crate::text::words::words;
 enum Line {
     Watch(WatchCreateRequest, Vec<Bytes>),
     Progress,
-    /// Nothing that could be done, for this reason; the next line may be better.
+    /// A line that cannot be carried out, for this reason; the next line may be better.
     Invalid(String),
 }
 

@@ -36,7 +36,7 @@ watch is open, it names the revision behind the one that it has read:
 With -i, lines of standard input are obeyed: 'watch [OPTIONS] KEY [RANGE_END] [-- COMMAND]', or
 'progress', which asks the server up to which revision everything has been shown.";
 
-/// The grammar.
+/// The command's grammar.
 pub fn command() -> Command {
     line_command()
         .about("Watches events stream on keys or prefixes")
@@ -82,14 +82,14 @@ fn count(values: Values<'_>) -> Result<Option<u64>, Failure> {
     }
 }
 
-/// How many words of the line stand behind `--`.
+/// How many words of the line stand after `--`.
 fn behind_separator(invocation: &Invocation<'_>) -> Option<usize> {
     let line = invocation.line;
     let position = line.iter().position(|word| word == "--")?;
     Some(line.len() - position - 1)
 }
 
-/// Carries it out.
+/// Runs the command.
 ///
 /// # Errors
 /// Wrong arguments, a watch that the server canceled, or a command that failed.

@@ -1,4 +1,4 @@
-//! What the words of a watch ask for: the key and its range, and a command behind `--`. Pure.
+//! What the words of a watch ask for: the key and its range, and a command after `--`. Pure.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -17,20 +17,20 @@ const NO_COMMAND: &str = "bad number of arguments (found separator --, but no co
 const CONFLICT: &str = "bad number of arguments (found conflicting environment key)";
 const TWO_ENDS: &str = "`range_end` and `--prefix` are mutually exclusive";
 
-/// Words in front of `--`, and the command behind it.
+/// The words before `--`, and the command after it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Words {
     /// Key and range end, as far as they are given.
     pub keys: Vec<Bytes>,
-    /// Program and arguments; empty: none.
+    /// Program and arguments; empty for none.
     pub command: Vec<Bytes>,
 }
 
 impl Words {
-    /// Splits `arguments`, whose last `behind` words stood behind `--`.
+    /// Splits `arguments`, whose last `behind` words stood after `--`.
     ///
     /// # Errors
-    /// Nothing stands behind `--`.
+    /// Nothing stands after `--`.
     pub fn new(mut arguments: Vec<Bytes>, behind: Option<usize>) -> Result<Words, Failure> {
         if behind == Some(0) {
             return Err(Failure::arguments(NO_COMMAND));

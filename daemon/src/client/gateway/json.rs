@@ -11,9 +11,10 @@ use crate::rpc::status;
 /// How the parser begins its complaint about a value that nests too deep.
 const RECURSION_LIMIT: &str = "recursion limit exceeded";
 
-/// Decodes the first JSON value of `body`, as etcd's gateway does; nothing is an empty message.
+/// Decodes the first JSON value of `body`, as etcd's gateway does; an empty body is an empty
+/// message.
 ///
-/// The generated decoder refuses null for a text, a list or a truth value, where Go takes it as
+/// The generated decoder refuses null for a string, a list or a boolean, where Go takes it as
 /// absent. That is rare, so only a body that failed is read again without its nulls.
 pub(super) fn decode<Q: DeserializeOwned + Default>(body: &[u8]) -> Result<Q, Status> {
     if body.trim_ascii().is_empty() {
@@ -30,7 +31,7 @@ pub(super) fn decode<Q: DeserializeOwned + Default>(body: &[u8]) -> Result<Q, St
         .map_err(|error| refusal(&error))
 }
 
-/// What a body is told that cannot be decoded.
+/// The status for a body that cannot be decoded.
 fn refusal(error: &serde_json::Error) -> Status {
     let text = error.to_string();
     // Only txns nest without bound, and this one nests deeper than any that is admitted.
@@ -44,8 +45,8 @@ fn first_value<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error>
     T::deserialize(&mut serde_json::Deserializer::from_slice(body))
 }
 
-/// Drops null members; tells whether there were any. The parser bounds the depth of a value, so the
-/// recursion is bounded too.
+/// Drops null members; returns whether there were any. The parser bounds the depth of a value, so
+/// the recursion is bounded too.
 fn strip_nulls(value: &mut Value) -> bool {
     match value {
         Value::Object(members) => {

@@ -1,9 +1,9 @@
 //! The JSON gateway: `POST /v3/...` with a request message as JSON, answered with the response
 //! message as JSON.
 //!
-//! A route calls the same function of the same service as gRPC does, so the two can not differ. It
-//! owns nothing but its table of routes, one per worker. It fails as its call fails: a gRPC status
-//! becomes an HTTP status and a small JSON object.
+//! A route calls the same function of the same service as gRPC does, so the two cannot differ. The
+//! gateway owns nothing but its table of routes, one per worker. It fails as its call fails: a gRPC
+//! status becomes an HTTP status and a small JSON object.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -55,7 +55,7 @@ struct Exchange<A> {
     metadata: MetadataMap,
     limits: Limits,
     receive_bytes_max: usize,
-    /// How long the body is, where the client said so.
+    /// The body's length, where the client said so.
     body_bytes: Option<usize>,
     payload: web::Payload,
 }
@@ -70,8 +70,8 @@ impl<A: Api> Gateway<A> {
         }
     }
 
-    /// Whether the gateway answers for `path`, be it to say that nothing is there. Switched off it
-    /// answers for none.
+    /// Whether the gateway answers for `path`, if only to say that nothing is there. While it is
+    /// switched off, it answers for none.
     pub(super) fn is_its(&self, path: &str) -> bool {
         self.settings.get().port.gateway
             && (path.starts_with("/v3/") || path.starts_with("/v3beta/"))
@@ -122,8 +122,8 @@ fn deadline_of(headers: &HeaderMap) -> Result<Option<Instant>, Status> {
     let Some(value) = headers.get("grpc-timeout") else {
         return Ok(None);
     };
-    // A gateway's client wrote the header: what is wrong with it is wrong with the request. No time
-    // means no deadline, as in etcd's.
+    // A gateway's client wrote the header: what is wrong with it is wrong with the request. An
+    // empty or zero timeout means no deadline, as in etcd.
     match deadline::parse(value.as_bytes()) {
         _ if value.is_empty() => Ok(None),
         Ok(timeout) if timeout.is_zero() => Ok(None),

@@ -1,15 +1,15 @@
 //! What has arrived of a body of JSON values. A value may come in thousands of pieces; parsing it
-//! anew with each would take time that grows with their square, so it is parsed when it is whole.
+//! again with each would take time that grows with their square, so it is parsed when it is whole.
 
 use bytes::{Buf, BytesMut};
 
-/// Bytes that no message was made of yet, and how far they were looked at.
+/// Bytes that no message was made of yet, and how far they were inspected.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     pub(super) bytes: BytesMut,
-    /// Bytes that were looked at.
+    /// Bytes that were inspected.
     seen: usize,
-    /// Objects and lists that are open behind them.
+    /// Objects and lists that are still open after them.
     depth: usize,
     in_string: bool,
     /// The next byte of the string means itself.
@@ -23,7 +23,7 @@ impl Pending {
         self.bytes.extend_from_slice(piece);
     }
 
-    /// Takes away a value, the first `count` bytes.
+    /// Removes a value, the first `count` bytes.
     pub(super) fn consume(&mut self, count: usize) {
         let mut bytes = std::mem::take(&mut self.bytes);
         bytes.advance(count);
@@ -33,8 +33,8 @@ impl Pending {
         };
     }
 
-    /// Whether the first value seems to be whole. One that is not is worth it too whenever twice as
-    /// much of it has come, so that a mistake in it does not go unnoticed until its end.
+    /// Whether the first value seems to be whole. A value that is not is worth parsing too whenever
+    /// its length has doubled, so that a mistake in it does not go unnoticed until its end.
     pub(super) fn is_worth_parsing(&mut self) -> bool {
         if self.seen == 0 {
             let blanks = self.bytes.iter().take_while(|byte| is_blank(**byte));
@@ -51,7 +51,7 @@ impl Pending {
         doubled
     }
 
-    /// Looks at what is new. What is neither an object, a list nor a string is short, or no value.
+    /// Inspects the new bytes. Anything but an object, a list or a string is short, or no value.
     fn is_whole(&mut self) -> bool {
         let Some(b'{' | b'[' | b'"') = self.bytes.first() else {
             return !self.bytes.is_empty();

@@ -44,7 +44,7 @@ pub(super) fn refusal(status: &Status) -> HttpResponse {
     response
 }
 
-/// The line that ends a stream which failed.
+/// The line that ends a stream that failed.
 pub(super) fn stream_refusal(status: &Status) -> String {
     let mut line = serde_json::to_string(&StreamRefusal {
         error: StreamError {

@@ -24,7 +24,7 @@ use tonic::{Extensions, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use super::super::api::Api;
-use super::super::grpc_body::Limits;
+use super::super::grpc_body::{Limits, PREFIX_BYTES};
 use super::super::methods::Call;
 use super::super::status::too_large;
 use super::pending::Pending;
@@ -34,8 +34,6 @@ use super::{Answer, Exchange, json};
 
 /// Request messages that wait for the service; then the client waits.
 const REQUESTS_WAITING_MAX: usize = 16;
-/// A gRPC message begins with a flag and four bytes of length.
-const PREFIX_BYTES: usize = 5;
 
 type Messages<R> = Pin<Box<dyn Stream<Item = Result<R, Status>>>>;
 type Pieces = mpsc::Sender<Result<Frame<Bytes>, Status>>;
@@ -138,7 +136,7 @@ async fn forward<Q: Message + Default + DeserializeOwned>(
     }
 }
 
-/// Takes the first JSON value from `pending` and encodes it; None if it is not all there yet.
+/// Takes the first JSON value from `pending` and encodes it; `None` if part of it is still to come.
 fn next_message<Q: Message + Default + DeserializeOwned>(
     pending: &mut Pending,
 ) -> Result<Option<Bytes>, Status> {

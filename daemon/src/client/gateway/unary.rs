@@ -20,7 +20,7 @@ use super::refusal::refusal;
 use super::{Answer, Exchange, json, metadata};
 use crate::rpc::read_budget::ReadPermit;
 
-/// A JSON body may be so many times larger than the message in it: base64 adds a third, blanks and
+/// How many times larger than the message in it a JSON body may be: base64 adds a third, blanks and
 /// names add more. What is larger still is refused unread.
 const JSON_BYTES_PER_MESSAGE_BYTE: usize = 2;
 const JSON_BYTES_MIN: usize = 64 * 1024;
@@ -108,7 +108,7 @@ impl<A: Api> Exchange<A> {
     }
 }
 
-/// The head of every good answer.
+/// The head of every successful answer.
 pub(super) fn ok() -> actix_web::HttpResponseBuilder {
     let mut builder = HttpResponse::Ok();
     builder

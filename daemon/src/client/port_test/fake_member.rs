@@ -20,8 +20,7 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, future};
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use crate::client::Member;
-use crate::client::api::WatchReplies;
+use crate::client::api::{Member, WatchReplies};
 use crate::rpc::Replies;
 
 /// What the tests steer.
@@ -32,7 +31,7 @@ pub(super) struct State {
     pub(super) is_learner: bool,
     pub(super) alarms: Vec<AlarmType>,
     pub(super) cluster_version: Option<String>,
-    /// What every read is refused with.
+    /// The refusal of every read.
     pub(super) read_error: Option<Status>,
 }
 

@@ -1,4 +1,4 @@
-//! The client port over real sockets, with a member behind it that is not one.
+//! The client port over real sockets, with a fake member behind it.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
@@ -55,7 +55,7 @@ struct Port {
     live: Live,
 }
 
-/// Settings of a whole member, for the port of one that is not.
+/// Settings of a whole member, for the port of a fake one.
 pub(super) fn live(port: PortSettings) -> Live {
     let second = Duration::from_secs(1);
     let limits = Limits {
@@ -244,7 +244,7 @@ fn grpc_request(path: &str, body: RequestBody) -> Request<RequestBody> {
         .unwrap()
 }
 
-/// What a unary call came to.
+/// The outcome of a unary call.
 #[derive(Debug)]
 struct GrpcAnswer {
     code: i32,

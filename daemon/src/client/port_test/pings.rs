@@ -61,7 +61,7 @@ impl Pinging {
         while !is_end(self.frame().await.unwrap().0) {}
     }
 
-    /// The next frame's kind, flags and payload; none at the end.
+    /// The next frame's kind, flags and payload; `None` at the end.
     async fn frame(&mut self) -> Option<([u8; 2], Vec<u8>)> {
         let mut head = [0; 9];
         self.0.read_exact(&mut head).await.ok()?;

@@ -9,10 +9,10 @@ use althing_api::etcdserverpb::watch_create_request::FilterType;
 use althing_api::range::KeyRange;
 use bytes::Bytes;
 
-/// What an answer names that has no watcher.
+/// The watcher id in an answer that is about no watcher.
 pub(super) const NO_WATCHER: i64 = -1;
 
-/// Watchers of a stream that a compaction ended and that keep their ids; further ones lose theirs.
+/// Most watchers of a stream that keep their ids after a compaction ended them.
 const OVER_MAX: usize = 1_000;
 
 /// The key that stands for the smallest of all.
@@ -21,15 +21,15 @@ const FIRST_KEY: &[u8] = &[0];
 /// What a stream knows of one of its watchers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Known {
-    /// Large messages may be cut.
+    /// Whether large messages may be cut.
     pub(super) fragment: bool,
-    /// It is to be told how far it is.
+    /// Whether it is to be told how far it is.
     pub(super) wants_progress: bool,
-    /// It was told no event since the timer's last tick.
+    /// Whether it was told no event since the timer's last tick.
     pub(super) is_silent: bool,
-    /// The hub was told to end it.
+    /// Whether the hub was told to end it.
     pub(super) is_cancelled: bool,
-    /// A compaction ended it. It keeps its id until the client cancels it.
+    /// Whether a compaction ended it. It keeps its id until the client cancels it.
     pub(super) is_over: bool,
 }
 
@@ -54,7 +54,7 @@ pub(super) struct Creation {
 }
 
 impl Watchers {
-    /// Checks a request and gives it an id. Error: the reason why not, as etcd words it.
+    /// Checks a request and gives it an id. Error: the reason, in etcd's words.
     pub(super) fn create(&mut self, request: WatchCreateRequest) -> Result<Creation, &'static str> {
         if request.start_revision < 0 {
             return Err(Error::Compacted.text());
@@ -124,7 +124,7 @@ impl Watchers {
         taken.any(|id| self.is_being_freed(id))
     }
 
-    /// A compaction ended this watcher, which keeps its id unless too many do.
+    /// Notes that a compaction ended this watcher, which keeps its id unless too many do.
     pub(super) fn end(&mut self, watch_id: i64) {
         let Some(mut known) = self.remove(watch_id) else {
             return;
@@ -136,7 +136,7 @@ impl Watchers {
         }
     }
 
-    /// Takes a watcher out, and out of what is counted.
+    /// Removes a watcher, also from the counts.
     fn remove(&mut self, watch_id: i64) -> Option<Known> {
         let known = self.known.remove(&watch_id)?;
         self.wanting_progress -= usize::from(known.wants_progress);
@@ -149,12 +149,12 @@ impl Watchers {
         self.wanting_progress > 0
     }
 
-    /// A watcher has ended.
+    /// Removes a watcher that has ended.
     pub(super) fn forget(&mut self, watch_id: i64) {
         self.remove(watch_id);
     }
 
-    /// The timer ticked: who is to be told how far it is.
+    /// Notes that the timer ticked; returns the watchers that are to be told how far they are.
     pub(super) fn tick(&mut self) -> Vec<i64> {
         let wanting = self.known.iter_mut();
         wanting

@@ -5,7 +5,7 @@
 //!               |   refusals, in the order of the requests  ------^
 //!               '-- timer: how far silent watchers are
 //! ```
-//! A stream is no actor but the body of its answer: it does something when its client can be sent
+//! A stream is not an actor but the body of its answer: it runs when its client can be sent
 //! something. It owns the ids of its watchers and at most one message in work; the queue before it
 //! has a bound of its own. It ends with its client, its connection, the hub or the leader.
 

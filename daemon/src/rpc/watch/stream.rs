@@ -19,7 +19,7 @@ use super::super::{Rpc, status};
 use super::create::{NO_WATCHER, Watchers};
 use super::reply::WatchReply;
 
-/// Requests that the hub has not answered yet; then the next one is not read.
+/// Most requests that the hub has not answered yet; at this many the next one is not read.
 const UNANSWERED_MAX: usize = 64;
 /// The same for questions about progress, whose answers wait for what is committed.
 const PROGRESS_UNANSWERED_MAX: usize = 64;
@@ -34,20 +34,20 @@ const JITTER: f64 = 0.1;
 pub(super) struct WatchStream {
     rpc: Rpc,
     requests: Streaming<WatchRequest>,
-    /// The client sends no more; its watchers go on.
+    /// Whether the client sends no more; its watchers go on.
     requests_ended: bool,
     leader_lost: LeaderLost,
     watches: Watches,
     watchers: Watchers,
     unanswered: usize,
     progress_unanswered: usize,
-    /// Since the client was last listened to.
+    /// Notices since the client was last listened to.
     notices_in_a_row: u32,
     /// A request that has to wait until those before it are answered.
     held: Option<WatchRequest>,
     /// The rest of a notice.
     deliveries: std::vec::IntoIter<(i64, Events)>,
-    /// The store's revision when they were read; `None`: they are new.
+    /// The store's revision when `deliveries` were read; `None` if they are new.
     deliveries_revision: Option<i64>,
     /// The rest of a message that was cut.
     pieces: std::vec::IntoIter<WatchReply>,
@@ -86,7 +86,7 @@ impl WatchStream {
         }
     }
 
-    /// The next reply. Error: what the stream ends with.
+    /// The next reply. Error: the status that the stream ends with.
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<WatchReply, Status>> {
         loop {
             if let Some(piece) = self.pieces.next() {
@@ -129,8 +129,9 @@ impl WatchStream {
         }
     }
 
-    /// What happens next. Notices are most of it and so looked at first; but not for ever, or a
-    /// client that is told much would not be heard, nor its other streams have their turn.
+    /// What happens next. Notices are the most frequent and so are looked at first; but not for
+    /// ever, or a client that is told much would not be heard, and its other streams would not have
+    /// their turn.
     fn poll_happening(&mut self, cx: &mut Context<'_>) -> Poll<Result<Happening, Status>> {
         if self.notices_in_a_row == NOTICES_IN_A_ROW_MAX {
             self.notices_in_a_row = 0;
@@ -272,7 +273,7 @@ impl WatchStream {
                 self.progress_unanswered -= usize::from(watch_id.is_none());
                 self.head(watch_id.unwrap_or(NO_WATCHER), revision)
             }
-            // As in etcd: who asked has to ask again.
+            // As in etcd, the client has to ask again.
             Notice::NoProgress => {
                 self.progress_unanswered -= 1;
                 return None;
@@ -313,7 +314,7 @@ impl WatchStream {
         self.stop_timer();
     }
 
-    /// Nobody needs the timer without a watcher that wants to be told how far it is.
+    /// Stops the timer once no watcher wants to be told how far it is.
     fn stop_timer(&mut self) {
         if self.timer.is_some() && !self.watchers.want_progress() {
             self.timer = None;

@@ -20,9 +20,9 @@ use super::first_head::{FirstHead, Passed};
 
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A client that takes nothing of what is to be sent for this time has stopped, and is
-/// disconnected: a large answer holds a part of the read budget until it is sent. In HTTP/2 large
-/// answers are known from streams whose client may be stopped for longer; only they count there.
+/// A client that takes none of its data for this long counts as stopped and is disconnected: a
+/// large answer holds a part of the read budget until it is sent. Over HTTP/2 only large answers
+/// count: a client may leave other streams unread for longer.
 pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a client speaks on a connection.
@@ -34,21 +34,21 @@ pub(super) enum Protocol {
 
 /// A connection whose first bytes were read to tell its protocol, and are read once more.
 #[derive(Debug)]
-pub(super) struct Conn {
+pub(super) struct SniffedIo {
     io: TcpStream,
     session: Rc<Session>,
     first: [u8; PREFACE.len()],
     /// `replayed <= filled <= first.len()`
     filled: usize,
     replayed: usize,
-    /// Until the first request of HTTP/2 has come, and longer for a client that needs it.
+    /// Set until the first request over HTTP/2 has come, and longer for a client that needs it.
     first_head: Option<FirstHead>,
-    /// What that looked at, and is read next.
+    /// Bytes that `first_head` passed on, and that are read next.
     ahead: Bytes,
     write_deadline: Option<WriteDeadline>,
 }
 
-/// Ends writes that do not go on.
+/// Ends a write that makes no progress.
 #[derive(Debug)]
 struct WriteDeadline {
     timeout: Duration,
@@ -64,7 +64,7 @@ impl WriteDeadline {
         }
     }
 
-    /// What a write came to, but for one that has waited too long.
+    /// The outcome of a write; a `TimedOut` error for one that has waited too long.
     fn judge(
         &mut self,
         cx: &mut Context<'_>,
@@ -82,15 +82,15 @@ impl WriteDeadline {
     }
 }
 
-/// Read at once until then.
+/// Bytes read at a time while the first head is inspected.
 const AHEAD_BYTES: usize = 4096;
 
-impl Conn {
+impl SniffedIo {
     /// Reads until the protocol is known.
     pub(super) async fn sniff(
         mut io: TcpStream,
         session: Rc<Session>,
-    ) -> io::Result<(Conn, Protocol)> {
+    ) -> io::Result<(SniffedIo, Protocol)> {
         let mut first = [0; PREFACE.len()];
         let mut filled = 0;
         let protocol = loop {
@@ -106,7 +106,7 @@ impl Conn {
                 break Protocol::Http2;
             }
         };
-        let conn = Conn {
+        let conn = SniffedIo {
             io,
             session,
             first,
@@ -126,7 +126,7 @@ impl Conn {
     }
 }
 
-impl AsyncRead for Conn {
+impl AsyncRead for SniffedIo {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -163,7 +163,7 @@ impl AsyncRead for Conn {
     }
 }
 
-impl AsyncWrite for Conn {
+impl AsyncWrite for SniffedIo {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -195,14 +195,14 @@ pub(super) mod tests {
     use super::*;
 
     /// Both ends of a connection that has begun.
-    pub(in super::super) async fn connected() -> (Conn, TcpStream) {
+    pub(in super::super) async fn connected() -> (SniffedIo, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut client = TcpStream::connect(address).await.unwrap();
         client.write_all(PREFACE).await.unwrap();
         let (io, peer) = listener.accept().await.unwrap();
         let session = ClientSession::start(peer, SessionSettings { streams_max: 1 });
-        let (conn, protocol) = Conn::sniff(io, Rc::new(session)).await.unwrap();
+        let (conn, protocol) = SniffedIo::sniff(io, Rc::new(session)).await.unwrap();
         assert_eq!(protocol, Protocol::Http2);
         (conn, client)
     }
