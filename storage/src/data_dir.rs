@@ -30,7 +30,7 @@ const FORMAT: u32 = 1;
 const HARMLESS: [&str; 3] = [LOCK, "VERSION.tmp", "lost+found"];
 /// How the name of an arriving snapshot begins.
 const ARRIVAL: &str = "arrival-";
-/// The note of a store that is about to be replaced, and that of what a fresh copy of it took.
+/// The note that the store is about to be replaced, and the note of what a fresh copy of it took.
 const REPLACING: &str = "replacing";
 const COPIED: &str = "copied";
 /// What may lie beside the snapshots during a member's whole life.

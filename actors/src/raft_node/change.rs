@@ -60,7 +60,7 @@ impl fmt::Display for MemberChange {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ask {
     First,
-    /// An earlier try may have made it.
+    /// An earlier attempt may have made the change.
     Again,
 }
 
