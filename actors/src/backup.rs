@@ -26,7 +26,7 @@ const BACKUPS_MAX: usize = 2;
 const STALL_MAX: Duration = Duration::from_secs(60);
 /// The longest wait until the store's file holds what was applied.
 const CHECKPOINT_MAX: Duration = Duration::from_secs(10);
-/// Pause between two looks whether it does.
+/// Pause between two checks whether it does.
 const CHECKPOINT_PAUSE: Duration = Duration::from_millis(20);
 
 /// The bytes of a backup; the first `file_bytes` are the file, and its hash follows.

@@ -50,13 +50,13 @@ const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
 /// The settings of a node.
 #[derive(Clone, Debug)]
 pub struct NodeSettings {
-    /// The member's name, as it publishes itself.
+    /// The member's name, as published.
     pub name: String,
-    /// The member that this node is.
+    /// This member's id.
     pub member_id: MemberId,
-    /// The cluster that it belongs to.
+    /// The cluster that this member belongs to.
     pub cluster_id: ClusterId,
-    /// Where the other members reach this one, as it publishes itself.
+    /// The URLs where the other members reach this one, as published.
     pub peer_urls: Vec<String>,
     /// Initial voters with their peer URLs; ignored when the data directory holds a log.
     pub founders: Vec<MemberAddress>,
@@ -65,7 +65,7 @@ pub struct NodeSettings {
     /// Members of the cluster that a joining member was told of. While it hears no leader, it asks
     /// them whether it is still a member.
     pub known_members: Vec<MemberAddress>,
-    /// Where clients reach this member, as it publishes itself.
+    /// The URLs where clients reach this member, as published.
     pub client_urls: Vec<String>,
     /// Raft settings that can change while the member runs.
     pub raft: RaftTuning,
@@ -77,7 +77,7 @@ pub struct NodeSettings {
     pub upkeep: UpkeepSettings,
     /// The clock that leases are counted by.
     pub clock: Clock,
-    /// Sizes of the log.
+    /// Limits of the log.
     pub wal: WalSettings,
     /// Limits of the store.
     pub store: StoreSettings,
@@ -86,11 +86,11 @@ pub struct NodeSettings {
 /// A member that is known before the log names it.
 #[derive(Clone, Debug)]
 pub struct MemberAddress {
-    /// Its id.
+    /// The member's id.
     pub id: MemberId,
-    /// Its name; empty where only its address is known.
+    /// The member's name; empty if only its address is known.
     pub name: String,
-    /// Where the other members reach it.
+    /// The URLs where the other members reach it.
     pub peer_urls: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! A whole node on real files, used like its front ends use it.
+//! A whole node on real files, used as its front ends use it.
 
 use std::io;
 

@@ -15,12 +15,12 @@ use crate::latest;
 pub(crate) struct Progress {
     committed_next: AtomicU64,
     applied_next: AtomicU64,
-    /// Follows `applied_next`, for those who wait; updated once per batch.
+    /// Follows `applied_next`, for tasks that wait; updated once per batch.
     applied_batches: latest::Sender<u64>,
     term: AtomicU64,
     leader: AtomicU64,
     leader_changes: AtomicU64,
-    /// Follows `leader`, for those who wait for a leader.
+    /// Follows `leader`, for tasks that wait for a leader.
     leaders: latest::Sender<u64>,
     led_since: Mutex<Option<Instant>>,
     /// When RaftNode last saw who leads.
@@ -53,7 +53,7 @@ impl Progress {
         self.applied_next.fetch_max(index + 1, Ordering::Release);
     }
 
-    /// Wakes those who wait for what was applied.
+    /// Wakes the tasks that wait for what was applied.
     pub(crate) fn applied_a_batch(&self) {
         let applied = self.applied_next.load(Ordering::Acquire);
         self.applied_batches.send_if_modified(|next| {

@@ -13,13 +13,13 @@ use tokio::sync::oneshot;
 use crate::disk_gate::Reservation;
 use crate::latest;
 
-/// Bounds the requests under way. Shared by everybody who admits requests.
+/// Bounds the requests under way. Shared by all that admit requests.
 #[derive(Debug)]
 pub struct Admission {
     max: AtomicUsize,
     under_way: AtomicUsize,
     closed: AtomicBool,
-    /// Tells those who wait for the end; `closed` is for those who only check.
+    /// Tells tasks that wait for the end; `closed` is for a mere check.
     end: latest::Sender<bool>,
 }
 
@@ -116,8 +116,8 @@ impl<T> Reply<T> {
         (reply, Answer(receiver))
     }
 
-    /// Answers. It is not an error if the caller no longer waits: its request was carried out
-    /// anyway.
+    /// Sends the answer. It is not an error if the caller no longer waits: its request was carried
+    /// out anyway.
     pub fn send(self, answer: T) {
         // Given back first, so that a caller that has its answer finds its place free again.
         drop(self.permit);

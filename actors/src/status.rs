@@ -6,19 +6,19 @@ use althing_api::id::{ClusterId, MemberId};
 /// A published picture of the node.
 #[derive(Clone, Debug, Default)]
 pub struct NodeStatus {
-    /// The member that this node is.
+    /// This member's id.
     pub member_id: MemberId,
-    /// The cluster that it belongs to.
+    /// The cluster that this member belongs to.
     pub cluster_id: ClusterId,
-    /// The newest term of raft that it knows.
+    /// The newest term of raft that is known here.
     pub term: u64,
     /// The leader's id; zero if none is known.
     pub leader: MemberId,
-    /// The last entry that it knows to be committed.
+    /// The last entry that is known here to be committed.
     pub committed_index: u64,
-    /// The last entry that is applied to its store.
+    /// The last entry that is applied here.
     pub applied_index: u64,
-    /// Whether it shall have no vote.
+    /// Whether this member is meant to have no vote.
     pub is_learner: bool,
     /// All members of the current configuration.
     pub members: Vec<MemberStatus>,
@@ -27,15 +27,15 @@ pub struct NodeStatus {
 /// One member of the current configuration.
 #[derive(Clone, Debug, Default)]
 pub struct MemberStatus {
-    /// Its id.
+    /// The member's id.
     pub id: MemberId,
-    /// Its name; empty until it has published itself.
+    /// The member's name; empty until it has published itself.
     pub name: String,
-    /// Where the other members reach it.
+    /// The URLs where the other members reach it.
     pub peer_urls: Vec<String>,
-    /// Where clients reach it; empty until it has published itself.
+    /// The URLs where clients reach it; empty until it has published itself.
     pub client_urls: Vec<String>,
-    /// Whether it shall have no vote.
+    /// Whether the member is meant to have no vote.
     pub is_learner: bool,
 }
 

@@ -302,7 +302,7 @@ async fn a_member_that_lags_beyond_the_log_catches_up_by_snapshot() {
     );
     put(&ours, "afterwards", "v").await.unwrap();
 
-    // The snapshot is durable, and a log that begins behind it is no damage.
+    // The snapshot is durable, and a log that begins behind it is not damaged.
     let settings = ours.status();
     drop((theirs, ours));
     world.kill(late).await;

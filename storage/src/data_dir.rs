@@ -3,7 +3,7 @@
 //! ```text
 //!   LOCK              held while a process uses the directory
 //!   VERSION           whose directory this is, and its format
-//!   member/id         who the member is, written once
+//!   member/id         the member's identity, written once
 //!   member/wal/       the write-ahead log, unless a directory of its own was chosen for it
 //!   member/store.redb the key-value state
 //!   member/snap/      snapshots on their way in; `replacing`, the note of a store that is about to
@@ -30,7 +30,7 @@ const FORMAT: u32 = 1;
 const HARMLESS: [&str; 3] = [LOCK, "VERSION.tmp", "lost+found"];
 /// How the name of an arriving snapshot begins.
 const ARRIVAL: &str = "arrival-";
-/// The note of a store that is about to be replaced, and that of what a fresh copy of it took.
+/// The note that the store is about to be replaced, and the note of what a fresh copy of it took.
 const REPLACING: &str = "replacing";
 const COPIED: &str = "copied";
 /// What may lie beside the snapshots during a member's whole life.
@@ -61,7 +61,7 @@ impl DataDir {
     /// likewise) instead of inside `path`.
     ///
     /// # Errors
-    /// As for [`DataDir::open`]; also if `path` already holds a log of its own.
+    /// Same as [`DataDir::open`]; also if `path` already holds a log of its own.
     pub fn open_with_wal(path: &Path, wal: Option<&Path>) -> Result<DataDir, OpenError> {
         let mut locks = vec![claim(path, "data")?];
         let member = path.join("member");
@@ -87,7 +87,7 @@ impl DataDir {
     /// and no member can start on it meanwhile. `None` if no member ever began there.
     ///
     /// # Errors
-    /// As for [`DataDir::open_with_wal`]; [`OpenError::Unusable`] also if the directory does not
+    /// Same as [`DataDir::open_with_wal`]; [`OpenError::Unusable`] also if the directory does not
     /// exist.
     pub fn look(path: &Path, wal: Option<&Path>) -> Result<Option<DataDir>, OpenError> {
         let inside = path.join("member/wal");
@@ -139,7 +139,7 @@ impl DataDir {
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
-    /// Who the member is; `None` before it was bootstrapped.
+    /// The member's identity; `None` before it was bootstrapped.
     ///
     /// # Errors
     /// [`OpenError::FileDamaged`] if the file fails its checksum; otherwise any error of the
@@ -167,7 +167,7 @@ impl DataDir {
         }
     }
 
-    /// Writes who the member is, so that it survives power loss.
+    /// Writes the member's identity, so that it survives power loss.
     ///
     /// # Errors
     /// `InvalidInput` for a name with control characters; otherwise any error of the operating

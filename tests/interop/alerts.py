@@ -6,8 +6,8 @@ usage: alerts.py --althingd PATH [--only NAME]
 The rules are those of packaging/prometheus, which state etcd's published ones; only their times are
 shortened, to seconds. Every fault is a real one: processes that are killed or stopped, a network
 and disks that are slow, a quota and a disk that are full. Also every expression of etcd's Grafana
-dashboard has to find something. Takes four minutes or so. Needs root, Debian's `prometheus` and
-`strace`; says so and ends well where one is missing."""
+dashboard has to find something. Takes about four minutes. Needs root, Debian's `prometheus` and
+`strace`; if one is missing it says so and succeeds."""
 
 import argparse
 import contextlib
@@ -32,7 +32,7 @@ from alerts_cluster import Cluster  # noqa: E402
 RULES = pathlib.Path(__file__).resolve().parents[2] / "packaging/prometheus/alerts.yml"
 DEADLINE_S = 120
 MIB = 1 << 20
-# Seconds instead of minutes and hours; what is predicted four hours ahead stays.
+# Seconds instead of minutes and hours; the prediction four hours ahead stays as it is.
 SHORTENED = [(r"for: \d+m", "for: 2s"), (r"\[15m:1m\]", "[30s:1s]"), (r"\[15m\]", "[20s]"),
              (r"\[5m\]", "[15s]"), (r"\[120s\]", "[6s]"), (r"\[4h\]", "[15s]")]
 FAILED = ("Unknown|FailedPrecondition|ResourceExhausted|Internal|Unavailable|DataLoss|"
@@ -69,11 +69,11 @@ DASHBOARD = [
 
 
 class Differs(Exception):
-    """A part did not come to what it should."""
+    """A part did not end as it should."""
 
 
 def until(what, condition):
-    """Waits until a condition holds, and answers its value."""
+    """Waits until a condition holds, and returns its value."""
     deadline = time.monotonic() + DEADLINE_S
     while not (value := condition()):
         if time.monotonic() > deadline:
@@ -83,7 +83,7 @@ def until(what, condition):
 
 
 class Prometheus:
-    """The server, with its data in a directory that somebody else removes."""
+    """The server, with its data in a directory that the caller removes."""
 
     def __init__(self, directory, targets):
         directory = pathlib.Path(directory)
@@ -256,7 +256,7 @@ def a_quota_that_is_used_up_and_a_disk_without_room_to_defragment(t):
     t.fires(grown, low)
     fragmented = ("etcdDatabaseHighFragmentationRatio", "warning")
     for member in members:
-        # Nothing but deletions and compactions is taken now, and no copy of the file begins.
+        # Only deletions and compactions are accepted now, and no copy of the file begins.
         member.disk.fill()
     try:
         revision = members[0].delete(keys[:int(len(keys) * 0.54)])
@@ -283,7 +283,7 @@ def missing():
 
 
 def run(trial, only):
-    """Plays the parts; how many passed and failed."""
+    """Plays the parts; returns how many passed and failed."""
     passed = failed = 0
     for part in PARTS:
         if only not in (None, part.__name__):

@@ -20,7 +20,7 @@ MIB = 1 << 20
 DISK_BYTES = 1024 * MIB
 RESERVE_BYTES = 32 * MIB
 QUOTA_BYTES = 256 * MIB
-# Little less than a power of two, which is what the store's pages are.
+# A little less than a power of two, the size of the store's pages.
 LARGE_BYTES = 1_000_000
 PATIENCE_S = 30
 
@@ -30,7 +30,7 @@ def b64(raw):
 
 
 class Network:
-    """Forwards connections to the members' peer ports, each piece of data as late as is wished."""
+    """Forwards connections to the members' peer ports, each piece of data with a chosen delay."""
 
     def __init__(self):
         self.delay_s = 0
@@ -38,7 +38,7 @@ class Network:
         threading.Thread(target=self.loop.run_forever, daemon=True).start()
 
     def forward(self, port):
-        """A port through which `port` is reached."""
+        """Returns a port that forwards to `port`."""
         async def accept(reader, writer):
             try:
                 back, forth = await asyncio.open_connection("127.0.0.1", port)
@@ -71,7 +71,7 @@ class Disk:
                        check=True)
 
     def fill(self):
-        """Leaves less than the members keep free."""
+        """Leaves less space than the members keep free."""
         with open(self.path / "filler", "wb") as filler:
             free = os.statvfs(self.path)
             bytes_free = free.f_bavail * free.f_frsize
@@ -160,7 +160,7 @@ class Member:
         self.post("kv/range", key=b64(b"k"))
 
     def fill_quota(self):
-        """Puts until one is refused for want of space; the keys."""
+        """Puts until one is refused for lack of space; returns the keys."""
         keys = []
         while True:
             key = b"fill/%04d" % len(keys)
@@ -173,7 +173,7 @@ class Member:
             keys.append(key)
 
     def delete(self, keys):
-        """Deletes one by one; the last revision."""
+        """Deletes one by one; returns the last revision."""
         for key in keys:
             revision = self.post("kv/deleterange", key=b64(key))["header"]["revision"]
         return int(revision)
@@ -183,7 +183,7 @@ class Member:
 
     @contextlib.contextmanager
     def slow_flushes(self, seconds):
-        """Each flush takes so long."""
+        """Makes each flush take this long."""
         late = f"inject=fdatasync,fsync:delay_enter={int(seconds * 1e6)}"
         tracer = subprocess.Popen(
             ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync,fsync", "-e", late,
@@ -191,7 +191,7 @@ class Member:
         try:
             yield
         finally:
-            # Asked to end in order, it may wait for a thread that does not come.
+            # If asked to end in order, it may wait forever for a thread.
             tracer.kill()
             tracer.wait()
 
@@ -232,7 +232,7 @@ class Cluster:
         self.cleanup.close()
 
     def leader(self, without=None):
-        """Who leads, as those say that are not `without`."""
+        """The leader, according to the members other than `without`."""
         for member in self.members:
             if member is without:
                 continue

@@ -39,7 +39,7 @@ class Player:
         return os.path.join(self.scratch, f"{self.number}-{name}")
 
     def run(self, program, *line, code=0):
-        """Runs a program of the options; its standard output."""
+        """Runs a program of the options; returns its standard output."""
         env = dict(os.environ, ETCDCTL_API="3")
         ended = subprocess.run([getattr(self.options, program), *line], env=env, timeout=DEADLINE_S,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -70,7 +70,7 @@ class Player:
 
 
 def fill(server, count):
-    """Keys with a past; answers the revision before which it was forgotten."""
+    """Writes keys with a history; returns the revision before which it is compacted."""
     name = lambda n: f"/data/{n:07d}".encode()
     for start in range(0, count, TXN_PUTS):
         numbers = range(start, min(start + TXN_PUTS, count))
@@ -96,7 +96,7 @@ def fill(server, count):
 
 
 def same_history(one, other, compacted):
-    """Both hold the same keys now and at revisions of the past, and the same leases."""
+    """Both hold the same keys now and at earlier revisions, and the same leases."""
     last = one.revision()
     expect(last == other.revision(), f"revision {last} became {other.revision()}")
     for revision in sorted({compacted, (compacted + last) // 2, last - 1, last}):
@@ -123,7 +123,7 @@ def first(keys, others):
 
 
 def same_status(player, snapshot):
-    """althingctl tells of a file what etcdctl does, in every format."""
+    """althingctl says the same of a file as etcdctl, in every format."""
     for form in ("simple", "json", "fields", "table"):
         line = ("snapshot", "status", snapshot, "-w", form)
         ours, theirs = player.run("althingctl", *line), player.run("etcdctl", *line)
@@ -139,7 +139,7 @@ def from_etcd(player, source, compacted):
         same_history(source, restored, compacted)
         before = restored.revision()
         expect(restored.put([(b"after", b"restore")]) == before + 1, "it does not take writes")
-        # Started again it is still the same.
+        # After a restart it is still the same.
         restored.stop()
     hashed = player.run("althingctl", "snapshot", "hashkv", snapshot, "-w", "json")
     expect(json.loads(hashed)["hash"] == source.hash_kv(), f"hashkv of the file: {hashed}")
@@ -221,7 +221,7 @@ def three_members(player, source, compacted):
             player.run("althingctl", "snapshot", "restore", snapshot, "--data-dir", directory,
                        "--name", f"m{number}", "--initial-cluster", cluster,
                        "--initial-advertise-peer-urls", peer, "--bump-revision", "0")
-            # So long that a busy machine is not taken for a dead leader.
+            # Long enough that a busy machine is not taken for a dead leader.
             flags = ["--name", f"m{number}", "--initial-cluster", cluster,
                      "--election-timeout", "5000"]
             members.append(stack.enter_context(
@@ -257,7 +257,7 @@ def migrate(player, source, target, busy, *flags):
 
 
 def migrated(player, source, target, busy):
-    """The same; both are equal in the end."""
+    """Like `migrate`; both are equal in the end."""
     migrate(player, source, target, busy)
     same_keys(source, target)
 

@@ -17,7 +17,7 @@ PAGE = 1000
 
 
 class Differs(Exception):
-    """A part did not come to what it should."""
+    """A part did not end as it should."""
 
 
 def expect(is_so, what):
@@ -118,6 +118,6 @@ class Server:
         return leases
 
     def hash_kv(self):
-        """Not every release has it in the gateway."""
+        """The hash, by a program: not every release has it in the gateway."""
         line = [Server.ctl, "--endpoints", self.endpoint, "endpoint", "hashkv", "-w", "json"]
         return json.loads(subprocess.check_output(line))[0]["HashKV"]["hash"]

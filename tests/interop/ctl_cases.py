@@ -5,10 +5,10 @@ import base64
 import re
 
 ROOT = "ctl-compare/"
-# The id of the lease of a case: chosen, so that both programs find the same one.
+# The id of a case's lease; fixed, so that both programs find the same one.
 LEASE = 0x7a1e
 FORMATS = ["simple", "json", "fields", "protobuf", "table", "hex"]
-# Quotes, escapes, control bytes, no UTF-8, HTML's letters, separators, letters far from ASCII.
+# Quotes, escapes, control bytes, invalid UTF-8, HTML's letters, separators, exotic letters.
 ODD = b'\x7f\x80\xc3\xa9\xe2\x80\xa8\xf0\x9f\x98\x80\x07\x08\x0b\x1b"\\\xe2\x80\x8b\xc2\xa0 <&>\n\t'
 
 
@@ -242,7 +242,7 @@ def other_cases():
 
 
 def lease_cases():
-    """Commands that refuse a format after the deed in etcdctl are in ctl_compare's `ours_alone`."""
+    """Commands whose etcdctl acts and then refuses a format are in ctl_compare's `ours_alone`."""
     for form in FORMATS:
         if form != "table":
             yield Case(in_format(["lease", "grant", "60"], form), ids=True)

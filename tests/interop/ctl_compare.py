@@ -100,7 +100,7 @@ class Player:
         return json.loads(done.stdout)
 
     def post(self, path, **body):
-        """The answer of the JSON gateway, or None where it refuses."""
+        """The answer of the JSON gateway, or None if it refuses."""
         request = urllib.request.Request("http://%s%s" % (self.here, path),
                                          json.dumps(body).encode())
         try:
@@ -111,14 +111,14 @@ class Player:
             return None
 
     def grant(self, seconds):
-        """Grants the lease anew and gives its id as the programs take it."""
+        """Grants the lease again and returns its id as the programs take it."""
         self.post("/v3/lease/revoke", ID=LEASE)
         if self.post("/v3/lease/grant", TTL=seconds, ID=LEASE) is None:
             raise RuntimeError("the server grants no lease")
         return "%x" % LEASE
 
     def prepare(self, case, words):
-        """Empties the case's prefix, writes its keys; gives the revision before its writes."""
+        """Empties the case's prefix, writes its keys; returns the revision before that."""
         prefix = words["k"].encode()
         if case.leased:
             words["lease"] = self.grant(LEASE_SECONDS)
@@ -161,7 +161,7 @@ def compare(player, case):
 
 
 def on_terminal(player, answer, flags=()):
-    """What althingctl does when every key shall go and `answer` is typed at a terminal."""
+    """What althingctl does when it has to delete all keys and `answer` is typed at a terminal."""
     path = player.programs["althingctl"]
     parent, child = pty.openpty()
     line = [path, "--endpoints=127.0.0.1:1", "--command-timeout=1ms", "del", "", "--prefix"]
@@ -274,7 +274,7 @@ def main():
 
 @contextlib.contextmanager
 def running(server):
-    """Starts a server on free ports and gives its endpoint once it says that it serves."""
+    """Starts a server on free ports and returns its endpoint once it serves."""
     client, peer = ["http://127.0.0.1:%d" % port for port in free_ports(2)]
     with tempfile.TemporaryDirectory() as scratch:
         process = subprocess.Popen(
@@ -298,7 +298,7 @@ def running(server):
 
 
 def play(options):
-    """Plays every case and prints what differs. The exit code."""
+    """Plays every case and prints what differs; returns the exit code."""
     player = Player(options)
     counts = {True: 0, False: 0}
 

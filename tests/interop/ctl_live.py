@@ -1,6 +1,6 @@
 """Programs that last: watch, lock, elect and lease keep-alive. Played by ctl_compare.py.
 
-Each test gives None, or what is wrong. Nothing sleeps: the server is driven, and what a program
+Each test returns None, or what is wrong. Nothing sleeps: the server is driven, and what a program
 prints is waited for until a deadline. Watches are started together by both programs and see the
 same events, so that their output must be equal to the byte after every step; what makes keys and
 leases of its own is played by one program after the other and compared without their ids.
@@ -28,7 +28,7 @@ class Running:
     def __init__(self, player, program, line, env=None, endpoint=None):
         line = [player.programs[program], "--endpoints=" + (endpoint or player.here)] + line
         env = player.environment(PREFIXES[program], env or {})
-        # A shell starts its background jobs deaf to SIGINT, and they pass that on.
+        # A shell makes its background jobs ignore SIGINT, and they pass that on.
         hears = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
         self.process = subprocess.Popen(line, env=env, preexec_fn=hears,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -55,7 +55,7 @@ class Running:
         return self.collected[self.process.stdout]
 
     def wait(self, holds):
-        """Waits until `holds(output)`; whether it came to that."""
+        """Waits until `holds(output)`; returns whether it did."""
         with self.grown:
             return self.grown.wait_for(lambda: holds(self.out), DEADLINE_SECONDS)
 
@@ -65,7 +65,7 @@ class Running:
             raise Stuck("%s printed %r" % (self.program, self.out))
 
     def messages(self, number, form):
-        """Waits until so many records of `elect` are printed to their last byte."""
+        """Waits until that many records of `elect` are printed to their last byte."""
         if form == "fields":
             # The last line of each.
             if not self.wait(lambda out: len(re.findall(rb'^"Count" : .*\n', out, re.M)) >= number):
@@ -74,7 +74,7 @@ class Running:
             self.lines(number if form == "json" else 2 * number)
 
     def told(self, text):
-        """Waits until that is written on standard error."""
+        """Waits until this text is written to standard error."""
         with self.grown:
             holds = lambda: text in self.collected[self.process.stderr]
             if not self.grown.wait_for(holds, DEADLINE_SECONDS):
@@ -116,7 +116,7 @@ def tested(test):
     def guarded(player):
         try:
             return test(player)
-        # What is not there when it is looked for is found missing in an answer.
+        # A missing key or lease shows as an error of a look-up.
         except (Stuck, RuntimeError, LookupError, OSError, subprocess.SubprocessError) as error:
             return repr(error)
     return guarded
@@ -271,7 +271,7 @@ def lasting_tests():
 
 
 def listening(form):
-    """A listener sees a leader, his new proposal, and (in a format that does not tell how it was
+    """A listener sees a leader, its new proposal, and (in a format that does not tell how it was
     found out) the next leader."""
     @tested
     def test(player):

@@ -1,6 +1,6 @@
 """What althingctl promises beyond etcdctl's output: locks that exclude etcdctl's, watches that
-outlive their connections, `watch --once`, `put --ttl`. Played by ctl_compare.py; each test gives
-None, or what is wrong.
+outlive their connections, `watch --once`, `put --ttl`. Played by ctl_compare.py; each test
+returns None, or what is wrong.
 """
 
 import os
@@ -17,7 +17,7 @@ from ports import free_ports
 
 OUTAGES = 6
 PUTS_PER_OUTAGE = 5
-# For ten thousand puts, on a machine that is busy.
+# Enough for ten thousand puts on a busy machine.
 CHECK_SECONDS = 180
 
 
@@ -30,7 +30,7 @@ def queued(player, name, number):
 
 
 def excluding(first, second, line):
-    """Whoever comes second waits, and follows when the first one goes."""
+    """The second one waits, and follows when the first one goes."""
     @tested
     def test(player):
         name = player.place()["k"] + "x"
@@ -50,7 +50,7 @@ def excluding(first, second, line):
 
 
 def leaving(line):
-    """Who is told to end while waiting leaves the queue and says so."""
+    """A waiter that is told to end leaves the queue and says so."""
     @tested
     def test(player):
         results = []
@@ -73,7 +73,7 @@ class Proxy:
     def __init__(self, server):
         self.server = server
         self.connections = []
-        # One that nobody takes while it is cut off.
+        # A port that nobody else takes while it is cut off.
         self.port = free_ports(1)[0]
         self.open()
 
@@ -182,7 +182,7 @@ def a_count_of_events_is_kept(player):
 
 @tested
 def a_ttl_is_kept_or_its_absence_told(player):
-    """An etcd passes over the TTL; that must not look like success."""
+    """An etcd ignores the TTL; that must not look like success."""
     key = player.place()["k"] + "t"
     case = Case(["put", key, "v", "--ttl=1h", "-w", "json"])
     out, err, code = player.run("althingctl", "ALTHINGCTL", case, {})
@@ -261,7 +261,7 @@ def a_command_under_a_lost_lock_is_warned_of(player):
 
 @tested
 def a_check_clears_up_after_itself(player):
-    """It compacts and defragments where it is told to, and tells what etcdctl tells."""
+    """It compacts and defragments as told, and prints what etcdctl prints."""
     case = Case(["check", "datascale", "--load=s", "--auto-compact", "--auto-defrag"])
     out, _err, code = player.run("althingctl", "ALTHINGCTL", case, {}, timeout=CHECK_SECONDS)
     expected = """Start data scale check for work load [10000 key-value pairs, 1024 bytes \

@@ -23,7 +23,7 @@ SIZE = 3
 # A member's id is made of its URLs and the second in which it is added, so none is added twice.
 SPARE_URLS = 5
 PATIENCE = 60
-# So long that a busy machine is not taken for a dead leader: no step asks for an election.
+# Long enough that a busy machine is not taken for a dead leader: no step asks for an election.
 ELECTION_MS = 10_000
 UNHEALTHY = "etcdserver: unhealthy cluster"
 
@@ -78,7 +78,7 @@ class Cluster:
                 return self.send(n, path, body)
 
     def ask_until(self, field, path, body):
-        """Asks until an answer has this field: between two leaders there is none to tell it."""
+        """Asks until an answer has this field, which needs a leader."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             answer = self.ask(path, body)[2]
@@ -91,7 +91,7 @@ class Cluster:
         return self.ask_until("members", "/v3/cluster/member/list", {"linearizable": True})
 
     def until_all_know(self):
-        """Waits until the change before is applied on all members that run."""
+        """Waits until the last change is applied on all running members."""
         deadline = time.monotonic() + PATIENCE
         running = [n for n in range(SIZE) if self.processes[n].poll() is None]
         while time.monotonic() < deadline:
@@ -136,7 +136,7 @@ class Cluster:
 
 
 def counted(etcdctl, cluster):
-    """How many members tell an etcdctl their status that was pointed to one of them."""
+    """How many members report their status to an etcdctl that was given one of them."""
     line = [etcdctl, "--endpoints", cluster.client_url(0), "endpoint", "status", "--cluster",
             "-w", "json", "--command-timeout=%ds" % PATIENCE]
     done = subprocess.run(line, capture_output=True, text=True, timeout=PATIENCE,
@@ -146,7 +146,7 @@ def counted(etcdctl, cluster):
 
 
 def played(program, etcdctl=None):
-    """Steps and what came of them, with names in the place of ids and ports."""
+    """Steps and their outcomes, with names in the place of ids and ports."""
     with tempfile.TemporaryDirectory() as directory:
         cluster = Cluster(program, directory)
         try:
@@ -226,7 +226,7 @@ def steps(cluster):
     cluster.lead_with(0)
     dead, left = cluster.id_of(1), cluster.id_of(2)
     cluster.kill(1)
-    # Until the others have noticed.
+    # Waits until the others have noticed.
     deadline = time.monotonic() + PATIENCE
     while cluster.ask("/v3/cluster/member/add", {"peerURLs": [cluster.urls[0]]})[1] != UNHEALTHY:
         if time.monotonic() > deadline:

@@ -16,7 +16,7 @@ import urllib.request
 
 from ports import free_ports
 
-# Families that we lack, by prefix or whole name, and why.
+# Families that althingd lacks, by prefix or whole name, and why.
 REASONS = {
     "go_": "there is no Go runtime",
     "etcd_server_go_version": "there is no Go runtime",

@@ -4,7 +4,7 @@ on the disk and how long puts take meanwhile, with and without a defragmentation
 
 usage: space.py --althingd PATH [--mib N] [--rounds N] [--value-bytes N | MIN-MAX] [--seed N]
 
-What is stored is N MiB of values in keys that are overwritten in an order of chance. Every
+The data set is N MiB of values in keys that are overwritten in random order. Every
 twentieth of a round, what is older than the twentieth before is compacted. The store's file may
 take 1.5 times the live data and the history that is kept, once there are 32 MiB of them; a
 defragmentation's copy is told apart. A client that puts one small value after the other must never
@@ -77,7 +77,7 @@ class Puts:
                 self.slowest = max(self.slowest, time.monotonic() - begun)
 
     def told(self):
-        """The slowest since it was asked last, in ms."""
+        """The slowest put since the last call, in ms."""
         if self.refusal:
             raise SystemExit(f"a put was refused after {self.slowest:.1f} s: {self.refusal}")
         slowest, self.slowest = self.slowest, 0
@@ -117,7 +117,7 @@ class Files:
                 sum(blocks(path) for path in self.member.glob("snap/*")))
 
     def told(self):
-        """The worst ratios since it was asked last, and the largest copy."""
+        """The worst ratios since the last call, and the largest copy."""
         told = self.worst, self.worst_with_copy, self.copy
         self.worst, self.worst_with_copy, self.copy = 0.0, 0.0, 0
         return told
@@ -135,7 +135,7 @@ class Data:
         self.sizes = []
         low, high = sizes
         while sum(self.sizes) < total:
-            # As many of each magnitude.
+            # Equally many of each magnitude.
             self.sizes.append(int(low * (high / low) ** chance.random()))
         self.live = self.kept = 0
         self.last_step = None
@@ -150,13 +150,13 @@ class Data:
             written, revision = self.write(order[begin:begin + share], is_first)
             if self.last_step:
                 self.client.post("kv/compaction", revision=self.last_step)
-                # What this step overwrote can still be read, and what those before did cannot.
+                # What this step overwrote can still be read; what earlier steps overwrote cannot.
                 self.kept = 0 if is_first else written
             self.last_step = revision
             self.files.entitled = self.live + self.kept
 
     def write(self, numbers, is_first):
-        """Writes these; how much it was, and the revision then."""
+        """Writes these; returns how much it was, and the revision then."""
         written, revision, ops, size = 0, 0, [], 0
         for number in numbers:
             value = self.chance.randbytes(self.sizes[number])
@@ -164,7 +164,7 @@ class Data:
             size += len(value)
             if size < TXN_BYTES and len(ops) < TXN_OPS and number != numbers[-1]:
                 continue
-            # What is under way may be on the disk before it is answered.
+            # A put under way may be on the disk before it is answered.
             if is_first:
                 self.live += size
             else:
@@ -177,7 +177,7 @@ class Data:
 
 
 def told(name, files, puts, begun):
-    """Prints a line; whether its bounds hold."""
+    """Prints a line; returns whether its bounds hold."""
     ratio, with_copy, copy = files.told()
     slowest = puts.told()
     print(f"{name:12} {time.monotonic() - begun:6.1f} s   file {ratio:5.2f} x   with copy "

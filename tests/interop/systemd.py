@@ -3,8 +3,8 @@
 is installed, started, reloaded under load, killed, hung, misconfigured, upgraded, removed and
 purged.
 
-Needs root, mmdebstrap, systemd-nspawn and a Debian mirror; says so and ends well where one is
-missing. The root is kept in target/; a run changes an overlay of it only. PACKAGES (default: made
+Needs root, mmdebstrap, systemd-nspawn and a Debian mirror; if one is missing it says so and
+succeeds. The root is kept in target/; a run changes an overlay of it only. PACKAGES (default: made
 from the debug build in target/) holds the two packages, of which the second upgrades the first."""
 
 import json
@@ -25,11 +25,11 @@ SUITE = "bookworm"
 DEADLINE_S = 90
 OLD, NEW = "0.0.1", "0.0.2"
 TOML = "/etc/althing/althing.toml"
-# Members beside the service, with the ports of their clients and of their peers.
+# Members besides the service, with the ports of their clients and of their peers.
 OTHERS = {"b": (2479, 2480), "c": (2579, 2580)}
 CLUSTER = ",".join(["default=http://localhost:2380"] + [
     f"{name}=http://localhost:{peer}" for name, (_, peer) in OTHERS.items()])
-# The first election timeout of a cluster is that of the service; the others would wait so long.
+# The cluster's first election timeout is that of the service; the others would wait this long.
 OTHERS_ELECT_MS = 50_000
 
 
@@ -101,7 +101,7 @@ class Machine:
                               check=False, timeout=120)
 
     def must(self, script):
-        """Runs a line that has to succeed, and answers what it printed."""
+        """Runs a line that has to succeed, and returns what it printed."""
         done = self.run(script)
         if done.returncode != 0:
             raise AssertionError(f"{script}: {done.returncode}\n{done.stdout}{done.stderr}")
@@ -127,7 +127,7 @@ class Machine:
 
 
 def until(what, condition):
-    """Waits until a condition holds, and answers its value."""
+    """Waits until a condition holds, and returns its value."""
     deadline = time.monotonic() + DEADLINE_S
     while True:
         value = condition()
@@ -153,7 +153,7 @@ def lintian_finds_nothing(m):
         print("   (not looked: no lintian on this machine)")
         return
     package = next(PACKAGES.glob(f"althing_{NEW}_*.deb"))
-    # The address is the packager's; the default of a test is none that lintian accepts.
+    # The address is the packager's; lintian does not accept a test's default.
     looked = subprocess.run(
         ["lintian", "--allow-root", "--fail-on", "error,warning", "--suppress-tags",
          "bogus-mail-host,bogus-mail-host-in-debian-changelog", str(package)],
@@ -286,7 +286,7 @@ def the_watchdog_ends_a_process_that_hangs(m):
 
 
 def timed(m, *lines):
-    """Other times of the unit's, for its next start."""
+    """Sets other times of the unit, for its next start."""
     text = "\\n".join(("[Service]",) + lines)
     m.must("mkdir -p /run/systemd/system/althing.service.d && "
            f"printf '{text}\\n' > /run/systemd/system/althing.service.d/quick.conf && "
@@ -316,14 +316,14 @@ def a_member_without_its_cluster_says_what_it_waits_for_and_is_given_time(m):
 
 def an_upgrade_replaces_a_member_that_waits_and_it_joins(m):
     pid, waits = m.show("MainPID"), m.show("StatusText")
-    # The same version once more is to dpkg and systemd what another one is.
+    # To dpkg and systemd the same version is as good as another one.
     upgrade = subprocess.Popen(
         m.enter(f"apt-get install -y --reinstall /packages/althing_{OLD}_*.deb"),
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     until("another process waits", lambda: m.show("MainPID") not in (pid, "0")
           and (m.show("ActiveState"), m.show("StatusText")) == ("activating", waits))
     pid = m.show("MainPID")
-    # That of a program which was replaced is "... (deleted)".
+    # For a replaced program this is "... (deleted)".
     equal(m.must(f"readlink /proc/{pid}/exe").strip(), "/usr/bin/althingd")
     for name, (client, peer) in OTHERS.items():
         m.must(f"systemd-run --quiet --unit=althing-{name} -p Type=notify -p User=althing "
@@ -346,12 +346,12 @@ def an_upgrade_replaces_a_member_that_waits_and_it_joins(m):
 
 
 def a_stop_hands_the_lead_over(m):
-    # Long enough for a machine that is busy: how long the leader looks for a successor.
+    # Long enough for a busy machine: the leader looks for a successor for this long.
     m.set("raft", "election_timeout", '"20s"')
     m.must("systemctl reload althing")
     term = terms(m)
     m.must("systemctl stop althing")
-    # Nobody's election timeout is as short as this.
+    # No election timeout is as short as this.
     m.must("althingctl --endpoints localhost:2579 --command-timeout=10s put handed over")
     # One election, which the leader asked for before it went.
     equal(terms(m), {term + 1 for term in term})
@@ -374,7 +374,7 @@ def a_stop_hands_the_lead_over(m):
 
 
 def terms(m):
-    """The terms that the members beside the service are in."""
+    """The terms that the members besides the service are in."""
     where = ",".join(f"localhost:{client}" for client, _ in OTHERS.values())
     status = json.loads(m.must(f"althingctl --endpoints {where} endpoint status -w json"))
     return {member["Status"]["raftTerm"] for member in status}
@@ -402,7 +402,7 @@ def purge_empties_a_data_directory_that_is_a_mount_point(m):
     m.must(f"apt-get install -y /packages/althing_{NEW}_*.deb")
     m.must("mkdir -p /var/lib/althing && mount -t tmpfs data /var/lib/althing")
     m.must("systemctl start althing && althingctl put greeting hello")
-    # Somebody's own, which is no data of the member.
+    # A directory of the operator's, which is not the member's data.
     m.must("mkdir /var/lib/althing/backup && mount -t tmpfs backup /var/lib/althing/backup && "
            "touch /var/lib/althing/backup/kept")
     m.must("apt-get purge -y althing")

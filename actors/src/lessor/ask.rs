@@ -12,7 +12,7 @@ use super::clock::{KeptAlive, LeaseClock, LeaseTime};
 use crate::peer_link::{Call, lease};
 use crate::raft_node::{LiveTuning, Proposer};
 
-/// Pause between two looks whether this member counts by now.
+/// Pause between two checks whether this member counts by now.
 const LEAD_POLL: Duration = Duration::from_millis(50);
 
 /// Answers questions about leases. Cheap to clone.

@@ -18,7 +18,7 @@ pub enum MemberChange {
     Add {
         /// Its id, which no member ever had.
         id: MemberId,
-        /// Where the others reach it.
+        /// The URLs where the others reach it.
         peer_urls: Vec<String>,
         /// Whether it stays without a vote until it is promoted.
         is_learner: bool,
@@ -27,9 +27,9 @@ pub enum MemberChange {
     Remove(MemberId),
     /// This member is reached elsewhere.
     Update {
-        /// Which one.
+        /// The member's id.
         id: MemberId,
-        /// Where the others reach it.
+        /// The URLs where the others reach it.
         peer_urls: Vec<String>,
     },
     /// This learner gets a vote.
@@ -60,7 +60,7 @@ impl fmt::Display for MemberChange {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ask {
     First,
-    /// An earlier try may have made it.
+    /// An earlier attempt may have made the change.
     Again,
 }
 
@@ -79,11 +79,11 @@ pub(super) struct Standing {
     pub(super) id: u64,
     pub(super) role: MemberRole,
     pub(super) peer_urls: Vec<String>,
-    /// It told the cluster its name.
+    /// Whether it has told the cluster its name.
     pub(super) started: bool,
-    /// It answers.
+    /// Whether it answers.
     pub(super) active: bool,
-    /// It has answered for long enough to count as connected.
+    /// Whether it has answered for long enough to count as connected.
     pub(super) connected: bool,
     /// The last entry that this member is known to have.
     pub(super) matched: Option<u64>,

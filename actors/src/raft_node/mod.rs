@@ -108,7 +108,7 @@ pub(crate) struct RaftNodeSetup {
     pub(crate) links: Arc<Links>,
     pub(crate) store: Store,
     pub(crate) tuning: LiveTuning,
-    /// Takes who leads, for the Lessor.
+    /// Tells the Lessor who leads.
     pub(crate) lead: Lead,
     pub(crate) flush_clock: Arc<FlushClock>,
     pub(crate) metrics: Metrics,

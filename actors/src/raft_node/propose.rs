@@ -28,8 +28,9 @@ use crate::peer_link::{LinkError, Links, Pipe};
 use crate::progress::Progress;
 use crate::reply::{Admission, Permit, Reply};
 
-/// Between two tries while the members do not agree yet on who leads: at first about as long as a
-/// new leader needs to hear its quorum, without which raft refuses it writes, then doubled.
+/// Pause between two attempts while the members do not agree yet on who leads: at first about as
+/// long as a new leader needs to hear its quorum, without which raft refuses its writes; then
+/// doubled.
 pub(super) const RETRY_MIN: Duration = Duration::from_millis(1);
 const RETRY_MAX: Duration = Duration::from_millis(20);
 

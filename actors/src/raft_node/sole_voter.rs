@@ -33,7 +33,7 @@ pub(crate) struct SoleVoter {
 /// The newest configuration of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Newest {
-    /// None was appended since the start, so it is the one raft recovered.
+    /// No configuration was appended since the start, so it is the one that raft recovered.
     Recovered,
     /// Appended since the start.
     Appended(LogId),

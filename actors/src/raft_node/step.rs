@@ -1,4 +1,4 @@
-//! Hands what other members' raft says to ours.
+//! Passes the messages of other members' raft to ours.
 
 use std::sync::Arc;
 

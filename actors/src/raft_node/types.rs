@@ -61,7 +61,7 @@ impl fmt::Display for Encoded {
 /// What raft's membership records about a member besides its id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerNode {
-    /// Where the other members reach it.
+    /// The URLs where the other members reach it.
     pub peer_urls: Vec<String>,
     /// Set for a learner that was added as a voter: it gets its vote by itself once it has caught
     /// up, so that a member that cannot be reached never counts in a quorum.

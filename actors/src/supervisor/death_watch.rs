@@ -13,7 +13,7 @@ use super::message::Terminated;
 pub enum Exit {
     /// A handler or a hook panicked.
     Panicked,
-    /// It stopped, or its thread ended.
+    /// The actor stopped, or its thread ended.
     Stopped,
 }
 

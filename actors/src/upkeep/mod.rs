@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  tick -+- quota: warn when it gets low; end our alarm when there is room again
-//!        |- corruption: as the leader, compare hashes; raise the alarm of who differs
+//!        |- corruption: as the leader, compare hashes; raise the alarm of those that differ
 //!        '- auto compaction: note the revision; as the leader, propose a Compact
 //! ```
 //! Owns: what it remembers of earlier looks.

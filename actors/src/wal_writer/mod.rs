@@ -212,8 +212,8 @@ impl Handler<SaveVote> for WalWriter {
 impl Handler<NoteElected> for WalWriter {
     type Result = ();
 
-    /// Nobody waits for it: it is flushed with what comes next, the new leader's first entry, which
-    /// would otherwise wait for two flushes.
+    /// Nobody waits for this note: it is flushed with what comes next, the new leader's first
+    /// entry, which would otherwise wait for two flushes.
     fn handle(&mut self, NoteElected(vote): NoteElected, _: &mut Context<Self>) {
         self.wal.save_vote(vote);
         self.dirty = true;

@@ -65,7 +65,7 @@ impl Backup {
     /// pending is not in it.
     ///
     /// # Errors
-    /// Those of reading the store's file.
+    /// Errors of reading the store's file.
     pub fn open(store: &Store) -> Result<Backup, BackupError> {
         let (view, meta) = store.disk_view()?;
         let leases = view.leases().map_err(failed)?;
@@ -94,7 +94,7 @@ impl Backup {
     /// Writes the snapshot to `out`, its SHA-256 behind it, and flushes. Blocks.
     ///
     /// # Errors
-    /// Those of `out`, and of the store's file.
+    /// Errors of `out`, and of the store's file.
     pub fn stream(&self, out: &mut impl Write) -> Result<(), BackupError> {
         let mut out = Hashed::new(out);
         self.write(&mut out)?;

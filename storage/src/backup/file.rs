@@ -37,7 +37,7 @@ impl BackupFile {
     /// Opens a snapshot of etcd or of Althing.
     ///
     /// # Errors
-    /// Those of the file, or it is not a snapshot.
+    /// Errors of the file, or it is not a snapshot.
     pub fn open(path: &Path) -> Result<BackupFile, BackupError> {
         let at = |error: io::Error| {
             let text = format!("{}: {error}", path.display());
@@ -63,7 +63,7 @@ impl BackupFile {
     /// the file's hash.
     ///
     /// # Errors
-    /// Those of the file; `HashMissing`, `Hash`.
+    /// Errors of the file; `HashMissing`, `Hash`.
     pub fn verify(&self, check: Check) -> Result<[u8; SHA256_BYTES], BackupError> {
         let mut file = self.reader.file();
         let len = file.metadata()?.len();

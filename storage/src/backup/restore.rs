@@ -66,7 +66,7 @@ pub struct Restored {
 /// On failure everything begun is removed; a directory that is unavailable is left as it is.
 ///
 /// # Errors
-/// Those of the file and the directory; `NotEmpty`, `Auth`, `Revision`.
+/// Errors of the file and the directory; `NotEmpty`, `Auth`, `Revision`.
 pub fn restore(
     file: &BackupFile,
     restoring: &Restoring,
@@ -111,7 +111,7 @@ fn remove(place: &Path, was_there: bool) -> io::Result<()> {
 /// Whether a restore would be refused; changes nothing.
 ///
 /// # Errors
-/// Those of the file; `NotEmpty`, `Auth`.
+/// Errors of the file; `NotEmpty`, `Auth`.
 pub fn check(file: &BackupFile, restoring: &Restoring) -> Result<(), BackupError> {
     refuse_used(&restoring.data_dir)?;
     if let Some(wal) = &restoring.wal_dir {

@@ -36,7 +36,7 @@ impl BackupFile {
     /// Reads the whole file.
     ///
     /// # Errors
-    /// Those of the file, or damage.
+    /// Errors of the file, or damage.
     pub fn status(&self) -> Result<BackupStatus, BackupError> {
         let mut status = BackupStatus {
             hash: 0,
@@ -64,7 +64,7 @@ impl BackupFile {
     /// etcd's HashKV at `revision`; 0 means the newest one.
     ///
     /// # Errors
-    /// Those of the file, or damage; `Revision` for a revision that is compacted or does not exist
+    /// Errors of the file, or damage; `Revision` for a revision that is compacted or does not exist
     /// yet.
     pub fn hash_kv(&self, revision: i64) -> Result<BackupHash, BackupError> {
         let (scheduled, finished) = self.compactions()?;

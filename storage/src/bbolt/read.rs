@@ -43,7 +43,7 @@ impl Reader {
     /// Reads the meta pages of `file`.
     ///
     /// # Errors
-    /// Those of the file, or it is not a bbolt file.
+    /// Errors of the file, or it is not a bbolt file.
     pub fn open(file: File) -> Result<Reader, BboltError> {
         let len = file.metadata()?.len();
         let first = meta_at(&file, 0)?;
@@ -92,7 +92,7 @@ impl Reader {
     /// The buckets, by name.
     ///
     /// # Errors
-    /// Those of the file, or damage.
+    /// Errors of the file, or damage.
     pub fn buckets(&self) -> Result<Vec<Bucket>, BboltError> {
         let mut buckets = Vec::new();
         for element in self.elements(Start::Page(self.meta.root)) {

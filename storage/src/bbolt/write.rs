@@ -76,7 +76,7 @@ impl<W: Write> Writer<W> {
     /// Begins a file of `layout` in `out`; `transaction` is the number of the change that it shows.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Errors of `out`.
     pub fn new(mut out: W, layout: Layout, transaction: u64) -> io::Result<Writer<W>> {
         // The page with the highest transaction wins; the other one counts as older.
         for (number, transaction) in [(0, transaction), (1, transaction.saturating_sub(1))] {
@@ -107,7 +107,7 @@ impl<W: Write> Writer<W> {
     /// Adds an entry to the bucket being written; keys must ascend.
     ///
     /// # Errors
-    /// Those of the file.
+    /// Errors of the file.
     ///
     /// # Panics
     /// If the key does not follow the one before, or if a length is given for a value to be
@@ -148,7 +148,7 @@ impl<W: Write> Writer<W> {
     /// Ends the bucket and gives it its name; names must ascend.
     ///
     /// # Errors
-    /// Those of the file.
+    /// Errors of the file.
     ///
     /// # Panics
     /// If the name does not follow the one before.
@@ -166,7 +166,7 @@ impl<W: Write> Writer<W> {
     /// Ends the file.
     ///
     /// # Errors
-    /// Those of the file; `InvalidData` if the file does not have the layout that it was begun
+    /// Errors of the file; `InvalidData` if the file does not have the layout that it was begun
     /// with.
     pub fn finish(mut self) -> io::Result<Layout> {
         for (name, root) in mem::take(&mut self.buckets) {

@@ -25,7 +25,7 @@ impl Store {
     /// changes nothing. `None` if the file does not exist.
     ///
     /// # Errors
-    /// As for [`Store::open`].
+    /// Same as [`Store::open`].
     pub fn look(path: &Path) -> Result<Option<Store>, OpenError> {
         let exists = path.try_exists().map_err(|source| OpenError::Io {
             path: path.to_path_buf(),

@@ -158,7 +158,7 @@ struct Published {
 pub struct Revisions {
     /// The newest revision.
     pub current: i64,
-    /// The last compacted revision, 0 when nothing was compacted.
+    /// The last compacted revision; 0 if nothing was compacted.
     pub compacted: i64,
 }
 
@@ -174,22 +174,22 @@ pub struct AppliedMark {
 /// A member as told by `PublishMember`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemberRecord {
-    /// Its id.
+    /// The member's id.
     pub id: u64,
-    /// Its name.
+    /// The member's name.
     pub name: String,
-    /// Where the other members reach it.
+    /// The URLs where the other members reach it.
     pub peer_urls: Vec<String>,
-    /// Where clients reach it.
+    /// The URLs where clients reach it.
     pub client_urls: Vec<String>,
 }
 
 /// Sizes of the redb file, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sizes {
-    /// What the file takes on the disk.
+    /// Bytes that the file takes on disk.
     pub allocated: u64,
-    /// What of it holds something; see [`Store::sizes`].
+    /// Bytes of the file that are in use; see [`Store::sizes`].
     pub in_use: u64,
 }
 
@@ -242,7 +242,7 @@ pub struct HashKv {
     pub hash: u32,
     /// -1 if nothing was compacted.
     pub compact_revision: i64,
-    /// The newest revision that is hashed.
+    /// The newest hashed revision.
     pub hash_revision: i64,
 }
 

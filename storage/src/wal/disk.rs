@@ -73,7 +73,7 @@ pub trait DiskFile: Debug + Send + Sync {
     /// `fsync`: the bytes and all metadata, so that later `sync`s have no journal to wait for.
     ///
     /// # Errors
-    /// As for `sync`.
+    /// Same as `sync`.
     fn sync_all(&self) -> io::Result<()>;
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// and reads every segment.
 ///
 /// # Errors
-/// Those of [`super::Wal::open`], which is what a caller wants to find.
+/// The errors of [`super::Wal::open`], which is what a caller wants to find.
 pub fn look(dir: &Path) -> Result<Recovery, OpenError> {
     recovery::look(&ReadOnlyDisk, dir)
 }
@@ -20,7 +20,7 @@ pub fn look(dir: &Path) -> Result<Recovery, OpenError> {
 /// Like [`look`], on any disk.
 ///
 /// # Errors
-/// As for [`look`].
+/// Same as [`look`].
 pub fn look_on(disk: &dyn Disk, dir: &Path) -> Result<Recovery, OpenError> {
     recovery::look(disk, dir)
 }

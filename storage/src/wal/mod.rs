@@ -172,7 +172,7 @@ impl Wal {
     /// Like [`Wal::open`], on any disk and with segments of any size from 1 KiB.
     ///
     /// # Errors
-    /// As for [`Wal::open`].
+    /// Same as [`Wal::open`].
     pub fn open_on(
         disk: Arc<dyn Disk>,
         dir: &Path,

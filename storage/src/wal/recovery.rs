@@ -91,7 +91,7 @@ pub(super) fn recover(
 /// Reads the WAL directory `dir` and changes nothing: shows what a start would find and repair.
 ///
 /// # Errors
-/// As for [`recover`].
+/// Same as [`recover`].
 pub(super) fn look(disk: &dyn Disk, dir: &Path) -> Result<Recovery, OpenError> {
     // Which files can be used again does not matter here, so their size does not either.
     let (chain, _) = list(disk, dir, 0)?;

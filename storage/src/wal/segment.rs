@@ -19,7 +19,7 @@ pub(super) type Between<'a> = dyn Fn(&dyn DiskFile) -> io::Result<()> + 'a;
 pub(super) struct Segment {
     /// Place in the chain.
     pub seq: u64,
-    /// Its path.
+    /// The file's path.
     pub path: PathBuf,
     /// Open for reading and writing.
     pub file: Arc<dyn DiskFile>,
@@ -82,7 +82,7 @@ fn hex(text: &str) -> Option<u64> {
 /// Writes zeros from `from` to `to` and makes them durable. `between` is called between writes.
 ///
 /// # Errors
-/// Those of the disk or of `between`.
+/// Errors of the disk or of `between`.
 pub(super) fn zero_fill(
     file: &dyn DiskFile,
     from: u64,
@@ -106,7 +106,7 @@ pub(super) fn zero_fill(
 /// Creates a zero-filled file of `bytes` bytes named `name` in `dir`, all durable.
 ///
 /// # Errors
-/// Those of the disk; then nothing is left but perhaps an unfinished file.
+/// Errors of the disk; then nothing is left but perhaps an unfinished file.
 pub(super) fn create_filled(
     disk: &dyn Disk,
     dir: &Path,

@@ -209,7 +209,7 @@ impl LogTail {
     /// `max_bytes`. May read a file.
     ///
     /// # Errors
-    /// Those of the disk; `InvalidData` if a record is damaged. Both must end the process.
+    /// Errors of the disk; `InvalidData` if a record is damaged. Both must end the process.
     pub fn read(&self, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<Entry>> {
         let mut entries: Vec<Entry> = Vec::new();
         let mut left = max_bytes;

@@ -25,7 +25,7 @@ def start(server, directory):
     """The running server, its client port and what it prints."""
     client_port, peer_port = free_ports(2)
     client, peer = (f"http://127.0.0.1:{port}" for port in (client_port, peer_port))
-    # The caller's own configuration must not reach the server.
+    # The environment of the caller must not configure the server.
     clean = {name: value for name, value in os.environ.items()
              if not name.startswith(("ETCD_", "ALTHING_"))}
     process = subprocess.Popen(

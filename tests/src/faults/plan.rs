@@ -74,7 +74,7 @@ pub enum Manner {
 pub struct Step {
     /// What is done.
     pub fault: Fault,
-    /// For how long.
+    /// How long the fault lasts.
     pub lasts: Duration,
     /// The pause afterwards.
     pub calm: Duration,

@@ -1,5 +1,5 @@
 // The Go client, clientv3, with its package concurrency: keys, transactions, watches, leases,
-// sessions, mutexes and elections. It ends with 1 at the first thing that is not as it must be.
+// sessions, mutexes and elections. It ends with 1 at the first thing that is wrong.
 //
 // usage: clientv3 HOST:PORT (of a member whose keys below go/ may be replaced)
 package main
@@ -157,7 +157,7 @@ func lease(client *clientv3.Client) {
 	is(err, rpctypes.ErrLeaseNotFound)
 
 	// A short lease lives while it is kept alive, and goes with its keys when it is not. It is
-	// longer than a busy machine holds up the put.
+	// longer than a busy machine delays the put.
 	short, err := client.Grant(within(), 8)
 	must(err)
 	_, err = client.Put(within(), prefix+"short", "gone soon", clientv3.WithLease(short.ID))

@@ -1,5 +1,5 @@
 // The npm client `etcd3` (gRPC): keys, transactions, watches, leases, locks, elections. It ends
-// with 1 at the first thing that is not as it must be.
+// with 1 at the first thing that is wrong.
 //
 // usage: node scenario.js HOST:PORT (of a member whose keys below js/ may be replaced)
 'use strict';

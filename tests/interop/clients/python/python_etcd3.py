@@ -93,7 +93,7 @@ def lease(client):
     equal([answer.TTL for answer in kept.refresh()], [60], "a lease kept alive")
     kept.revoke()
     equal(client.get(PREFIX + "leased"), (None, None), "a key of a revoked lease")
-    # Longer than a busy machine holds up the put.
+    # Longer than a busy machine delays the put.
     short = client.lease(8)
     client.put(PREFIX + "short", "gone soon", lease=short)
     eventually(lambda: client.get(PREFIX + "short")[0] is None, "a key goes with its lease")

@@ -73,7 +73,7 @@ def watch(client):
     guard.start()
     seen = []
     for event in stream:
-        # The client decodes the record and leaves the one before as it came.
+        # The client decodes the record, but not the one before it.
         before = event.get("prev_kv", {}).get("value")
         revision = int(event["kv"]["mod_revision"]) - start
         seen.append((event.get("type", "PUT"), event["kv"].get("value"), before, revision))
@@ -96,7 +96,7 @@ def lease(client):
     equal(kept.refresh(), 60, "a lease kept alive")
     check(kept.revoke(), "a lease revoked")
     equal(client.get(PREFIX + "leased"), [], "a key of a revoked lease")
-    # Longer than a busy machine holds up the put.
+    # Longer than a busy machine delays the put.
     short = client.lease(ttl=8)
     client.put(PREFIX + "short", "gone soon", lease=short)
     eventually(lambda: client.get(PREFIX + "short") == [], "a key goes with its lease")
@@ -116,7 +116,7 @@ def lock(client, other):
 
 
 def services(client):
-    """The lock and election services, which this client has no words for."""
+    """The lock and election services, which this client does not cover."""
     lease = client.lease(ttl=60)
     name = in_base64(PREFIX + "mutex")
     held = client.post(client.get_url("/lock/lock"), json={"name": name, "lease": lease.id})

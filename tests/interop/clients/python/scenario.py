@@ -9,7 +9,7 @@ PATIENCE_S = 60
 
 
 def check(condition, what):
-    """Ends the scenario when something is not as it must be."""
+    """Ends the scenario if something is wrong."""
     if not condition:
         sys.exit(f"FAILED: {what}")
 
