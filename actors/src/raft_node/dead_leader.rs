@@ -3,7 +3,7 @@
 //! Each voter looks for itself. Until it has seen a connection to the leader refused it keeps its
 //! promise to the leader, its lease, and refuses to vote; so a connection that is reset costs a few
 //! knocks and no lead, and one member that is mistaken gets no votes. Once it has, it drops the
-//! lease: nobody reads under that lease here (reads take a round, see `read_index`), so a vote
+//! lease: nobody reads under that lease here (reads ask a quorum, see `read_index`), so a vote
 //! before its end breaks no promise to a client, and raft's own rules make it safe.
 
 use std::sync::Arc;

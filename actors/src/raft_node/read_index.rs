@@ -4,9 +4,9 @@
 //! round only vouches for reads that began before it. More rounds at once would gain nothing and
 //! break the runs of client writes that openraft merges.
 //!
-//! A member that asks its leader tells which vote it holds. It had granted no later one then, nor has
-//! the leader when it looks. Where the two are a quorum, nobody else was elected before the question
-//! was asked, so the question itself is the round: the leader need not send a heartbeat.
+//! A member that asks its leader tells which vote it holds. It had granted no later one then, nor
+//! has the leader when it looks. Where the two are a quorum, nobody else was elected before the
+//! question was asked, so the question itself is the round: the leader need not send a heartbeat.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -58,8 +58,9 @@ async fn vouched_by(raft: &RaftHandle, asker: Asker, me: u64) -> Option<u64> {
 fn vouched(state: &RaftState<Types>, asker: Asker, me: u64) -> Option<u64> {
     let (ours, committed) = (state.vote_ref(), state.local_committed()?);
     let leads = ours.committed && ours.leader_id.voted_for == me;
-    // Before an entry of its own term is committed a leader does not know what was acknowledged; one
-    // that led in that term before it was restarted would not either, but leads no more (`config`).
+    // Before an entry of its own term is committed a leader does not know what was acknowledged.
+    // One that led in that term before it was restarted would not either, but leads no more
+    // (`config`).
     let knows = committed.committed_leader_id().term == ours.leader_id.term;
     let configs = state.membership_state.effective().membership();
     let is_round = asker.vote == *ours && is_quorum([asker.member, me], configs.get_joint_config());
