@@ -158,8 +158,8 @@ async fn serve_http2<A: Api>(
         let shared = (worker.clone(), session.clone(), unsent.clone());
         service_fn(move |request| {
             let (worker, session, unsent) = shared.clone();
-            // Boxed, because hyper keeps its space for as long as the answer's body lasts, which for
-            // a watch is the life of the connection.
+            // Boxed, because hyper keeps its space for as long as the answer's body lasts: for a
+            // watch, the life of the connection.
             Box::pin(async move {
                 Ok::<_, Infallible>(answer(&worker, &session, &unsent, request).await)
             })
