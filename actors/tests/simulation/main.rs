@@ -19,6 +19,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod clients;
+mod endless;
 mod history;
 mod holders;
 mod machine;
@@ -87,7 +88,7 @@ fn run_all(seeds: std::ops::Range<u64>) -> Vec<Outcome> {
                     if seed >= seeds.end {
                         return;
                     }
-                    let outcome = world::run(seed);
+                    let outcome = endless::run(seed);
                     has_failed.fetch_or(outcome.violation.is_some(), Ordering::Relaxed);
                     outcomes.lock().unwrap().push(outcome);
                 }
@@ -127,7 +128,7 @@ fn no_misfortune_breaks_a_promise() {
 #[test]
 fn what_a_seed_found_once_is_mended() {
     for (seed, what) in FOUND {
-        assert_eq!(world::run(seed).violation, None, "seed {seed}: {what}");
+        assert_eq!(endless::run(seed).violation, None, "seed {seed}: {what}");
     }
 }
 
@@ -135,7 +136,7 @@ fn what_a_seed_found_once_is_mended() {
 fn a_seed_does_the_same_again() {
     let first = seeds().start;
     for seed in first..first + REPLAYED.min(seeds().end - first) {
-        let (one, other) = (world::run(seed), world::run(seed));
+        let (one, other) = (endless::run(seed), endless::run(seed));
         println!("seed {seed}: {one:?}");
         assert_eq!(
             (one.trace, one.noted),
