@@ -399,7 +399,7 @@ fn start_watch_hub(
     (hub.clone(), Feed::new(hub, attention))
 }
 
-/// Starts a child that is started again when it dies. The factory holds its parts weakly: it lives
+/// Starts a child that is started again when it dies. The factory holds `setup` weakly: it lives
 /// in the supervisor, which may outlast the node by a moment, and the store's file must be closed
 /// when the node is gone.
 fn restartable<A: Actor<Context = Context<A>>, P: Send + Sync + 'static>(

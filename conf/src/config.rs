@@ -171,9 +171,9 @@ pub struct Store {
 pub enum AutoCompaction {
     /// The whole history.
     Off,
-    /// The history of the last time of this length.
+    /// The history of this span of time.
     Period(Duration),
-    /// This many revisions.
+    /// The history of this many revisions.
     Revisions(i64),
 }
 
@@ -184,7 +184,8 @@ pub struct Log {
     pub level: String,
     /// How a line is written.
     pub format: LogFormat,
-    /// Requests that take longer are logged; commands that take longer to apply are counted.
+    /// Requests that take longer are logged; commands that take longer to apply are counted
+    /// and logged.
     pub slow_request: Duration,
     /// Unary calls that take longer are logged.
     pub slow_call: Duration,

@@ -11,8 +11,8 @@ pub enum Effect {
     Reload,
     /// At the next start; the running value stays until then.
     Restart,
-    /// Never for this member: its first start settled who it is. One that joined by the option only
-    /// asks the addresses in it, at each start, whether it still belongs.
+    /// Never for this member: its first start settled who it is. One that joined asks the
+    /// addresses in `cluster.join` or `cluster.initial`, at each start, whether it still belongs.
     FirstStart,
     /// Never: the option says which member this is, so a reload that would change it is refused.
     Identity,

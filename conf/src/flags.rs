@@ -33,7 +33,8 @@ Exit codes:
    1  could not start
    2  the command line is wrong
   70  the disk or the core failed; a restart recovers
-  78  the configuration or the data directory must be mended before a restart";
+  78  the configuration or the data directory must be mended before a restart
+ 130  ended at once by a second SIGINT; 143 by a second SIGTERM";
 
 /// What the command line says, by flag, in the tables' order.
 #[derive(Debug, Default)]
@@ -82,7 +83,7 @@ pub fn command() -> Command {
     command
 }
 
-/// The help of an option, with its default unless it tells that itself.
+/// The help of an option, with its default unless its text has one.
 fn help(option: &Setting, defaults: &BTreeMap<String, String>) -> String {
     match defaults.get(option.key) {
         Some(default) if !option.help.contains("[default: ") => {

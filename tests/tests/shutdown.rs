@@ -208,7 +208,7 @@ async fn sigterm_at_any_moment_of_a_start_ends_with_success_and_nothing_is_lost(
     let mut member = Member::start(&althingd(), &[]);
     put(&mut member.grpc().await, "k").await;
     member.kill();
-    // Each line comes a little later in a start; log and store are opened after the first.
+    // Each line comes a little later in a start; log and store are opened after the second.
     for line in ["starting a member", "restarting local member", WAITS] {
         member.launch().wait_for_line(line).unwrap();
         let (status, printed) = member.stop();

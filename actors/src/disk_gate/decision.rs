@@ -84,6 +84,7 @@ pub(super) fn passes_when_full(command: &Command) -> bool {
     }
 }
 
+/// A deeper txn than the wire admits counts as one that writes.
 fn txn_only_frees(txn: &TxnRequest, depth: usize) -> bool {
     depth > 0
         && txn

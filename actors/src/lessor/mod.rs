@@ -168,8 +168,8 @@ fn remaining(left: &Left) -> LeaseRemaining {
     }
 }
 
-/// Ends a lease whose time is over, as counted in `term`. A failure is repeated when the lease is
-/// due again.
+/// Ends a lease whose time is over, as counted in `term`. What fails is tried again when
+/// the lease is due again.
 async fn end(setup: &LessorSetup, proposer: &Proposer, lease: Expired, term: u64) {
     let Expired { id, generation } = lease;
     let request = command::Request::LeaseRevoke(LeaseRevoke {

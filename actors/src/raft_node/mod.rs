@@ -134,7 +134,7 @@ pub(crate) struct RaftNode {
     retention: Retention,
     /// The timer that calls `look`.
     looks: Option<SpawnHandle>,
-    /// When the leader was last found missing, since the last round of asking.
+    /// Since when no leader is known; set again after each round of asking.
     leaderless: Option<Instant>,
 }
 

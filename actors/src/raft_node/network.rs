@@ -88,7 +88,7 @@ fn unreadable(error: WireError) -> RPCError<Types> {
 }
 
 /// Reads the answer to entries behind `previous`. If nothing precedes them they cannot conflict, so
-/// such an answer is not raft's.
+/// an answer that says so is not raft's.
 fn append_answer(
     answer: Result<Bytes, LinkError>,
     previous: Option<RaftLogId>,

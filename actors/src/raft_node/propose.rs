@@ -55,7 +55,7 @@ pub(crate) struct Proposer {
 pub(crate) enum Attempt {
     /// It was committed and applied.
     Applied(Applied),
-    /// It is not in the log; this member leads, if one is known.
+    /// It is not in the log; the member named leads, if one is known.
     Elsewhere(Option<u64>),
 }
 

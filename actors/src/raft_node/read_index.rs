@@ -75,7 +75,7 @@ fn is_quorum(pair: [u64; 2], configs: &[BTreeSet<u64>]) -> bool {
         .all(|voters| 2 * voters.intersection(&pair).count() > voters.len())
 }
 
-/// The same of the leader's raft.
+/// Asks the leader for what `here` returns.
 async fn ask(leader: &Link, raft: &RaftHandle, me: u64) -> Result<u64, Error> {
     // Of the core itself: raft publishes a vote after it has been given to somebody.
     let vote = raft.with_raft_state(|state| *state.vote_ref()).await;

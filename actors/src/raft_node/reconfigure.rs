@@ -50,7 +50,7 @@ pub(crate) enum Change {
         /// The members after the change.
         members: Vec<MemberStatus>,
     },
-    /// The change is not made here; this member leads, if one is known.
+    /// The change is not made here; the member named leads, if one is known.
     Elsewhere(Option<u64>),
     /// The lead was lost on the way; the next leader knows whether the change is made.
     Unsure,
@@ -322,7 +322,7 @@ fn role(membership: &Membership, id: u64, node: &PeerNode) -> MemberRole {
     }
 }
 
-/// Leaves the first of two voter sets.
+/// Ends a change: of two voter sets only the second stays.
 fn finish() -> RaftChange<u64, PeerNode> {
     RaftChange::AddVoterIds(BTreeSet::new())
 }

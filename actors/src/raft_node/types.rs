@@ -79,7 +79,7 @@ impl<T: OptionalSend + 'static> Responder<Types, T> for Reply<T> {
 pub type RaftHandle = Raft<Types, StateMachine>;
 /// Completed when entries are durable, or when it is certain that they never will be.
 pub type Flushed = IOFlushed<Types>;
-/// The answer that a client waits for once an entry is applied.
+/// Answers the client that waits for an entry to be applied.
 pub type Waiter = ApplyResponder<Types>;
 /// What openraft answers to a proposal.
 pub type WriteResult = openraft::raft::ClientWriteResult<Types>;

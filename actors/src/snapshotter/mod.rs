@@ -98,7 +98,7 @@ impl SnapshotterSetup {
     /// writes would be refused.
     fn seek_room(&self, more: u64) -> io::Result<()> {
         let needed = self.gate.reserve_bytes().saturating_add(more);
-        // This is no reason to stop: writing still meets a full disk.
+        // Not knowing the free bytes is no reason to stop: writing still meets a full disk.
         match self.dir.free_bytes() {
             Ok(free) if free < needed => {
                 let text = format!(

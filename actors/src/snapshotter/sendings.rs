@@ -9,8 +9,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// No byte may move for this long, and then as long again as bytes have moved: a member needs less
-/// time to index what it got than it took to send.
+/// How long a transfer may stand still, besides as long again as bytes have moved: a member needs
+/// less time to index what it got than it took to send.
 const STILL_MAX: Duration = Duration::from_secs(30);
 /// Transfers to one member with no longer pause between them are attempts of the same transfer.
 const PAUSE_MAX: Duration = Duration::from_secs(10);

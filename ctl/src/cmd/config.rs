@@ -21,11 +21,12 @@ use crate::cmd::chosen;
 use crate::endpoint::cause;
 use crate::failure::{BAD_CONNECTION, ERROR, Failure};
 use crate::flags::Settings;
+use crate::print::counted;
 
 /// Where a member's socket is: as packaged, and as started by hand in this directory.
 const SOCKETS: [&str; 2] = ["/run/althing/admin.sock", "default.althing/admin.sock"];
 
-/// The flag that names another, called as in `althingd`.
+/// The flag that names another socket, called as in `althingd`.
 const SOCKET: &str = "admin-socket";
 
 /// How long a member on this machine may take to accept.
@@ -112,7 +113,11 @@ fn check(values: Values<'_>, out: &mut dyn Write) -> Result<(), Failure> {
         .iter()
         .filter(|given| given.is_set())
         .count();
-    Ok(writeln!(out, "{name} is in order; it sets {set} options")?)
+    Ok(writeln!(
+        out,
+        "{name} is in order; it sets {}",
+        counted(set as u64, "option")
+    )?)
 }
 
 async fn diff(values: Values<'_>, settings: &Settings, out: &mut dyn Write) -> Result<(), Failure> {

@@ -117,7 +117,7 @@ struct Observer<'a> {
 }
 
 impl Observer<'_> {
-    /// Shows leaders for ever.
+    /// Shows leaders forever.
     async fn follow(&mut self, name: &Bytes) -> Result<(), Failure> {
         loop {
             let request = contenders(name, SortOrder::Ascend);

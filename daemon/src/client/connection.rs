@@ -206,7 +206,7 @@ async fn serve_http2<A: Api>(
         () = unsent.stalled(STALL_TIMEOUT) => Err("the client takes nothing".to_owned()),
     };
     match pinged {
-        // On the heap, for its buffer: a connection's memory is its task's, to its end.
+        // Boxed for its buffer: a task keeps its largest size for the connection's whole life.
         true => Box::pin(io.clone().close()).await,
         false => io.drain().await,
     }

@@ -89,7 +89,7 @@ async fn connect(url: &str) -> io::Result<Connection> {
     Ok(Connection { sender, host, url })
 }
 
-/// Makes small messages leave at once, and a member that vanished be noticed.
+/// Makes small messages leave at once, and lets a vanished member be noticed.
 pub(super) fn prepare(io: &TcpStream) -> io::Result<()> {
     io.set_nodelay(true)?;
     let socket = SockRef::from(io);

@@ -80,7 +80,7 @@ impl Chunked {
         }
         let kvs = self.pull().await?;
         self.remaining = self.remaining.saturating_sub(kvs.len() as u64);
-        // An empty chunk before the end would loop for ever.
+        // An empty chunk before the end would loop forever.
         self.done = self.remaining == 0 || kvs.is_empty();
         let mut message = RangeResponse {
             kvs,

@@ -1,9 +1,9 @@
 //! The key index: every key with its revisions, and as many of the newest records as a byte budget
 //! allows. Readers share it; the Applier alone changes keys, the StoreWriter trims histories.
+//!
 //! A lock is held for at most [`KEYS_PER_HOLD`] keys, and for part of the history to trim a key
 //! that was written often. Consistency comes from revisions, not from the lock: a reader ignores
 //! what is newer than its view, and seeks again for the next piece.
-//! is newer than its view and seeks again for the next piece.
 
 use std::ops::Bound;
 

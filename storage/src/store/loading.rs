@@ -33,7 +33,7 @@ pub(crate) struct LoadedRow {
 }
 
 impl LoadedRow {
-    /// The row of one that is carried to the file; `None` if it cannot be read.
+    /// Reads a row that is carried to the file; `None` if it cannot be read.
     pub fn of(row: &CarriedRow<'_>) -> Option<LoadedRow> {
         let read = schema::split_revision(row.revision)?;
         let value = read.value_apart.map_or(0, schema::pieces_bytes);
