@@ -1,4 +1,4 @@
-"""What both Python scenarios need: a clean prefix, checks that fail loudly, and waiting for a
+"""What the Python scenarios need: a clean prefix, checks that fail loudly, and waiting for a
 condition with a deadline.
 """
 
