@@ -68,9 +68,7 @@ pub(crate) fn answer_out(answer: Result<Change, Error>) -> Bytes {
             index,
             members: members.into_iter().map(Member::from).collect(),
         }),
-        Ok(Change::Elsewhere(leader)) => Outcome::NotLeader(peerpb::NotLeader {
-            leader: leader.unwrap_or_default(),
-        }),
+        Ok(Change::Elsewhere) => Outcome::NotLeader(peerpb::Empty {}),
         Ok(Change::Unsure) => Outcome::Unsure(peerpb::Empty {}),
         Err(error) => Outcome::Error(error.text().to_owned()),
     });
@@ -85,9 +83,7 @@ pub(crate) fn answer_in(bytes: Bytes) -> Result<Result<Change, Error>, WireError
                 index,
                 members: members.into_iter().map(MemberStatus::from).collect(),
             }),
-            Outcome::NotLeader(hint) => Ok(Change::Elsewhere(
-                Some(hint.leader).filter(|leader| *leader != 0),
-            )),
+            Outcome::NotLeader(_) => Ok(Change::Elsewhere),
             Outcome::Unsure(_) => Ok(Change::Unsure),
             Outcome::Error(text) => Err(error_in(&text)),
         },
@@ -135,8 +131,7 @@ mod tests {
                 index: 9,
                 members: vec![member],
             }),
-            Ok(Change::Elsewhere(Some(2))),
-            Ok(Change::Elsewhere(None)),
+            Ok(Change::Elsewhere),
             Ok(Change::Unsure),
             Err(Error::LearnerNotReady),
         ];

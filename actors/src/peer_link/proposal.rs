@@ -14,8 +14,8 @@ use crate::node::Applied;
 pub(crate) enum Forwarded {
     /// The command is in the log, and applied at the leader.
     Applied(Applied),
-    /// The command is not in the log and will not be; the leader, if that member knows it.
-    NotLeader(Option<u64>),
+    /// The command is not in the log and will not be: that member does not lead.
+    NotLeader,
     /// The command was refused, or its outcome is unknown, as the error says.
     Failed(Error),
 }
@@ -24,9 +24,7 @@ pub(crate) fn answer_out(answer: Forwarded) -> Bytes {
     use propose_answer::Outcome;
     let outcome = Some(match answer {
         Forwarded::Applied(applied) => Outcome::Applied(applied_out(applied)),
-        Forwarded::NotLeader(leader) => Outcome::NotLeader(peerpb::NotLeader {
-            leader: leader.unwrap_or_default(),
-        }),
+        Forwarded::NotLeader => Outcome::NotLeader(peerpb::Empty {}),
         Forwarded::Failed(error) => Outcome::Error(error.text().to_owned()),
     });
     peerpb::ProposeAnswer { outcome }.encode_to_vec().into()
@@ -38,9 +36,7 @@ pub(crate) fn answer_in(bytes: Bytes) -> Result<Forwarded, WireError> {
     Ok(
         match answer.outcome.ok_or(WireError::Field("an outcome"))? {
             Outcome::Applied(applied) => Forwarded::Applied(applied_in(applied)?),
-            Outcome::NotLeader(hint) => {
-                Forwarded::NotLeader(Some(hint.leader).filter(|id| *id != 0))
-            }
+            Outcome::NotLeader(_) => Forwarded::NotLeader,
             Outcome::Error(text) => Forwarded::Failed(error_in(&text)),
         },
     )
@@ -108,8 +104,7 @@ mod tests {
             applied(Ok(Response::Put(PutResponse::default()))),
             applied(Ok(Response::Done)),
             applied(Err(Error::KeyNotFound)),
-            Forwarded::NotLeader(Some(7)),
-            Forwarded::NotLeader(None),
+            Forwarded::NotLeader,
             Forwarded::Failed(Error::TooManyRequests),
         ];
         for answer in all {

@@ -25,11 +25,11 @@ impl Proposer {
         let (mut ask, mut retry) = (Ask::First, RETRY_MIN);
         loop {
             let made = match self.progress.leader() {
-                0 => Change::Elsewhere(None),
+                0 => Change::Elsewhere,
                 leader if leader == self.me => self.change_here(change.clone(), ask).await?,
                 leader => {
                     let asked = self.ask_for_change(leader, &change, ask).await?;
-                    asked.unwrap_or(Change::Elsewhere(None))
+                    asked.unwrap_or(Change::Elsewhere)
                 }
             };
             match made {
@@ -40,7 +40,7 @@ impl Proposer {
                     }
                     return Ok(members);
                 }
-                Change::Elsewhere(_) => self.until_led(&mut retry).await?,
+                Change::Elsewhere => self.until_led(&mut retry).await?,
                 Change::Unsure => {
                     ask = Ask::Again;
                     self.until_led(&mut retry).await?;

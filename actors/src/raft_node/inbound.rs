@@ -199,12 +199,12 @@ async fn propose(proposer: Proposer, command: Bytes) -> Result<Bytes, Refusal> {
     let attempt = match admitted {
         Ok((permit, room)) => proposer.propose_here(command, permit, Some(room)).await,
         // Nothing was proposed, so another member may be asked.
-        Err(Error::Stopped) => Ok(Attempt::Elsewhere(None)),
+        Err(Error::Stopped) => Ok(Attempt::Elsewhere),
         Err(error) => Err(error),
     };
     let answer = match attempt {
         Ok(Attempt::Applied(applied)) => Forwarded::Applied(applied),
-        Ok(Attempt::Elsewhere(leader)) => Forwarded::NotLeader(leader),
+        Ok(Attempt::Elsewhere) => Forwarded::NotLeader,
         // The command may be in the log.
         Err(Error::Stopped) => Forwarded::Failed(Error::TimeoutDueToLeaderFail),
         Err(error) => Forwarded::Failed(error),

@@ -55,8 +55,8 @@ pub(crate) struct Proposer {
 pub(crate) enum Attempt {
     /// It was committed and applied.
     Applied(Applied),
-    /// It is not in the log; the member named leads, if one is known.
-    Elsewhere(Option<u64>),
+    /// It is not in the log: another member leads, or nobody does.
+    Elsewhere,
 }
 
 /// Counts a failed proposal when dropped, and so also one that its caller gives up.
@@ -116,7 +116,7 @@ impl Proposer {
                 None => self.admit_again(&command, is_gated).await?,
             };
             let attempt = match self.progress.leader() {
-                0 => Attempt::Elsewhere(None),
+                0 => Attempt::Elsewhere,
                 leader if leader == self.me => {
                     self.propose_here(command.clone(), permit, room).await?
                 }
@@ -128,7 +128,7 @@ impl Proposer {
             };
             match attempt {
                 Attempt::Applied(applied) => return Ok(applied),
-                Attempt::Elsewhere(_) => self.until_led(&mut retry).await?,
+                Attempt::Elsewhere => self.until_led(&mut retry).await?,
             }
         }
     }
@@ -165,12 +165,12 @@ impl Proposer {
     /// a caller that has the answer can read the write from this member too.
     async fn forward(&self, leader: u64, command: Bytes) -> Result<Attempt, Error> {
         let Some(link) = self.links.to(leader) else {
-            return Ok(Attempt::Elsewhere(None));
+            return Ok(Attempt::Elsewhere);
         };
         let answer = match link.send(Pipe::Propose, command).await {
             Ok(answer) => answer,
             Err(LinkError::NotSent(_) | LinkError::Refused(_) | LinkError::Removed) => {
-                return Ok(Attempt::Elsewhere(None));
+                return Ok(Attempt::Elsewhere);
             }
             Err(LinkError::Lost(_)) => return Err(Error::TimeoutDueToConnectionLost),
         };
@@ -179,7 +179,7 @@ impl Proposer {
                 self.until_applied(applied.log_id.index).await?;
                 Ok(Attempt::Applied(applied))
             }
-            Ok(Forwarded::NotLeader(other)) => Ok(Attempt::Elsewhere(other)),
+            Ok(Forwarded::NotLeader) => Ok(Attempt::Elsewhere),
             Ok(Forwarded::Failed(error)) => Err(error),
             Err(_) => Err(Error::Timeout),
         }
@@ -254,9 +254,7 @@ fn attempt(result: WriteResult) -> Result<Attempt, Error> {
             response: written.data.response,
             revision: written.data.revision,
         })),
-        Err(ClientWriteError::ForwardToLeader(forward)) => {
-            Ok(Attempt::Elsewhere(forward.leader_id))
-        }
+        Err(ClientWriteError::ForwardToLeader(_)) => Ok(Attempt::Elsewhere),
         // The entry was replaced by another leader's, which may yet have committed ours elsewhere.
         Err(ClientWriteError::LogEntryDiscarded(_)) => Err(Error::TimeoutDueToLeaderFail),
         Err(error) => unreachable!("no answer to a command: {error}"),

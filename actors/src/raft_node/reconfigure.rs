@@ -50,8 +50,8 @@ pub(crate) enum Change {
         /// The members after the change.
         members: Vec<MemberStatus>,
     },
-    /// The change is not made here; the member named leads, if one is known.
-    Elsewhere(Option<u64>),
+    /// The change is not made: another member leads, or it has to be asked for again.
+    Elsewhere,
     /// The lead was lost on the way; the next leader knows whether the change is made.
     Unsure,
 }
@@ -184,12 +184,12 @@ impl Desk {
     async fn change(&self, change: MemberChange, ask: Ask) -> Result<Change, Error> {
         let metrics = self.raft.metrics().borrow_watched().clone();
         if metrics.state != ServerState::Leader {
-            return Ok(Change::Elsewhere(metrics.current_leader));
+            return Ok(Change::Elsewhere);
         }
         let newest = Arc::clone(&metrics.membership_config);
         if newest.membership().get_joint_config().len() > 1 {
             self.commit(finish(), &newest).await?;
-            return Ok(Change::Elsewhere(Some(self.me)));
+            return Ok(Change::Elsewhere);
         }
         if ask == Ask::Again && is_done(&change, newest.membership()) {
             // Not the end of the log: entries behind it may never be committed.
@@ -223,7 +223,7 @@ impl Desk {
     async fn leave(&self) -> Result<Change, Error> {
         let (raft, progress) = (self.raft.clone(), Arc::clone(&self.progress));
         hand_over::hand_over(raft, progress, None, self.election_timeout).await?;
-        Ok(Change::Elsewhere(Some(self.progress.leader())))
+        Ok(Change::Elsewhere)
     }
 
     async fn done(&self, index: u64) -> Change {
