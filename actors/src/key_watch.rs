@@ -41,12 +41,8 @@ impl KeyWatch {
         while let Some(notice) = self.watches.next().await {
             match notice {
                 Notice::Events(deliveries) => {
-                    let events = deliveries.to.into_iter().flat_map(|(_, events)| {
-                        let events: Vec<Event> =
-                            events.iter().map(|event| event.event().clone()).collect();
-                        events
-                    });
-                    let events: Vec<Event> = events.collect();
+                    let told = deliveries.to.iter().flat_map(|(_, events)| events.iter());
+                    let events: Vec<Event> = told.map(|event| event.event().clone()).collect();
                     let last = events.last().and_then(|event| event.kv.as_ref());
                     self.next = last.map_or(self.next, |kv| kv.mod_revision + 1);
                     return Ok(events);

@@ -6,6 +6,8 @@
 //! The services behind this call Kv and Lease as any client would: same checks, same limits. Their
 //! refusals go out with code Unknown, as etcd sends them.
 
+use std::time::Duration;
+
 use althing_actors::node::WatchEnd;
 use althing_api::error::Error;
 use althing_api::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
@@ -25,6 +27,8 @@ use super::Rpc;
 /// Lifetime, in seconds, of a lease that the server grants because the caller brought none. Nobody
 /// keeps it alive.
 const OWN_LEASE_TTL_SECONDS: i64 = 60;
+/// Until a watch that was stopped is begun again: about as long as its actor is away if it died.
+const WATCH_RETRY: Duration = Duration::from_millis(50);
 
 /// The keys of one lock or election.
 #[derive(Clone, Debug)]
@@ -110,7 +114,16 @@ impl Queue {
                 return Ok(());
             };
             // Only the one directly before us: its end wakes one waiter, not all.
-            self.rpc.deletion(next.key, header.revision).await?;
+            // It was there at the revision of the answer, so its end comes later.
+            match self.rpc.deletion(next.key, header.revision + 1).await {
+                Ok(()) => {}
+                // Not the end of the place. If the member stops, the next read says so.
+                Err(WatchEnd::Stopped) => tokio::time::sleep(WATCH_RETRY).await,
+                Err(WatchEnd::Compacted(_)) => {
+                    return Err(Status::unknown(Error::Compacted.text()));
+                }
+                Err(end @ WatchEnd::Refused) => return Err(Status::unknown(end.to_string())),
+            }
         }
     }
 
@@ -165,13 +178,10 @@ impl Rpc {
     }
 
     /// Waits until `key` is deleted at or after `revision`.
-    async fn deletion(&self, key: Bytes, revision: i64) -> Result<(), Status> {
+    async fn deletion(&self, key: Bytes, revision: i64) -> Result<(), WatchEnd> {
         let mut watch = self.handles.watch(KeyRange::One(key), revision);
         loop {
-            let events = watch.next().await.map_err(|end| match end {
-                WatchEnd::Compacted(_) => Status::unknown(Error::Compacted.text()),
-                end => Status::unknown(end.to_string()),
-            })?;
+            let events = watch.next().await?;
             if events
                 .iter()
                 .any(|event| event.r#type() == EventType::Delete)

@@ -4,8 +4,11 @@
 use std::sync::{Arc, Weak};
 
 use althing_api::error::Error;
+use althing_api::mvccpb::KeyValue;
+use bytes::Bytes;
 
 use super::events::{HistorySlice, SliceLimits, read_history};
+use super::read::{ReadView, get};
 use super::{Shared, Store};
 
 /// Keeps the history from its moment on readable, whatever is compacted meanwhile. Physical
@@ -48,5 +51,16 @@ impl HeldHistory {
             return Err(Error::Compacted);
         }
         read_history(&shared, from..=until, limits, &mut wants)
+    }
+
+    /// Like [`ReadView::key_at`], up to now. Errors: `Compacted` as for [`HeldHistory::history`];
+    /// otherwise as for `ReadView::key_at`.
+    pub fn key_at(&self, key: &Bytes, revision: i64) -> Result<Option<KeyValue>, Error> {
+        let shared = self.shared.upgrade().ok_or(Error::Compacted)?;
+        let (view, _) = ReadView::open(shared);
+        if revision < self.compacted || revision > view.revision() {
+            return Err(Error::Compacted);
+        }
+        get(&view, key, revision, false)
     }
 }

@@ -94,7 +94,7 @@ impl FanOut {
             }
             is_wanted
         })?;
-        let mut collector = Collector::new(&self.store);
+        let mut collector = Collector::new(&self.store, None);
         for event in std::mem::take(&mut slice.events) {
             let revision = revision_of(&event);
             if collector.ends_before(revision) {
@@ -108,7 +108,7 @@ impl FanOut {
                 .filter(|(_, options)| options.want(&event))
                 .map(|(group, options)| (group, options.prev_kv))
                 .collect();
-            collector.add(event, &groups);
+            collector.add(event, &groups)?;
         }
         Ok((slice, collector.finish()))
     }
@@ -133,8 +133,9 @@ impl FanOut {
         if deliveries.is_empty() {
             return;
         }
+        // A client may go on from the revision in the header, so it promises no more than was told.
         let deliveries = Deliveries {
-            revision: Some(revision),
+            revision: Some(revision.min(read.end - 1)),
             to: self.addressed(deliveries),
         };
         let stream = &mut self.streams[number as usize];

@@ -2,11 +2,17 @@
 
 use std::sync::Arc;
 
-use althing_api::mvccpb::Event;
+use althing_api::error::Error;
+use althing_api::mvccpb::{Event, KeyValue};
 use althing_storage::store::{ReadView, Store, held_bytes};
 
 use super::super::event::{Events, WatchedEvent, is_creation};
-use super::{SLICE, revision_of};
+use super::super::feed::Attention;
+use super::revision_of;
+
+/// How much of events with their former records is told at once. The revision that exceeds it is
+/// told too, with a value and a former one of the largest size: clients take 4 MiB in a message.
+const WITH_FORMER_BYTES_MAX: usize = 512 << 10;
 
 /// What the watchers of each group are told, in the order of the groups' numbers.
 #[derive(Debug)]
@@ -25,24 +31,28 @@ impl ByGroup {
 }
 
 /// Gives events to groups, with the former record for those that want it. Former records come on
-/// top of what a slice holds and may weigh far more: a deletion has nothing else.
+/// top of what a slice of history holds and may weigh far more: a deletion has nothing else.
 pub(super) struct Collector<'a> {
     store: &'a Store,
+    /// Where former records are found that were compacted before they were told; `None` for
+    /// watchers that read history themselves: as in etcd, they are too late.
+    attention: Option<&'a Attention>,
     view: Option<ReadView>,
     /// Events for groups, in the order of the events.
     told: Vec<(u32, Arc<WatchedEvent>)>,
-    former_bytes: usize,
+    with_former_bytes: usize,
     /// The revision of the last event.
     revision: i64,
 }
 
-impl Collector<'_> {
-    pub(super) fn new(store: &Store) -> Collector<'_> {
+impl<'a> Collector<'a> {
+    pub(super) fn new(store: &'a Store, attention: Option<&'a Attention>) -> Collector<'a> {
         Collector {
             store,
+            attention,
             view: None,
             told: Vec::new(),
-            former_bytes: 0,
+            with_former_bytes: 0,
             revision: 0,
         }
     }
@@ -50,19 +60,24 @@ impl Collector<'_> {
     /// Whether the former records are enough for one slice and `revision` has not begun yet: then
     /// it and later ones are left for another slice. Revisions are never cut.
     pub(super) fn ends_before(&self, revision: i64) -> bool {
-        self.former_bytes >= SLICE.bytes_max && revision > self.revision
+        self.with_former_bytes >= WITH_FORMER_BYTES_MAX && revision > self.revision
     }
 
-    /// Adds an event; `groups` says for each group whether it wants the former record.
-    pub(super) fn add(&mut self, event: Event, groups: &[(u32, bool)]) {
+    /// Adds an event; `groups` says for each group whether it wants the former record. Errors: the
+    /// store cannot be read.
+    pub(super) fn add(&mut self, event: Event, groups: &[(u32, bool)]) -> Result<(), Error> {
         self.revision = revision_of(&event);
         let wants = |former: bool| groups.iter().any(|(_, prev_kv)| *prev_kv == former);
-        let with_former = wants(true).then(|| Arc::new(self.with_former(event.clone())));
+        let with_former = match wants(true) {
+            true => Some(Arc::new(self.with_former(event.clone())?)),
+            false => None,
+        };
         let plain = wants(false).then(|| Arc::new(WatchedEvent::new(event)));
         for (group, prev_kv) in groups {
             let event = if *prev_kv { &with_former } else { &plain };
             self.told.extend(event.clone().map(|event| (*group, event)));
         }
+        Ok(())
     }
 
     /// The events of each group.
@@ -78,15 +93,29 @@ impl Collector<'_> {
     }
 
     /// Adds the former record, unless there was none or it was compacted.
-    fn with_former(&mut self, mut event: Event) -> WatchedEvent {
-        if !is_creation(&event)
-            && let Some(kv) = &event.kv
-        {
-            let view = self.view.get_or_insert_with(|| self.store.read());
-            let former = view.key_at(&kv.key, kv.mod_revision - 1);
-            event.prev_kv = former.ok().flatten();
-            self.former_bytes += event.prev_kv.as_ref().map_or(0, held_bytes);
+    fn with_former(&mut self, mut event: Event) -> Result<WatchedEvent, Error> {
+        if let Some(kv) = &event.kv {
+            let former = match is_creation(&event) {
+                true => None,
+                false => self.former(kv)?,
+            };
+            self.with_former_bytes += held_bytes(kv) + former.as_ref().map_or(0, held_bytes);
+            event.prev_kv = former;
         }
-        WatchedEvent::new(event)
+        Ok(WatchedEvent::new(event))
+    }
+
+    fn former(&mut self, kv: &KeyValue) -> Result<Option<KeyValue>, Error> {
+        let view = self.view.get_or_insert_with(|| self.store.read());
+        let revision = kv.mod_revision - 1;
+        let held = || self.attention.and_then(Attention::held);
+        let former = match view.key_at(&kv.key, revision) {
+            Err(Error::Compacted) => held().map_or(Ok(None), |held| held.key_at(&kv.key, revision)),
+            read => read,
+        };
+        match former {
+            Err(Error::Compacted) => Ok(None),
+            former => former,
+        }
     }
 }

@@ -35,8 +35,8 @@ use super::message::Watch;
 use super::outlet::{Deliveries, Notice, Outlet};
 use super::watchers::Watchers;
 
-/// How much history is read at once: what a watcher behind may get in one response, as in etcd.
-/// Former records may take as much again.
+/// How much history is read at once: what a watcher behind may get in one response, as in etcd. Of
+/// events with their former records it is less, see `collect`.
 const SLICE: SliceLimits = SliceLimits {
     changes_max: 1_000,
     bytes_max: 1 << 20,
@@ -269,7 +269,10 @@ impl FanOut {
         if first <= self.current {
             events.retain(|event| revision_of(event) > self.current);
         }
-        self.current = self.fan_out(events, last);
+        // What cannot be read now is missed, and tried again.
+        if let Ok(current) = self.fan_out(events, last) {
+            self.current = current;
+        }
         if self.current < last {
             self.miss();
         }
@@ -302,7 +305,7 @@ impl FanOut {
         };
         match slice {
             Ok(slice) => {
-                self.current = self.fan_out(slice.events, slice.next - 1);
+                self.current = self.fan_out(slice.events, slice.next - 1)?;
             }
             Err(Error::Compacted) => {
                 // Another member's state came in between. Watchers that the fan-out tells nothing
@@ -330,9 +333,10 @@ impl FanOut {
     }
 
     /// Tells the synced watchers of events that follow what they were last told, up to revision
-    /// `last`. Returns how far it came: former records may be too many for one pass.
-    fn fan_out(&mut self, events: Vec<Event>, mut last: i64) -> i64 {
-        let mut collector = Collector::new(&self.store);
+    /// `last`. Returns how far it came: former records may be too many for one pass. Errors: the
+    /// store cannot be read; nobody was told anything.
+    fn fan_out(&mut self, events: Vec<Event>, mut last: i64) -> Result<i64, Error> {
+        let mut collector = Collector::new(&self.store, Some(&self.attention));
         let mut groups = Vec::new();
         for event in events {
             let revision = revision_of(&event);
@@ -347,7 +351,7 @@ impl FanOut {
                     groups.push((group, options.prev_kv));
                 }
             });
-            collector.add(event, &groups);
+            collector.add(event, &groups)?;
         }
         let mut told: Vec<(u32, u32, Events)> = Vec::new();
         for (group, events) in collector.finish().iter() {
@@ -359,7 +363,7 @@ impl FanOut {
         }
         told.sort_by_key(|(stream, ..)| *stream);
         self.deliver_all(told);
-        last
+        Ok(last)
     }
 
     /// Delivers to one stream after the other. Streams of one connection mostly follow each other,
