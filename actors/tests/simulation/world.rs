@@ -347,8 +347,12 @@ impl World {
                 self.violated(&format!("nobody removed member {}", machine.number));
             }
         }
-        for (term, leader) in self.network.leaders() {
-            if !self.led.borrow_mut().insert(term) {
+        let leaders = self.network.leaders();
+        let newest = leaders.keys().next_back().copied();
+        for (term, leader) in leaders {
+            // One that is heard of late is not complete: a later one may have committed what the
+            // leader of an earlier term had left with it alone.
+            if !self.led.borrow_mut().insert(term) || Some(term) != newest {
                 continue;
             }
             if let Some(live) = self.machine(leader).live() {
