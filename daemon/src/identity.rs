@@ -102,10 +102,11 @@ pub struct Settled {
 }
 
 /// The id of a member that is added to a running cluster. It is derived from the time in place of
-/// the token, so that no member ever had it.
+/// the token, so that no member ever had it: etcd counts seconds, in which a member may be added,
+/// removed and added again.
 pub fn added_member_id(peer_urls: &[String], now: SystemTime) -> MemberId {
     let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    MemberId::derived(peer_urls, &since.as_secs().to_string())
+    MemberId::derived(peer_urls, &since.as_nanos().to_string())
 }
 
 /// The members of a new cluster, with their ids. Errors: `NotNamed`.

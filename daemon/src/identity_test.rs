@@ -52,9 +52,9 @@ fn the_default_member_has_the_ids_that_etcd_gives_it() {
 }
 
 #[test]
-fn an_added_member_has_the_id_of_its_urls_and_the_second() {
+fn an_added_member_has_the_id_of_its_urls_and_the_moment() {
     let urls = ["http://b:1".to_owned(), "http://a:1".to_owned()];
-    let at = |seconds| UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+    let at = |nanoseconds| UNIX_EPOCH + std::time::Duration::from_nanos(nanoseconds);
     let id = added_member_id(&urls, at(1_700_000_000));
     assert_eq!(id, MemberId::derived(&urls, "1700000000"));
     assert_ne!(id, added_member_id(&urls, at(1_700_000_001)));

@@ -4,6 +4,7 @@
 // All of this file is tests.
 #![allow(clippy::unwrap_used)]
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use althing_api::etcdserverpb as pb;
@@ -255,6 +256,50 @@ async fn a_member_that_lost_its_data_does_not_begin_again_as_if_it_had_never_vot
     let process = cluster.member(1).launch();
     process.wait_for_line("already been bootstrapped").unwrap();
     assert!(!process.wait().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_whose_data_directory_is_an_older_copy_is_sent_what_it_lost_and_named() {
+    let mut cluster = Cluster::start(&althingd(), 3, &STEADY);
+    let leader = cluster.leader_of(&[0, 1, 2]).await;
+    let follower = cluster.positions_without(&[leader])[0];
+    cluster.member(follower).stop();
+    let data = cluster.members()[follower].data_dir().to_owned();
+    let copy = tempfile::tempdir().unwrap();
+    copy_all(&data, copy.path());
+    cluster.restart(&[follower]);
+    let mut grpc = cluster.grpc(leader).await;
+    for number in 0..30 {
+        put(&mut grpc, &format!("k{number}"), "v").await.unwrap();
+    }
+    let mut of_follower = cluster.grpc(follower).await;
+    assert!(get(&mut of_follower, "k29").await.is_some(), "it has all");
+    cluster.member(follower).kill();
+    std::fs::remove_dir_all(&data).unwrap();
+    copy_all(copy.path(), &data);
+    cluster.restart(&[follower]);
+    let mut of_follower = cluster.grpc(follower).await;
+    assert!(
+        get(&mut of_follower, "k29").await.is_some(),
+        "it has all again"
+    );
+    let told = cluster.member(leader).process();
+    told.wait_for_line("the log of a member went back").unwrap();
+}
+
+/// Copies a directory and all in it.
+fn copy_all(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap() {
+            kind if kind.is_dir() => copy_all(&entry.path(), &target),
+            kind if kind.is_file() => drop(std::fs::copy(entry.path(), target).unwrap()),
+            // A socket.
+            _ => {}
+        }
+    }
 }
 
 #[test]

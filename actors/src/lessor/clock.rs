@@ -12,7 +12,8 @@ use parking_lot::Mutex;
 use super::expiry::{Due, Expiry, Limits, Renewal};
 use crate::raft_node::{LiveTuning, Proposer};
 
-/// As in etcd, a leader that has not looked for this many heartbeat intervals does not trust itself.
+/// As in etcd, a leader that has not looked for this many heartbeat intervals does not trust
+/// itself.
 const LOOKS_MISSED_MAX: u32 = 3;
 
 /// The time; tests bring their own.

@@ -6,7 +6,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -38,6 +38,7 @@ pub(crate) struct Network {
 #[derive(Clone, Debug)]
 pub(crate) struct PeerClient {
     link: Link,
+    acknowledged: Acknowledged,
     /// Whether it sends one message at a time and waits for the answer, as a call.
     is_for_heartbeats: bool,
 }
@@ -48,6 +49,7 @@ impl RaftNetworkFactory<Types> for Network {
     async fn new_client(&mut self, member: u64, node: &PeerNode) -> PeerClient {
         PeerClient {
             link: self.links.reach(member, &node.peer_urls),
+            acknowledged: Acknowledged::default(),
             is_for_heartbeats: false,
         }
     }
@@ -98,6 +100,45 @@ fn append_answer(
             Err(unreadable(WireError::Field("a sound outcome")))
         }
         answer => Ok(answer),
+    }
+}
+
+/// The index up to which a member has acknowledged its log to this leader; zero: nothing.
+#[derive(Clone, Debug, Default)]
+struct Acknowledged(Arc<AtomicU64>);
+
+impl Acknowledged {
+    /// Notes an answer, and tells once of a member that lacks what it had acknowledged: its disk
+    /// lied, or its data directory was replaced by an older copy.
+    fn note(
+        &self,
+        member: u64,
+        answer: &Result<AppendEntriesResponse<Types>, RPCError<Types>>,
+        previous: Option<RaftLogId>,
+        last: Option<RaftLogId>,
+    ) {
+        let index = |id: Option<RaftLogId>| id.map_or(0, |id| id.index);
+        match answer {
+            Ok(AppendEntriesResponse::Success) => {
+                self.0.fetch_max(index(last), Ordering::Relaxed);
+            }
+            Ok(AppendEntriesResponse::PartialSuccess(upto)) => {
+                self.0.fetch_max(index(*upto), Ordering::Relaxed);
+            }
+            Ok(AppendEntriesResponse::Conflict)
+                if index(previous) <= self.0.load(Ordering::Relaxed) =>
+            {
+                let acknowledged = self.0.swap(0, Ordering::Relaxed);
+                tracing::error!(
+                    peer_id = %format_args!("{member:x}"),
+                    acknowledged,
+                    "the log of a member went back: its disk lost what it had acknowledged, or \
+                    its data directory is an older copy; it is sent again, but a write that only \
+                    this member and a lost one had may be gone: replace it if that happens again"
+                );
+            }
+            Ok(_) | Err(_) => {}
+        }
     }
 }
 
@@ -182,7 +223,7 @@ impl RaftNetworkV2<Types> for PeerClient {
         if self.is_for_heartbeats {
             return stream_append_sequential(self, input, option);
         }
-        let link = self.link.clone();
+        let (link, acknowledged) = (self.link.clone(), self.acknowledged.clone());
         let mut sent = Sent::default();
         let under_way = input.map(move |request| {
             let previous = request.prev_log_id;
@@ -194,8 +235,10 @@ impl RaftNetworkV2<Types> for PeerClient {
             let is_repeated = sent.next(last);
             // Sent now, not when the future is polled: this keeps the order.
             let answer = link.send(Pipe::Append, wire::append_out(request));
+            let (member, acknowledged) = (link.member(), acknowledged.clone());
             async move {
                 let answer = append_answer(answer.await, previous);
+                acknowledged.note(member, &answer, previous, last);
                 answered(answer, previous, last, is_repeated)
             }
         });
@@ -342,6 +385,7 @@ mod tests {
         });
         let client = PeerClient {
             link: links.reach(2, &[]),
+            acknowledged: Acknowledged::default(),
             is_for_heartbeats: false,
         };
         (client, asked, to)

@@ -27,6 +27,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const UNAVAILABLE: i32 = 14;
 /// etcd sends this text with the code of an unknown error.
 const NOT_ENOUGH_STARTED: &str = "not enough started members";
+/// What a learner says; another member may be asked.
+const NOT_OF_A_LEARNER: &str = "rpc not supported for learner";
 /// Texts that refuse an addition that was made already.
 const EXISTING: [&str; 2] = ["Peer URLs already exists", "member ID already exist"];
 
@@ -101,16 +103,20 @@ pub async fn join(client_urls: &[String], peer_urls: &[String]) -> Result<Admitt
     let deadline = Instant::now() + PATIENCE;
     let mut has_asked = false;
     loop {
-        let mut failures = Vec::new();
+        let (mut failures, mut is_final) = (Vec::new(), false);
         for url in client_urls {
             match ask(url, peer_urls, &mut has_asked).await {
                 Ok(admitted) => return Ok(admitted),
                 Err(Failure::Later(why)) => failures.push(format!("{url}: {why}")),
-                Err(Failure::Final(why)) => return Err(format!("{url}: {why}")),
+                // Another one may be a member that can do it.
+                Err(Failure::Final(why)) => {
+                    is_final = true;
+                    failures.push(format!("{url}: {why}"));
+                }
             }
         }
         let why = failures.join("; ");
-        if Instant::now() >= deadline {
+        if is_final || Instant::now() >= deadline {
             return Err(why);
         }
         tracing::warn!(
@@ -254,7 +260,8 @@ fn refused(path: &str, status: StatusCode, body: &[u8]) -> Failure {
             "{path}: {status}; name a client URL of a member that serves JSON"
         ));
     };
-    match code == UNAVAILABLE || message.contains(NOT_ENOUGH_STARTED) {
+    let later = [NOT_ENOUGH_STARTED, NOT_OF_A_LEARNER];
+    match code == UNAVAILABLE || later.iter().any(|text| message.contains(text)) {
         true => Failure::Later(message),
         false => Failure::Final(message),
     }
@@ -300,8 +307,10 @@ mod tests {
         let refusal = |body: &str| refused("/path", StatusCode::BAD_REQUEST, body.as_bytes());
         let unhealthy = r#"{"code":14,"message":"etcdserver: unhealthy cluster"}"#;
         assert!(matches!(refusal(unhealthy), Failure::Later(_)));
+        let learner = format!(r#"{{"code":9,"message":"etcdserver: {NOT_OF_A_LEARNER}"}}"#);
         let unstarted = format!(r#"{{"code":2,"message":"failed due to {NOT_ENOUGH_STARTED}"}}"#);
         assert!(matches!(refusal(&unstarted), Failure::Later(_)));
+        assert!(matches!(refusal(&learner), Failure::Later(_)));
         let exists = r#"{"code":9,"message":"etcdserver: Peer URLs already exists"}"#;
         assert!(matches!(refusal(exists), Failure::Final(_)));
         assert!(matches!(perhaps_made(refusal(exists)), Failure::Later(_)));

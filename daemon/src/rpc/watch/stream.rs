@@ -130,8 +130,8 @@ impl WatchStream {
     }
 
     /// What happens next. Notices are the most frequent and so are looked at first; but not
-    /// forever, or a client that is told much would not be heard, and its other streams would not have
-    /// their turn.
+    /// forever, or a client that is told much would not be heard, and its other streams would not
+    /// have their turn.
     fn poll_happening(&mut self, cx: &mut Context<'_>) -> Poll<Result<Happening, Status>> {
         if self.notices_in_a_row == NOTICES_IN_A_ROW_MAX {
             self.notices_in_a_row = 0;

@@ -1,5 +1,6 @@
 // The Go client, clientv3, with its package concurrency: keys, transactions, watches, leases,
-// sessions, mutexes and elections; and what is built on it (wrappers.go). It ends with 1 at the first thing that is wrong.
+// sessions, mutexes and elections; and what is built on it (wrappers.go). It ends with 1 at the
+// first thing that is wrong.
 //
 // usage: clientv3 HOST:PORT (of a member whose keys below go/ may be replaced)
 package main

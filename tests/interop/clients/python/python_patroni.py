@@ -41,10 +41,10 @@ def bootstrap(first, second):
     check(second.initialize(create_new=True), "now the second may")
     check(second.initialize(create_new=False, sysid="7000"), "the identifier of the system")
     equal(sees(first, lambda c: c.initialize == "7000", "it").initialize, "7000", "the identifier")
-    config = json.dumps({"ttl": TTL_S, "postgresql": {"parameters": {"é": "☃"}}})
+    config = json.dumps({"ttl": TTL_S, "postgresql": {"parameters": {"\u00e9": "\u2603"}}})
     check(first.set_config_value(config), "a configuration")
     seen = sees(second, lambda c: c.config and c.config.data, "the configuration")
-    equal(seen.config.data["postgresql"]["parameters"], {"é": "☃"}, "the configuration")
+    equal(seen.config.data["postgresql"]["parameters"], {"\u00e9": "\u2603"}, "the configuration")
     check(second.set_config_value("{}", seen.config.version), "a change of what was read")
     check(not first.set_config_value('{"a":1}', seen.config.version), "not of what is gone")
 
