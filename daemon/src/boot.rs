@@ -114,8 +114,8 @@ fn is_final(error: &OpenError) -> bool {
     }
 }
 
-/// Warns of a member that the cluster dials elsewhere: its peer URL was changed here alone, or this
-/// is the data directory of another member. It may never be heard.
+/// Warns if the cluster, as this member last knew it, dials the member elsewhere: its peer URL was
+/// changed here alone, or this is the data directory of another member. It may never be heard.
 fn tell_of_other_urls(handles: &Handles, settings: &NodeSettings) {
     let sorted = |urls: &[String]| BTreeSet::from_iter(urls.iter().cloned());
     let known = handles.members();
@@ -128,9 +128,10 @@ fn tell_of_other_urls(handles: &Handles, settings: &NodeSettings) {
             member_name = known.name,
             dialled = known.peer_urls.join(","),
             advertised = settings.peer_urls.join(","),
-            "the cluster dials this member at other peer URLs than it advertises; tell the cluster \
-            with `althingctl member update`, or, if the data directory is another member's, use \
-            this member's own"
+            "as far as this member knows, the cluster dials it at other peer URLs than it \
+            advertises: if it has moved and the cluster was not told yet, use `althingctl member \
+            update`; if it has not, correct --initial-advertise-peer-urls; if the data directory \
+            is another member's, use this member's own"
         );
     }
 }

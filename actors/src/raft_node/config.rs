@@ -31,7 +31,7 @@ pub(super) fn config(cluster_name: String) -> Result<Arc<Config>, ConfigError> {
         enable_pre_vote: Some(true),
         // A leader that restarts goes through an election, as in etcd. `read_index` relies on it.
         enable_leader_restore: Some(false),
-        // Else the leader would never send a member again what that had acknowledged and then lost.
+        // Otherwise the leader would never send again what a member had acknowledged and then lost.
         // `network` tells of such a member.
         allow_log_reversion: Some(true),
         quorum_loss_probe_interval: Some(election * 2),

@@ -103,13 +103,17 @@ fn append_answer(
     }
 }
 
-/// The index up to which a member has acknowledged its log to this leader; zero: nothing.
+/// The index behind what a member has acknowledged of its log to this leader; zero: nothing.
 #[derive(Clone, Debug, Default)]
 struct Acknowledged(Arc<AtomicU64>);
 
 impl Acknowledged {
-    /// Notes an answer, and tells once of a member that lacks what it had acknowledged: its disk
-    /// lied, or its data directory was replaced by an older copy.
+    fn reach(&self, last: Option<RaftLogId>) {
+        self.0.fetch_max(end(last), Ordering::Relaxed);
+    }
+
+    /// Notes an answer, and tells of a member that lacks what it had acknowledged: its disk lied,
+    /// or its data directory was replaced by an older copy.
     fn note(
         &self,
         member: u64,
@@ -117,29 +121,29 @@ impl Acknowledged {
         previous: Option<RaftLogId>,
         last: Option<RaftLogId>,
     ) {
-        let index = |id: Option<RaftLogId>| id.map_or(0, |id| id.index);
         match answer {
-            Ok(AppendEntriesResponse::Success) => {
-                self.0.fetch_max(index(last), Ordering::Relaxed);
-            }
-            Ok(AppendEntriesResponse::PartialSuccess(upto)) => {
-                self.0.fetch_max(index(*upto), Ordering::Relaxed);
-            }
+            Ok(AppendEntriesResponse::Success) => self.reach(last),
+            Ok(AppendEntriesResponse::PartialSuccess(upto)) => self.reach(*upto),
             Ok(AppendEntriesResponse::Conflict)
-                if index(previous) <= self.0.load(Ordering::Relaxed) =>
+                if end(previous) <= self.0.load(Ordering::Relaxed) =>
             {
-                let acknowledged = self.0.swap(0, Ordering::Relaxed);
+                let acknowledged = self.0.swap(0, Ordering::Relaxed) - 1;
                 tracing::error!(
                     peer_id = %format_args!("{member:x}"),
                     acknowledged,
                     "the log of a member went back: its disk lost what it had acknowledged, or \
                     its data directory is an older copy; it is sent again, but a write that only \
-                    this member and a lost one had may be gone: replace it if that happens again"
+                    this member and one that is lost had may be gone: replace it if that happens again"
                 );
             }
             Ok(_) | Err(_) => {}
         }
     }
+}
+
+/// The index behind a log that ends at `last`.
+fn end(last: Option<RaftLogId>) -> u64 {
+    last.map_or(0, |last| last.index + 1)
 }
 
 /// One message of a stream, answered.
@@ -206,7 +210,12 @@ impl RaftNetworkV2<Types> for PeerClient {
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
         let previous = request.prev_log_id;
         let body = wire::append_out(request);
-        append_answer(self.link.call(Call::Heartbeat, body).await, previous)
+        // raft has a heartbeat begin where the member is known to match.
+        self.acknowledged.reach(previous);
+        let answer = append_answer(self.link.call(Call::Heartbeat, body).await, previous);
+        let member = self.link.member();
+        self.acknowledged.note(member, &answer, previous, previous);
+        answer
     }
 
     fn stream_append<'s, S>(

@@ -108,7 +108,7 @@ pub async fn join(client_urls: &[String], peer_urls: &[String]) -> Result<Admitt
             match ask(url, peer_urls, &mut has_asked).await {
                 Ok(admitted) => return Ok(admitted),
                 Err(Failure::Later(why)) => failures.push(format!("{url}: {why}")),
-                // Another one may be a member that can do it.
+                // A member at another URL may be able to.
                 Err(Failure::Final(why)) => {
                     is_final = true;
                     failures.push(format!("{url}: {why}"));

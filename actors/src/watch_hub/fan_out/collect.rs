@@ -11,7 +11,8 @@ use super::super::feed::Attention;
 use super::revision_of;
 
 /// How much of events with their former records is told at once. The revision that exceeds it is
-/// told too, with a value and a former one of the largest size: clients take 4 MiB in a message.
+/// told too, with a value and a former one of the largest size: clients take 4 MiB in a message. A
+/// revision of several changes may exceed that; it is never cut.
 const WITH_FORMER_BYTES_MAX: usize = 512 << 10;
 
 /// What the watchers of each group are told, in the order of the groups' numbers.

@@ -269,7 +269,7 @@ fn the_header_of_a_slice_promises_no_more_than_was_told() {
     assert_eq!(told, expected);
 }
 
-/// The number of former records in a notice, and the revisions of its events.
+/// The bytes of former records in a notice, and the revisions of its events.
 fn former_of(notice: Notice) -> (usize, Vec<i64>) {
     let Notice::Events(deliveries) = notice else {
         return (0, Vec::new());
