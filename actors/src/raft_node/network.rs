@@ -133,7 +133,8 @@ impl Acknowledged {
                     acknowledged,
                     "the log of a member went back: its disk lost what it had acknowledged, or \
                     its data directory is an older copy; it is sent again, but a write that only \
-                    this member and one that is lost had may be gone: replace it if that happens again"
+                    this member and one that is lost had may be gone: replace it if that happens \
+                    again"
                 );
             }
             Ok(_) | Err(_) => {}
