@@ -67,8 +67,8 @@ pub enum Notice {
 /// Events for watchers of one stream.
 #[derive(Clone, Debug, Default)]
 pub struct Deliveries {
-    /// For events that were read from history, the revision up to which all was told; `None` if
-    /// they are new, and the last event tells the revision.
+    /// The store's revision when the events were read from history, as in etcd also when there is
+    /// more to read; `None` if they are new, and the last event tells the revision.
     pub revision: Option<i64>,
     /// For each watcher, its events.
     pub to: Vec<(i64, Events)>,

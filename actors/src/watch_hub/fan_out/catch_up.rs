@@ -133,9 +133,8 @@ impl FanOut {
         if deliveries.is_empty() {
             return;
         }
-        // A client may go on from the revision in the header, so it promises no more than was told.
         let deliveries = Deliveries {
-            revision: Some(revision.min(read.end - 1)),
+            revision: Some(revision),
             to: self.addressed(deliveries),
         };
         let stream = &mut self.streams[number as usize];

@@ -247,28 +247,6 @@ fn a_compaction_takes_no_former_record_from_who_was_only_not_told_yet() {
     }
 }
 
-#[test]
-fn the_header_of_a_slice_promises_no_more_than_was_told() {
-    let mut world = World::new();
-    for _ in 0..6 {
-        drop(world.put_value("k", 700 * 1024));
-    }
-    world.open(1);
-    world.watch(1, 0, "k", 2);
-    let mut told = Vec::new();
-    while world.fan_out.has_work() {
-        world.step();
-        while let Some(notice) = world.next(1) {
-            if let Notice::Events(deliveries) = notice {
-                let last = deliveries.to[0].1.last().map(|event| event.revision());
-                told.push((last, deliveries.revision));
-            }
-        }
-    }
-    let expected = [3, 5, 7].map(|revision| (Some(revision), Some(revision)));
-    assert_eq!(told, expected);
-}
-
 /// The bytes of former records in a notice, and the revisions of its events.
 fn former_of(notice: Notice) -> (usize, Vec<i64>) {
     let Notice::Events(deliveries) = notice else {

@@ -47,8 +47,7 @@ pub(super) struct WatchStream {
     held: Option<WatchRequest>,
     /// The rest of a notice.
     deliveries: std::vec::IntoIter<(i64, Events)>,
-    /// For `deliveries` from history, the revision up to which all was told; `None` if they are
-    /// new.
+    /// The store's revision when `deliveries` were read; `None` if they are new.
     deliveries_revision: Option<i64>,
     /// The rest of a message that was cut.
     pieces: std::vec::IntoIter<WatchReply>,
