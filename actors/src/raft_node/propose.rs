@@ -193,10 +193,17 @@ impl Proposer {
                 return Ok(());
             }
             let (reply, answer) = Reply::new(self.reads.admit()?);
+            let leader = self.progress.leader();
             let reader = Reader::Client;
             self.raft_node.do_send(ReadIndex { reader, reply });
             match answer.wait().await? {
-                Ok(index) => return self.until_applied(index).await,
+                Ok(index) => {
+                    // It may be a new leader's first entry, which is lost if that one dies now.
+                    let applied = self.until_applied(index);
+                    if let Some(applied) = self.progress.while_leads(leader, applied).await {
+                        return applied;
+                    }
+                }
                 Err(Error::Stopped) => return Err(Error::Stopped),
                 // Nothing was read yet, so the next leader may be asked.
                 Err(_) => {

@@ -48,7 +48,7 @@ const SEEDS: u64 = 30;
 /// Seeds that are run twice.
 const REPLAYED: u64 = 5;
 /// Seeds that found a fault, as long as the plans that follow from a seed stay as they are.
-const FOUND: [(u64, &str); 2] = [
+const FOUND: [(u64, &str); 3] = [
     (
         130,
         "a new leader tried without a pause to finish a change of the membership",
@@ -56,6 +56,10 @@ const FOUND: [(u64, &str); 2] = [
     (
         122,
         "a leader that stood still had the next one end leases that had been renewed there",
+    ),
+    (
+        1901,
+        "a read waited for the first entry of a leader that died before it was committed",
     ),
 ];
 
