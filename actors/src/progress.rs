@@ -8,6 +8,13 @@ use tokio::time::Instant;
 
 use crate::latest;
 
+/// Who leads in a term; leader 0: none is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TermLeader {
+    pub(crate) term: u64,
+    pub(crate) leader: u64,
+}
+
 /// Published by the log store, the Applier and RaftNode; read by everybody.
 ///
 /// Indexes are stored plus one, so that zero means "none": the first entry has index 0.
@@ -20,8 +27,8 @@ pub(crate) struct Progress {
     term: AtomicU64,
     leader: AtomicU64,
     leader_changes: AtomicU64,
-    /// Follows `leader`, for tasks that wait for a leader.
-    leaders: latest::Sender<u64>,
+    /// Follows `term` and `leader`, for tasks that wait for a leader.
+    leaders: latest::Sender<TermLeader>,
     led_since: Mutex<Option<Instant>>,
     /// When RaftNode last saw who leads.
     seen: Mutex<Option<Instant>>,
@@ -36,7 +43,7 @@ impl Default for Progress {
             term: AtomicU64::new(0),
             leader: AtomicU64::new(0),
             leader_changes: AtomicU64::new(0),
-            leaders: latest::Sender::new(0),
+            leaders: latest::Sender::new(TermLeader::default()),
             led_since: Mutex::new(None),
             seen: Mutex::new(None),
         }
@@ -73,8 +80,11 @@ impl Progress {
         }
         if changed {
             *self.led_since.lock() = (leader != 0).then(Instant::now);
-            self.leaders.send_replace(leader);
         }
+        self.leaders.send_if_modified(|known| {
+            let former = std::mem::replace(known, TermLeader { term, leader });
+            *known != former
+        });
         changed
     }
 
@@ -103,6 +113,10 @@ impl Progress {
         self.leader.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn term_leader(&self) -> TermLeader {
+        *self.leaders.borrow()
+    }
+
     /// Since when the current leader is known; `None` if there is no leader.
     pub(crate) fn led_since(&self) -> Option<Instant> {
         *self.led_since.lock()
@@ -122,23 +136,25 @@ impl Progress {
     pub(crate) async fn until_leader(&self, wanted: impl Fn(u64) -> bool) {
         let mut receiver = self.leaders.subscribe();
         receiver
-            .wait_for(|leader| wanted(*leader))
+            .wait_for(|known| wanted(known.leader))
             .await
             .map(drop)
             .expect("self holds the sender, so the channel is open");
     }
 
-    /// The result of `asking` the leader; `None` if another leads first, or none is known. The
-    /// network itself takes seconds to tell that a member is cut off.
+    /// The result of `asking` the leader; `None` if another leads first, if the same one leads in
+    /// another term, or if none is known. The network itself takes seconds to tell that a member
+    /// is cut off.
     pub(crate) async fn while_leads<T>(
         &self,
-        leader: u64,
+        asked: TermLeader,
         asking: impl Future<Output = T>,
     ) -> Option<T> {
+        let mut receiver = self.leaders.subscribe();
         tokio::select! {
             biased;
             answer = asking => Some(answer),
-            () = self.until_leader(|known| known != leader) => None,
+            _ = receiver.wait_for(|known| *known != asked) => None,
         }
     }
 
@@ -181,14 +197,13 @@ mod tests {
     async fn a_leader_that_is_none_any_more_is_not_waited_for() {
         let progress = Progress::default();
         progress.lead(1, 7);
-        assert_eq!(progress.while_leads(7, async { 5 }).await, Some(5));
+        let first = progress.term_leader();
+        assert_eq!(progress.while_leads(first, async { 5 }).await, Some(5));
+        let endless = || progress.while_leads(first, std::future::pending::<()>());
         let replaced = async { progress.lead(2, 8) };
-        let asked = progress.while_leads(7, std::future::pending::<()>());
-        assert_eq!(tokio::join!(asked, replaced).0, None);
-        assert_eq!(
-            progress.while_leads(7, std::future::pending::<()>()).await,
-            None
-        );
+        assert_eq!(tokio::join!(endless(), replaced).0, None);
+        progress.lead(3, 7);
+        assert_eq!(endless().await, None, "it leads again, and may have lost what it told");
     }
 
     #[tokio::test(start_paused = true)]

@@ -56,13 +56,13 @@ impl LeaseKeeper {
     async fn ask_who_counts(&self, call: Call, id: i64) -> Result<Option<LeaseTime>, Error> {
         loop {
             let progress = &self.proposer.progress;
-            let leader = progress.leader();
-            let answer = match self.proposer.links.to(leader) {
+            let asked = progress.term_leader();
+            let answer = match self.proposer.links.to(asked.leader) {
                 None if call == Call::KeepLease => self.renew_here(id).await,
                 None => self.time_here(id).await,
                 Some(link) => {
                     let asking = link.call(call, lease::question_out(id));
-                    match progress.while_leads(leader, asking).await {
+                    match progress.while_leads(asked, asking).await {
                         Some(Ok(answer)) => {
                             lease::answer_in(answer).unwrap_or(Err(Error::NoLeader))
                         }
@@ -72,7 +72,7 @@ impl LeaseKeeper {
             };
             match answer {
                 // That member does not lead any more, or stops.
-                Err(Error::NoLeader | Error::Stopped) if leader != self.me => {}
+                Err(Error::NoLeader | Error::Stopped) if asked.leader != self.me => {}
                 Err(Error::NoLeader) => {}
                 answer => return answer,
             }

@@ -198,8 +198,12 @@ async fn end(setup: &LessorSetup, proposer: &Proposer, lease: Expired, term: u64
 /// Proposes what this member's clock says; `None` if a quorum no longer hears it: the lease becomes
 /// due again later.
 async fn while_counted(proposer: &Proposer, command: Command) -> Option<Result<Applied, Error>> {
+    let led = proposer.progress.term_leader();
+    if led.leader != proposer.me {
+        return None;
+    }
     let proposing = proposer.propose(command);
-    proposer.progress.while_leads(proposer.me, proposing).await
+    proposer.progress.while_leads(led, proposing).await
 }
 
 impl Actor for Lessor {

@@ -193,14 +193,14 @@ impl Proposer {
                 return Ok(());
             }
             let (reply, answer) = Reply::new(self.reads.admit()?);
-            let leader = self.progress.leader();
+            let asked = self.progress.term_leader();
             let reader = Reader::Client;
             self.raft_node.do_send(ReadIndex { reader, reply });
             match answer.wait().await? {
                 Ok(index) => {
                     // It may be a new leader's first entry, which is lost if that one dies now.
                     let applied = self.until_applied(index);
-                    if let Some(applied) = self.progress.while_leads(leader, applied).await {
+                    if let Some(applied) = self.progress.while_leads(asked, applied).await {
                         return applied;
                     }
                 }

@@ -161,23 +161,23 @@ impl Handler<BeginReadRound> for RaftNode {
 
     fn handle(&mut self, _: BeginReadRound, ctx: &mut Context<Self>) {
         let readers = self.reads.begin();
-        let (me, leader) = (self.setup.me, self.setup.progress.leader());
-        let link = self.setup.links.to(leader);
+        let (me, asked) = (self.setup.me, self.setup.progress.term_leader());
+        let link = self.setup.links.to(asked.leader);
         let (raft, progress) = (self.raft.clone(), Arc::clone(&self.setup.progress));
         let round = async move {
             match link {
                 Some(link) => {
                     let asking = ask(&link, &raft, me);
-                    let asked = progress.while_leads(leader, asking).await;
-                    (true, asked.unwrap_or(Err(Error::NoLeader)))
+                    let answer = progress.while_leads(asked, asking).await;
+                    (true, answer.unwrap_or(Err(Error::NoLeader)))
                 }
                 None => (false, here(&raft).await),
             }
         };
         let round = round.into_actor(self);
-        ctx.spawn(round.map(move |(asked, result), node, ctx| {
+        ctx.spawn(round.map(move |(of_leader, result), node, ctx| {
             for ReadIndex { reader, reply } in readers {
-                reply.send(if asked && reader != Reader::Client {
+                reply.send(if of_leader && reader != Reader::Client {
                     Err(Error::NoLeader)
                 } else {
                     result
