@@ -488,7 +488,7 @@ async fn publish(handles: &Handles, settings: &NodeSettings) -> Result<(), Error
 }
 
 #[cfg(test)]
-#[path = "raft_node/half_done_test.rs"]
+#[path = "raft_node/membership/half_done_test.rs"]
 mod half_done_tests;
 #[cfg(test)]
 #[path = "node_test.rs"]

@@ -15,39 +15,23 @@
 //! Waits for: the core, on its own thread, and PeerLinks, in tasks and never in a handler.
 //! Fails: when openraft ends with an error or RaftNode dies, the node halts.
 //!
+//! | folder | holds |
+//! |---|---|
+//! | `adapters` | openraft's traits on our parts: log, state machine, network, runtime, types |
+//! | `lead` | who leads, what a leader does, and how a lead ends |
+//! | `membership` | who is a member, and how that changes |
+//! | `requests` | the ways of proposals, reads, and what other members send |
+//!
 //! openraft's names appear in this folder and in `peer_link/wire.rs` only.
 
-mod ask_change;
-mod change;
-mod clock;
-mod config;
-mod dead_leader;
-mod entry;
-mod full_disk;
-mod hand_over;
-mod heard;
-mod inbound;
+mod adapters;
 mod lead;
-mod leader_view;
-mod log_store;
 pub(crate) mod membership;
 mod message;
-mod network;
-mod outbox;
-mod picture;
-mod propose;
-mod read_index;
-mod reconfigure;
+mod requests;
 mod retention;
-mod runtime;
-mod sole_voter;
-mod stall;
 mod start;
-mod state_machine;
-mod step;
-mod suspicion;
 mod tuning;
-pub(crate) mod types;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,33 +44,38 @@ use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 use tokio::time::Instant;
 
-pub(crate) use self::change::Ask;
-pub use self::change::MemberChange;
+use self::adapters::clock;
 #[cfg(any(test, feature = "testing"))]
-pub use self::clock::KeptClock;
-pub(crate) use self::config::CORE_QUEUE;
-use self::dead_leader::{Inquiry, Suspect};
-pub(crate) use self::entry::Entry;
-use self::heard::Heard;
-pub use self::inbound::{Inbound, Refusal};
-use self::leader_view::LeaderEvidence;
-pub use self::log_store::LogStore;
-pub(crate) use self::log_store::LogStoreSetup;
-use self::message::Proposal;
-use self::message::{CoreEnded, PipeEnded, RaftChanged};
-pub(crate) use self::message::{MoveLeader, Propose, Pulse, ReadIndex, Step};
-pub(crate) use self::outbox::Outbox;
-pub(crate) use self::picture::{Picture, applied_members};
-pub(crate) use self::propose::Proposer;
-use self::read_index::ReadRounds;
-pub(crate) use self::read_index::{Asker, Reader};
-pub(crate) use self::reconfigure::Change;
-use self::reconfigure::Changes;
+pub use self::adapters::clock::KeptClock;
+pub(crate) use self::adapters::config::CORE_QUEUE;
+pub(crate) use self::adapters::entry::Entry;
+pub use self::adapters::log_store::LogStore;
+pub(crate) use self::adapters::log_store::LogStoreSetup;
+pub use self::adapters::state_machine::StateMachine;
+pub(crate) use self::adapters::types;
+use self::lead::dead_leader::{Inquiry, Suspect};
+use self::lead::heard::Heard;
+use self::lead::leader_view::LeaderEvidence;
+pub(crate) use self::lead::sole_voter::SoleVoter;
+use self::lead::stall::Stall;
+use self::lead::{hand_over, leader_view};
+pub(crate) use self::membership::change::Ask;
+pub use self::membership::change::MemberChange;
+pub(crate) use self::membership::picture::{Picture, applied_members};
+pub(crate) use self::membership::reconfigure::Change;
+use self::membership::reconfigure::Changes;
+pub(crate) use self::message::Pulse;
+use self::message::{
+    CoreEnded, MoveLeader, PipeEnded, Proposal, Propose, RaftChanged, ReadIndex, Step,
+};
+pub use self::requests::inbound::{Inbound, Refusal};
+pub(crate) use self::requests::outbox::Outbox;
+pub(crate) use self::requests::propose::Proposer;
+pub(crate) use self::requests::read_index::Asker;
+use self::requests::read_index::ReadRounds;
+use self::requests::step;
 use self::retention::Retention;
-pub(crate) use self::sole_voter::SoleVoter;
-use self::stall::Stall;
 pub(crate) use self::start::{RaftSetup, StartedRaft, start};
-pub use self::state_machine::StateMachine;
 use self::tuning::RETENTION_INTERVAL;
 pub use self::tuning::RaftTuning;
 pub(crate) use self::tuning::{LiveTuning, Retune};

@@ -8,9 +8,10 @@ use futures_util::FutureExt;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::Fatal;
 
+use super::RaftNode;
+use super::adapters::clock;
 use super::retention::{Extent, purge_upto};
 use super::types::{RaftLogId, Types};
-use super::{RaftNode, clock};
 use crate::latest;
 
 /// Pause between two looks at how much of the log is kept.

@@ -11,25 +11,25 @@ use althing_api::error::Error;
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 
-use super::clock;
-use super::types::{Metrics, RaftHandle};
 use crate::progress::Progress;
+use crate::raft_node::adapters::clock;
+use crate::raft_node::types::{Metrics, RaftHandle};
 
 /// Entries that a successor may lack: they are on their way, and it waits for them.
 const LAG_MAX: u64 = 1_024;
 
 /// What the leader knows of a member that follows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Follower {
-    pub(super) id: u64,
+pub(in crate::raft_node) struct Follower {
+    pub(in crate::raft_node) id: u64,
     /// The last entry that it is known to have; `None`: none.
-    pub(super) matched: Option<u64>,
+    pub(in crate::raft_node) matched: Option<u64>,
     /// How long ago it answered; `None`: never.
     heard: Option<Duration>,
 }
 
 impl Follower {
-    pub(super) fn of(metrics: &Metrics, id: u64) -> Follower {
+    pub(in crate::raft_node) fn of(metrics: &Metrics, id: u64) -> Follower {
         Follower {
             id,
             matched: (metrics.replication.as_ref())
@@ -40,7 +40,7 @@ impl Follower {
     }
 
     /// Whether it answers and has all but what is on its way.
-    pub(super) fn is_ready(&self, last: u64, patience: Duration) -> bool {
+    pub(in crate::raft_node) fn is_ready(&self, last: u64, patience: Duration) -> bool {
         let lag = last.saturating_sub(self.matched.unwrap_or(0));
         lag <= LAG_MAX && self.heard.is_some_and(|heard| heard <= patience)
     }
@@ -63,7 +63,7 @@ fn other_voters(metrics: &Metrics, me: u64) -> Vec<Follower> {
 /// Hands the lead to `to`, or to the voter that has most, and returns when that one leads.
 /// `patience` is the election timeout. Errors: `NotLeader`, `BadLeaderTransferee` (no voter),
 /// `TimeoutLeaderTransfer`, `Stopped`.
-pub(super) async fn hand_over(
+pub(in crate::raft_node) async fn hand_over(
     raft: RaftHandle,
     progress: Arc<Progress>,
     to: Option<u64>,

@@ -10,15 +10,17 @@ use futures_util::future::BoxFuture;
 use prost::Message as _;
 use tokio::sync::oneshot;
 
-use super::message::{PipeEnded, Step};
 use super::propose::{Attempt, Proposer};
+use super::read_index::{Asker, Reader};
 use super::step::FromPeer;
-use super::{Asker, RaftNode, ReadIndex, Reader};
 use crate::lessor::LeaseKeeper;
 use crate::peer_link::proposal::{self, Forwarded};
 use crate::peer_link::wire::{self, WireError};
 use crate::peer_link::{Call, Pipe, SnapshotBytes};
 use crate::peer_link::{change, hash, lease};
+use crate::raft_node::RaftNode;
+use crate::raft_node::adapters::state_machine::to_received;
+use crate::raft_node::message::{PipeEnded, ReadIndex, Step};
 use crate::reply::Reply;
 use crate::snapshotter::{Receive, Snapshotter};
 use crate::supervisor::ActorRef;
@@ -156,7 +158,7 @@ impl Inbound {
         let vote = wire::snapshot_head_in(head)?;
         let received = self.snapshotter.send(Receive { body }).await;
         let received = received.map_err(|_| Refusal::Busy("the snapshot's receiver ended"))?;
-        let snapshot = super::state_machine::to_received(received?)?;
+        let snapshot = to_received(received?)?;
         self.step(FromPeer::Snapshot { vote, snapshot }).await
     }
 

@@ -16,10 +16,10 @@ use althing_api::error::Error;
 use openraft::errors::{LinearizableReadError, RaftError};
 use openraft::{RaftState, ReadPolicy};
 
-use super::message::BeginReadRound;
-use super::types::{RaftHandle, RaftVote, Types};
-use super::{RaftNode, ReadIndex};
 use crate::peer_link::{Call, Link, wire};
+use crate::raft_node::RaftNode;
+use crate::raft_node::message::{BeginReadRound, ReadIndex};
+use crate::raft_node::types::{RaftHandle, RaftVote, Types};
 
 /// Who needs a read index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub(crate) struct Asker {
 }
 
 /// One round of our raft: the entry that must be applied before a read that began earlier.
-pub(super) async fn here(raft: &RaftHandle) -> Result<u64, Error> {
+pub(in crate::raft_node) async fn here(raft: &RaftHandle) -> Result<u64, Error> {
     match raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
         Ok(linearizer) => Ok(linearizer.read_log_id().index()),
         Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => Err(Error::NoLeader),
@@ -92,7 +92,7 @@ async fn ask(leader: &Link, raft: &RaftHandle, me: u64) -> Result<u64, Error> {
 
 /// Readers by the round that will answer them.
 #[derive(Debug)]
-pub(super) struct ReadRounds<R> {
+pub(in crate::raft_node) struct ReadRounds<R> {
     waiting: Vec<R>,
     under_way: bool,
 }

@@ -20,7 +20,7 @@ const APPEND_ENTRIES_MAX: u64 = 4_096;
 pub(crate) const CORE_QUEUE: u64 = 65_536;
 
 /// Errors: openraft finds a contradiction in the configuration.
-pub(super) fn config(cluster_name: String) -> Result<Arc<Config>, ConfigError> {
+pub(in crate::raft_node) fn config(cluster_name: String) -> Result<Arc<Config>, ConfigError> {
     let election = millis(ELECTION_TIMEOUT);
     let config = Config {
         cluster_name,

@@ -16,13 +16,13 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::suspicion::{Turns, knock_waits};
-use super::types::{RaftHandle, RaftVote};
 use crate::metrics::Metrics;
 use crate::peer_link::{Knock, Link};
+use crate::raft_node::types::{RaftHandle, RaftVote};
 
 /// A leader suspected dead.
 #[derive(Clone, Debug)]
-pub(super) struct Suspect {
+pub(in crate::raft_node) struct Suspect {
     /// The vote by which it leads; raft's vote changes as soon as somebody campaigns.
     vote: RaftVote,
     /// Told when another of its connections ended.
@@ -30,14 +30,14 @@ pub(super) struct Suspect {
 }
 
 impl Suspect {
-    pub(super) fn new(vote: RaftVote) -> Suspect {
+    pub(in crate::raft_node) fn new(vote: RaftVote) -> Suspect {
         let again = Arc::default();
         Suspect { vote, again }
     }
 
     /// If `other` is the same leader, makes the inquiry about it look again: what ended so far may
     /// not have been its death, and this may be. Returns whether it is the same.
-    pub(super) fn look_again_if_same(&self, other: &Suspect) -> bool {
+    pub(in crate::raft_node) fn look_again_if_same(&self, other: &Suspect) -> bool {
         let is_same = self.vote == other.vote;
         if is_same {
             self.again.notify_one();
@@ -46,24 +46,24 @@ impl Suspect {
     }
 
     /// Whether both belong to the same inquiry.
-    pub(super) fn is_same(&self, other: &Suspect) -> bool {
+    pub(in crate::raft_node) fn is_same(&self, other: &Suspect) -> bool {
         Arc::ptr_eq(&self.again, &other.again)
     }
 }
 
 /// An inquiry about one leader.
-pub(super) struct Inquiry {
-    pub(super) raft: RaftHandle,
-    pub(super) leader: u64,
-    pub(super) link: Link,
-    pub(super) suspect: Suspect,
-    pub(super) metrics: Metrics,
+pub(in crate::raft_node) struct Inquiry {
+    pub(in crate::raft_node) raft: RaftHandle,
+    pub(in crate::raft_node) leader: u64,
+    pub(in crate::raft_node) link: Link,
+    pub(in crate::raft_node) suspect: Suspect,
+    pub(in crate::raft_node) metrics: Metrics,
 }
 
 impl Inquiry {
     /// Knocks at the leader's door and, if nobody listens, campaigns in turns with the others.
     /// `interval` lies between two turns; `patience` is the election timeout.
-    pub(super) async fn run(self, interval: Duration, patience: Duration) {
+    pub(in crate::raft_node) async fn run(self, interval: Duration, patience: Duration) {
         let start = Instant::now();
         if !self.is_dead(patience).await || !self.still_leads() {
             return;

@@ -22,16 +22,16 @@ use openraft::raft::Precondition;
 use openraft::{ChangeMembers as RaftChange, ServerState};
 use tokio::time::Instant;
 
-use super::RaftNode;
 use super::change::{Ask, MemberChange, MemberRole, Roster, Standing};
-use super::hand_over::{self, Follower};
-use super::message::{ChangeEnded, ChangeMembers};
 use super::picture;
-use super::types::{
-    Membership, Metrics, PeerNode, RaftHandle, StoredMembership, Types, from_raft_log_id,
-};
 use crate::peer_link::Links;
 use crate::progress::Progress;
+use crate::raft_node::RaftNode;
+use crate::raft_node::lead::hand_over::{self, Follower};
+use crate::raft_node::message::{ChangeEnded, ChangeMembers};
+use crate::raft_node::types::{
+    Membership, Metrics, PeerNode, RaftHandle, StoredMembership, Types, from_raft_log_id,
+};
 use crate::status::MemberStatus;
 
 /// Changes that wait for their turn.
@@ -58,7 +58,7 @@ pub(crate) enum Change {
 
 /// Changes waiting for their turn, and whether one is under way.
 #[derive(Debug, Default)]
-pub(super) struct Changes {
+pub(in crate::raft_node) struct Changes {
     waiting: VecDeque<ChangeMembers>,
     under_way: bool,
 }
@@ -74,7 +74,7 @@ enum Duty {
 
 impl RaftNode {
     /// Begins the next change that was asked for, if none is under way.
-    pub(super) fn change_next(&mut self, ctx: &mut Context<Self>) {
+    pub(in crate::raft_node) fn change_next(&mut self, ctx: &mut Context<Self>) {
         if self.changes.under_way {
             return;
         }
@@ -95,7 +95,7 @@ impl RaftNode {
     /// Does what nobody asks for, if no change is under way. It is looked for now and then, and not
     /// at the end of a change: raft refuses some changes for now, because this leader's own first
     /// entry is not committed yet, and would refuse them at once and without end.
-    pub(super) fn take_up_duty(&mut self, ctx: &mut Context<Self>) {
+    pub(in crate::raft_node) fn take_up_duty(&mut self, ctx: &mut Context<Self>) {
         if self.changes.under_way {
             return;
         }

@@ -7,10 +7,10 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{Infallible, RaftError};
 use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
 
-use super::heard::Heard;
 use super::inbound::Refusal;
-use super::types::{RaftHandle, RaftVote, Snapshot, Types};
 use crate::peer_link::wire;
+use crate::raft_node::lead::heard::Heard;
+use crate::raft_node::types::{RaftHandle, RaftVote, Snapshot, Types};
 
 /// A message of another member, decoded.
 pub(crate) enum FromPeer {
@@ -23,7 +23,7 @@ pub(crate) enum FromPeer {
 
 /// Lets raft answer `message`. Its first poll hands the message to raft's core, so that messages
 /// polled in the order of their arrival reach it in that order.
-pub(super) async fn step(
+pub(in crate::raft_node) async fn step(
     raft: RaftHandle,
     message: FromPeer,
     heard: Arc<Heard>,

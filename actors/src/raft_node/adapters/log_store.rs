@@ -18,13 +18,13 @@ use parking_lot::Mutex;
 
 use super::entry::Entry;
 use super::full_disk::{outlast, sync};
-use super::sole_voter::SoleVoter;
 use super::types::{
     Flushed, RaftLogId, RaftVote, Types, from_raft_log_id, from_raft_vote, to_raft_log_id,
     to_raft_vote,
 };
 use crate::ground;
 use crate::progress::Progress;
+use crate::raft_node::lead::sole_voter::SoleVoter;
 use crate::reply::Admission;
 use crate::wal_writer::{Append, CommitMark, NoteElected, Purge, SaveVote, Truncate, WalWriter};
 
@@ -100,7 +100,7 @@ impl LogStore {
     }
 
     /// The index of the last entry; `None` for a log that never had one.
-    pub(super) fn last_index(&self) -> Option<u64> {
+    pub(in crate::raft_node) fn last_index(&self) -> Option<u64> {
         self.tail.state().1.map(|last| last.index)
     }
 

@@ -125,7 +125,7 @@ fn on_this_thread() -> RaftClock {
 }
 
 /// Sets how long raft's election timeout on this thread takes from now on.
-pub(super) fn set_election_timeout(election_timeout: Duration) {
+pub(in crate::raft_node) fn set_election_timeout(election_timeout: Duration) {
     let clock = on_this_thread().set(RealInstant::now(), election_timeout);
     CLOCK.set(Some(clock));
 }
@@ -147,7 +147,7 @@ pub(super) fn until(moment: RaftInstant) -> Duration {
 }
 
 /// The real time since `moment`.
-pub(super) fn since(moment: RaftInstant) -> Duration {
+pub(in crate::raft_node) fn since(moment: RaftInstant) -> Duration {
     let clock = on_this_thread();
     clock.to_real(clock.at(RealInstant::now()) - moment)
 }

@@ -24,13 +24,13 @@ impl Default for Heard {
 
 impl Heard {
     /// Notes that a leader was heard now.
-    pub(super) fn stamp(&self) {
+    pub(in crate::raft_node) fn stamp(&self) {
         let now = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX - 1);
         self.last.store(now + 1, Ordering::Relaxed);
     }
 
     /// How long ago a leader was heard; `None` if never.
-    pub(super) fn ago(&self) -> Option<Duration> {
+    pub(in crate::raft_node) fn ago(&self) -> Option<Duration> {
         let last = self.last.load(Ordering::Relaxed).checked_sub(1)?;
         Some(
             self.start

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use openraft::EntryPayload;
 use openraft::entry::RaftEntry;
 
-use super::membership;
 use super::types::{Encoded, Leader, Membership, PeerNode, RaftLogId, from_raft_log_id, leader_of};
+use crate::raft_node::membership;
 
 /// A log entry.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,8 +19,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use althing_storage::entry::LogId;
 use parking_lot::Mutex;
 
-use super::membership::is_sole_voter;
-use super::types::{Membership, StoredMembership, from_raft_log_id};
+use crate::raft_node::membership::is_sole_voter;
+use crate::raft_node::types::{Membership, StoredMembership, from_raft_log_id};
 
 /// The flag and what guards it. Shared by the log store, RaftNode and every reader.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl SoleVoter {
     }
 
     /// Notes that a configuration is being appended to the log.
-    pub(super) fn appended(&self, id: LogId, membership: &Membership) {
+    pub(in crate::raft_node) fn appended(&self, id: LogId, membership: &Membership) {
         let mut newest = self.newest.lock();
         newest.becomes(Newest::Appended(id));
         if !is_sole_voter(membership, self.me) {
@@ -76,14 +76,14 @@ impl SoleVoter {
     }
 
     /// Notes that entries are being cut off the log.
-    pub(super) fn truncated(&self) {
+    pub(in crate::raft_node) fn truncated(&self) {
         let mut newest = self.newest.lock();
         newest.becomes(Newest::Unknown);
         self.alone.store(false, Ordering::Release);
     }
 
     /// Notes that this member votes for `candidate`, or lost the lead.
-    pub(super) fn follow(&self) {
+    pub(in crate::raft_node) fn follow(&self) {
         let _newest = self.newest.lock();
         self.alone.store(false, Ordering::Release);
     }
@@ -115,8 +115,8 @@ impl SoleVoter {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use super::super::types::{PeerNode, to_raft_log_id};
     use super::*;
+    use crate::raft_node::types::{PeerNode, to_raft_log_id};
 
     const ME: u64 = 1;
 

@@ -11,7 +11,7 @@ use std::mem;
 use actix::Recipient;
 use parking_lot::Mutex;
 
-use super::message::{Proposal, Propose};
+use crate::raft_node::message::{Proposal, Propose};
 
 /// Where proposals wait for their neighbours. It holds at most what is admitted.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// This member's part in raft, with how long ago the others were heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LeaderEvidence {
+pub(in crate::raft_node) enum LeaderEvidence {
     /// It leads and is the only voter.
     LeadsAlone,
     /// It has led for `since`, and a quorum last answered `quorum_heard` ago.
@@ -27,7 +27,11 @@ pub(super) enum LeaderEvidence {
 }
 
 /// The leader as `me` sees it; zero when there is none.
-pub(super) fn leader(me: u64, evidence: LeaderEvidence, election_timeout: Duration) -> u64 {
+pub(in crate::raft_node) fn leader(
+    me: u64,
+    evidence: LeaderEvidence,
+    election_timeout: Duration,
+) -> u64 {
     let lately = |heard: Duration| heard <= election_timeout;
     match evidence {
         LeaderEvidence::LeadsAlone => me,

@@ -8,10 +8,10 @@ use althing_api::id::MemberId;
 use tokio::sync::oneshot;
 
 use super::change::{Ask, MemberChange};
-use super::message::ChangeMembers;
-use super::propose::{Proposer, RETRY_MIN};
 use super::reconfigure::Change;
 use crate::peer_link::{Call, LinkError, change as wire};
+use crate::raft_node::message::ChangeMembers;
+use crate::raft_node::requests::propose::{Proposer, RETRY_MIN};
 use crate::status::MemberStatus;
 
 impl Proposer {

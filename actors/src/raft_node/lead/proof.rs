@@ -8,9 +8,10 @@ use althing_api::error::Error;
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 
-use super::message::LeadConfirmed;
-use super::types::ServerMetrics;
-use super::{RaftNode, read_index};
+use crate::raft_node::RaftNode;
+use crate::raft_node::message::LeadConfirmed;
+use crate::raft_node::requests::read_index;
+use crate::raft_node::types::ServerMetrics;
 
 /// Pause between two attempts to prove a lead that is being handed over.
 const PROOF_INTERVAL: Duration = Duration::from_millis(100);
@@ -21,7 +22,11 @@ fn leads_in(metrics: &ServerMetrics, term: u64) -> bool {
 
 impl RaftNode {
     /// Has the time of leases counted while this member leads and a quorum hears it.
-    pub(super) fn count_leases(&mut self, metrics: &ServerMetrics, ctx: &mut Context<Self>) {
+    pub(in crate::raft_node) fn count_leases(
+        &mut self,
+        metrics: &ServerMetrics,
+        ctx: &mut Context<Self>,
+    ) {
         let Some((term, since)) = self.leads else {
             self.proven_term = None;
             self.setup.lead.lost();

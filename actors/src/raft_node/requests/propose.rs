@@ -17,21 +17,23 @@ use openraft::errors::ClientWriteError;
 use prost::Message;
 use tokio::sync::oneshot;
 
-use super::message::Proposal;
-use super::types::{WriteResult, from_raft_log_id};
-use super::{MoveLeader, Outbox, RaftNode, ReadIndex, Reader, SoleVoter};
+use super::outbox::Outbox;
+use super::read_index::Reader;
 use crate::disk_gate::{DiskGate, Reservation};
 use crate::metrics::Metrics;
 use crate::node::Applied;
 use crate::peer_link::proposal::{Forwarded, answer_in};
 use crate::peer_link::{LinkError, Links, Pipe};
 use crate::progress::Progress;
+use crate::raft_node::message::{MoveLeader, Proposal, ReadIndex};
+use crate::raft_node::types::{WriteResult, from_raft_log_id};
+use crate::raft_node::{RaftNode, SoleVoter};
 use crate::reply::{Admission, Permit, Reply};
 
 /// Pause between two attempts while the members do not agree yet on who leads: at first about as
 /// long as a new leader needs to hear its quorum, without which raft refuses its writes; then
 /// doubled.
-pub(super) const RETRY_MIN: Duration = Duration::from_millis(1);
+pub(in crate::raft_node) const RETRY_MIN: Duration = Duration::from_millis(1);
 const RETRY_MAX: Duration = Duration::from_millis(20);
 
 /// Proposes commands and orders reads. Cheap to clone, usable from every thread.
@@ -222,7 +224,7 @@ impl Proposer {
     }
 
     /// Waits until the entry at `index` is applied here. Errors: `Stopped`.
-    pub(super) async fn until_applied(&self, index: u64) -> Result<(), Error> {
+    pub(in crate::raft_node) async fn until_applied(&self, index: u64) -> Result<(), Error> {
         if self.progress.has_applied(index) {
             return Ok(());
         }
@@ -234,7 +236,7 @@ impl Proposer {
     }
 
     /// Waits until a leader is known; for `retry`, which grows, if one is. Errors: `Stopped`.
-    pub(super) async fn until_led(&self, retry: &mut Duration) -> Result<(), Error> {
+    pub(in crate::raft_node) async fn until_led(&self, retry: &mut Duration) -> Result<(), Error> {
         let led = async {
             let leader = self.progress.leader();
             if leader != 0 {

@@ -7,8 +7,8 @@ use althing_api::id::MemberId;
 use althing_storage::store::{MemberRecord, Store};
 use parking_lot::RwLock;
 
-use super::membership;
-use super::types::{Membership, PeerNode, StoredMembership};
+use super::encoding;
+use crate::raft_node::types::{Membership, PeerNode, StoredMembership};
 use crate::status::MemberStatus;
 
 /// Written by RaftNode, read by all that tell the status.
@@ -18,7 +18,7 @@ pub(crate) struct Picture {
 }
 
 impl Picture {
-    pub(super) fn set_membership(&self, membership: Arc<StoredMembership>) {
+    pub(in crate::raft_node) fn set_membership(&self, membership: Arc<StoredMembership>) {
         *self.membership.write() = membership;
     }
 
@@ -67,7 +67,7 @@ pub(crate) fn applied_members(store: &Store) -> Vec<MemberStatus> {
     let Some((_, payload)) = store.applied().membership else {
         return Vec::new();
     };
-    let membership = membership::decode(&payload).expect("the applier has read it before");
+    let membership = encoding::decode(&payload).expect("the applier has read it before");
     members(&membership, store.members())
 }
 

@@ -6,7 +6,7 @@ use althing_api::commandpb::{self, MemberNode, VoterSet};
 use bytes::Bytes;
 use prost::Message;
 
-use super::types::{Membership, PeerNode};
+use crate::raft_node::types::{Membership, PeerNode};
 
 /// Why bytes are not a membership.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +19,7 @@ pub(crate) enum MembershipError {
     Invalid(String),
 }
 
-pub(super) fn encode(membership: &Membership) -> Bytes {
+pub(in crate::raft_node) fn encode(membership: &Membership) -> Bytes {
     let voters = membership
         .get_joint_config()
         .iter()
@@ -77,7 +77,7 @@ pub(crate) fn removed(before: &[u8], after: &[u8]) -> Result<Vec<u64>, Membershi
 }
 
 /// Whether `me` is the only voter, in the present configuration and in the one that may follow.
-pub(super) fn is_sole_voter(membership: &Membership, me: u64) -> bool {
+pub(in crate::raft_node) fn is_sole_voter(membership: &Membership, me: u64) -> bool {
     let mut voters = membership.voter_ids();
     voters.next() == Some(me) && voters.all(|id| id == me)
 }

@@ -13,14 +13,14 @@ use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 
 use super::full_disk::{outlast, pause, sync};
-use super::inbound::Refusal;
-use super::membership;
 use super::types::{
     RaftLogId, Snapshot, SnapshotMeta, StoredMembership, Types, Waiter, to_raft_log_id,
 };
 use crate::applier::{Applier, Apply};
 use crate::latest;
 use crate::progress::Progress;
+use crate::raft_node::membership;
+use crate::raft_node::requests::inbound::Refusal;
 use crate::reply::Admission;
 use crate::snapshotter::{
     OpenSnapshot, Outgoing, Receive, Received, Sendings, SnapshotData, Snapshotter,
@@ -211,7 +211,7 @@ fn to_snapshot(outgoing: Outgoing) -> io::Result<Snapshot> {
 }
 
 /// A snapshot that was received, as raft takes it.
-pub(super) fn to_received(received: Received) -> Result<Snapshot, Refusal> {
+pub(in crate::raft_node) fn to_received(received: Received) -> Result<Snapshot, Refusal> {
     let meta = to_meta(received.applied().clone());
     Ok(Snapshot {
         meta: meta.map_err(|error| Refusal::Malformed(error.to_string()))?,

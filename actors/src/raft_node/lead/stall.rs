@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// The hand-overs attempted during one hang of the disk.
 #[derive(Debug, Default)]
-pub(super) struct Stall {
+pub(in crate::raft_node) struct Stall {
     /// How long the flush had taken when the last hand-over was begun; `None` if none was in this
     /// hang.
     tried_at: Option<Duration>,
@@ -19,7 +19,7 @@ impl Stall {
     /// it hangs and this member leads, the hand-over is repeated after two election timeouts, which
     /// is how long one may take.
     #[must_use]
-    pub(super) fn hands_over(
+    pub(in crate::raft_node) fn hands_over(
         &mut self,
         leads: bool,
         busy_for: Option<Duration>,
