@@ -5,8 +5,7 @@ use althing_api::error::Error;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::membership::change::{Ask, MemberChange};
-use super::membership::reconfigure::Change;
+use super::membership::change::{Ask, Change, MemberChange};
 use super::requests::inbound::Refusal;
 use super::requests::read_index::Reader;
 use super::requests::step::FromPeer;

@@ -59,10 +59,9 @@ use self::lead::leader_view::LeaderEvidence;
 pub(crate) use self::lead::sole_voter::SoleVoter;
 use self::lead::stall::Stall;
 use self::lead::{hand_over, leader_view};
-pub(crate) use self::membership::change::Ask;
 pub use self::membership::change::MemberChange;
+pub(crate) use self::membership::change::{Ask, Change};
 pub(crate) use self::membership::picture::{Picture, applied_members};
-pub(crate) use self::membership::reconfigure::Change;
 use self::membership::reconfigure::Changes;
 pub(crate) use self::message::Pulse;
 use self::message::{

@@ -7,8 +7,7 @@ use althing_api::error::Error;
 use althing_api::id::MemberId;
 use tokio::sync::oneshot;
 
-use super::change::{Ask, MemberChange};
-use super::reconfigure::Change;
+use super::change::{Ask, Change, MemberChange};
 use crate::peer_link::{Call, LinkError, change as wire};
 use crate::raft_node::message::ChangeMembers;
 use crate::raft_node::requests::propose::{Proposer, RETRY_MIN};

@@ -1,8 +1,8 @@
 //! Who is a member, and how that changes.
 //!
-//! A change is asked for in its caller's task (`ask`), judged by etcd's rules (`change`), and made
-//! by the leader, one at a time (`reconfigure`), which also finishes what a former leader began. It
-//! travels in the log as bytes (`encoding`), and what it led to is shown to other threads
+//! A `change` is asked for in its caller's task (`ask`), judged by etcd's rules (`roster`), and
+//! made by the leader, one at a time (`reconfigure`), which also finishes what a former leader
+//! began. It travels in the log as bytes (`encoding`), and what it led to is shown to other threads
 //! (`picture`).
 
 mod ask;
@@ -10,6 +10,7 @@ pub(super) mod change;
 mod encoding;
 pub(super) mod picture;
 pub(super) mod reconfigure;
+mod roster;
 
 pub(crate) use self::encoding::{decode, removed};
 pub(super) use self::encoding::{encode, is_sole_voter};

@@ -22,8 +22,9 @@ use openraft::raft::Precondition;
 use openraft::{ChangeMembers as RaftChange, ServerState};
 use tokio::time::Instant;
 
-use super::change::{Ask, MemberChange, MemberRole, Roster, Standing};
+use super::change::{Ask, Change, MemberChange};
 use super::picture;
+use super::roster::{MemberRole, Roster, Standing};
 use crate::peer_link::Links;
 use crate::progress::Progress;
 use crate::raft_node::RaftNode;
@@ -32,29 +33,12 @@ use crate::raft_node::message::{ChangeEnded, ChangeMembers};
 use crate::raft_node::types::{
     Membership, Metrics, PeerNode, RaftHandle, StoredMembership, Types, from_raft_log_id,
 };
-use crate::status::MemberStatus;
 
 /// Changes that wait for their turn.
 const CHANGES_MAX: usize = 64;
 
 /// A member that has answered for this long is connected, as in etcd.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
-
-/// What became of a change at one member.
-#[derive(Clone, Debug)]
-pub(crate) enum Change {
-    /// The change is committed, and applied at the leader.
-    Done {
-        /// The place of its last entry in the log.
-        index: u64,
-        /// The members after the change.
-        members: Vec<MemberStatus>,
-    },
-    /// The change is not made: another member leads, or it has to be asked for again.
-    Elsewhere,
-    /// The lead was lost on the way; the next leader knows whether the change is made.
-    Unsure,
-}
 
 /// Changes waiting for their turn, and whether one is under way.
 #[derive(Debug, Default)]

@@ -1,5 +1,7 @@
 //! Tests of the rules of membership changes.
 
+use althing_api::id::MemberId;
+
 use super::*;
 
 const ME: u64 = 1;
