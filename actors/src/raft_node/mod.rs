@@ -57,6 +57,7 @@ use self::lead::dead_leader::{Inquiry, Suspect};
 use self::lead::heard::Heard;
 use self::lead::leader_view::LeaderEvidence;
 pub(crate) use self::lead::sole_voter::SoleVoter;
+use self::lead::sole_voter::is_sole_voter;
 use self::lead::stall::Stall;
 use self::lead::{hand_over, leader_view};
 pub use self::membership::change::MemberChange;
@@ -177,7 +178,7 @@ impl RaftNode {
 
     fn leads_alone(&self, metrics: &ServerMetrics) -> bool {
         let membership = metrics.membership_config.membership();
-        membership::is_sole_voter(membership, self.setup.me)
+        is_sole_voter(membership, self.setup.me)
     }
 
     /// How long ago a quorum last answered this member as the leader.

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::adapters::clock;
 use super::adapters::config::config;
 use super::adapters::network::Network;
-use super::membership::is_sole_voter;
+use super::lead::sole_voter::is_sole_voter;
 use super::types::{PeerNode, RaftHandle, Types};
 use super::{LogStore, RaftNode, RaftNodeSetup, StateMachine};
 use crate::arbiters::Thread;

@@ -19,8 +19,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use althing_storage::entry::LogId;
 use parking_lot::Mutex;
 
-use crate::raft_node::membership::is_sole_voter;
 use crate::raft_node::types::{Membership, StoredMembership, from_raft_log_id};
+
+/// Whether `me` is the only voter, in the present configuration and in the one that may follow.
+pub(in crate::raft_node) fn is_sole_voter(membership: &Membership, me: u64) -> bool {
+    let mut voters = membership.voter_ids();
+    voters.next() == Some(me) && voters.all(|id| id == me)
+}
 
 /// The flag and what guards it. Shared by the log store, RaftNode and every reader.
 #[derive(Debug)]
@@ -131,6 +136,16 @@ mod tests {
 
     fn stored(index: u64, ids: &[u64]) -> StoredMembership {
         StoredMembership::new(Some(to_raft_log_id(at(index))), voters(ids))
+    }
+
+    #[test]
+    fn a_joint_configuration_with_another_voter_has_no_sole_voter() {
+        let nodes = BTreeMap::from([(ME, PeerNode::default()), (2, PeerNode::default())]);
+        let of = |sets| Membership::new(sets, nodes.clone()).unwrap();
+        let (ours, both) = (BTreeSet::from([ME]), BTreeSet::from([ME, 2]));
+        assert!(!is_sole_voter(&of(vec![ours.clone(), both]), ME));
+        assert!(is_sole_voter(&of(vec![ours]), ME), "learners do not vote");
+        assert!(!is_sole_voter(&of(vec![BTreeSet::from([2])]), ME));
     }
 
     #[test]

@@ -76,12 +76,6 @@ pub(crate) fn removed(before: &[u8], after: &[u8]) -> Result<Vec<u64>, Membershi
     Ok(gone.map(|(id, _)| *id).collect())
 }
 
-/// Whether `me` is the only voter, in the present configuration and in the one that may follow.
-pub(in crate::raft_node) fn is_sole_voter(membership: &Membership, me: u64) -> bool {
-    let mut voters = membership.voter_ids();
-    voters.next() == Some(me) && voters.all(|id| id == me)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,17 +125,5 @@ mod tests {
         assert_eq!(gone, [2, 3]);
         assert_eq!(removed(b"", &encode(&after)).unwrap(), [0; 0]);
         assert!(removed(b"\xff\xff", &encode(&after)).is_err());
-    }
-
-    #[test]
-    fn a_joint_configuration_with_another_voter_has_no_sole_voter() {
-        assert!(!is_sole_voter(&joint(), 1));
-        let alone = Membership::new(
-            vec![BTreeSet::from([1])],
-            BTreeMap::from([(1, node("a")), (2, node("learner"))]),
-        );
-        assert!(is_sole_voter(&alone.unwrap(), 1), "learners do not vote");
-        let other = Membership::new(vec![BTreeSet::from([2])], BTreeMap::from([(2, node("b"))]));
-        assert!(!is_sole_voter(&other.unwrap(), 1));
     }
 }

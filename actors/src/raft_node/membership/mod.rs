@@ -12,5 +12,5 @@ pub(super) mod picture;
 pub(super) mod reconfigure;
 mod roster;
 
+pub(super) use self::encoding::encode;
 pub(crate) use self::encoding::{decode, removed};
-pub(super) use self::encoding::{encode, is_sole_voter};
