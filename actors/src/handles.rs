@@ -20,7 +20,7 @@ use crate::key_watch::KeyWatch;
 use crate::latest;
 use crate::lessor::{LeaseKeeper, LeaseTime};
 use crate::raft_node::{
-    CORE_QUEUE, Inbound, MemberChange, Picture, Proposer, Pulse, RaftTuning, Retune,
+    CORE_QUEUE, Inbound, MemberChange, Proposer, PublishedMembership, Pulse, RaftTuning, Retune,
     applied_members,
 };
 use crate::status::{MemberStatus, NodeStatus};
@@ -40,7 +40,7 @@ pub(crate) struct Shared {
     pub(crate) proposer: Proposer,
     pub(crate) inbound: Inbound,
     pub(crate) leases: LeaseKeeper,
-    pub(crate) picture: Arc<Picture>,
+    pub(crate) membership: Arc<PublishedMembership>,
     /// Counts the snapshots that took the place of the store.
     pub(crate) restored: Arc<latest::Sender<u64>>,
     /// The revision below which physical compaction is done.
@@ -161,7 +161,7 @@ impl Handles {
     pub fn members_heard(&self) -> (usize, usize) {
         let now = Instant::now();
         let me = self.0.member_id.0;
-        let mut others = self.0.picture.voters();
+        let mut others = self.0.membership.voters();
         others.retain(|id| *id != me);
         let heard = self.0.proposer.links.active_since(&others, now);
         (heard + 1, others.len() + 1)
@@ -184,7 +184,7 @@ impl Handles {
             return Error::TimeoutDueToLeaderFail;
         }
         let is_connected = match leader == proposer.me {
-            true => self.0.picture.has_quorum(proposer.me, |others| {
+            true => self.0.membership.has_quorum(proposer.me, |others| {
                 proposer.links.active_since(others, start)
             }),
             false => proposer.links.active_since(&[leader], start) > 0,
@@ -222,7 +222,7 @@ impl Handles {
 
     /// Whether this member is meant to have no vote.
     pub fn is_learner(&self) -> bool {
-        self.0.picture.is_learner(self.0.member_id.0)
+        self.0.membership.is_learner(self.0.member_id.0)
     }
 
     /// The members by id, as applied here.

@@ -239,8 +239,8 @@ impl Node {
     fn handles(&mut self, settings: &NodeSettings, store: Store, links: Arc<Links>) -> Handles {
         let shared = &self.shared;
         let raft_node = self.raft.as_ref().expect("started").node.clone();
-        let picture = Arc::clone(&shared.picture);
-        let (watched, me) = (Arc::clone(&picture), shared.me);
+        let membership = Arc::clone(&shared.membership);
+        let (watched, me) = (Arc::clone(&membership), shared.me);
         let collector = StateCollector {
             me,
             progress: Arc::clone(&shared.progress),
@@ -298,7 +298,7 @@ impl Node {
             proposer,
             inbound,
             leases,
-            picture,
+            membership,
             restored: Arc::clone(&shared.restored),
             compacted: Arc::clone(&shared.compacted),
             watch_hub,

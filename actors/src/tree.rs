@@ -18,7 +18,7 @@ use crate::metrics::Metrics;
 use crate::peer_link::{Links, LinksSetup, Transport};
 use crate::progress::Progress;
 use crate::raft_node::{
-    LiveTuning, LogStore, LogStoreSetup, Picture, RaftNodeSetup, RaftTuning, SoleVoter,
+    LiveTuning, LogStore, LogStoreSetup, PublishedMembership, RaftNodeSetup, RaftTuning, SoleVoter,
     StateMachine,
 };
 use crate::reply::Admission;
@@ -47,7 +47,7 @@ pub(crate) struct NodeState {
     pub(crate) halt: Halt,
     pub(crate) departure: Departure,
     pub(crate) progress: Arc<Progress>,
-    pub(crate) picture: Arc<Picture>,
+    pub(crate) membership: Arc<PublishedMembership>,
     pub(crate) sole_voter: Arc<SoleVoter>,
     pub(crate) gate: Arc<DiskGate>,
     pub(crate) backlog: Arc<Backlog>,
@@ -78,7 +78,7 @@ impl NodeState {
             halt: Halt::default(),
             departure: Departure::default(),
             progress: Arc::default(),
-            picture: Arc::default(),
+            membership: Arc::default(),
             sole_voter: Arc::new(SoleVoter::new(me)),
             gate: Arc::new(DiskGate::new(disk_reserve_bytes)),
             backlog: Arc::default(),
@@ -279,7 +279,7 @@ pub(crate) fn raft_node_setup(
         store: tree.state_machine.store.clone(),
         tuning: shared.tuning.clone(),
         progress: Arc::clone(&shared.progress),
-        picture: Arc::clone(&shared.picture),
+        membership: Arc::clone(&shared.membership),
         sole_voter: Arc::clone(&shared.sole_voter),
         lead: Lead {
             clock: Arc::clone(&shared.lease_clock),

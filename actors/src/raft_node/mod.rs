@@ -11,7 +11,7 @@
 //! A member of several that leads without hearing its quorum, or follows a leader that it does not
 //! hear, reports that there is no leader.
 //!
-//! Owns: the handle of openraft; the reads that wait for a round; the picture of the cluster.
+//! Owns: the handle of openraft; the reads that wait for a round; the membership that is published.
 //! Waits for: the core, on its own thread, and PeerLinks, in tasks and never in a handler.
 //! Fails: when openraft ends with an error or RaftNode dies, the node halts.
 //!
@@ -62,7 +62,7 @@ use self::lead::stall::Stall;
 use self::lead::{hand_over, leader_view};
 pub use self::membership::change::MemberChange;
 pub(crate) use self::membership::change::{Ask, Change};
-pub(crate) use self::membership::picture::{Picture, applied_members};
+pub(crate) use self::membership::members::{PublishedMembership, applied_members};
 use self::membership::reconfigure::Changes;
 pub(crate) use self::message::Pulse;
 use self::message::{
@@ -92,7 +92,7 @@ use crate::wal_writer::FlushClock;
 pub(crate) struct RaftNodeSetup {
     pub(crate) me: u64,
     pub(crate) progress: Arc<Progress>,
-    pub(crate) picture: Arc<Picture>,
+    pub(crate) membership: Arc<PublishedMembership>,
     pub(crate) sole_voter: Arc<SoleVoter>,
     pub(crate) links: Arc<Links>,
     pub(crate) store: Store,
@@ -170,7 +170,7 @@ impl RaftNode {
             return;
         }
         self.membership = Arc::clone(membership);
-        self.setup.picture.set_membership(Arc::clone(membership));
+        self.setup.membership.publish(Arc::clone(membership));
         let nodes = membership.membership().nodes();
         let members = nodes.map(|(id, node)| (*id, node.peer_urls.as_slice()));
         self.setup.links.follow(members);

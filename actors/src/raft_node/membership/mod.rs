@@ -3,12 +3,12 @@
 //! A `change` is asked for in its caller's task (`ask`), judged by etcd's rules (`roster`), and
 //! made by the leader, one at a time (`reconfigure`), which also finishes what a former leader
 //! began. It travels in the log as bytes (`encoding`), and what it led to is shown to other threads
-//! (`picture`).
+//! (`members`).
 
 mod ask;
 pub(super) mod change;
 mod encoding;
-pub(super) mod picture;
+pub(super) mod members;
 pub(super) mod reconfigure;
 mod roster;
 

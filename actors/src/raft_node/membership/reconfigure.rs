@@ -23,7 +23,7 @@ use openraft::{ChangeMembers as RaftChange, ServerState};
 use tokio::time::Instant;
 
 use super::change::{Ask, Change, MemberChange};
-use super::picture;
+use super::members;
 use super::roster::{MemberRole, Roster, Standing};
 use crate::peer_link::Links;
 use crate::progress::Progress;
@@ -115,7 +115,7 @@ impl RaftNode {
     fn duty(&self) -> Option<Duty> {
         let membership = self.membership.membership();
         let is_joint = membership.get_joint_config().len() > 1;
-        let joining = picture::joining(membership);
+        let joining = members::joining(membership);
         if self.leads.is_none() || (!is_joint && joining.is_empty()) {
             return None;
         }
@@ -144,7 +144,7 @@ fn duty(metrics: &Metrics, patience: Duration, started: &BTreeSet<u64>) -> Optio
         return Some(Duty::Finish);
     }
     let last = metrics.last_log_index.unwrap_or(0);
-    let joining = picture::joining(newest.membership()).into_iter();
+    let joining = members::joining(newest.membership()).into_iter();
     // With a vote before that, it could lose its disk and come back as one that never ran.
     let joining = joining.filter(|id| started.contains(id));
     let mut followers = joining.map(|id| Follower::of(metrics, id));
@@ -212,7 +212,7 @@ impl Desk {
 
     async fn done(&self, index: u64) -> Change {
         self.progress.until_applied(index).await;
-        let members = picture::applied_members(&self.store);
+        let members = members::applied_members(&self.store);
         Change::Done { index, members }
     }
 

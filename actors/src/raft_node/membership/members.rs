@@ -1,4 +1,5 @@
-//! The published picture of the cluster: who is a member, as raft's newest configuration says.
+//! Who is a member: by raft's newest configuration, as RaftNode publishes it, and as applied to the
+//! store.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,33 +12,33 @@ use super::encoding;
 use crate::raft_node::types::{Membership, PeerNode, StoredMembership};
 use crate::status::MemberStatus;
 
-/// Written by RaftNode, read by all that tell the status.
+/// Raft's newest configuration. Written by RaftNode, read by all that tell the status.
 #[derive(Debug, Default)]
-pub(crate) struct Picture {
-    membership: RwLock<Arc<StoredMembership>>,
+pub(crate) struct PublishedMembership {
+    newest: RwLock<Arc<StoredMembership>>,
 }
 
-impl Picture {
-    pub(in crate::raft_node) fn set_membership(&self, membership: Arc<StoredMembership>) {
-        *self.membership.write() = membership;
+impl PublishedMembership {
+    pub(in crate::raft_node) fn publish(&self, newest: Arc<StoredMembership>) {
+        *self.newest.write() = newest;
     }
 
     /// Whether `id` is a member that is meant to have no vote.
     pub(crate) fn is_learner(&self, id: u64) -> bool {
-        let membership = Arc::clone(&self.membership.read());
-        learners(membership.membership()).contains(&id)
+        let newest = Arc::clone(&self.newest.read());
+        learners(newest.membership()).contains(&id)
     }
 
     /// The ids that have a vote by raft's newest configuration, even before anything is applied.
     pub(crate) fn voters(&self) -> Vec<u64> {
-        let membership = Arc::clone(&self.membership.read());
-        membership.membership().voter_ids().collect()
+        let newest = Arc::clone(&self.newest.read());
+        newest.membership().voter_ids().collect()
     }
 
     /// Whether `me` and the other voters that `active` counts form a quorum.
     pub(crate) fn has_quorum(&self, me: u64, active: impl Fn(&[u64]) -> usize) -> bool {
-        let membership = Arc::clone(&self.membership.read());
-        let sets = membership.membership().get_joint_config();
+        let newest = Arc::clone(&self.newest.read());
+        let sets = newest.membership().get_joint_config();
         sets.iter().all(|voters| {
             let others: Vec<u64> = voters.iter().copied().filter(|id| *id != me).collect();
             let own = voters.len() - others.len();
@@ -108,9 +109,9 @@ mod tests {
         let nodes: BTreeMap<u64, PeerNode> =
             nodes.into_iter().map(|(id, url)| (id, node(url))).collect();
         let membership = Membership::new(vec![BTreeSet::from([1])], nodes).unwrap();
-        let picture = Picture::default();
+        let published = PublishedMembership::default();
         let newest = StoredMembership::new(None, membership.clone());
-        picture.set_membership(Arc::new(newest));
+        published.publish(Arc::new(newest));
         let record = MemberRecord {
             id: 1,
             name: "one".into(),
@@ -122,8 +123,11 @@ mod tests {
         assert_eq!(members[0].client_urls, ["http://c"]);
         assert_eq!(members[1].peer_urls, ["http://b"]);
         assert!(members[1].name.is_empty() && members[1].is_learner);
-        assert!(picture.is_learner(2) && !picture.is_learner(1));
-        assert!(!members[2].is_learner && !picture.is_learner(3), "it joins");
+        assert!(published.is_learner(2) && !published.is_learner(1));
+        assert!(
+            !members[2].is_learner && !published.is_learner(3),
+            "it joins"
+        );
         assert_eq!(joining(&membership), [3]);
     }
 }
