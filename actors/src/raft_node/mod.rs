@@ -36,10 +36,9 @@ mod tuning;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, WrapFuture};
+use actix::{Actor, AsyncContext, Context, Handler, SpawnHandle};
 use althing_storage::store::Store;
 use bytes::Bytes;
-use futures_util::FutureExt;
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 use tokio::time::Instant;
@@ -53,7 +52,7 @@ pub use self::adapters::log_store::LogStore;
 pub(crate) use self::adapters::log_store::LogStoreSetup;
 pub use self::adapters::state_machine::StateMachine;
 pub(crate) use self::adapters::types;
-use self::lead::dead_leader::{Inquiry, Suspect};
+use self::lead::dead_leader::Suspect;
 use self::lead::heard::Heard;
 use self::lead::leader_view::LeaderEvidence;
 pub(crate) use self::lead::sole_voter::SoleVoter;
@@ -65,15 +64,12 @@ pub(crate) use self::membership::change::{Ask, Change};
 pub(crate) use self::membership::members::{PublishedMembership, applied_members};
 use self::membership::reconfigure::Changes;
 pub(crate) use self::message::Pulse;
-use self::message::{
-    CoreEnded, MoveLeader, PipeEnded, Proposal, Propose, RaftChanged, ReadIndex, Step,
-};
+use self::message::{CoreEnded, Proposal, Propose, RaftChanged, ReadIndex};
 pub use self::requests::inbound::{Inbound, Refusal};
 pub(crate) use self::requests::outbox::Outbox;
 pub(crate) use self::requests::propose::Proposer;
 pub(crate) use self::requests::read_index::Asker;
 use self::requests::read_index::ReadRounds;
-use self::requests::step;
 use self::retention::Retention;
 pub(crate) use self::start::{RaftSetup, StartedRaft, start};
 use self::tuning::RETENTION_INTERVAL;
@@ -303,72 +299,6 @@ impl Handler<Propose> for RaftNode {
         for Proposal { command, reply } in propose.proposals {
             tuning::post(self.raft.client_write_ff(Encoded(command), Some(reply)));
         }
-    }
-}
-
-impl Handler<Step> for RaftNode {
-    type Result = ();
-
-    fn handle(&mut self, Step { message, reply }: Step, _: &mut Context<Self>) {
-        let (raft, heard) = (self.raft.clone(), Arc::clone(&self.heard));
-        let mut answering = Box::pin(async move {
-            // The other member may have given up.
-            let _ = reply.send(step::step(raft, message, heard).await);
-        });
-        // The first poll hands the message to the core; polling here keeps the order of the
-        // mailbox.
-        let polled = tokio::task::unconstrained(&mut answering).now_or_never();
-        if polled.is_none() {
-            actix_rt::spawn(answering);
-        }
-    }
-}
-
-impl Handler<PipeEnded> for RaftNode {
-    type Result = ();
-
-    fn handle(&mut self, PipeEnded { from }: PipeEnded, ctx: &mut Context<Self>) {
-        let metrics = self.raft.server_metrics().borrow_watched().clone();
-        let leads = metrics.current_leader == Some(from) && from != self.setup.me;
-        let Some(link) = self.setup.links.to(from).filter(|_| leads) else {
-            return;
-        };
-        let suspect = Suspect::new(metrics.vote);
-        if self
-            .suspected
-            .as_ref()
-            .is_some_and(|s| s.look_again_if_same(&suspect))
-        {
-            return;
-        }
-        self.suspected = Some(suspect.clone());
-        let inquiry = Inquiry {
-            raft: self.raft.clone(),
-            leader: from,
-            link,
-            suspect: suspect.clone(),
-            metrics: self.setup.metrics.clone(),
-        };
-        let tuning = self.tuning();
-        let asking = inquiry.run(tuning.heartbeat_interval, tuning.election_timeout);
-        let asking = asking.into_actor(self);
-        ctx.spawn(asking.map(move |(), node, _| {
-            node.suspected.take_if(|s| s.is_same(&suspect));
-        }));
-    }
-}
-
-impl Handler<MoveLeader> for RaftNode {
-    type Result = ();
-
-    fn handle(&mut self, MoveLeader { to, reply }: MoveLeader, _: &mut Context<Self>) {
-        let raft = self.raft.clone();
-        let progress = Arc::clone(&self.setup.progress);
-        let patience = self.tuning().election_timeout;
-        actix_rt::spawn(async move {
-            // The caller may have given up.
-            let _ = reply.send(hand_over::hand_over(raft, progress, to, patience).await);
-        });
     }
 }
 

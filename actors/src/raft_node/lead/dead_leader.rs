@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix::{ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use futures_util::FutureExt;
 use openraft::async_runtime::WatchReceiver;
 use openraft::raft::TransferLeaderRequest;
@@ -18,6 +19,8 @@ use tokio::time::Instant;
 use super::suspicion::{Turns, knock_waits};
 use crate::metrics::Metrics;
 use crate::peer_link::{Knock, Link};
+use crate::raft_node::RaftNode;
+use crate::raft_node::message::PipeEnded;
 use crate::raft_node::types::{RaftHandle, RaftVote};
 
 /// A leader suspected dead.
@@ -30,14 +33,14 @@ pub(in crate::raft_node) struct Suspect {
 }
 
 impl Suspect {
-    pub(in crate::raft_node) fn new(vote: RaftVote) -> Suspect {
+    fn new(vote: RaftVote) -> Suspect {
         let again = Arc::default();
         Suspect { vote, again }
     }
 
     /// If `other` is the same leader, makes the inquiry about it look again: what ended so far may
     /// not have been its death, and this may be. Returns whether it is the same.
-    pub(in crate::raft_node) fn look_again_if_same(&self, other: &Suspect) -> bool {
+    fn look_again_if_same(&self, other: &Suspect) -> bool {
         let is_same = self.vote == other.vote;
         if is_same {
             self.again.notify_one();
@@ -46,24 +49,24 @@ impl Suspect {
     }
 
     /// Whether both belong to the same inquiry.
-    pub(in crate::raft_node) fn is_same(&self, other: &Suspect) -> bool {
+    fn is_same(&self, other: &Suspect) -> bool {
         Arc::ptr_eq(&self.again, &other.again)
     }
 }
 
 /// An inquiry about one leader.
-pub(in crate::raft_node) struct Inquiry {
-    pub(in crate::raft_node) raft: RaftHandle,
-    pub(in crate::raft_node) leader: u64,
-    pub(in crate::raft_node) link: Link,
-    pub(in crate::raft_node) suspect: Suspect,
-    pub(in crate::raft_node) metrics: Metrics,
+struct Inquiry {
+    raft: RaftHandle,
+    leader: u64,
+    link: Link,
+    suspect: Suspect,
+    metrics: Metrics,
 }
 
 impl Inquiry {
     /// Knocks at the leader's door and, if nobody listens, campaigns in turns with the others.
     /// `interval` lies between two turns; `patience` is the election timeout.
-    pub(in crate::raft_node) async fn run(self, interval: Duration, patience: Duration) {
+    async fn run(self, interval: Duration, patience: Duration) {
         let start = Instant::now();
         if !self.is_dead(patience).await || !self.still_leads() {
             return;
@@ -168,6 +171,40 @@ async fn look_until_known<T>(
         if let Some(told) = look().await {
             return Some(told);
         }
+    }
+}
+
+impl Handler<PipeEnded> for RaftNode {
+    type Result = ();
+
+    fn handle(&mut self, PipeEnded { from }: PipeEnded, ctx: &mut Context<Self>) {
+        let metrics = self.raft.server_metrics().borrow_watched().clone();
+        let leads = metrics.current_leader == Some(from) && from != self.setup.me;
+        let Some(link) = self.setup.links.to(from).filter(|_| leads) else {
+            return;
+        };
+        let suspect = Suspect::new(metrics.vote);
+        if self
+            .suspected
+            .as_ref()
+            .is_some_and(|s| s.look_again_if_same(&suspect))
+        {
+            return;
+        }
+        self.suspected = Some(suspect.clone());
+        let inquiry = Inquiry {
+            raft: self.raft.clone(),
+            leader: from,
+            link,
+            suspect: suspect.clone(),
+            metrics: self.setup.metrics.clone(),
+        };
+        let tuning = self.tuning();
+        let asking = inquiry.run(tuning.heartbeat_interval, tuning.election_timeout);
+        let asking = asking.into_actor(self);
+        ctx.spawn(asking.map(move |(), node, _| {
+            node.suspected.take_if(|s| s.is_same(&suspect));
+        }));
     }
 }
 

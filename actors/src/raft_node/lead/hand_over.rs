@@ -7,12 +7,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix::{Context, Handler};
 use althing_api::error::Error;
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 
 use crate::progress::Progress;
+use crate::raft_node::RaftNode;
 use crate::raft_node::adapters::clock;
+use crate::raft_node::message::MoveLeader;
 use crate::raft_node::types::{Metrics, RaftHandle};
 
 /// Entries that a successor may lack: they are on their way, and it waits for them.
@@ -105,6 +108,20 @@ pub(in crate::raft_node) async fn hand_over(
         biased;
         () = progress.until_leader(|leader| leader == successor) => Ok(()),
         () = &mut deadline => Err(Error::TimeoutLeaderTransfer),
+    }
+}
+
+impl Handler<MoveLeader> for RaftNode {
+    type Result = ();
+
+    fn handle(&mut self, MoveLeader { to, reply }: MoveLeader, _: &mut Context<Self>) {
+        let raft = self.raft.clone();
+        let progress = Arc::clone(&self.setup.progress);
+        let patience = self.tuning().election_timeout;
+        actix_rt::spawn(async move {
+            // The caller may have given up.
+            let _ = reply.send(hand_over(raft, progress, to, patience).await);
+        });
     }
 }
 

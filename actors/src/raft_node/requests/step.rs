@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
+use actix::{Context, Handler};
 use bytes::Bytes;
+use futures_util::FutureExt;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{Infallible, RaftError};
 use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
 
 use super::inbound::Refusal;
 use crate::peer_link::wire;
+use crate::raft_node::RaftNode;
 use crate::raft_node::lead::heard::Heard;
+use crate::raft_node::message::Step;
 use crate::raft_node::types::{RaftHandle, RaftVote, Snapshot, Types};
 
 /// A message of another member, decoded.
@@ -23,11 +27,7 @@ pub(crate) enum FromPeer {
 
 /// Lets raft answer `message`. Its first poll hands the message to raft's core, so that messages
 /// polled in the order of their arrival reach it in that order.
-pub(in crate::raft_node) async fn step(
-    raft: RaftHandle,
-    message: FromPeer,
-    heard: Arc<Heard>,
-) -> Result<Bytes, Refusal> {
+async fn step(raft: RaftHandle, message: FromPeer, heard: Arc<Heard>) -> Result<Bytes, Refusal> {
     match message {
         FromPeer::Append(request) => {
             // Stamped now and not with the answer, which a full disk delays.
@@ -61,4 +61,22 @@ pub(in crate::raft_node) async fn step(
 /// The only error left is that the core ended.
 fn stopped(_: RaftError<Types, Infallible>) -> Refusal {
     Refusal::Stopped
+}
+
+impl Handler<Step> for RaftNode {
+    type Result = ();
+
+    fn handle(&mut self, Step { message, reply }: Step, _: &mut Context<Self>) {
+        let (raft, heard) = (self.raft.clone(), Arc::clone(&self.heard));
+        let mut answering = Box::pin(async move {
+            // The other member may have given up.
+            let _ = reply.send(step(raft, message, heard).await);
+        });
+        // The first poll hands the message to the core; polling here keeps the order of the
+        // mailbox.
+        let polled = tokio::task::unconstrained(&mut answering).now_or_never();
+        if polled.is_none() {
+            actix_rt::spawn(answering);
+        }
+    }
 }
