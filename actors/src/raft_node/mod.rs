@@ -43,15 +43,15 @@ use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 use tokio::time::Instant;
 
-use self::adapters::clock;
 #[cfg(any(test, feature = "testing"))]
 pub use self::adapters::clock::KeptClock;
-pub(crate) use self::adapters::config::CORE_QUEUE;
+pub(crate) use self::adapters::core_queue::CORE_QUEUE;
 pub(crate) use self::adapters::entry::Entry;
 pub use self::adapters::log_store::LogStore;
 pub(crate) use self::adapters::log_store::LogStoreSetup;
 pub use self::adapters::state_machine::StateMachine;
 pub(crate) use self::adapters::types;
+use self::adapters::{clock, core_queue};
 use self::lead::dead_leader::Suspect;
 use self::lead::heard::Heard;
 use self::lead::leader_view::LeaderEvidence;
@@ -70,9 +70,8 @@ pub(crate) use self::requests::outbox::Outbox;
 pub(crate) use self::requests::propose::Proposer;
 pub(crate) use self::requests::read_index::Asker;
 use self::requests::read_index::ReadRounds;
-use self::retention::Retention;
+use self::retention::{RETENTION_INTERVAL, Retention};
 pub(crate) use self::start::{RaftSetup, StartedRaft, start};
-use self::tuning::RETENTION_INTERVAL;
 pub use self::tuning::RaftTuning;
 pub(crate) use self::tuning::{LiveTuning, Retune};
 use self::types::{Encoded, RaftHandle, ServerMetrics, StoredMembership};
@@ -297,7 +296,7 @@ impl Handler<Propose> for RaftNode {
 
     fn handle(&mut self, propose: Propose, _: &mut Context<Self>) {
         for Proposal { command, reply } in propose.proposals {
-            tuning::post(self.raft.client_write_ff(Encoded(command), Some(reply)));
+            core_queue::post(self.raft.client_write_ff(Encoded(command), Some(reply)));
         }
     }
 }

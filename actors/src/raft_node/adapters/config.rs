@@ -1,5 +1,5 @@
 //! openraft's configuration. No value here depends on what an operator may change: times are in
-//! raft's time (`clock`), and RaftNode asks for heartbeats and snapshots (`tuning`).
+//! raft's time (`clock`), and RaftNode asks for heartbeats (`tuning`) and snapshots (`retention`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use openraft::{Config, ConfigError, SnapshotPolicy};
 
 use super::clock::ELECTION_TIMEOUT;
+use super::core_queue::CORE_QUEUE;
 
 /// The longest interval between heartbeats that the rules allow is a fifth of the election timeout:
 /// openraft waits this long for the answer to one, and looks at its timers five times meanwhile.
@@ -15,9 +16,6 @@ const HEARTBEATS_PER_ELECTION_TIMEOUT: u32 = 5;
 const REPLICATION_ENTRIES_MAX: u64 = 1_024;
 /// Entries in one append to the log, at most.
 const APPEND_ENTRIES_MAX: u64 = 4_096;
-/// Requests that wait for the raft core; more than are ever admitted, so that handing one over
-/// never waits.
-pub(crate) const CORE_QUEUE: u64 = 65_536;
 
 /// Errors: openraft finds a contradiction in the configuration.
 pub(in crate::raft_node) fn config(cluster_name: String) -> Result<Arc<Config>, ConfigError> {

@@ -7,6 +7,7 @@
 
 pub(super) mod clock;
 pub(super) mod config;
+pub(super) mod core_queue;
 pub(super) mod entry;
 mod full_disk;
 pub(super) mod log_store;
