@@ -17,15 +17,12 @@
 
 mod applier;
 mod arbiters;
-mod backup;
 mod chunks;
 pub mod client_session;
 mod departure;
 mod disk_gate;
 mod ground;
 mod halt;
-mod handles;
-mod key_watch;
 mod latest;
 mod lessor;
 pub mod log_limit;
@@ -36,13 +33,10 @@ mod progress;
 mod raft_node;
 mod reply;
 mod snapshotter;
-mod start_error;
-mod status;
 mod store_writer;
 mod supervisor;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-mod tree;
 mod upkeep;
 mod wal_writer;
 pub mod watch_hub;

@@ -20,6 +20,7 @@ pub use self::hanging_disk::HangingDisk;
 pub use self::loopback::Loopback;
 pub use self::simulated::{Simulated, launch_simulated, pass, simulate, voter_sets};
 use crate::arbiters::Arbiters;
+use crate::node::tree::{NodeState, Opened, Tree};
 use crate::node::{
     self, Clock, Handles, MemberAddress, Node, NodeSettings, RaftTuning, StartError, UpkeepSettings,
 };
@@ -27,7 +28,6 @@ use crate::peer_link::Transport;
 pub use crate::raft_node::types::Types;
 pub use crate::raft_node::{KeptClock, LogStore, StateMachine};
 use crate::supervisor::{RetireAll, Supervisor};
-use crate::tree::{NodeState, Opened, Tree};
 
 /// Settings of a one-member cluster with a small log.
 pub fn one_member() -> NodeSettings {

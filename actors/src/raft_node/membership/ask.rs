@@ -8,10 +8,10 @@ use althing_api::id::MemberId;
 use tokio::sync::oneshot;
 
 use super::change::{Ask, Change, MemberChange};
+use crate::node::MemberStatus;
 use crate::peer_link::{Call, LinkError, change as wire};
 use crate::raft_node::message::ChangeMembers;
 use crate::raft_node::requests::propose::{Proposer, RETRY_MIN};
-use crate::status::MemberStatus;
 
 impl Proposer {
     /// Makes `change` wherever the leader is, and returns the members after it. Errors: the

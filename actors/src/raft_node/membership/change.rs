@@ -4,7 +4,7 @@ use std::fmt;
 
 use althing_api::id::MemberId;
 
-use crate::status::MemberStatus;
+use crate::node::MemberStatus;
 
 /// A change of the membership that a client asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]

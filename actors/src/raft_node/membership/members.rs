@@ -9,8 +9,8 @@ use althing_storage::store::{MemberRecord, Store};
 use parking_lot::RwLock;
 
 use super::encoding;
+use crate::node::MemberStatus;
 use crate::raft_node::types::{Membership, PeerNode, StoredMembership};
-use crate::status::MemberStatus;
 
 /// Raft's newest configuration. Written by RaftNode, read by all that tell the status.
 #[derive(Debug, Default)]

@@ -7,6 +7,14 @@
 //! Starting is the only recovery there is: the store holds a prefix of the log, the rest of the log
 //! is applied again.
 
+mod backup;
+mod handles;
+mod key_watch;
+mod settings;
+mod start_error;
+mod status;
+pub(crate) mod tree;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,84 +23,37 @@ use actix::{Actor, Addr};
 use althing_api::ETCD_CLUSTER_VERSION;
 use althing_api::commandpb::{Command, PublishMember, SetClusterVersion, command};
 use althing_api::error::{Code, Error};
-use althing_api::id::{ClusterId, MemberId};
 use althing_storage::data_dir::DataDir;
 use althing_storage::entry::LogId;
-use althing_storage::store::{MemberRecord, Store, StoreSettings};
-use althing_storage::wal::{Recovery, Wal, WalSettings};
+use althing_storage::store::{MemberRecord, Store};
+use althing_storage::wal::{Recovery, Wal};
 
+pub use self::backup::BackupStream;
+use self::backup::Backups;
+use self::handles::Shared;
+pub use self::handles::{Applied, Handles};
+pub use self::key_watch::{KeyWatch, WatchEnd};
+pub use self::settings::{MemberAddress, NodeSettings};
+pub use self::start_error::StartError;
+pub use self::status::{MemberStatus, NodeStatus};
+use self::tree::{NodeState, Opened, Tree, raft_node_setup, start_links, start_upkeep};
 use crate::arbiters::Arbiters;
-pub use crate::backup::BackupStream;
-use crate::backup::Backups;
 use crate::ground;
 pub use crate::halt::HaltCause;
-use crate::handles::Shared;
-pub use crate::handles::{Applied, Handles};
-pub use crate::key_watch::{KeyWatch, WatchEnd};
 use crate::lessor::LeaseKeeper;
 pub use crate::lessor::{Clock, LeaseTime};
 use crate::metrics::StateCollector;
 use crate::peer_link::{Links, Transport};
 use crate::raft_node::{CORE_QUEUE, Outbox, Proposer, RaftSetup, StartedRaft, start as start_raft};
 pub use crate::raft_node::{Inbound, MemberChange, RaftTuning, Refusal};
-pub use crate::start_error::StartError;
-pub use crate::status::{MemberStatus, NodeStatus};
 use crate::store_writer::Checkpoint;
 use crate::supervisor::{ActorRef, RetireAll, Supervisor};
-use crate::tree::{NodeState, Opened, Tree, raft_node_setup, start_links, start_upkeep};
 pub use crate::upkeep::{AutoCompaction, SharedSettings, UpkeepSettings};
 use crate::upkeep::{Hasher, Upkeep, UpkeepSetup};
 use crate::wal_writer::Sync;
 
 /// Pause between two attempts to publish this member.
 const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
-
-/// The settings of a node.
-#[derive(Clone, Debug)]
-pub struct NodeSettings {
-    /// The member's name, as published.
-    pub name: String,
-    /// This member's id.
-    pub member_id: MemberId,
-    /// The cluster that this member belongs to.
-    pub cluster_id: ClusterId,
-    /// The URLs where the other members reach this one, as published.
-    pub peer_urls: Vec<String>,
-    /// Initial voters with their peer URLs; ignored when the data directory holds a log.
-    pub founders: Vec<MemberAddress>,
-    /// Whether this member joins a cluster that has a configuration already; it comes with the log.
-    pub joins: bool,
-    /// Members of the cluster that a joining member was told of. While it hears no leader, it asks
-    /// them whether it is still a member.
-    pub known_members: Vec<MemberAddress>,
-    /// The URLs where clients reach this member, as published.
-    pub client_urls: Vec<String>,
-    /// Raft settings that can change while the member runs.
-    pub raft: RaftTuning,
-    /// Proposals admitted at once; one more is refused with `TooManyRequests`.
-    pub proposals_max: usize,
-    /// Free disk bytes below which writes are refused.
-    pub disk_reserve_bytes: u64,
-    /// What the member does without being asked; can change while it runs.
-    pub upkeep: UpkeepSettings,
-    /// The clock that leases are counted by.
-    pub clock: Clock,
-    /// Limits of the log.
-    pub wal: WalSettings,
-    /// Limits of the store.
-    pub store: StoreSettings,
-}
-
-/// A member that is known before the log names it.
-#[derive(Clone, Debug)]
-pub struct MemberAddress {
-    /// The member's id.
-    pub id: MemberId,
-    /// The member's name; empty if only its address is known.
-    pub name: String,
-    /// The URLs where the other members reach it.
-    pub peer_urls: Vec<String>,
-}
 
 /// A running node: owns the supervisor tree and its threads. Dropping it stops everything at once,
 /// without a checkpoint; everything acknowledged is in the log and comes back at the next start.
@@ -488,7 +449,7 @@ async fn publish(handles: &Handles, settings: &NodeSettings) -> Result<(), Error
 }
 
 #[cfg(test)]
-#[path = "raft_node/membership/half_done_test.rs"]
+#[path = "../raft_node/membership/half_done_test.rs"]
 mod half_done_tests;
 #[cfg(test)]
 #[path = "node_test.rs"]

@@ -15,15 +15,15 @@ use althing_storage::store::{AlarmRecord, Store};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::backup::{BackupStream, Backups};
-use crate::key_watch::KeyWatch;
+use super::backup::{BackupStream, Backups};
+use super::key_watch::KeyWatch;
+use super::status::{MemberStatus, NodeStatus};
 use crate::latest;
 use crate::lessor::{LeaseKeeper, LeaseTime};
 use crate::raft_node::{
     CORE_QUEUE, Inbound, MemberChange, Proposer, PublishedMembership, Pulse, RaftTuning, Retune,
     applied_members,
 };
-use crate::status::{MemberStatus, NodeStatus};
 use crate::store_writer::{Defragment, StoreWriter};
 use crate::supervisor::ActorRef;
 use crate::upkeep::{self, SharedSettings};
