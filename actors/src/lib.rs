@@ -12,6 +12,10 @@
 //!
 //! The Supervisor runs on the main thread and awaits nobody. Requests travel through actors;
 //! replies travel straight home (`reply`). [`node`] wires the tree.
+//!
+//! A folder is an actor, but for `node`, `disk_gate`, `metrics` and `testing`. The files beside
+//! them are what actors share: what is published (`progress`, `halt`, `departure`, all with `latest`
+//! values), and what all run on (`arbiters`, `ground`).
 
 #![forbid(unsafe_code)]
 
