@@ -12,20 +12,21 @@
 //!
 //! The Supervisor runs on the main thread and awaits nobody. Requests travel through actors;
 //! replies travel straight home (`reply`). [`node`] wires the tree.
+//!
+//! A folder is an actor, but for `node`, `disk_gate`, `metrics` and `testing`. The files beside
+//! them are what actors share: what is published (`progress`, `halt`, `departure`, all with `latest`
+//! values), and what all run on (`arbiters`, `ground`).
 
 #![forbid(unsafe_code)]
 
 mod applier;
 mod arbiters;
-mod backup;
 mod chunks;
 pub mod client_session;
 mod departure;
 mod disk_gate;
 mod ground;
 mod halt;
-mod handles;
-mod key_watch;
 mod latest;
 mod lessor;
 pub mod log_limit;
@@ -36,13 +37,10 @@ mod progress;
 mod raft_node;
 mod reply;
 mod snapshotter;
-mod start_error;
-mod status;
 mod store_writer;
 mod supervisor;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-mod tree;
 mod upkeep;
 mod wal_writer;
 pub mod watch_hub;

@@ -248,13 +248,15 @@ fn declared(line: &str) -> Option<(&str, &str)> {
         .split([' ', '(', '<', '{', ';', ':'])
         .filter(|word| !word.is_empty());
     let keywords = ["struct", "enum", "trait", "type", "fn", "mod"];
-    let before = ["pub", "crate)", "super)", "async", "const", "unsafe"];
+    let before = ["pub", "in", "crate", "super", "async", "const", "unsafe"];
     loop {
         let word = words.next()?;
         if keywords.contains(&word) {
             return Some((word, words.next()?));
         }
-        if !before.contains(&word) {
+        // `pub(super)`, `pub(in crate::raft_node)`
+        let ends_visibility = word.ends_with(')');
+        if !before.contains(&word) && !ends_visibility {
             return None;
         }
     }

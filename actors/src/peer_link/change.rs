@@ -8,8 +8,8 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::wire::{WireError, error_in};
+use crate::node::MemberStatus;
 use crate::raft_node::{Ask, Change, MemberChange};
-use crate::status::MemberStatus;
 
 pub(crate) fn question_out(change: &MemberChange, ask: Ask) -> Bytes {
     let change = Some(match change.clone() {

@@ -5,11 +5,10 @@ use althing_api::error::Error;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::change::{Ask, MemberChange};
-use super::inbound::Refusal;
-use super::read_index::Reader;
-use super::reconfigure::Change;
-use super::step::FromPeer;
+use super::membership::change::{Ask, Change, MemberChange};
+use super::requests::inbound::Refusal;
+use super::requests::read_index::Reader;
+use super::requests::step::FromPeer;
 use super::types::WriteResult;
 use crate::reply::Reply;
 

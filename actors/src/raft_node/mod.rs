@@ -11,83 +11,67 @@
 //! A member of several that leads without hearing its quorum, or follows a leader that it does not
 //! hear, reports that there is no leader.
 //!
-//! Owns: the handle of openraft; the reads that wait for a round; the picture of the cluster.
+//! Owns: the handle of openraft; the reads that wait for a round; the membership that is published.
 //! Waits for: the core, on its own thread, and PeerLinks, in tasks and never in a handler.
 //! Fails: when openraft ends with an error or RaftNode dies, the node halts.
 //!
+//! | folder | holds |
+//! |---|---|
+//! | `adapters` | openraft's traits on our parts: log, state machine, network, runtime, types |
+//! | `lead` | who leads, what a leader does, and how a lead ends |
+//! | `membership` | who is a member, and how that changes |
+//! | `requests` | the ways of proposals, reads, and what other members send |
+//!
 //! openraft's names appear in this folder and in `peer_link/wire.rs` only.
 
-mod ask_change;
-mod change;
-mod clock;
-mod config;
-mod dead_leader;
-mod entry;
-mod full_disk;
-mod hand_over;
-mod heard;
-mod inbound;
+mod adapters;
 mod lead;
-mod leader_view;
-mod log_store;
 pub(crate) mod membership;
 mod message;
-mod network;
-mod outbox;
-mod picture;
-mod propose;
-mod read_index;
-mod reconfigure;
+mod requests;
 mod retention;
-mod runtime;
-mod sole_voter;
-mod stall;
 mod start;
-mod state_machine;
-mod step;
-mod suspicion;
 mod tuning;
-pub(crate) mod types;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, WrapFuture};
+use actix::{Actor, AsyncContext, Context, Handler, SpawnHandle};
 use althing_storage::store::Store;
 use bytes::Bytes;
-use futures_util::FutureExt;
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 use tokio::time::Instant;
 
-pub(crate) use self::change::Ask;
-pub use self::change::MemberChange;
 #[cfg(any(test, feature = "testing"))]
-pub use self::clock::KeptClock;
-pub(crate) use self::config::CORE_QUEUE;
-use self::dead_leader::{Inquiry, Suspect};
-pub(crate) use self::entry::Entry;
-use self::heard::Heard;
-pub use self::inbound::{Inbound, Refusal};
-use self::leader_view::LeaderEvidence;
-pub use self::log_store::LogStore;
-pub(crate) use self::log_store::LogStoreSetup;
-use self::message::Proposal;
-use self::message::{CoreEnded, PipeEnded, RaftChanged};
-pub(crate) use self::message::{MoveLeader, Propose, Pulse, ReadIndex, Step};
-pub(crate) use self::outbox::Outbox;
-pub(crate) use self::picture::{Picture, applied_members};
-pub(crate) use self::propose::Proposer;
-use self::read_index::ReadRounds;
-pub(crate) use self::read_index::{Asker, Reader};
-pub(crate) use self::reconfigure::Change;
-use self::reconfigure::Changes;
-use self::retention::Retention;
-pub(crate) use self::sole_voter::SoleVoter;
-use self::stall::Stall;
+pub use self::adapters::clock::KeptClock;
+pub(crate) use self::adapters::core_queue::CORE_QUEUE;
+pub(crate) use self::adapters::entry::Entry;
+pub use self::adapters::log_store::LogStore;
+pub(crate) use self::adapters::log_store::LogStoreSetup;
+pub use self::adapters::state_machine::StateMachine;
+pub(crate) use self::adapters::types;
+use self::adapters::{clock, core_queue};
+use self::lead::dead_leader::Suspect;
+use self::lead::heard::Heard;
+use self::lead::leader_view::LeaderEvidence;
+pub(crate) use self::lead::sole_voter::SoleVoter;
+use self::lead::sole_voter::is_sole_voter;
+use self::lead::stall::Stall;
+use self::lead::{hand_over, leader_view};
+pub use self::membership::change::MemberChange;
+pub(crate) use self::membership::change::{Ask, Change};
+pub(crate) use self::membership::members::{PublishedMembership, applied_members};
+use self::membership::reconfigure::Changes;
+pub(crate) use self::message::Pulse;
+use self::message::{CoreEnded, Proposal, Propose, RaftChanged, ReadIndex};
+pub use self::requests::inbound::{Inbound, Refusal};
+pub(crate) use self::requests::outbox::Outbox;
+pub(crate) use self::requests::propose::Proposer;
+pub(crate) use self::requests::read_index::Asker;
+use self::requests::read_index::ReadRounds;
+use self::retention::{RETENTION_INTERVAL, Retention};
 pub(crate) use self::start::{RaftSetup, StartedRaft, start};
-pub use self::state_machine::StateMachine;
-use self::tuning::RETENTION_INTERVAL;
 pub use self::tuning::RaftTuning;
 pub(crate) use self::tuning::{LiveTuning, Retune};
 use self::types::{Encoded, RaftHandle, ServerMetrics, StoredMembership};
@@ -103,7 +87,7 @@ use crate::wal_writer::FlushClock;
 pub(crate) struct RaftNodeSetup {
     pub(crate) me: u64,
     pub(crate) progress: Arc<Progress>,
-    pub(crate) picture: Arc<Picture>,
+    pub(crate) membership: Arc<PublishedMembership>,
     pub(crate) sole_voter: Arc<SoleVoter>,
     pub(crate) links: Arc<Links>,
     pub(crate) store: Store,
@@ -181,7 +165,7 @@ impl RaftNode {
             return;
         }
         self.membership = Arc::clone(membership);
-        self.setup.picture.set_membership(Arc::clone(membership));
+        self.setup.membership.publish(Arc::clone(membership));
         let nodes = membership.membership().nodes();
         let members = nodes.map(|(id, node)| (*id, node.peer_urls.as_slice()));
         self.setup.links.follow(members);
@@ -189,7 +173,7 @@ impl RaftNode {
 
     fn leads_alone(&self, metrics: &ServerMetrics) -> bool {
         let membership = metrics.membership_config.membership();
-        membership::is_sole_voter(membership, self.setup.me)
+        is_sole_voter(membership, self.setup.me)
     }
 
     /// How long ago a quorum last answered this member as the leader.
@@ -312,74 +296,8 @@ impl Handler<Propose> for RaftNode {
 
     fn handle(&mut self, propose: Propose, _: &mut Context<Self>) {
         for Proposal { command, reply } in propose.proposals {
-            tuning::post(self.raft.client_write_ff(Encoded(command), Some(reply)));
+            core_queue::post(self.raft.client_write_ff(Encoded(command), Some(reply)));
         }
-    }
-}
-
-impl Handler<Step> for RaftNode {
-    type Result = ();
-
-    fn handle(&mut self, Step { message, reply }: Step, _: &mut Context<Self>) {
-        let (raft, heard) = (self.raft.clone(), Arc::clone(&self.heard));
-        let mut answering = Box::pin(async move {
-            // The other member may have given up.
-            let _ = reply.send(step::step(raft, message, heard).await);
-        });
-        // The first poll hands the message to the core; polling here keeps the order of the
-        // mailbox.
-        let polled = tokio::task::unconstrained(&mut answering).now_or_never();
-        if polled.is_none() {
-            actix_rt::spawn(answering);
-        }
-    }
-}
-
-impl Handler<PipeEnded> for RaftNode {
-    type Result = ();
-
-    fn handle(&mut self, PipeEnded { from }: PipeEnded, ctx: &mut Context<Self>) {
-        let metrics = self.raft.server_metrics().borrow_watched().clone();
-        let leads = metrics.current_leader == Some(from) && from != self.setup.me;
-        let Some(link) = self.setup.links.to(from).filter(|_| leads) else {
-            return;
-        };
-        let suspect = Suspect::new(metrics.vote);
-        if self
-            .suspected
-            .as_ref()
-            .is_some_and(|s| s.look_again_if_same(&suspect))
-        {
-            return;
-        }
-        self.suspected = Some(suspect.clone());
-        let inquiry = Inquiry {
-            raft: self.raft.clone(),
-            leader: from,
-            link,
-            suspect: suspect.clone(),
-            metrics: self.setup.metrics.clone(),
-        };
-        let tuning = self.tuning();
-        let asking = inquiry.run(tuning.heartbeat_interval, tuning.election_timeout);
-        let asking = asking.into_actor(self);
-        ctx.spawn(asking.map(move |(), node, _| {
-            node.suspected.take_if(|s| s.is_same(&suspect));
-        }));
-    }
-}
-
-impl Handler<MoveLeader> for RaftNode {
-    type Result = ();
-
-    fn handle(&mut self, MoveLeader { to, reply }: MoveLeader, _: &mut Context<Self>) {
-        let raft = self.raft.clone();
-        let progress = Arc::clone(&self.setup.progress);
-        let patience = self.tuning().election_timeout;
-        actix_rt::spawn(async move {
-            // The caller may have given up.
-            let _ = reply.send(hand_over::hand_over(raft, progress, to, patience).await);
-        });
     }
 }
 

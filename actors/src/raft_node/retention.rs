@@ -1,7 +1,18 @@
 //! How much of the log is kept: when the next snapshot is due, and which entries may be purged.
-//! Pure.
+//! Pure but for `retain_log`, which asks raft for both.
 //!
 //! openraft could do the same, but only with fixed numbers.
+
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver;
+
+use super::RaftNode;
+use super::adapters::core_queue::post;
+use super::types::RaftLogId;
+
+/// Pause between two looks at how much of the log is kept.
+pub(super) const RETENTION_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The log kept behind a snapshot, for members that lag, is `snapshot_count` divided by this: by
 /// default etcd's 5,000 entries. Fewer entries between snapshots bound the log tighter.
@@ -11,10 +22,10 @@ const PURGE_BATCH_MAX: u64 = 1_024;
 
 /// How far each thing is, as the number of entries from the beginning of the log.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Extent {
-    pub(super) applied: u64,
-    pub(super) snapshot: u64,
-    pub(super) purged: u64,
+struct Extent {
+    applied: u64,
+    snapshot: u64,
+    purged: u64,
 }
 
 /// What raft was asked for.
@@ -29,7 +40,7 @@ pub(super) struct Retention {
 impl Retention {
     /// Whether to ask for a snapshot now.
     #[must_use]
-    pub(super) fn needs_snapshot(&mut self, extent: Extent, snapshot_count: u64) -> bool {
+    fn needs_snapshot(&mut self, extent: Extent, snapshot_count: u64) -> bool {
         let last = extent.snapshot.max(self.tried);
         let is_due = extent.applied.saturating_sub(last) >= snapshot_count;
         if is_due {
@@ -40,10 +51,38 @@ impl Retention {
 }
 
 /// The last entry that may be purged now.
-pub(super) fn purge_upto(extent: Extent, snapshot_count: u64) -> Option<u64> {
+fn purge_upto(extent: Extent, snapshot_count: u64) -> Option<u64> {
     let end = (extent.snapshot).saturating_sub(snapshot_count / SNAPSHOT_COUNT_PER_LOG_KEPT);
     let batch = snapshot_count.clamp(1, PURGE_BATCH_MAX);
     (end >= extent.purged.saturating_add(batch)).then(|| end - 1)
+}
+
+impl RaftNode {
+    /// Asks for a snapshot, or purges entries that are in one.
+    pub(super) fn retain_log(&mut self) {
+        let extent = {
+            let metrics = self.raft.data_metrics();
+            let metrics = metrics.borrow_watched();
+            Extent {
+                applied: count(metrics.last_applied.as_ref()),
+                snapshot: count(metrics.snapshot.as_ref()),
+                purged: count(metrics.purged.as_ref()),
+            }
+        };
+        let snapshot_count = self.tuning().snapshot_count;
+        let trigger = self.raft.trigger();
+        if self.retention.needs_snapshot(extent, snapshot_count) {
+            post(trigger.snapshot());
+        }
+        if let Some(upto) = purge_upto(extent, snapshot_count) {
+            post(trigger.purge_log(upto));
+        }
+    }
+}
+
+/// The number of entries from the beginning of the log to `last`.
+fn count(last: Option<&RaftLogId>) -> u64 {
+    last.map_or(0, |id| id.index + 1)
 }
 
 #[cfg(test)]

@@ -8,9 +8,10 @@ use actix::{Actor, Addr};
 use openraft::errors::{InitializeError, RaftError};
 use tokio::sync::oneshot;
 
-use super::clock;
-use super::config::config;
-use super::network::Network;
+use super::adapters::clock;
+use super::adapters::config::config;
+use super::adapters::network::Network;
+use super::lead::sole_voter::is_sole_voter;
 use super::types::{PeerNode, RaftHandle, Types};
 use super::{LogStore, RaftNode, RaftNodeSetup, StateMachine};
 use crate::arbiters::Thread;
@@ -94,7 +95,7 @@ async fn elect_sole_voter(raft: &RaftHandle, me: u64) -> Result<(), String> {
     let sole = raft
         .with_raft_state(move |state| {
             let membership = state.membership_state.effective().membership().clone();
-            super::membership::is_sole_voter(&membership, me)
+            is_sole_voter(&membership, me)
         })
         .await
         .map_err(|error| error.to_string())?;

@@ -1,20 +1,14 @@
-//! Raft settings that can change at run time, and what RaftNode therefore does itself: it beats,
-//! asks for snapshots and has the log purged, each by the current settings.
+//! Raft settings that can change at run time, and what RaftNode therefore does itself, by the
+//! current settings: it beats, and looks around as often.
 
 use std::time::Duration;
 
 use actix::{AsyncContext, Context, Handler, Message};
-use futures_util::FutureExt;
-use openraft::async_runtime::WatchReceiver;
-use openraft::errors::Fatal;
 
-use super::retention::{Extent, purge_upto};
-use super::types::{RaftLogId, Types};
-use super::{RaftNode, clock};
+use super::RaftNode;
+use super::adapters::clock;
+use super::adapters::core_queue::post;
 use crate::latest;
-
-/// Pause between two looks at how much of the log is kept.
-pub(super) const RETENTION_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Raft settings that an operator may choose, also at run time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,38 +77,4 @@ impl RaftNode {
             post(trigger.heartbeat());
         }
     }
-
-    /// Asks for a snapshot, or purges entries that are in one.
-    pub(super) fn retain_log(&mut self) {
-        let extent = {
-            let metrics = self.raft.data_metrics();
-            let metrics = metrics.borrow_watched();
-            Extent {
-                applied: count(metrics.last_applied.as_ref()),
-                snapshot: count(metrics.snapshot.as_ref()),
-                purged: count(metrics.purged.as_ref()),
-            }
-        };
-        let snapshot_count = self.tuning().snapshot_count;
-        let trigger = self.raft.trigger();
-        if self.retention.needs_snapshot(extent, snapshot_count) {
-            post(trigger.snapshot());
-        }
-        if let Some(upto) = purge_upto(extent, snapshot_count) {
-            post(trigger.purge_log(upto));
-        }
-    }
-}
-
-/// The number of entries from the beginning of the log to `last`.
-fn count(last: Option<&RaftLogId>) -> u64 {
-    last.map_or(0, |id| id.index + 1)
-}
-
-/// Hands something to the core, whose queue is longer than what is ever admitted, so this never
-/// waits. Without `unconstrained` tokio would make it wait, once per 128 messages, to be fair to
-/// others. If the core is gone, so is what the message was for (the reply of a proposal is dropped,
-/// which answers `Stopped`), and nobody waits until the core has ended.
-pub(super) fn post(asked: impl Future<Output = Result<(), Fatal<Types>>>) {
-    let _ = tokio::task::unconstrained(asked).now_or_never();
 }
