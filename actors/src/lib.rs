@@ -14,8 +14,8 @@
 //! replies travel straight home (`reply`). [`node`] wires the tree.
 //!
 //! A folder is an actor, but for `node`, `disk_gate`, `metrics` and `testing`. The files beside
-//! them are what actors share: what is published (`progress`, `halt`, `departure`, all with `latest`
-//! values), and what all run on (`arbiters`, `ground`).
+//! them are what actors share: what is published (`progress`, `halt`, `departure`, all with
+//! `latest` values), and what all run on (`arbiters`, `ground`).
 
 #![forbid(unsafe_code)]
 
