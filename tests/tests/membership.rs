@@ -447,6 +447,13 @@ async fn a_member_that_moves_is_found_where_it_is_told_to_be() {
     let bad = bad.unwrap_err();
     assert_eq!(bad.message(), "etcdserver: given member URLs are invalid");
     assert_eq!(bad.code(), Code::InvalidArgument);
+
+    // The next time nobody tells the cluster.
+    cluster.member(moving).kill();
+    cluster.member(moving).move_peer_port();
+    let process = cluster.member(moving).launch();
+    let told = process.wait_for_line("at other peer URLs than it advertises");
+    assert!(told.unwrap().contains(&peer_urls[0]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
