@@ -19,6 +19,7 @@ use crate::backup::{BackupStream, Backups};
 use crate::key_watch::KeyWatch;
 use crate::latest;
 use crate::lessor::{LeaseKeeper, LeaseTime};
+use crate::peer_link::Peer;
 use crate::raft_node::{
     CORE_QUEUE, Inbound, MemberChange, Picture, Proposer, Pulse, RaftTuning, Retune,
     applied_members,
@@ -165,6 +166,11 @@ impl Handles {
         others.retain(|id| *id != me);
         let heard = self.0.proposer.links.active_since(&others, now);
         (heard + 1, others.len() + 1)
+    }
+
+    /// The other members that do not answer, and why.
+    pub fn silent_members(&self) -> Vec<(Peer, String)> {
+        self.0.proposer.links.silent()
     }
 
     /// Why a request that began at `start` did not finish in time: `Timeout`, or, judged by the

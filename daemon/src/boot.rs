@@ -35,6 +35,7 @@ use crate::rpc::Rpc;
 use crate::service::Starting;
 use crate::settings::{self, Live, Settings, saturating_usize};
 use crate::systemd;
+use crate::waiting;
 
 /// A member that serves its clients.
 #[derive(Debug)]
@@ -137,7 +138,10 @@ pub async fn start(config: &Config) -> Result<Running, BootError> {
     }
     drop(starting);
     let starting = Starting::waiting(handles.clone());
-    node.ready(&handles, &settings).await?;
+    tokio::select! {
+        ready = node.ready(&handles, &settings) => ready?,
+        never = waiting::tell(&handles, &settings) => match never {},
+    }
     drop(starting);
     let registry = handles.metrics();
     let settings = Live::new(Settings::of(config));
