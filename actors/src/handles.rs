@@ -379,6 +379,12 @@ impl Handles {
         Watches::open(self.0.watch_hub.addr(), metrics)
     }
 
+    /// The hub of all watches, for tests that end it.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn watch_hub(&self) -> &ActorRef<WatchHub> {
+        &self.0.watch_hub
+    }
+
     /// The registry where the actors register etcd's metrics.
     pub fn metrics(&self) -> prometheus::Registry {
         self.0.proposer.metrics.registry().clone()
