@@ -222,9 +222,10 @@ fn discovery(config: &Config, reader: &mut Reader<'_>) {
 
 /// A member that joins learns the members from the cluster; a list might contradict it.
 fn joining(config: &Config, reader: &mut Reader<'_>) {
-    let contradicts = !config.cluster.join.is_empty()
-        && reader.is_set("cluster.initial")
-        && reach::is_first_start(config);
+    if config.cluster.join.is_empty() || !reach::is_first_start(config) {
+        return;
+    }
+    let contradicts = reader.is_set("cluster.initial");
     let broken = contradicts.then(|| {
         Fault::new(
             "is given together with --initial-cluster",
@@ -232,6 +233,36 @@ fn joining(config: &Config, reader: &mut Reader<'_>) {
         )
     });
     rule(reader, &["cluster.join", "cluster.initial"], broken);
+
+    let client = &config.client;
+    let is_own = |url: &&String| leads_here(url, &client.advertise_urls, &client.listen_urls);
+    let own = config.cluster.join.iter().find(is_own);
+    let broken = own.map(|url| {
+        Fault::new(
+            format!("{url} is this member's own client URL"),
+            "name client URLs of members that the cluster has already",
+        )
+    });
+    let keys = [
+        "cluster.join",
+        "client.advertise_urls",
+        "client.listen_urls",
+    ];
+    rule(reader, &keys, broken);
+}
+
+/// Whether clients that dial `url` reach this member, as far as the texts of its own URLs tell.
+fn leads_here(url: &str, advertised: &[String], listeners: &[Url]) -> bool {
+    let listens = |listener: &Url| {
+        let names: &[&str] = match listener.host.as_str() {
+            "localhost" | "127.0.0.1" | "0.0.0.0" | "::" => &["localhost", "127.0.0.1"],
+            _ => &[],
+        };
+        let mut names = names.iter();
+        let is_named = names.any(|name| url == format!("http://{name}:{}", listener.port));
+        is_named || url == listener.to_string()
+    };
+    advertised.iter().any(|own| own == url) || listeners.iter().any(listens)
 }
 
 /// Two listeners on one address cannot both be opened.
@@ -290,4 +321,27 @@ fn sizes(config: &Config, reader: &mut Reader<'_>) {
         &["store.pending_bytes_max", "client.request_bytes_max"],
         broken,
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::urls;
+
+    #[test]
+    fn a_url_leads_here_if_it_is_advertised_or_listened_on() {
+        let advertised = ["http://a.example:2379".to_owned()];
+        let leads_here = |url: &str, listener: &str| {
+            let listeners = urls::listen(&[listener.to_owned()]).unwrap();
+            super::leads_here(url, &advertised, &listeners)
+        };
+        let everywhere = "http://0.0.0.0:2379";
+        assert!(leads_here("http://a.example:2379", everywhere));
+        assert!(leads_here("http://localhost:2379", everywhere));
+        assert!(leads_here("http://127.0.0.1:2379", "http://localhost:2379"));
+        assert!(leads_here("http://10.0.0.1:2379", "http://10.0.0.1:2379"));
+        assert!(!leads_here("http://localhost:2379", "http://10.0.0.1:2379"));
+        assert!(!leads_here("http://localhost:2378", everywhere));
+        assert!(!leads_here("http://b.example:2379", everywhere));
+    }
 }

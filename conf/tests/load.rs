@@ -262,7 +262,8 @@ fn who_joins_names_members_to_ask_and_no_list_of_its_own() {
     let refused = mistakes(&both, &[]);
     assert_eq!(refused[0].option, "cluster.join");
     assert!(refused[0].problem.contains("--initial-cluster"));
-    for wrong in ["a:2379", "https://a:2379", "http://a"] {
+    let own = "http://localhost:2379";
+    for wrong in ["a:2379", "https://a:2379", "http://a", own] {
         assert_eq!(mistakes(&["--join", wrong], &[])[0].option, "cluster.join");
     }
 }

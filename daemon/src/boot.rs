@@ -10,7 +10,6 @@
 //! early waits in the system's queue until the node is ready. A failure at any step names what
 //! failed and what to do, and leaves nothing running but the process, which ends.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,6 +24,7 @@ use althing_storage::wal::WalSettings;
 
 use crate::admin::AdminSocket;
 use crate::client::ClientPort;
+use crate::dialled;
 use crate::identity::{self, IdentityError, Settled};
 use crate::listen::ListenError;
 use crate::metrics;
@@ -35,6 +35,7 @@ use crate::rpc::Rpc;
 use crate::service::Starting;
 use crate::settings::{self, Live, Settings, saturating_usize};
 use crate::systemd;
+use crate::waiting;
 
 /// A member that serves its clients.
 #[derive(Debug)]
@@ -114,28 +115,6 @@ fn is_final(error: &OpenError) -> bool {
     }
 }
 
-/// Warns if the cluster, as this member last knew it, dials the member elsewhere: its peer URL was
-/// changed here alone, or this is the data directory of another member. It may never be heard.
-fn tell_of_other_urls(handles: &Handles, settings: &NodeSettings) {
-    let sorted = |urls: &[String]| BTreeSet::from_iter(urls.iter().cloned());
-    let known = handles.members();
-    let known = known.iter().find(|member| member.id == settings.member_id);
-    if let Some(known) = known
-        && sorted(&known.peer_urls) != sorted(&settings.peer_urls)
-    {
-        tracing::warn!(
-            member_id = %known.id,
-            member_name = known.name,
-            dialled = known.peer_urls.join(","),
-            advertised = settings.peer_urls.join(","),
-            "as far as this member knows, the cluster dials it at other peer URLs than it \
-            advertises: if it has moved and the cluster was not told yet, use `althingctl member \
-            update`; if it has not, correct --initial-advertise-peer-urls; if the data directory \
-            is another member's, use this member's own"
-        );
-    }
-}
-
 /// Starts a member; returns once clients are served. Must be called inside an actix system.
 pub async fn start(config: &Config) -> Result<Running, BootError> {
     log_facts(config);
@@ -148,7 +127,8 @@ pub async fn start(config: &Config) -> Result<Running, BootError> {
     let transport = HttpTransport::new(settled.ids.cluster_id, settled.ids.member_id);
     let settings = node_settings(config, settled);
     let (node, handles) = Node::launch(dir, &settings, Arc::new(transport)).await?;
-    tell_of_other_urls(&handles, &settings);
+    let looking = dialled::tell_of_other_urls(handles.clone(), settings.clone());
+    actix_rt::spawn(looking);
     handles.set_slow_apply(config.log.slow_request);
     let mut ports = Ports::new(handles.clone(), workers(config));
     let (peers, others): (Vec<_>, Vec<_>) = listeners.into_iter().partition(Bound::is_for_peers);
@@ -158,7 +138,10 @@ pub async fn start(config: &Config) -> Result<Running, BootError> {
     }
     drop(starting);
     let starting = Starting::waiting(handles.clone());
-    node.ready(&handles, &settings).await?;
+    tokio::select! {
+        ready = node.ready(&handles, &settings) => ready?,
+        never = waiting::tell(&handles, &settings) => match never {},
+    }
     drop(starting);
     let registry = handles.metrics();
     let settings = Live::new(Settings::of(config));

@@ -4,12 +4,14 @@
 //! by `rpc`, which asks the node of the actors crate; `boot` starts all of it from a configuration
 //! and `shutdown` stops it. Meanwhile `operator` takes over changes of the configuration, as a
 //! signal or the `admin` socket asks, and `service` tells systemd how the member fares. `discovery`
-//! finds the first members in DNS. `spans` exports traces, in a build with the feature `otel`.
+//! finds the first members in DNS, `dialled` whether they find this one, and `waiting` says which
+//! do not answer. `spans` exports traces, in a build with the feature `otel`.
 #![forbid(unsafe_code)]
 
 mod admin;
 pub mod boot;
 mod client;
+mod dialled;
 mod discovery;
 mod identity;
 mod listen;
@@ -26,3 +28,4 @@ mod settings;
 pub mod shutdown;
 pub mod spans;
 mod systemd;
+mod waiting;

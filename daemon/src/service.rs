@@ -21,6 +21,11 @@ const MORE_TIME: Duration = Duration::from_secs(30);
 /// Pings that are due within one timeout of the watchdog.
 const PINGS_PER_TIMEOUT: u32 = 3;
 
+/// What the member does, or waits for, in a few words.
+pub(crate) fn state(handles: &Handles) -> String {
+    Picture::of(handles).text()
+}
+
 /// Asks for more time until it is dropped, telling what the time is needed for.
 #[derive(Debug)]
 pub(crate) struct Starting {
@@ -56,7 +61,7 @@ impl Starting {
 
     /// The same for a node that waits for its cluster.
     pub(crate) fn waiting(handles: Handles) -> Starting {
-        Starting::begin(move || Picture::of(&handles).text())
+        Starting::begin(move || state(&handles))
     }
 }
 
@@ -80,7 +85,7 @@ async fn reporting(handles: Handles) {
         }
         // If the store's lock is never released, this blocks, and the pings stop.
         let _ = handles.store().revisions();
-        let text = Picture::of(&handles).text();
+        let text = state(&handles);
         if text != told {
             systemd::notify(&format!("STATUS={text}"));
             told = text;

@@ -313,3 +313,41 @@ fn a_list_that_does_not_name_the_member_or_its_url_is_refused_by_name() {
     let refused = member.launch().wait_for_line("the URLs http://127.0.0.1:1");
     refused.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_waits_for_its_cluster_says_who_does_not_answer_and_why() {
+    let mut members: Vec<Member> = Vec::new();
+    for name in ["m0", "m1", "m2", "m3", "m4"] {
+        let mut member = Member::prepare(&althingd(), &[]);
+        member.call_it(name);
+        members.push(member);
+    }
+    let entries: Vec<String> = members.iter().map(Member::entry).collect();
+    for member in &mut members {
+        member.begin_with(&entries);
+    }
+    // On another machine, with the options of the first.
+    let mut twin = Member::prepare(&althingd(), &[]);
+    twin.call_it("m0");
+    twin.stand_behind(members[0].peer_port());
+    twin.begin_with(&entries);
+    members[2].add_flags(&["--initial-cluster-token", "another"]);
+    for member in &mut members[..3] {
+        member.launch();
+    }
+    twin.launch();
+    let down = members[3].peer_url();
+    let is_told = async || {
+        let printed = members[0].process().printed();
+        let says = |line: &str| {
+            let texts = ["waiting for 3 of 5 members; 2 answer", "m3", down.as_str()];
+            let causes = ["cluster ID mismatch", "Connection refused"];
+            texts.iter().chain(&causes).all(|text| line.contains(text))
+        };
+        printed.lines().any(says)
+    };
+    until(is_told, "who does not answer and why").await;
+    let hears_both = members[1].process();
+    let told = hears_both.wait_for_line("two processes run as this member");
+    told.unwrap();
+}

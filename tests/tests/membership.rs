@@ -333,6 +333,13 @@ async fn a_learner_serves_old_reads_only_until_it_is_promoted() {
         .await
         .unwrap();
     assert!(status.is_learner);
+    // It cannot take a member in, and waiting does not help.
+    let mut lost = newcomer("lost");
+    lost.join_at(&learner.client_url());
+    let process = lost.launch();
+    let told = process.wait_for_line("name a client URL of a voter");
+    assert!(told.unwrap().contains(&learner.client_url()));
+    assert!(!process.wait().success());
     let metrics = learner.json().get("/metrics").await.unwrap();
     assert!(String::from_utf8_lossy(&metrics.body).contains("etcd_server_is_learner 1"));
 
@@ -377,6 +384,33 @@ async fn a_join_that_was_interrupted_finds_itself_and_one_that_cannot_be_says_wh
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_join_beside_a_dead_member_names_it_and_goes_on_once_it_is_back() {
+    let mut cluster = Cluster::start(&althingd(), 3, &STEADY);
+    let leader = cluster.leader_of(&[0, 1, 2]).await;
+    let dead = cluster.positions_without(&[leader])[0];
+    let id = id_of(cluster.member(dead)).await;
+    cluster.member(dead).kill();
+    let mut json = cluster.member(leader).json();
+    let is_missed = async || {
+        let metrics = json.get("/metrics").await.unwrap();
+        let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
+        let mut active = metrics.lines();
+        let of_dead = format!("Remote=\"{id:x}\"}} 0");
+        active.any(|line| line.starts_with("etcd_network_active_peers") && line.ends_with(&of_dead))
+    };
+    until(is_missed, "the leader misses the dead member").await;
+    let mut fourth = newcomer("fourth");
+    fourth.join_at(&cluster.member(leader).client_url());
+    let process = fourth.launch();
+    let told = process.wait_for_line(&format!("althingctl member remove {id:x}"));
+    let told = told.unwrap();
+    assert!(told.contains(&format!("m{dead}")), "{told}");
+    assert!(told.contains(&cluster.member(dead).peer_url()), "{told}");
+    cluster.restart(&[dead]);
+    fourth.wait_until_it_serves();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_moves_is_found_where_it_is_told_to_be() {
     let mut cluster = Cluster::start(&althingd(), 3, &STEADY);
     let leader = cluster.leader_of(&[0, 1, 2]).await;
@@ -413,6 +447,13 @@ async fn a_member_that_moves_is_found_where_it_is_told_to_be() {
     let bad = bad.unwrap_err();
     assert_eq!(bad.message(), "etcdserver: given member URLs are invalid");
     assert_eq!(bad.code(), Code::InvalidArgument);
+
+    // The next time nobody tells the cluster.
+    cluster.member(moving).kill();
+    cluster.member(moving).move_peer_port();
+    let process = cluster.member(moving).launch();
+    let told = process.wait_for_line("at other peer URLs than it advertises");
+    assert!(told.unwrap().contains(&peer_urls[0]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

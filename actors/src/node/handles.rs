@@ -20,6 +20,7 @@ use super::key_watch::KeyWatch;
 use super::status::{MemberStatus, NodeStatus};
 use crate::latest;
 use crate::lessor::{LeaseKeeper, LeaseTime};
+use crate::peer_link::Peer;
 use crate::raft_node::{
     CORE_QUEUE, Inbound, MemberChange, Proposer, PublishedMembership, Pulse, RaftTuning, Retune,
     applied_members,
@@ -165,6 +166,11 @@ impl Handles {
         others.retain(|id| *id != me);
         let heard = self.0.proposer.links.active_since(&others, now);
         (heard + 1, others.len() + 1)
+    }
+
+    /// The other members that do not answer, and why.
+    pub fn silent_members(&self) -> Vec<(Peer, String)> {
+        self.0.proposer.links.silent()
     }
 
     /// Why a request that began at `start` did not finish in time: `Timeout`, or, judged by the
@@ -371,6 +377,12 @@ impl Handles {
     pub fn watches(&self) -> Watches {
         let metrics = &self.0.proposer.metrics.watch;
         Watches::open(self.0.watch_hub.addr(), metrics)
+    }
+
+    /// The hub of all watches, for tests that end it.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn watch_hub(&self) -> &ActorRef<WatchHub> {
+        &self.0.watch_hub
     }
 
     /// The registry where the actors register etcd's metrics.

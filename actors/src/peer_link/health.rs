@@ -18,11 +18,11 @@ pub(crate) struct Health {
     state: Mutex<State>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     Unknown,
     Active { since: Instant },
-    Inactive,
+    Inactive { why: String },
 }
 
 impl Health {
@@ -64,10 +64,16 @@ impl Health {
         // A member that refuses one thing does answer. It does not prove that the right member is
         // there, though: a member of another cluster refuses everything.
         let is_answer = was_active && matches!(error, LinkError::Refused(_));
-        if *state == State::Inactive || is_answer {
+        if is_answer {
             return;
         }
-        *state = State::Inactive;
+        let was_inactive = matches!(*state, State::Inactive { .. });
+        *state = State::Inactive {
+            why: error.to_string(),
+        };
+        if was_inactive {
+            return;
+        }
         self.metrics.active(false);
         if was_active {
             self.metrics.disconnected();
@@ -80,7 +86,16 @@ impl Health {
     pub(crate) fn active_since(&self) -> Option<Instant> {
         match *self.state.lock() {
             State::Active { since } => Some(since),
-            State::Unknown | State::Inactive => None,
+            State::Unknown | State::Inactive { .. } => None,
+        }
+    }
+
+    /// Why the member does not answer; `None` if it does.
+    pub(crate) fn silence(&self) -> Option<String> {
+        match &*self.state.lock() {
+            State::Active { .. } => None,
+            State::Unknown => Some("not asked yet".to_owned()),
+            State::Inactive { why } => Some(why.clone()),
         }
     }
 }
@@ -101,11 +116,13 @@ mod tests {
         let metrics = Arc::new(Metrics::new().peer(1, 2));
         let health = Health::new(2, metrics, Departure::default());
         let refused = LinkError::Refused("another snapshot is on its way in".to_owned());
+        assert_eq!(health.silence().unwrap(), "not asked yet");
         health.failed(&refused);
         assert!(health.active_since().is_none(), "it never answered");
+        assert_eq!(health.silence().unwrap(), refused.to_string());
         health.succeeded();
         health.failed(&refused);
-        assert!(health.active_since().is_some());
+        assert!(health.active_since().is_some() && health.silence().is_none());
         health.failed(&LinkError::Lost("cut".to_owned()));
         health.failed(&refused);
         assert!(health.active_since().is_none());

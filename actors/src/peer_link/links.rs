@@ -130,6 +130,16 @@ impl Links {
         members.iter().filter(active).count()
     }
 
+    /// The members that do not answer, and why.
+    pub(crate) fn silent(&self) -> Vec<(Peer, String)> {
+        let links = self.links.read();
+        let silent = links.values().filter_map(|link| {
+            let why = link.health.silence()?;
+            Some((link.peer.read().clone(), why))
+        });
+        silent.collect()
+    }
+
     fn start(&self, member: u64, urls: Vec<String>) -> Link {
         let peer = Peer {
             id: MemberId(member),

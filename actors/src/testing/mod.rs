@@ -12,10 +12,12 @@ use althing_storage::entry::LogId;
 use althing_storage::store::{Store, StoreSettings};
 use althing_storage::wal::{Background, Disk, Wal, WalSettings};
 
+mod ended_hub;
 mod hanging_disk;
 mod loopback;
 mod simulated;
 
+pub use self::ended_hub::end_watch_hub;
 pub use self::hanging_disk::HangingDisk;
 pub use self::loopback::Loopback;
 pub use self::simulated::{Simulated, launch_simulated, pass, simulate, voter_sets};

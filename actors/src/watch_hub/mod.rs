@@ -16,7 +16,8 @@
 //! Owns: who watches what, and how far each was told.
 //! Waits for: nobody. It reads the store, so its thread may wait for the disk.
 //! Fails: all queues close, so every stream ends; a new hub starts without watchers, and clients go
-//! on from the last revision they saw. If history cannot be read, watchers wait.
+//! on from the last revision they saw. If history, or a former record, cannot be read, the watchers
+//! that want it wait.
 
 mod event;
 mod fan_out;
@@ -194,7 +195,7 @@ impl Handler<CatchUp> for WatchHub {
     fn handle(&mut self, _: CatchUp, ctx: &mut Context<Self>) {
         self.catches_up = false;
         if let Err(error) = self.catch_up() {
-            tracing::warn!(%error, "watchers wait: history cannot be read");
+            tracing::warn!(%error, "watchers wait: history that they want cannot be read");
             self.catches_up = true;
             ctx.notify_later(CatchUp, READ_AGAIN);
         }

@@ -1,13 +1,16 @@
-//! Asks a cluster for the facts: each endpoint that the operator names, and then each client URL of
-//! the members that those did not reach. Judges nothing; a member that stays silent stops nothing.
+//! Asks a cluster for the facts: each endpoint that the operator names, and each client URL of the
+//! members that these know of. Judges nothing; a member that stays silent stops nothing.
+//!
+//! A member that is away takes the whole time of the command, and so does each question that needs
+//! a quorum where there is none. So nothing that can be asked at once waits for another answer.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use althing_api::error::Error as ApiError;
-use althing_api::etcdserverpb::{Member, MemberListRequest, RangeRequest};
+use althing_api::etcdserverpb::{AlarmMember, Member, MemberListRequest, RangeRequest};
 use bytes::Bytes;
 use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::cluster::{Answer, ClusterFacts, Probe};
 use super::page::{self, PageFacts};
@@ -21,64 +24,81 @@ const ANSWER_PROMPT: Duration = Duration::from_secs(1);
 /// Asks the cluster behind the endpoints of `settings`.
 pub async fn cluster(settings: &Settings) -> ClusterFacts {
     let named = &settings.endpoints;
+    let known = async {
+        let members = first(settings, known_members).await.unwrap_or_default();
+        let probes = probe_all(settings, unasked(&members, named)).await;
+        (members, probes)
+    };
+    let (mut probes, (known, others), agreed, alarms) = tokio::join!(
+        probe_all(settings, named.clone()),
+        known,
+        first(settings, agreed_members),
+        first(settings, alarms),
+    );
+    probes.extend(others);
+    let listed = agreed.unwrap_or(known);
+    // A member that lags does not know of all.
+    let asked: Vec<String> = probes.iter().map(|probe| probe.endpoint.clone()).collect();
+    probes.extend(probe_all(settings, unasked(&listed, &asked)).await);
     let mut facts = ClusterFacts {
-        probes: join_all(named.iter().map(|endpoint| probe(settings, endpoint))).await,
-        ..ClusterFacts::default()
+        listed,
+        alarms: alarms.unwrap_or_default(),
+        probes,
     };
-    let Some(endpoint) = answering(&facts).next().map(str::to_owned) else {
-        return facts;
-    };
-    facts.listed = members(&settings.with_endpoint(&endpoint)).await;
-    let silent = silent(&facts);
-    let probes = silent.iter().map(|endpoint| probe(settings, endpoint));
-    let probes = join_all(probes).await;
-    facts.probes.extend(probes);
-    let endpoint = answering(&facts).next().unwrap_or(&endpoint);
-    if let Ok(mut client) = Client::open(&settings.with_endpoint(endpoint)).await
-        && let Ok(answer) = client.alarms().await
-    {
-        facts.alarms = answer.alarms;
-    }
     hash(settings, &mut facts).await;
     facts
 }
 
-fn answering(facts: &ClusterFacts) -> impl Iterator<Item = &str> {
-    // A learner refuses most questions.
-    let answers = facts.answers().into_iter();
-    let (learners, voters): (Vec<_>, Vec<_>) =
-        answers.partition(|(_, answer)| answer.status.is_learner);
-    voters
-        .into_iter()
-        .chain(learners)
-        .map(|(endpoint, _)| endpoint)
-}
-
-/// The client URLs of members that have not answered yet, without those that were tried.
-fn silent(facts: &ClusterFacts) -> Vec<String> {
-    let heard: BTreeSet<u64> = facts
-        .answers()
-        .iter()
-        .map(|(_, answer)| answer.member_id())
-        .collect();
-    let silent = facts.listed.iter().filter(|one| !heard.contains(&one.id));
-    let tried = |url: &String| facts.probes.iter().any(|probe| probe.endpoint == *url);
-    let urls = silent.flat_map(|member| &member.client_ur_ls);
-    urls.filter(|url| !tried(url)).cloned().collect()
-}
-
-/// The members as this endpoint's leader knows them, or, without a leader, as it does itself.
-async fn members(settings: &Settings) -> Vec<Member> {
-    for linearizable in [true, false] {
-        let Ok(mut client) = Client::open(settings).await else {
-            continue;
-        };
-        let request = MemberListRequest { linearizable };
-        if let Ok(answer) = client.member_list(request).await {
-            return answer.members;
+/// Asks all endpoints that the operator names at once, and returns the first answer. A learner
+/// refuses most questions.
+async fn first<T, R>(settings: &Settings, question: impl Fn(Client) -> R) -> Option<T>
+where
+    R: Future<Output = Result<T, Failure>>,
+{
+    let question = &question;
+    let ask = |endpoint: &String| {
+        let settings = settings.with_endpoint(endpoint);
+        async move {
+            let client = Client::open(&settings).await.ok()?;
+            question(client).await.ok()
+        }
+    };
+    let mut asking: FuturesUnordered<_> = settings.endpoints.iter().map(ask).collect();
+    while let Some(answer) = asking.next().await {
+        if answer.is_some() {
+            return answer;
         }
     }
-    Vec::new()
+    None
+}
+
+/// The members as the leader knows them.
+async fn agreed_members(client: Client) -> Result<Vec<Member>, Failure> {
+    members(client, true).await
+}
+
+/// The members as the one that is asked knows them, which needs no quorum.
+async fn known_members(client: Client) -> Result<Vec<Member>, Failure> {
+    members(client, false).await
+}
+
+async fn members(mut client: Client, linearizable: bool) -> Result<Vec<Member>, Failure> {
+    let request = MemberListRequest { linearizable };
+    Ok(client.member_list(request).await?.members)
+}
+
+async fn alarms(mut client: Client) -> Result<Vec<AlarmMember>, Failure> {
+    Ok(client.alarms().await?.alarms)
+}
+
+/// The client URLs of `members` that are not among those that were asked.
+fn unasked(members: &[Member], asked: &[String]) -> Vec<String> {
+    let urls = members.iter().flat_map(|member| &member.client_ur_ls);
+    urls.filter(|url| !asked.contains(url)).cloned().collect()
+}
+
+async fn probe_all(settings: &Settings, endpoints: Vec<String>) -> Vec<Probe> {
+    join_all(endpoints.iter().map(|one| probe(settings, one))).await
 }
 
 async fn probe(settings: &Settings, endpoint: &str) -> Probe {
@@ -103,16 +123,19 @@ fn cause(failure: &Failure) -> String {
 
 async fn answer(settings: &Settings, endpoint: &str) -> Result<Answer, Failure> {
     let status = Client::open(settings).await?.status().await?;
-    let read = match status.leader {
-        0 => None,
-        _ if status.is_learner => None,
-        _ => read(settings).await.err().map(|failure| cause(&failure)),
+    let read = async {
+        match status.leader {
+            0 => None,
+            _ if status.is_learner => None,
+            _ => read(settings).await.err().map(|failure| cause(&failure)),
+        }
     };
+    let (read, page) = tokio::join!(read, page(endpoint));
     Ok(Answer {
         status,
         read,
         hash: None,
-        page: page(endpoint).await,
+        page,
     })
 }
 

@@ -46,14 +46,21 @@ pub(super) fn whole(bytes: Bytes) -> Body {
 pub(super) async fn dial(urls: &[String]) -> Result<Connection, String> {
     let mut failure = "it has no URL".to_owned();
     for url in urls {
-        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, connect(url));
-        match connecting.await {
-            Ok(Ok(connection)) => return Ok(connection),
-            Ok(Err(error)) => failure = format!("{url}: {error}"),
-            Err(_) => failure = format!("{url}: it does not accept in time"),
+        match dial_one(url).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => failure = format!("{url}: {error}"),
         }
     }
     Err(failure)
+}
+
+/// Connects to `url`. Error: why that is not possible.
+pub(super) async fn dial_one(url: &str) -> Result<Connection, String> {
+    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, connect(url));
+    match connecting.await {
+        Ok(connected) => connected.map_err(|error| error.to_string()),
+        Err(_) => Err("it does not accept in time".to_owned()),
+    }
 }
 
 /// Whether anybody listens at one of `urls`.

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use althing_api::id::{ClusterId, MemberId};
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
-use super::dial::{collect, dial, whole};
-use super::survey::{ANSWER_BYTES_MAX, Known, KnownMember};
+use super::dial::{collect, dial_one, whole};
+use super::survey::{self, ANSWER_BYTES_MAX, Known, KnownMember};
 
 /// How long one answer may take: a member gives up on a change after about as long.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,7 +28,7 @@ const RETRY: Duration = Duration::from_secs(1);
 const UNAVAILABLE: i32 = 14;
 /// etcd sends this text with the code of an unknown error.
 const NOT_ENOUGH_STARTED: &str = "not enough started members";
-/// What a learner says; another member may be asked.
+/// What a learner says.
 const NOT_OF_A_LEARNER: &str = "rpc not supported for learner";
 /// Texts that refuse an addition that was made already.
 const EXISTING: [&str; 2] = ["Peer URLs already exists", "member ID already exist"];
@@ -47,6 +48,8 @@ pub struct Admitted {
 enum Failure {
     /// A failure that may pass in a moment.
     Later(String),
+    /// This URL is of no use, but another may be.
+    Elsewhere(String),
     Final(String),
 }
 
@@ -60,10 +63,14 @@ struct Header {
 struct ApiMember {
     #[serde(rename = "ID", deserialize_with = "number")]
     id: u64,
+    #[serde(default)]
+    name: String,
     #[serde(rename = "peerURLs", default)]
     peer_urls: Vec<String>,
     #[serde(rename = "clientURLs", default)]
     client_urls: Vec<String>,
+    #[serde(rename = "isLearner", default)]
+    is_learner: bool,
 }
 
 #[derive(Deserialize)]
@@ -98,33 +105,88 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
 }
 
 /// Has the cluster of the members at `client_urls` take in a member that listens at `peer_urls`.
-/// Asks again for a while if it cannot yet. Error: the reasons, with the URLs that gave them.
+/// Asks again for a while if it cannot yet, and logs why whenever that changes. Error: the reasons,
+/// with the URLs that gave them.
 pub async fn join(client_urls: &[String], peer_urls: &[String]) -> Result<Admitted, String> {
     let deadline = Instant::now() + PATIENCE;
-    let mut has_asked = false;
+    let (mut has_asked, mut told) = (false, String::new());
     loop {
-        let (mut failures, mut is_final) = (Vec::new(), false);
+        let (mut reasons, mut is_final, mut is_useless) = (Vec::new(), false, true);
         for url in client_urls {
-            match ask(url, peer_urls, &mut has_asked).await {
+            let failure = match ask(url, peer_urls, &mut has_asked).await {
                 Ok(admitted) => return Ok(admitted),
-                Err(Failure::Later(why)) => failures.push(format!("{url}: {why}")),
-                // A member at another URL may be able to.
-                Err(Failure::Final(why)) => {
-                    is_final = true;
-                    failures.push(format!("{url}: {why}"));
-                }
-            }
+                Err(failure) => failure,
+            };
+            // A member at another URL may be able to.
+            is_final |= matches!(failure, Failure::Final(_));
+            is_useless &= matches!(failure, Failure::Elsewhere(_));
+            reasons.push(format!("{url}: {}", explained(failure, url).await));
         }
-        let why = failures.join("; ");
-        if is_final || Instant::now() >= deadline {
+        let why = reasons.join("; ");
+        if is_final || is_useless {
             return Err(why);
         }
-        tracing::warn!(
-            why,
-            "the cluster cannot take this member in yet; asks again"
-        );
+        if Instant::now() >= deadline {
+            let patience = PATIENCE.as_secs();
+            return Err(format!(
+                "nobody took this member in for {patience} s: {why}"
+            ));
+        }
+        if told != why {
+            tracing::warn!(
+                why,
+                "the cluster cannot take this member in yet; asks again"
+            );
+            told = why;
+        }
         tokio::time::sleep(RETRY).await;
     }
+}
+
+/// What `failure` says, and for one that may pass, which members may be its cause.
+async fn explained(failure: Failure, url: &str) -> String {
+    match failure {
+        Failure::Elsewhere(why) | Failure::Final(why) => why,
+        Failure::Later(why) => {
+            let absent = absent(url).await;
+            match absent.is_empty() {
+                true => why,
+                false => format!("{why} ({})", absent.join("; ")),
+            }
+        }
+    }
+}
+
+/// The members that the one at `url` lists and that do not answer here, and what to do about each.
+async fn absent(url: &str) -> Vec<String> {
+    let listing = tokio::time::timeout(LIST_TIMEOUT, list(url, false));
+    let Ok(Ok(known)) = listing.await else {
+        return Vec::new();
+    };
+    let voters = known.members.iter().filter(|member| !member.is_learner);
+    let looks = voters.map(|member| async move {
+        let is_started = !member.client_urls.is_empty();
+        let silence = match is_started {
+            true => Some(survey::ask(member.peer_urls.clone()).await.err()?),
+            false => None,
+        };
+        Some(blame(member, silence.as_deref()))
+    });
+    join_all(looks).await.into_iter().flatten().collect()
+}
+
+/// Names a member because of which a cluster may refuse to grow: one that is silent, or was never
+/// started.
+fn blame(member: &ApiMember, silence: Option<&str>) -> String {
+    let (id, name) = (MemberId(member.id), &member.name);
+    let problem = match silence {
+        Some(why) => format!("member {name:?}, {id}, does not answer: {why}"),
+        None => {
+            let urls = member.peer_urls.join(",");
+            format!("member {id} at {urls} was added and has never started")
+        }
+    };
+    format!("{problem}; start it, or take it out: althingctl member remove {id}")
 }
 
 /// `has_asked` tells whether an addition was sent, by this call or an earlier one.
@@ -237,7 +299,7 @@ async fn request<T: DeserializeOwned>(
     path: &str,
     body: Bytes,
 ) -> Result<T, Failure> {
-    let mut connection = dial(&[url.to_owned()]).await.map_err(Failure::Later)?;
+    let mut connection = dial_one(url).await.map_err(Failure::Later)?;
     let mut request = connection.request(method, path, whole(body));
     let json = HeaderValue::from_static("application/json");
     request.headers_mut().insert(CONTENT_TYPE, json);
@@ -256,12 +318,14 @@ async fn request<T: DeserializeOwned>(
 
 fn refused(path: &str, status: StatusCode, body: &[u8]) -> Failure {
     let Ok(RefusalJson { message, code }) = serde_json::from_slice(body) else {
-        return Failure::Final(format!(
+        return Failure::Elsewhere(format!(
             "{path}: {status}; name a client URL of a member that serves JSON"
         ));
     };
-    let later = [NOT_ENOUGH_STARTED, NOT_OF_A_LEARNER];
-    match code == UNAVAILABLE || later.iter().any(|text| message.contains(text)) {
+    if message.contains(NOT_OF_A_LEARNER) {
+        return Failure::Elsewhere(format!("{message}; name a client URL of a voter"));
+    }
+    match code == UNAVAILABLE || message.contains(NOT_ENOUGH_STARTED) {
         true => Failure::Later(message),
         false => Failure::Final(message),
     }
@@ -285,8 +349,10 @@ mod tests {
     fn member(id: u64, url: &str, client_urls: &[&str]) -> ApiMember {
         ApiMember {
             id,
+            name: format!("m{id}"),
             peer_urls: vec![url.to_owned()],
             client_urls: client_urls.iter().map(|url| (*url).to_owned()).collect(),
+            is_learner: false,
         }
     }
 
@@ -310,11 +376,24 @@ mod tests {
         let learner = format!(r#"{{"code":9,"message":"etcdserver: {NOT_OF_A_LEARNER}"}}"#);
         let unstarted = format!(r#"{{"code":2,"message":"failed due to {NOT_ENOUGH_STARTED}"}}"#);
         assert!(matches!(refusal(&unstarted), Failure::Later(_)));
-        assert!(matches!(refusal(&learner), Failure::Later(_)));
+        assert!(matches!(refusal(&learner), Failure::Elsewhere(why) if why.contains("voter")));
         let exists = r#"{"code":9,"message":"etcdserver: Peer URLs already exists"}"#;
         assert!(matches!(refusal(exists), Failure::Final(_)));
         assert!(matches!(perhaps_made(refusal(exists)), Failure::Later(_)));
-        assert!(matches!(refusal("<html>"), Failure::Final(why) if why.contains("JSON")));
+        assert!(matches!(refusal("<html>"), Failure::Elsewhere(why) if why.contains("JSON")));
+    }
+
+    #[test]
+    fn who_may_be_to_blame_is_named_with_what_to_do() {
+        let told = blame(&member(0x1f, "http://a:1", &[]), None);
+        let expected = "member 1f at http://a:1 was added and has never started; start it, or \
+                        take it out: althingctl member remove 1f";
+        assert_eq!(told, expected);
+        let silent = member(0x1f, "http://a:1", &["http://a:2"]);
+        let told = blame(&silent, Some("http://a:1: Connection refused"));
+        let expected = "member \"m31\", 1f, does not answer: http://a:1: Connection refused; start \
+                        it, or take it out: althingctl member remove 1f";
+        assert_eq!(told, expected);
     }
 
     #[test]

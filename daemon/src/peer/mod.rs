@@ -15,6 +15,7 @@ mod frame;
 pub mod join;
 mod path;
 mod raft;
+mod senders;
 mod snapshot_in;
 mod snapshot_out;
 pub mod survey;

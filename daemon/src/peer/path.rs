@@ -6,6 +6,8 @@ use althing_actors::peer_link::{Call, Pipe};
 pub(super) const CLUSTER_HEADER: &str = "x-etcd-cluster-id";
 /// The member that sends it, in hex.
 pub(super) const FROM_HEADER: &str = "x-server-from";
+/// The process that sends it: a number that it has drawn at its start, in hex.
+pub(super) const PROCESS_HEADER: &str = "althing-process";
 /// The member that it is for, in hex.
 pub(super) const TO_HEADER: &str = "x-raft-to";
 

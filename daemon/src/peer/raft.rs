@@ -18,8 +18,10 @@ use tokio::sync::{mpsc, watch};
 
 use super::frame::{Chunks, Frames};
 use super::path::{
-    self, CALL_BYTES_MAX, CLUSTER_HEADER, FROM_HEADER, OFFSET_HEADER, TO_HEADER, TRANSFER_HEADER,
+    self, CALL_BYTES_MAX, CLUSTER_HEADER, FROM_HEADER, OFFSET_HEADER, PROCESS_HEADER, TO_HEADER,
+    TRANSFER_HEADER,
 };
+use super::senders::Senders;
 use super::snapshot_in::SnapshotIn;
 use crate::client::plain::plain_error;
 
@@ -84,6 +86,7 @@ struct Door<W> {
     /// Ends the pipes when the port closes.
     closing: watch::Receiver<bool>,
     complaints: Arc<Complaints>,
+    senders: Arc<Senders>,
 }
 
 /// When the last line was logged about a request that was turned away.
@@ -127,6 +130,7 @@ pub(super) fn routes<W: WayIn>(
             start: Instant::now(),
             last: AtomicU64::new(0),
         }),
+        senders: Arc::default(),
     };
     for call in path::CALLS {
         let door = door.clone();
@@ -180,7 +184,20 @@ impl<W: WayIn> Door<W> {
                     .to_owned(),
             )),
         };
-        admitted.inspect_err(|refusal| self.complaints.log(request, refusal))
+        admitted.inspect_err(|refusal| self.complaints.log(request, refusal))?;
+        if let (Some(from), Some(process)) = (id(FROM_HEADER), id(PROCESS_HEADER))
+            && self
+                .senders
+                .are_two(MemberId(from), process, Instant::now())
+        {
+            tracing::warn!(
+                remote_addr = request.peer_addr().map(tracing::field::display),
+                remote_member = %MemberId(from),
+                "two processes run as this member, this one and another: stop the one that is not \
+                meant, and start it with a name, URLs and a data directory of its own"
+            );
+        }
+        Ok(())
     }
 
     async fn call(&self, request: &HttpRequest, call: Call, body: web::Payload) -> HttpResponse {

@@ -8,7 +8,7 @@ use futures_util::stream::FuturesUnordered;
 use http::{Method, StatusCode};
 
 use super::MemberJson;
-use super::dial::{collect, dial, whole};
+use super::dial::{collect, dial_one, whole};
 use super::path::CLUSTER_HEADER;
 
 /// How long one member may take to answer.
@@ -61,7 +61,7 @@ async fn ask_one(url: String) -> Result<Known, String> {
 }
 
 async fn members_at(url: &str) -> Result<Known, String> {
-    let mut connection = dial(&[url.to_owned()]).await?;
+    let mut connection = dial_one(url).await?;
     let request = connection.request(Method::GET, "/members", whole(bytes::Bytes::new()));
     let answer = connection.send(request).await;
     let answer = answer.map_err(|error| error.to_string())?;

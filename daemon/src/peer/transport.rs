@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 
 use super::dial::{Body, Connection, collect, dial, knock, whole};
 use super::frame::{self, Frames};
-use super::path::{self, CALL_BYTES_MAX, CLUSTER_HEADER, FROM_HEADER, TO_HEADER};
+use super::path::{self, CALL_BYTES_MAX, CLUSTER_HEADER, FROM_HEADER, PROCESS_HEADER, TO_HEADER};
 
 /// Connections kept for the calls of one member: heartbeats, votes and read indexes at once, and
 /// renewals of leases that arrive at a follower.
@@ -41,6 +41,7 @@ pub struct HttpTransport(Arc<Shared>);
 struct Shared {
     cluster: HeaderValue,
     me: HeaderValue,
+    process: HeaderValue,
     kept: Mutex<HashMap<MemberId, Vec<Connection>>>,
     /// The URL that accepted last. Where a member has several, dead ones in front of it would take
     /// more time than a heartbeat has; and a member whose URLs were updated still listens there
@@ -58,6 +59,7 @@ impl HttpTransport {
         HttpTransport(Arc::new(Shared {
             cluster: header(cluster),
             me: header(me),
+            process: header(format_args!("{:x}", rand::random::<u64>())),
             kept: Mutex::default(),
             accepted: Mutex::default(),
         }))
@@ -75,6 +77,7 @@ impl HttpTransport {
         let headers = request.headers_mut();
         headers.insert(CLUSTER_HEADER, self.0.cluster.clone());
         headers.insert(FROM_HEADER, self.0.me.clone());
+        headers.insert(PROCESS_HEADER, self.0.process.clone());
         headers.insert(TO_HEADER, header(peer.id));
         request
     }

@@ -67,3 +67,7 @@ impl Rpc {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "lock_test.rs"]
+mod tests;

@@ -13,7 +13,8 @@ use super::{FanOut, SLICE, from, revision_of};
 
 impl FanOut {
     /// Lets one stream catch up by one slice of history, and with it every watcher that the slice
-    /// concerns. Errors: the store cannot be read.
+    /// concerns. Errors: the store cannot be read; those who do not want what cannot be read have
+    /// caught up all the same.
     pub(in crate::watch_hub) fn step(&mut self) -> Result<(), Error> {
         self.clear_queue();
         let Some(first) = self.queue.pop_front() else {
@@ -25,6 +26,7 @@ impl FanOut {
         self.end_compacted(view.compacted_revision());
         let behind = self.streams[first as usize].behind.iter();
         let next = behind.map(|watcher| self.watchers.get(*watcher).next);
+        let mut outcome = Ok(());
         if let Some(start) = next.min() {
             let (slice, by_group) = match self.read(&view, start) {
                 // A compaction came in between: the next step sees it.
@@ -34,9 +36,14 @@ impl FanOut {
             for number in self.queue.clone() {
                 self.catch_up(number, &by_group, start..slice.next, view.revision());
             }
+            outcome = by_group
+                .held_up()
+                .values()
+                .next()
+                .map_or(Ok(()), |error| Err(*error));
         }
         self.clear_queue();
-        Ok(())
+        outcome
     }
 
     /// Removes the streams that have nothing to catch up with, or no room for it.
@@ -108,7 +115,7 @@ impl FanOut {
                 .filter(|(_, options)| options.want(&event))
                 .map(|(group, options)| (group, options.prev_kv))
                 .collect();
-            collector.add(event, &groups)?;
+            collector.add(event, &groups);
         }
         Ok((slice, collector.finish()))
     }
@@ -118,7 +125,7 @@ impl FanOut {
         let mut deliveries = Vec::new();
         for watcher in self.streams[number as usize].behind.clone() {
             let entry = self.watchers.get_mut(watcher);
-            if !read.contains(&entry.next) {
+            if !read.contains(&entry.next) || by_group.held_up().contains_key(&entry.group) {
                 continue;
             }
             if let Some(events) = by_group.get(entry.group) {

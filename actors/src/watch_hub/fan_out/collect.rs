@@ -1,5 +1,6 @@
 //! Collects events for groups of watchers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use althing_api::error::Error;
@@ -17,17 +18,26 @@ const WITH_FORMER_BYTES_MAX: usize = 512 << 10;
 
 /// What the watchers of each group are told, in the order of the groups' numbers.
 #[derive(Debug)]
-pub(super) struct ByGroup(Vec<(u32, Events)>);
+pub(super) struct ByGroup {
+    told: Vec<(u32, Events)>,
+    held_up: BTreeMap<u32, Error>,
+}
 
 impl ByGroup {
     /// What one group is told.
     pub(super) fn get(&self, group: u32) -> Option<&Events> {
-        let found = self.0.binary_search_by_key(&group, |(group, _)| *group);
-        found.ok().map(|at| &self.0[at].1)
+        let found = self.told.binary_search_by_key(&group, |(group, _)| *group);
+        found.ok().map(|at| &self.told[at].1)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Events)> {
-        self.0.iter().map(|(group, events)| (*group, events))
+        self.told.iter().map(|(group, events)| (*group, events))
+    }
+
+    /// Groups that are told nothing, because a former record that they want cannot be read: and
+    /// why. Nobody else waits for it.
+    pub(super) fn held_up(&self) -> &BTreeMap<u32, Error> {
+        &self.held_up
     }
 }
 
@@ -41,6 +51,7 @@ pub(super) struct Collector<'a> {
     view: Option<ReadView>,
     /// Events for groups, in the order of the events.
     told: Vec<(u32, Arc<WatchedEvent>)>,
+    held_up: BTreeMap<u32, Error>,
     with_former_bytes: usize,
     /// The revision of the last event.
     revision: i64,
@@ -53,6 +64,7 @@ impl<'a> Collector<'a> {
             attention,
             view: None,
             told: Vec::new(),
+            held_up: BTreeMap::new(),
             with_former_bytes: 0,
             revision: 0,
         }
@@ -64,33 +76,50 @@ impl<'a> Collector<'a> {
         self.with_former_bytes >= WITH_FORMER_BYTES_MAX && revision > self.revision
     }
 
-    /// Adds an event; `groups` says for each group whether it wants the former record. Errors: the
-    /// store cannot be read.
-    pub(super) fn add(&mut self, event: Event, groups: &[(u32, bool)]) -> Result<(), Error> {
+    /// Adds an event; `groups` says for each group whether it wants the former record. If that
+    /// cannot be read, they are held up.
+    pub(super) fn add(&mut self, event: Event, groups: &[(u32, bool)]) {
         self.revision = revision_of(&event);
-        let wants = |former: bool| groups.iter().any(|(_, prev_kv)| *prev_kv == former);
-        let with_former = match wants(true) {
-            true => Some(Arc::new(self.with_former(event.clone())?)),
-            false => None,
+        let goes_on = |group: &u32| !self.held_up.contains_key(group);
+        let wants = |former: bool| {
+            let mut groups = groups.iter();
+            groups.any(|(group, prev_kv)| *prev_kv == former && goes_on(group))
         };
-        let plain = wants(false).then(|| Arc::new(WatchedEvent::new(event)));
+        let (wants_former, wants_plain) = (wants(true), wants(false));
+        let mut with_former = None;
+        if wants_former {
+            match self.with_former(event.clone()) {
+                Ok(event) => with_former = Some(Arc::new(event)),
+                Err(error) => {
+                    let groups = groups.iter().filter(|(_, prev_kv)| *prev_kv);
+                    self.held_up
+                        .extend(groups.map(|(group, _)| (*group, error)));
+                }
+            }
+        }
+        let plain = wants_plain.then(|| Arc::new(WatchedEvent::new(event)));
         for (group, prev_kv) in groups {
             let event = if *prev_kv { &with_former } else { &plain };
             self.told.extend(event.clone().map(|event| (*group, event)));
         }
-        Ok(())
     }
 
     /// The events of each group.
-    pub(super) fn finish(mut self) -> ByGroup {
+    pub(super) fn finish(self) -> ByGroup {
+        let Collector {
+            mut told, held_up, ..
+        } = self;
+        // Revisions are never cut, so they get none of this slice.
+        told.retain(|(group, _)| !held_up.contains_key(group));
         // A stable sort: the events of a group stay in their order.
-        self.told.sort_by_key(|(group, _)| *group);
-        let groups = self.told.chunk_by(|(one, _), (other, _)| one == other);
+        told.sort_by_key(|(group, _)| *group);
+        let groups = told.chunk_by(|(one, _), (other, _)| one == other);
         let events = |of_group: &[(u32, Arc<WatchedEvent>)]| {
             let events = of_group.iter().map(|(_, event)| Arc::clone(event));
             (of_group[0].0, events.collect())
         };
-        ByGroup(groups.map(events).collect())
+        let told = groups.map(events).collect();
+        ByGroup { told, held_up }
     }
 
     /// Adds the former record, unless there was none or it was compacted.

@@ -1,7 +1,8 @@
 //! What the hub decides: which watcher is told what, and when. Pure but for the store's history.
 //!
 //! ```text
-//!                 no room in its stream's queue: behind from that revision
+//!                 no room in its stream's queue, or a former record that it
+//!                 wants cannot be read: behind from that revision
 //!   synced <------------------------------------------------------> behind
 //!     |  every revision that is fanned out       slices of history, |
 //!     |                                          one pass for many  |
@@ -269,10 +270,7 @@ impl FanOut {
         if first <= self.current {
             events.retain(|event| revision_of(event) > self.current);
         }
-        // What cannot be read now is missed, and tried again.
-        if let Ok(current) = self.fan_out(events, last) {
-            self.current = current;
-        }
+        self.current = self.fan_out(events, last);
         if self.current < last {
             self.miss();
         }
@@ -305,20 +303,14 @@ impl FanOut {
         };
         match slice {
             Ok(slice) => {
-                self.current = self.fan_out(slice.events, slice.next - 1)?;
+                self.current = self.fan_out(slice.events, slice.next - 1);
             }
             Err(Error::Compacted) => {
                 // Another member's state came in between. Watchers that the fan-out tells nothing
                 // any more learn it while catching up.
-                let all: Vec<u32> = self.watchers.numbers().collect();
-                for watcher in all {
-                    let entry = self.watchers.get(watcher);
-                    let next = entry.next.max(self.current + 1);
-                    if !entry.is_behind && next <= view.revision() {
-                        self.watchers.unsync(watcher);
-                        self.fall_behind(watcher, next);
-                    }
-                }
+                let mut synced: Vec<u32> = self.watchers.numbers().collect();
+                synced.retain(|watcher| !self.watchers.get(*watcher).is_behind);
+                self.leave_to_history(synced, view.revision());
                 self.current = view.revision();
             }
             Err(error) => return Err(error),
@@ -333,9 +325,8 @@ impl FanOut {
     }
 
     /// Tells the synced watchers of events that follow what they were last told, up to revision
-    /// `last`. Returns how far it came: former records may be too many for one pass. Errors: the
-    /// store cannot be read; nobody was told anything.
-    fn fan_out(&mut self, events: Vec<Event>, mut last: i64) -> Result<i64, Error> {
+    /// `last`. Returns how far it came: former records may be too many for one pass.
+    fn fan_out(&mut self, events: Vec<Event>, mut last: i64) -> i64 {
         let mut collector = Collector::new(&self.store, Some(&self.attention));
         let mut groups = Vec::new();
         for event in events {
@@ -351,10 +342,11 @@ impl FanOut {
                     groups.push((group, options.prev_kv));
                 }
             });
-            collector.add(event, &groups)?;
+            collector.add(event, &groups);
         }
+        let by_group = collector.finish();
         let mut told: Vec<(u32, u32, Events)> = Vec::new();
-        for (group, events) in collector.finish().iter() {
+        for (group, events) in by_group.iter() {
             for watcher in self.watchers.synced(group) {
                 let entry = self.watchers.get(*watcher);
                 let events = from(events, entry.next);
@@ -363,7 +355,21 @@ impl FanOut {
         }
         told.sort_by_key(|(stream, ..)| *stream);
         self.deliver_all(told);
-        Ok(last)
+        for group in by_group.held_up().keys() {
+            self.leave_to_history(self.watchers.synced(*group).to_vec(), last);
+        }
+        last
+    }
+
+    /// Lets synced watchers read from history what comes up to revision `last`, and was not told.
+    fn leave_to_history(&mut self, watchers: Vec<u32>, last: i64) {
+        for watcher in watchers {
+            let next = self.watchers.get(watcher).next.max(self.current + 1);
+            if next <= last {
+                self.watchers.unsync(watcher);
+                self.fall_behind(watcher, next);
+            }
+        }
     }
 
     /// Delivers to one stream after the other. Streams of one connection mostly follow each other,

@@ -1,6 +1,8 @@
 //! A fan-out over a real store, with readers that read when the test says so.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -22,7 +24,7 @@ use super::FanOut;
 
 /// A store, its fan-out, and the streams' readers.
 pub(super) struct World {
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     pub(super) store: Store,
     pub(super) fan_out: FanOut,
     pub(super) attention: Arc<Attention>,
@@ -58,7 +60,7 @@ impl World {
         World {
             fan_out: FanOut::new(store.clone(), Arc::clone(&attention), 1_000),
             attention,
-            _dir: dir,
+            dir,
             store,
             entries: 0,
             inlets: BTreeMap::new(),
@@ -117,6 +119,22 @@ impl World {
             revision,
             ..CompactionRequest::default()
         }));
+    }
+
+    /// Damages what large values of the store's file consist of.
+    pub(super) fn damage_values(&self) {
+        let path = self.dir.path().join("store.redb");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let mut damaged = 0;
+        for run in bytes.chunk_by_mut(|one, next| one == next) {
+            if run[0] == b'v' && run.len() > 1_000 {
+                run.fill(b'x');
+                damaged += run.len();
+            }
+        }
+        assert!(damaged > 0, "no large value is on the disk");
+        let file = File::options().write(true).open(&path).unwrap();
+        file.write_all_at(&bytes, 0).unwrap();
     }
 
     pub(super) fn open(&mut self, id: u64) {
