@@ -325,7 +325,6 @@ fn sizes(config: &Config, reader: &mut Reader<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::urls;
 
     #[test]

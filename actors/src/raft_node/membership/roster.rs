@@ -108,13 +108,16 @@ impl Roster {
     }
 
     fn may_grow(&self, is_learner: bool) -> Result<(), Error> {
-        let (members, started) = (self.voters().count() + 1, self.started());
+        let (voters, started) = (self.voters().count(), self.started());
+        let members = voters + 1;
         // A cluster of one may grow, although its one started member is no quorum of two.
         let is_second = started == 1 && members == 2;
         if !is_learner && !is_second && !is_quorum(started, members) {
             return Err(Error::NotEnoughStartedMembers);
         }
-        match self.voters().all(|member| member.connected) {
+        // As in etcd 3.7; older ones want every voter connected.
+        let connected = self.voters().filter(|member| member.connected).count();
+        match voters == 1 || is_quorum(connected, members) {
             true => Ok(()),
             false => Err(Error::UnhealthyCluster),
         }

@@ -90,7 +90,7 @@ fn one_grows_to_two_and_not_further_before_the_second_has_started() {
 }
 
 #[test]
-fn a_cluster_grows_only_while_all_of_it_is_connected() {
+fn a_cluster_grows_only_while_a_quorum_of_the_larger_one_is_connected() {
     let mut three = voters(3);
     assert_eq!(checked(&three, &add(4, false)), Ok(()));
     down(&mut three, 3);
@@ -99,6 +99,11 @@ fn a_cluster_grows_only_while_all_of_it_is_connected() {
         Err(Error::UnhealthyCluster)
     );
     assert_eq!(checked(&three, &add(4, true)), Err(Error::UnhealthyCluster));
+    let mut four = voters(4);
+    down(&mut four, 4);
+    assert_eq!(checked(&four, &add(5, false)), Ok(()), "three of five");
+    down(&mut four, 3);
+    assert_eq!(checked(&four, &add(5, true)), Err(Error::UnhealthyCluster));
 }
 
 #[test]
