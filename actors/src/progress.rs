@@ -203,7 +203,11 @@ mod tests {
         let replaced = async { progress.lead(2, 8) };
         assert_eq!(tokio::join!(endless(), replaced).0, None);
         progress.lead(3, 7);
-        assert_eq!(endless().await, None, "it leads again, and may have lost what it told");
+        assert_eq!(
+            endless().await,
+            None,
+            "it leads again, and may have lost what it told"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -106,6 +106,8 @@ pub async fn compare(
     if "cluster move".contains(only) {
         let name = "cluster, lead moved: longest time without an acknowledged write, ms";
         outages(programs, name, End::Move, effort, table).await?;
+        let name = "cluster, lead left alone: longest time without an acknowledged write, ms";
+        outages(programs, name, End::Never, effort, table).await?;
     }
     if "cluster catch-up".contains(only) {
         for value_bytes in [VALUE_BYTES, OBJECT_BYTES] {
@@ -155,6 +157,8 @@ enum End {
     Kill,
     Stop,
     Move,
+    /// It does not: what the disk and other programs of this machine do to writes.
+    Never,
 }
 
 async fn outages(
@@ -187,10 +191,11 @@ async fn outages(
         (name, of(&seen[0]), of(&seen[1]), target)
     };
     let bound = match end {
-        End::Kill => 700.0,
-        End::Stop | End::Move => 50.0,
+        End::Kill => Some(700.0),
+        End::Stop | End::Move => Some(50.0),
+        End::Never => None,
     };
-    let target = Some(Target::Ours(Bound::AtMost(bound)));
+    let target = bound.map(|ms| Target::Ours(Bound::AtMost(ms)));
     table.figures(name, &[row(0, None), row(1, target), row(2, None)])?;
     Ok(())
 }
@@ -216,7 +221,10 @@ async fn end_a_lead(cluster: &mut Cluster, end: End) -> Outcome<f64> {
             outage.longest_gap().await?
         }
         End::Move => {
-            let target = cluster.status(others[0]).await.header.unwrap_or_default();
+            // It may have moved by itself meanwhile.
+            let leader = cluster.leader_of(&[0, 1, 2]).await;
+            let target = cluster.positions_without(&[leader])[0];
+            let target = cluster.status(target).await.header.unwrap_or_default();
             let request = pb::MoveLeaderRequest {
                 target_id: target.member_id,
             };
@@ -225,8 +233,9 @@ async fn end_a_lead(cluster: &mut Cluster, end: End) -> Outcome<f64> {
             moved.await?;
             outage.longest_gap().await?
         }
+        End::Never => outage.longest_gap().await?,
     };
-    if end != End::Move {
+    if matches!(end, End::Kill | End::Stop) {
         cluster.restart(&[leader]);
     }
     Ok(gap.as_secs_f64() * 1e3)
