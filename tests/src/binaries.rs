@@ -63,9 +63,10 @@ fn build(cargo: &Path, directory: &Path) {
     let target = directory
         .parent()
         .expect("a profile's directory lies in the target directory");
+    // In this directory: cargo runs a test in its package's, and so in its workspace, also where a
+    // copy of another workspace's target directory is used.
     let mut command = Command::new(cargo);
     command
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .env("CARGO_TARGET_DIR", target)
         .args(["build", "--quiet", "--workspace"])
         .args(["--bin", "althingd", "--bin", "althingctl"])
