@@ -8,9 +8,19 @@ use althing_api::id::MemberId;
 use tokio::time::Instant;
 
 use crate::clients;
+use crate::history::Ask;
 use crate::machine::Machine;
 use crate::network::{CALM, Weather};
 use crate::world::World;
+
+/// The longest time that a leader is left with one other member, in milliseconds; several election
+/// timeouts.
+const STRANDED_MAX_MS: u64 = 2_000;
+/// Reads of that member meanwhile, and how long each waits.
+const STRANDED_READS: u64 = 8;
+const STRANDED_PATIENCE: Duration = Duration::from_millis(500);
+/// In the place of a client's number.
+const NOBODY: u64 = 0;
 
 /// Lets things go wrong for a while.
 pub async fn run(world: &Rc<World>) {
@@ -48,7 +58,8 @@ fn strike(world: &Rc<World>) {
         28..38 => pause(world, machine),
         38..48 => isolate(world, &machine),
         48..58 => cut_one_way(world, &machine),
-        58..66 => split(world),
+        58..62 => split(world),
+        62..66 => strand(world),
         66..76 => storm(world),
         76..86 => move_leader(world),
         86..90 => stop(world, machine),
@@ -145,6 +156,36 @@ fn split(world: &Rc<World>) {
     let here: Vec<u64> = (1..=world.machines().len() as u64)
         .filter(|_| world.roll(1) == 0)
         .collect();
+    part(world, &here);
+    later(world, 1_500, |world| world.network.heal_all());
+}
+
+/// Leaves the leader with one other member, which hears it and has every reason to ask it, while
+/// the rest may elect another.
+fn strand(world: &Rc<World>) {
+    let Some(leader) = world.leader() else {
+        return;
+    };
+    let other = world.any_machine();
+    part(world, &[leader.number, other.number]);
+    if world.roll(1) == 0 {
+        retune(world, &other);
+    }
+    for _ in 0..STRANDED_READS {
+        let other = Rc::clone(&other);
+        later(world, STRANDED_MAX_MS, move |world| {
+            let world = Rc::clone(world);
+            tokio::task::spawn_local(async move {
+                let read = Ask::Read { fresh: true };
+                clients::perform(&world, NOBODY, &other, read, STRANDED_PATIENCE).await;
+            });
+        });
+    }
+    later(world, STRANDED_MAX_MS, |world| world.network.heal_all());
+}
+
+/// Lets the machines that are `here` and the others not hear each other.
+fn part(world: &Rc<World>, here: &[u64]) {
     for from in 1..=world.machines().len() as u64 {
         for to in 1..=world.machines().len() as u64 {
             if here.contains(&from) != here.contains(&to) {
@@ -152,7 +193,6 @@ fn split(world: &Rc<World>) {
             }
         }
     }
-    later(world, 1_500, |world| world.network.heal_all());
 }
 
 fn storm(world: &Rc<World>) {

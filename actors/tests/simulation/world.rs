@@ -88,7 +88,7 @@ pub fn run(seed: u64) -> Outcome {
 impl World {
     fn new(seed: u64) -> Rc<World> {
         let dice = Rc::new(RefCell::new(StdRng::seed_from_u64(seed)));
-        let founders = [1, 3, 3, 3, 3, 3, 5][dice.borrow_mut().random_range(0..7)];
+        let founders = [1, 3, 3, 3, 3, 5, 5][dice.borrow_mut().random_range(0..7)];
         let snapshot_count = SNAPSHOT_COUNTS[dice.borrow_mut().random_range(0..4)];
         let network = Network::new(seed);
         let record = Rc::new(Record::default());

@@ -32,9 +32,11 @@ impl Election for Rpc {
         let place = entered.place;
         // A caller that stood in the queue already may bring another value.
         if entered.former.is_some_and(|kv| kv.value != request.value) {
-            let waiting = Waiting::new(self, place.clone());
+            // As in etcd, a caller that goes away meanwhile, and may lead, keeps its place.
             let proclaimed = self.proclaim_at(&place, lease, request.value).await;
-            waiting.settled(proclaimed).await?;
+            Waiting::new(self, place.clone())
+                .settled(proclaimed)
+                .await?;
         }
         if !entered.is_head {
             let waiting = Waiting::new(self, place.clone());
