@@ -97,9 +97,10 @@ impl Loaded {
         let mut missing = wanted.iter().filter(|url| !open.contains(url));
         let (client, peer) = (&self.config.client, &self.config.peer);
         let all = [&client.listen_urls, &client.metrics_urls, &peer.listen_urls];
-        match missing.any(|url| all.into_iter().flatten().any(|open| overlap(open, url))) {
-            true => Effect::Restart,
-            false => Effect::of(key),
+        if missing.any(|url| all.into_iter().flatten().any(|open| overlap(open, url))) {
+            Effect::Restart
+        } else {
+            Effect::of(key)
         }
     }
 }
@@ -132,9 +133,10 @@ fn refuse_identity(wanted: &Values, changes: &[Change]) -> Result<(), LoadError>
         );
         reader.refuse(change.from.key, fault);
     }
-    match reader.mistakes.is_empty() {
-        true => Ok(()),
-        false => Err(LoadError::Refused(reader.mistakes)),
+    if reader.mistakes.is_empty() {
+        Ok(())
+    } else {
+        Err(LoadError::Refused(reader.mistakes))
     }
 }
 

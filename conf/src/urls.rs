@@ -94,9 +94,10 @@ pub(crate) fn members(items: &[String]) -> Result<Vec<(String, Vec<String>)>, Fa
         parse(url)?;
         let holds = |(_, urls): &&(String, Vec<String>)| urls.iter().any(|known| known == url);
         if let Some((other, _)) = members.iter().find(holds) {
-            let problem = match other == name {
-                true => format!("gives {url} to {name:?} twice"),
-                false => format!("gives {url} to both {other:?} and {name:?}"),
+            let problem = if other == name {
+                format!("gives {url} to {name:?} twice")
+            } else {
+                format!("gives {url} to both {other:?} and {name:?}")
             };
             return Err(Fault::new(problem, "give each URL to one member, once"));
         }

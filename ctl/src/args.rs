@@ -98,9 +98,10 @@ impl Values<'_> {
     /// # Errors
     /// `refusal`, with exit code 128.
     pub fn none(&self, refusal: &str) -> Result<(), Failure> {
-        match self.arguments().is_empty() {
-            true => Ok(()),
-            false => Err(Failure::arguments(refusal)),
+        if self.arguments().is_empty() {
+            Ok(())
+        } else {
+            Err(Failure::arguments(refusal))
         }
     }
 

@@ -252,17 +252,19 @@ async fn go_on(
 ) -> Result<Settled, IdentityError> {
     let name = &config.member.name;
     let has_data = holds_data(dir);
-    let cluster = &match joins || has_data {
-        true => config.cluster.clone(),
-        false => first_members(config).await?,
+    let cluster = &if joins || has_data {
+        config.cluster.clone()
+    } else {
+        first_members(config).await?
     };
     let founders = match found(cluster, name) {
         Ok((same, founders)) if same == ids && !joins => founders,
         _ => Vec::new(),
     };
-    let known = match joins || !has_data {
-        true => still_known(cluster, name, ids.cluster_id).await,
-        false => None,
+    let known = if joins || !has_data {
+        still_known(cluster, name, ids.cluster_id).await
+    } else {
+        None
     };
     if !has_data && let Some(known) = &known {
         refuse_second_life(known, ids.member_id, dir.path().to_path_buf())?;
@@ -307,9 +309,10 @@ fn as_heard(member: KnownMember) -> MemberAddress {
 /// Asks the addresses that this member was given for its cluster; `None` if nobody answers or the
 /// answer is another cluster's.
 async fn still_known(cluster: &Cluster, name: &str, cluster_id: ClusterId) -> Option<Known> {
-    let known = match cluster.join.is_empty() {
-        true => survey::ask(others(cluster, name)).await.ok(),
-        false => join::known(&cluster.join).await,
+    let known = if cluster.join.is_empty() {
+        survey::ask(others(cluster, name)).await.ok()
+    } else {
+        join::known(&cluster.join).await
     };
     known.filter(|known| known.cluster_id == cluster_id)
 }

@@ -138,9 +138,10 @@ where
         writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        match self.is_json.load(Ordering::Relaxed) {
-            true => JsonLine.format_event(context, writer, event),
-            false => self.text.format_event(context, writer, event),
+        if self.is_json.load(Ordering::Relaxed) {
+            JsonLine.format_event(context, writer, event)
+        } else {
+            self.text.format_event(context, writer, event)
         }
     }
 }

@@ -29,9 +29,10 @@ fn main() -> ExitCode {
     let loaded = match Config::load(args, env) {
         Ok(loaded) => loaded,
         Err(error) => {
-            match error.is_answer() {
-                true => print!("{error}"),
-                false => eprintln!("{}", error.to_string().trim_end()),
+            if error.is_answer() {
+                print!("{error}")
+            } else {
+                eprintln!("{}", error.to_string().trim_end())
             }
             return ExitCode::from(error.exit_code());
         }

@@ -226,9 +226,10 @@ impl Ports {
     /// An address that was closed a moment ago is free once its server has let go of it.
     async fn bind_again(&self, purpose: Purpose, url: &Url) -> Result<Bound, ListenError> {
         let mut looks = tokio::time::interval(LETTING_GO_POLL);
-        let mut looks_left = match self.closed.contains(url) {
-            true => LETTING_GO_LOOKS_MAX,
-            false => 1,
+        let mut looks_left = if self.closed.contains(url) {
+            LETTING_GO_LOOKS_MAX
+        } else {
+            1
         };
         loop {
             looks.tick().await;

@@ -189,9 +189,10 @@ fn size_bytes(path: &Path) -> io::Result<u64> {
     let mut sum = 0;
     for entry in fs::read_dir(path)? {
         let entry = entry?;
-        sum += match entry.file_type()?.is_dir() {
-            true => size_bytes(&entry.path())?,
-            false => entry.metadata()?.len(),
+        sum += if entry.file_type()?.is_dir() {
+            size_bytes(&entry.path())?
+        } else {
+            entry.metadata()?.len()
         };
     }
     Ok(sum)
@@ -203,9 +204,10 @@ fn output(command: &mut Command) -> io::Result<String> {
     let named = |error| io::Error::other(format!("{program}: {error}"));
     let output = command.output().map_err(|error| named(error.to_string()))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    match output.status.success() {
-        true => Ok(text(&output.stdout)),
-        false => Err(named(text(&output.stderr))),
+    if output.status.success() {
+        Ok(text(&output.stdout))
+    } else {
+        Err(named(text(&output.stderr)))
     }
 }
 

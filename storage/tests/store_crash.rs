@@ -285,9 +285,10 @@ impl Shut {
 
 impl Medium for Shut {
     fn open(&self) -> io::Result<Box<dyn redb::StorageBackend>> {
-        match self.is_shut.load(Ordering::Relaxed) {
-            true => Err(io::ErrorKind::StorageFull.into()),
-            false => self.disk.open(),
+        if self.is_shut.load(Ordering::Relaxed) {
+            Err(io::ErrorKind::StorageFull.into())
+        } else {
+            self.disk.open()
         }
     }
 

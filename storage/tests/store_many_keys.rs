@@ -71,9 +71,10 @@ fn check_span(store: &Store, state: &State, revision: i64, rng: &mut StdRng) {
     let from = name(rng.random_range(0..5000));
     let until = name(rng.random_range(0..5000));
     let limit = rng.random_range(0..1500);
-    let expected: Vec<_> = match from < until {
-        true => state.range(from.clone()..until.clone()).collect(),
-        false => Vec::new(),
+    let expected: Vec<_> = if from < until {
+        state.range(from.clone()..until.clone()).collect()
+    } else {
+        Vec::new()
     };
     let request = span(&from, &until, limit as i64, revision);
     let got = store.read().range(&request).unwrap();
@@ -278,9 +279,10 @@ struct Meter {
 impl ReadMeter for Meter {
     fn took(&self, bytes: usize) -> Result<(), Error> {
         let taken = self.taken.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        match taken > self.max {
-            true => Err(Error::TooManyRequests),
-            false => Ok(()),
+        if taken > self.max {
+            Err(Error::TooManyRequests)
+        } else {
+            Ok(())
         }
     }
 }

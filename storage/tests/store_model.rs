@@ -139,9 +139,10 @@ impl Run<'_> {
         let leases: Vec<_> = self.model.leases.values().copied().collect();
         assert_eq!(self.store.leases(), leases);
         for id in 0..6 {
-            let expected = match self.model.leases.contains_key(&id) {
-                true => self.model.lease_keys(id),
-                false => Vec::new(),
+            let expected = if self.model.leases.contains_key(&id) {
+                self.model.lease_keys(id)
+            } else {
+                Vec::new()
             };
             assert_eq!(self.store.lease_keys(id), expected, "lease {id}");
         }
@@ -210,11 +211,12 @@ impl Run<'_> {
     fn former_value(&self, view: &ReadView, event: &Event) {
         let kv = event.kv.as_ref().unwrap();
         let before = kv.mod_revision - 1;
-        let expected = match before < self.model.compacted {
-            true => Err(Error::Compacted),
-            false => Ok(self.model.states[before as usize]
+        let expected = if before < self.model.compacted {
+            Err(Error::Compacted)
+        } else {
+            Ok(self.model.states[before as usize]
                 .get(kv.key.as_ref())
-                .cloned()),
+                .cloned())
         };
         assert_eq!(view.key_at(&kv.key, before), expected);
     }

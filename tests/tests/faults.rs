@@ -84,9 +84,10 @@ async fn whatever_is_done_to_members_and_links_no_answer_is_wrong() {
     let size = count("MEMBERS", 3);
     let kinds = kinds();
     println!("SEED={seed} STEPS={steps} MEMBERS={size} FAULTS={kinds:?}");
-    let flags = match kinds.contains(&Kind::Disks) {
-        true => [&FLAGS[..], &SMALL[..]].concat(),
-        false => FLAGS.to_vec(),
+    let flags = if kinds.contains(&Kind::Disks) {
+        [&FLAGS[..], &SMALL[..]].concat()
+    } else {
+        FLAGS.to_vec()
     };
     let run = Run {
         program: &program(),

@@ -165,9 +165,10 @@ async fn an_alarm_raised_by_hand_stays_until_it_is_cleared_by_hand() {
 fn shared_memory() -> Option<TempDir> {
     let shared = Path::new("/dev/shm");
     let space = rustix::fs::statvfs(shared).ok()?;
-    match space.f_bavail * space.f_frsize >= MEMORY_BYTES {
-        true => TempDir::new_in(shared).ok(),
-        false => None,
+    if space.f_bavail * space.f_frsize >= MEMORY_BYTES {
+        TempDir::new_in(shared).ok()
+    } else {
+        None
     }
 }
 

@@ -63,9 +63,10 @@ impl Reloaded {
     fn reload(&self) -> Result<String, String> {
         let output = self.ctl(&["reload"]);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        match output.status.success() {
-            true => Ok(text(&output.stdout)),
-            false => Err(text(&output.stderr)),
+        if output.status.success() {
+            Ok(text(&output.stdout))
+        } else {
+            Err(text(&output.stderr))
         }
     }
 

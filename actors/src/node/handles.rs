@@ -189,15 +189,17 @@ impl Handles {
         {
             return Error::TimeoutDueToLeaderFail;
         }
-        let is_connected = match leader == proposer.me {
-            true => self.0.membership.has_quorum(proposer.me, |others| {
+        let is_connected = if leader == proposer.me {
+            self.0.membership.has_quorum(proposer.me, |others| {
                 proposer.links.active_since(others, start)
-            }),
-            false => proposer.links.active_since(&[leader], start) > 0,
+            })
+        } else {
+            proposer.links.active_since(&[leader], start) > 0
         };
-        match is_connected {
-            true => Error::Timeout,
-            false => Error::TimeoutDueToConnectionLost,
+        if is_connected {
+            Error::Timeout
+        } else {
+            Error::TimeoutDueToConnectionLost
         }
     }
 

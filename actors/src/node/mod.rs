@@ -296,9 +296,10 @@ impl Node {
             return Ok(());
         }
         let (setup, _) = self.upkeep.as_ref().expect("started with raft");
-        match setup.differs_from_the_others().await {
-            true => Err(StartError::Differs),
-            false => Ok(()),
+        if setup.differs_from_the_others().await {
+            Err(StartError::Differs)
+        } else {
+            Ok(())
         }
     }
 

@@ -55,9 +55,10 @@ pub(crate) fn question_in(bytes: Bytes) -> Result<(MemberChange, Ask), WireError
         },
         Asked::Promote(id) => MemberChange::Promote(MemberId(id)),
     };
-    let ask = match question.again {
-        true => Ask::Again,
-        false => Ask::First,
+    let ask = if question.again {
+        Ask::Again
+    } else {
+        Ask::First
     };
     Ok((change, ask))
 }

@@ -171,9 +171,10 @@ impl Handler<Deliver> for PeerLink {
     type Result = ();
 
     fn handle(&mut self, message: Deliver, _: &mut Context<Self>) {
-        let (calls, calls_max) = match message.call.is_of_raft() {
-            true => (&self.raft_calls, RAFT_CALLS_MAX),
-            false => (&self.client_calls, CLIENT_CALLS_MAX),
+        let (calls, calls_max) = if message.call.is_of_raft() {
+            (&self.raft_calls, RAFT_CALLS_MAX)
+        } else {
+            (&self.client_calls, CLIENT_CALLS_MAX)
         };
         match Place::take(calls, calls_max) {
             Some(place) => {

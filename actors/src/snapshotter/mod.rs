@@ -122,18 +122,20 @@ fn is_full(error: &SnapshotError) -> bool {
 }
 
 fn unopened(error: SnapshotError) -> io::Error {
-    let kind = match is_full(&error) {
-        true => io::ErrorKind::StorageFull,
-        false => io::ErrorKind::Other,
+    let kind = if is_full(&error) {
+        io::ErrorKind::StorageFull
+    } else {
+        io::ErrorKind::Other
     };
     io::Error::new(kind, error)
 }
 
 fn refused(error: &SnapshotError) -> Refusal {
     tracing::warn!(%error, "a snapshot of another member was not taken in");
-    match is_full(error) {
-        true => Refusal::Busy("the disk has no room for a snapshot"),
-        false => Refusal::Malformed(error.to_string()),
+    if is_full(error) {
+        Refusal::Busy("the disk has no room for a snapshot")
+    } else {
+        Refusal::Malformed(error.to_string())
     }
 }
 

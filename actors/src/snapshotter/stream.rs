@@ -39,9 +39,10 @@ impl Outgoing {
 
 /// On one thread nothing could read while the export writes, so all of it must find room.
 fn chunks_max() -> usize {
-    match ground::is_simulated() {
-        true => tokio::sync::Semaphore::MAX_PERMITS,
-        false => CHUNKS_MAX,
+    if ground::is_simulated() {
+        tokio::sync::Semaphore::MAX_PERMITS
+    } else {
+        CHUNKS_MAX
     }
 }
 
@@ -51,9 +52,10 @@ fn send(chunks: &mpsc::Sender<io::Result<Bytes>>, chunk: io::Result<Bytes>) -> i
         Err(mpsc::error::TrySendError::Full(chunk)) => chunks.blocking_send(chunk).is_ok(),
         sent => sent.is_ok(),
     };
-    match sent {
-        true => Ok(()),
-        false => Err(io::ErrorKind::BrokenPipe.into()),
+    if sent {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::BrokenPipe.into())
     }
 }
 
@@ -175,9 +177,10 @@ mod tests {
         let mut free = 100_u64 << 20;
         let mut incoming = Incoming::new(body, |more| {
             free -= ROOM_BYTES;
-            match free < more {
-                true => Err(io::ErrorKind::StorageFull.into()),
-                false => Ok(()),
+            if free < more {
+                Err(io::ErrorKind::StorageFull.into())
+            } else {
+                Ok(())
             }
         });
         let mut received = Vec::new();

@@ -280,9 +280,10 @@ fn fits(
         }
         _ => true,
     };
-    match is_true {
-        true => Ok(()),
-        false => Err(format!("{op:?} does not fit the state {state:?}")),
+    if is_true {
+        Ok(())
+    } else {
+        Err(format!("{op:?} does not fit the state {state:?}"))
     }
 }
 

@@ -58,9 +58,10 @@ async fn order(world: &Rc<World>, seats: &[Seat], leader: u64) {
             remove(world, leader).await;
         }
         75..90 => {
-            let leaving = match voters.len() > VOTERS_MIN {
-                true => some(&numbers(seats, |_| true)),
-                false => some(&learners),
+            let leaving = if voters.len() > VOTERS_MIN {
+                some(&numbers(seats, |_| true))
+            } else {
+                some(&learners)
             };
             if let Some(leaving) = leaving {
                 remove(world, leaving).await;

@@ -387,11 +387,13 @@ impl Back {
         };
         let what = sum(8, answer.as_deref().unwrap_or_default());
         let answer = answer.map_err(refused);
-        self.net
-            .post(self.way, what, None, move |net, arrives| match arrives {
-                true => drop(waiter.send(answer)),
-                false => net.lose(waiter),
-            });
+        self.net.post(self.way, what, None, move |net, arrives| {
+            if arrives {
+                drop(waiter.send(answer))
+            } else {
+                net.lose(waiter)
+            }
+        });
     }
 
     fn refuse(mut self) {
@@ -438,10 +440,7 @@ impl Line {
                 return;
             }
             // A gap in the order ends the connection.
-            match arrives {
-                true => arrived(net),
-                false => line.end(),
-            }
+            if arrives { arrived(net) } else { line.end() }
         });
         self.last.lock()[direction] = Some(due);
     }

@@ -65,9 +65,10 @@ impl Transport for Sender {
         async move {
             let (told, hears) = oneshot::channel();
             net.post((me, to), 13, None, move |net, arrives| {
-                let knock = match net.is_up(to) {
-                    true => Knock::Open,
-                    false => Knock::Refused,
+                let knock = if net.is_up(to) {
+                    Knock::Open
+                } else {
+                    Knock::Refused
                 };
                 if arrives {
                     net.post((to, me), 14, None, move |_, arrives| {
@@ -107,9 +108,12 @@ impl Transport for Sender {
                 };
                 let is_up = arrives && net.hand_in(to, arrival).map_err(refuse).is_ok();
                 if is_up {
-                    net.post((to, me), 12, None, move |net, arrives| match arrives {
-                        true => drop(met.send(Ok(Bytes::new()))),
-                        false => net.lose(met),
+                    net.post((to, me), 12, None, move |net, arrives| {
+                        if arrives {
+                            drop(met.send(Ok(Bytes::new())))
+                        } else {
+                            net.lose(met)
+                        }
                     });
                 }
             });

@@ -64,9 +64,10 @@ impl KeepAlive {
         let end = self.end;
         let mut last = Vec::new();
         let Some(answer) = end.bound(self.renew(&mut last)).await else {
-            return match self.confirmed {
-                true => Ok(None),
-                false => Err(Failure::deadline(last)),
+            return if self.confirmed {
+                Ok(None)
+            } else {
+                Err(Failure::deadline(last))
             };
         };
         let (sent, answer) = answer?;

@@ -91,9 +91,10 @@ async fn show(values: Values<'_>, settings: &Settings, out: &mut dyn Write) -> R
         ..
     } in answer.settings
     {
-        match origin {
-            true => writeln!(out, "{key} = {value:?}  # {place}")?,
-            false => writeln!(out, "{key} = {value:?}")?,
+        if origin {
+            writeln!(out, "{key} = {value:?}  # {place}")?
+        } else {
+            writeln!(out, "{key} = {value:?}")?
         }
     }
     Ok(())

@@ -46,9 +46,10 @@ pub async fn run(
             Failure::new(ERROR, text)
         });
     }
-    let endpoints = match values.switch("cluster")? {
-        true => endpoint::of_cluster(settings).await?,
-        false => settings.endpoints.clone(),
+    let endpoints = if values.switch("cluster")? {
+        endpoint::of_cluster(settings).await?
+    } else {
+        settings.endpoints.clone()
     };
     let mut failed = false;
     for endpoint in endpoints {
@@ -64,8 +65,9 @@ pub async fn run(
         }
     }
     // Each failure has been reported where it happened.
-    match failed {
-        true => Err(Failure::new(ERROR, "")),
-        false => Ok(()),
+    if failed {
+        Err(Failure::new(ERROR, ""))
+    } else {
+        Ok(())
     }
 }

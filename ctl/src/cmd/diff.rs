@@ -59,9 +59,10 @@ pub async fn run(
         }
     }
     out.flush()?;
-    match differences.is_empty() {
-        true => Ok(()),
-        false => Err(Failure::new(ERROR, "")),
+    if differences.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::new(ERROR, ""))
     }
 }
 

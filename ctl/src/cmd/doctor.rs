@@ -88,9 +88,9 @@ pub async fn run(
     }
     let report = Report::new(examined, findings);
     report.write(&settings.printer, out)?;
-    match report.healthy {
-        true => Ok(()),
-        // Each finding has been reported.
-        false => Err(Failure::new(ERROR, "")),
+    if report.healthy {
+        Ok(())
+    } else {
+        Err(Failure::new(ERROR, ""))
     }
 }

@@ -255,9 +255,10 @@ fn judge(url: &str) -> Result<(), String> {
                     "URL address does not have the form \"host:port\": {url}"
                 ));
             }
-            match rest.contains('/') {
-                true => Err(format!("URL must not contain a path: {url}")),
-                false => Ok(()),
+            if rest.contains('/') {
+                Err(format!("URL must not contain a path: {url}"))
+            } else {
+                Ok(())
             }
         }
         "unix" | "unixs" => Ok(()),

@@ -139,11 +139,12 @@ pub async fn run(
             let is_limited =
                 values.0.value_source("command-timeout") == Some(ValueSource::CommandLine);
             let saved = save(settings, &path);
-            match is_limited {
-                true => tokio::time::timeout(settings.command_timeout, saved)
+            if is_limited {
+                tokio::time::timeout(settings.command_timeout, saved)
                     .await
-                    .unwrap_or_else(|_| Err(Failure::deadline(Vec::new()))),
-                false => saved.await,
+                    .unwrap_or_else(|_| Err(Failure::deadline(Vec::new())))
+            } else {
+                saved.await
             }
             .map_err(|failure| Failure {
                 exit: INTERRUPTED,

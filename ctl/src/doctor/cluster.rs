@@ -258,12 +258,15 @@ fn alarms(facts: &ClusterFacts) -> Vec<Finding> {
         }
     };
     let is_gone = |id| !facts.listed.is_empty() && facts.listed.iter().all(|one| one.id != id);
-    let told = |alarm: &AlarmMember| match is_gone(alarm.member_id) {
-        true => one(alarm).so(
-            "no member has this id any more, so that nobody ends the alarm; if its cause is gone: \
-             althingctl alarm disarm",
-        ),
-        false => one(alarm),
+    let told = |alarm: &AlarmMember| {
+        if is_gone(alarm.member_id) {
+            one(alarm).so(
+        "no member has this id any more, so that nobody ends the alarm; if its cause is gone: \
+         althingctl alarm disarm",
+    )
+        } else {
+            one(alarm)
+        }
     };
     facts.alarms.iter().map(told).collect()
 }

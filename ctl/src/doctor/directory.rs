@@ -112,9 +112,10 @@ pub fn examined(facts: &DirectoryFacts) -> String {
     }
     if let Ok(Some(log)) = &held.log {
         let (first, last) = (log.first_index, log.last_index);
-        text.push_str(&match first > last {
-            true => format!("; empty log behind entry {last}"),
-            false => format!("; log from entry {first} to {last}"),
+        text.push_str(&if first > last {
+            format!("; empty log behind entry {last}")
+        } else {
+            format!("; log from entry {first} to {last}")
         });
     }
     if let Ok(Some(store)) = &held.store {
@@ -205,9 +206,10 @@ fn space(facts: &DirectoryFacts) -> Option<Finding> {
         "disk-nearly-full",
         "on a full disk the member refuses to write",
     );
-    let finding = match free < FREE_BYTES_MIN {
-        true => Finding::error(what, place, text),
-        false => Finding::warning(what, place, text),
+    let finding = if free < FREE_BYTES_MIN {
+        Finding::error(what, place, text)
+    } else {
+        Finding::warning(what, place, text)
     };
     Some(finding.because(why).so(
         "make room on the disk, or set a lower --quota-backend-bytes; althingctl defrag gives \

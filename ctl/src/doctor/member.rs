@@ -191,9 +191,10 @@ fn process(site: &Site<'_>, answer: &Answer) -> Vec<Finding> {
         let Some(seconds) = seconds.filter(|seconds| *seconds > max) else {
             continue;
         };
-        let took = match seconds.is_finite() {
-            true => format!("up to {seconds} s"),
-            false => "longer than its metrics measure".to_owned(),
+        let took = if seconds.is_finite() {
+            format!("up to {seconds} s")
+        } else {
+            "longer than its metrics measure".to_owned()
         };
         let text = format!("the slowest of 100 {what} take {took}");
         findings.push(

@@ -218,8 +218,9 @@ impl Leases {
 
 /// Lets a failure pass that may pass by itself.
 fn unless_it_passes(failure: Failure) -> Result<(), Failure> {
-    match passes(&failure) {
-        true => Ok(()),
-        false => Err(failure),
+    if passes(&failure) {
+        Ok(())
+    } else {
+        Err(failure)
     }
 }

@@ -19,9 +19,10 @@ use althing_api::range::{OPEN_END, prefix_end};
 
 /// The keys with `prefix`: key and range end.
 pub fn range_of(prefix: &Bytes) -> (Bytes, Bytes) {
-    match prefix.is_empty() {
-        true => (Bytes::from_static(OPEN_END), Bytes::from_static(OPEN_END)),
-        false => (prefix.clone(), prefix_end(prefix)),
+    if prefix.is_empty() {
+        (Bytes::from_static(OPEN_END), Bytes::from_static(OPEN_END))
+    } else {
+        (prefix.clone(), prefix_end(prefix))
     }
 }
 

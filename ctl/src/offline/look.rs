@@ -67,9 +67,10 @@ pub fn directory(path: &Path, wal: Option<&Path>) -> DirectoryFacts {
 
 fn held(dir: &DataDir) -> Held {
     let identity = dir.identity().map_err(|error| refusal(&error));
-    let log = match dir.wal().is_dir() {
-        true => wal::look(&dir.wal()).map(Some),
-        false => Ok(None),
+    let log = if dir.wal().is_dir() {
+        wal::look(&dir.wal()).map(Some)
+    } else {
+        Ok(None)
     };
     let store = Store::look(&dir.store());
     let mut mismatch = None;

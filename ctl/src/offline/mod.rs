@@ -92,9 +92,10 @@ pub fn verify(path: &Path) -> Result<(), Failure> {
 /// Flags that contradict each other, a damaged file, a directory in use.
 pub fn restore(path: &Path, words: &RestoreWords, out: &mut dyn Write) -> Result<(), Failure> {
     let file = open(path)?;
-    let check = match words.skip_hash_check {
-        true => Check::Nothing,
-        false => Check::Hash,
+    let check = if words.skip_hash_check {
+        Check::Nothing
+    } else {
+        Check::Hash
     };
     let sha256 = file.verify(check).map_err(|error| refused(&error))?;
     let restoring = plan(words, &sha256).map_err(|text| Failure::new(BAD_ARGS, text))?;

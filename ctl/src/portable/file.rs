@@ -182,9 +182,10 @@ impl Record {
             version: line.version,
             lease,
         };
-        match record.key.is_empty() {
-            true => Err("the key is empty".to_owned()),
-            false => Ok(record),
+        if record.key.is_empty() {
+            Err("the key is empty".to_owned())
+        } else {
+            Ok(record)
         }
     }
 }

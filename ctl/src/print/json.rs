@@ -285,9 +285,10 @@ impl Json for TimeToLive {
             object.number("id", answer.id);
             object.number("ttl", answer.ttl);
             object.number("granted-ttl", answer.granted_ttl);
-            match keys.is_empty() {
-                true => object.raw("keys", "null"),
-                false => object.raw("keys", &format!("[{}]", keys.join(","))),
+            if keys.is_empty() {
+                object.raw("keys", "null")
+            } else {
+                object.raw("keys", &format!("[{}]", keys.join(",")))
             }
         });
     }
@@ -454,9 +455,10 @@ pub fn members_in_hex(answer: &MemberListResponse) -> String {
     let urls = |urls: &Vec<String>| {
         let mut text = Raw::new();
         urls.as_slice().json(&mut text);
-        match urls.is_empty() {
-            true => "null".to_owned(),
-            false => String::from_utf8_lossy(&text).into_owned(),
+        if urls.is_empty() {
+            "null".to_owned()
+        } else {
+            String::from_utf8_lossy(&text).into_owned()
         }
     };
     let member = |member: &Member| {
@@ -465,9 +467,10 @@ pub fn members_in_hex(answer: &MemberListResponse) -> String {
         format!(r#"{{"ID":"{id:x}","name":"{name}","peerURLs":{peers},"clientURLS":{clients}}}"#)
     };
     let members: Vec<String> = answer.members.iter().map(member).collect();
-    let list = match members.is_empty() {
-        true => String::new(),
-        false => format!(r#","members":[{}]"#, members.join(",")),
+    let list = if members.is_empty() {
+        String::new()
+    } else {
+        format!(r#","members":[{}]"#, members.join(","))
     };
     let (cluster, own, term) = (header.cluster_id, header.member_id, header.raft_term);
     let ids = format!(r#""cluster_id":"{cluster:x}","member_id":"{own:x}""#);

@@ -107,9 +107,10 @@ impl Turn {
         let key = Bytes::from([&prefix[..], hex(lease, 0).as_bytes()].concat());
         let answer = client.txn(entry(name, &key, lease, value)).await?;
         let revision = answer.header.unwrap_or_default().revision;
-        let create_revision = match answer.succeeded {
-            true => Some(revision),
-            false => found(&answer, 0),
+        let create_revision = if answer.succeeded {
+            Some(revision)
+        } else {
+            found(&answer, 0)
         };
         let unclear = || Failure::new(ERROR, "the server's answer lacks the key");
         let create_revision = create_revision.ok_or_else(unclear)?;

@@ -67,9 +67,10 @@ fn prefixed(text: &str) -> Option<(String, u32)> {
 /// as one.
 pub fn hex(number: i64, width: usize) -> String {
     let digits = number.unsigned_abs();
-    match number < 0 {
-        true => format!("-{digits:0width$x}", width = width.saturating_sub(1)),
-        false => format!("{digits:0width$x}"),
+    if number < 0 {
+        format!("-{digits:0width$x}", width = width.saturating_sub(1))
+    } else {
+        format!("{digits:0width$x}")
     }
 }
 

@@ -46,9 +46,10 @@ impl Visitor<'_> for IntegerVisitor {
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<i128, E> {
-        match number.fract() == 0.0 && number.abs() <= INTEGRAL_MAX {
-            true => Ok(number as i128),
-            false => Err(E::custom("not an integer")),
+        if number.fract() == 0.0 && number.abs() <= INTEGRAL_MAX {
+            Ok(number as i128)
+        } else {
+            Err(E::custom("not an integer"))
         }
     }
 
@@ -117,9 +118,10 @@ impl Visitor<'_> for Base64Visitor {
             (true, 0) => URL_SAFE_PADDED,
             (true, _) => URL_SAFE_UNPADDED,
         };
-        let decoded = match text.contains(['\r', '\n']) {
-            false => engine.decode(text),
-            true => engine.decode(text.replace(['\r', '\n'], "")),
+        let decoded = if !text.contains(['\r', '\n']) {
+            engine.decode(text)
+        } else {
+            engine.decode(text.replace(['\r', '\n'], ""))
         };
         decoded.map_err(E::custom)
     }

@@ -30,9 +30,10 @@ fn allows_host(hosts: &[String], headers: &HeaderMap) -> Result<(), String> {
     }
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     let host = without_port(host.unwrap_or_default());
-    match hosts.iter().any(|allowed| allowed == host) {
-        true => Ok(()),
-        false => Err(host.to_string()),
+    if hosts.iter().any(|allowed| allowed == host) {
+        Ok(())
+    } else {
+        Err(host.to_string())
     }
 }
 

@@ -60,9 +60,10 @@ impl Gate {
     /// `None` when all of the `connections_max` places are taken.
     pub(super) fn enter(self: &Arc<Gate>, connections_max: usize) -> Option<Place> {
         let place = Place(self.clone());
-        match self.open.fetch_add(1, Ordering::Relaxed) < connections_max {
-            true => Some(place),
-            false => None,
+        if self.open.fetch_add(1, Ordering::Relaxed) < connections_max {
+            Some(place)
+        } else {
+            None
         }
     }
 }
@@ -205,10 +206,10 @@ async fn serve_http2<A: Api>(
         served = served => served,
         () = unsent.stalled(STALL_TIMEOUT) => Err("the client takes nothing".to_owned()),
     };
-    match pinged {
-        // Boxed for its buffer: a task keeps its largest size for the connection's whole life.
-        true => Box::pin(io.clone().close()).await,
-        false => io.drain().await,
+    if pinged {
+        Box::pin(io.clone().close()).await
+    } else {
+        io.drain().await
     }
     served
 }

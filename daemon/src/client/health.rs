@@ -241,16 +241,22 @@ impl<A: Api> Probes<A> {
 
     async fn passes(&self, check: Check) -> Result<(), String> {
         match check {
-            Check::DataCorruption => match self.api.alarms().contains(&AlarmType::Corrupt) {
-                true => Err("alarm activated: CORRUPT".to_string()),
-                false => Ok(()),
-            },
+            Check::DataCorruption => {
+                if self.api.alarms().contains(&AlarmType::Corrupt) {
+                    Err("alarm activated: CORRUPT".to_string())
+                } else {
+                    Ok(())
+                }
+            }
             Check::SerializableRead => self.trial_read(true).await,
             Check::LinearizableRead => self.trial_read(false).await,
-            Check::NonLearner => match self.api.is_learner() {
-                true => Err("not supported for learner".to_string()),
-                false => Ok(()),
-            },
+            Check::NonLearner => {
+                if self.api.is_learner() {
+                    Err("not supported for learner".to_string())
+                } else {
+                    Ok(())
+                }
+            }
         }
     }
 

@@ -243,9 +243,10 @@ pub(super) fn unknown(path: &str) -> tonic::Status {
         return tonic::Status::unimplemented(format!("malformed method name: \"{path}\""));
     };
     let served = SERVICES.iter().any(|(_, name, _)| *name == service);
-    tonic::Status::unimplemented(match served {
-        true => format!("unknown method {method} for service {service}"),
-        false => format!("unknown service {service}"),
+    tonic::Status::unimplemented(if served {
+        format!("unknown method {method} for service {service}")
+    } else {
+        format!("unknown service {service}")
     })
 }
 

@@ -62,9 +62,10 @@ fn unreadable(text: &str, is_stream: bool) -> Option<Status> {
         return Some(Status::internal(text));
     }
     let reason = text.strip_prefix("failed to decode Protobuf message: ")?;
-    let failure = match is_stream {
-        true => "failed to unmarshal the received message",
-        false => "error unmarshalling request",
+    let failure = if is_stream {
+        "failed to unmarshal the received message"
+    } else {
+        "error unmarshalling request"
     };
     Some(Status::internal(format!(
         "grpc: {failure}: proto: {reason}"

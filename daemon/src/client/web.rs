@@ -66,9 +66,10 @@ pub(super) async fn build<A: Api>(pages: Pages<A>) -> Result<WebService, ()> {
                 let gateway = gateway.clone();
                 async move {
                     let path = decoded(request.path()).unwrap_or_default();
-                    match gateway.is_its(&path) {
-                        true => gateway.serve(&path, &request, payload).await,
-                        false => not_found(),
+                    if gateway.is_its(&path) {
+                        gateway.serve(&path, &request, payload).await
+                    } else {
+                        not_found()
                     }
                 }
             };

@@ -149,9 +149,10 @@ async fn explained(failure: Failure, url: &str) -> String {
         Failure::Elsewhere(why) | Failure::Final(why) => why,
         Failure::Later(why) => {
             let absent = absent(url).await;
-            match absent.is_empty() {
-                true => why,
-                false => format!("{why} ({})", absent.join("; ")),
+            if absent.is_empty() {
+                why
+            } else {
+                format!("{why} ({})", absent.join("; "))
             }
         }
     }
@@ -166,9 +167,10 @@ async fn absent(url: &str) -> Vec<String> {
     let voters = known.members.iter().filter(|member| !member.is_learner);
     let looks = voters.map(|member| async move {
         let is_started = !member.client_urls.is_empty();
-        let silence = match is_started {
-            true => Some(survey::ask(member.peer_urls.clone()).await.err()?),
-            false => None,
+        let silence = if is_started {
+            Some(survey::ask(member.peer_urls.clone()).await.err()?)
+        } else {
+            None
         };
         Some(blame(member, silence.as_deref()))
     });
@@ -221,9 +223,12 @@ async fn ask_patiently(
     let wish = serde_json::json!({ "peerURLs": peer_urls }).to_string();
     let asked_before = std::mem::replace(has_asked, true);
     let added = request(url, Method::POST, "/v3/cluster/member/add", wish.into()).await;
-    let added: MemberAdded = added.map_err(|failure| match asked_before {
-        true => perhaps_made(failure),
-        false => failure,
+    let added: MemberAdded = added.map_err(|failure| {
+        if asked_before {
+            perhaps_made(failure)
+        } else {
+            failure
+        }
     })?;
     tracing::info!(url, member_id = %MemberId(added.member.id), "the cluster took this member in");
     Ok(Admitted {
@@ -325,9 +330,10 @@ fn refused(path: &str, status: StatusCode, body: &[u8]) -> Failure {
     if message.contains(NOT_OF_A_LEARNER) {
         return Failure::Elsewhere(format!("{message}; name a client URL of a voter"));
     }
-    match code == UNAVAILABLE || message.contains(NOT_ENOUGH_STARTED) {
-        true => Failure::Later(message),
-        false => Failure::Final(message),
+    if code == UNAVAILABLE || message.contains(NOT_ENOUGH_STARTED) {
+        Failure::Later(message)
+    } else {
+        Failure::Final(message)
     }
 }
 

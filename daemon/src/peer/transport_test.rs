@@ -69,9 +69,10 @@ impl WayIn for Echo {
             return Err(Refusal::OtherCluster { ours, theirs });
         }
         let (ours, theirs) = (ME, to);
-        match ours == theirs {
-            true => Ok(()),
-            false => Err(Refusal::OtherMember { ours, theirs }),
+        if ours == theirs {
+            Ok(())
+        } else {
+            Err(Refusal::OtherMember { ours, theirs })
         }
     }
 

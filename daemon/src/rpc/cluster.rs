@@ -66,9 +66,10 @@ impl Cluster for Rpc {
         let peer_urls = peer_urls(&peer_ur_ls).map_err(|error| {
             // etcd does not look at the URLs of a member that does not exist.
             let members = self.handles.members();
-            status::of(match members.iter().any(|member| member.id == id) {
-                true => error,
-                false => Error::MemberNotFound,
+            status::of(if members.iter().any(|member| member.id == id) {
+                error
+            } else {
+                Error::MemberNotFound
             })
         })?;
         let change = MemberChange::Update { id, peer_urls };
@@ -138,9 +139,10 @@ fn peer_urls(given: &[String]) -> Result<Vec<String>, Error> {
         }
         urls.push(url.to_owned());
     }
-    match urls.is_empty() {
-        true => Err(Error::BadMemberUrls),
-        false => Ok(urls),
+    if urls.is_empty() {
+        Err(Error::BadMemberUrls)
+    } else {
+        Ok(urls)
     }
 }
 

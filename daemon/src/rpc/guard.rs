@@ -63,9 +63,10 @@ impl Rpc {
     /// Resolves when a stream that asked for a leader has had none for a while; never for a stream
     /// that did not ask.
     pub(super) fn leader_lost(&self, metadata: &MetadataMap) -> LeaderLost {
-        match wants_leader(metadata) {
-            true => self.clone().leaderless().boxed(),
-            false => future::pending().boxed(),
+        if wants_leader(metadata) {
+            self.clone().leaderless().boxed()
+        } else {
+            future::pending().boxed()
         }
     }
 

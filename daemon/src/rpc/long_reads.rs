@@ -37,9 +37,12 @@ impl Places {
             drop(place);
             value
         });
-        read.await.map_err(|error| match error.is_panic() {
-            true => Status::internal("etcdserver: the read failed"),
-            false => status::of(Error::Stopped),
+        read.await.map_err(|error| {
+            if error.is_panic() {
+                Status::internal("etcdserver: the read failed")
+            } else {
+                status::of(Error::Stopped)
+            }
         })
     }
 }

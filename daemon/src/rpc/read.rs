@@ -101,9 +101,10 @@ impl Rpc {
                 break;
             }
             permit.take(bytes_of(&slice))?;
-            match kvs.is_empty() {
-                true => kvs = slice,
-                false => kvs.extend(slice),
+            if kvs.is_empty() {
+                kvs = slice
+            } else {
+                kvs.extend(slice)
             }
         }
         let revision = view.revision();
@@ -136,9 +137,10 @@ impl Rpc {
             drop(view);
             (answer, meter)
         };
-        let (answer, meter) = match at_once {
-            true => read(),
-            false => self.state.long_reads.run(read).await?,
+        let (answer, meter) = if at_once {
+            read()
+        } else {
+            self.state.long_reads.run(read).await?
         };
         let meter = Arc::into_inner(meter).expect("the view that shared it is dropped");
         let permit = meter.end()?;

@@ -97,9 +97,10 @@ impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = &self.0[..self.0.len().min(SHOWN_BYTES_MAX)];
         write!(f, "\"{}\"", shown.escape_ascii())?;
-        match self.0.len() > SHOWN_BYTES_MAX {
-            true => f.write_str("..."),
-            false => Ok(()),
+        if self.0.len() > SHOWN_BYTES_MAX {
+            f.write_str("...")
+        } else {
+            Ok(())
         }
     }
 }
@@ -108,9 +109,10 @@ impl fmt::Display for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let keys = |f: &mut fmt::Formatter<'_>, key, range_end: &Bytes| {
             write!(f, "key:{}", Shown(key))?;
-            match range_end.is_empty() {
-                true => Ok(()),
-                false => write!(f, " range_end:{}", Shown(range_end)),
+            if range_end.is_empty() {
+                Ok(())
+            } else {
+                write!(f, " range_end:{}", Shown(range_end))
             }
         };
         match self {

@@ -45,9 +45,10 @@ pub enum SpansError {
 
 /// Whether this build can do what is asked. Error: it has no exporter.
 pub fn check(trace: &Trace) -> Result<(), SpansError> {
-    match trace.enabled && cfg!(not(feature = "otel")) {
-        true => Err(SpansError::NotBuilt),
-        false => Ok(()),
+    if trace.enabled && cfg!(not(feature = "otel")) {
+        Err(SpansError::NotBuilt)
+    } else {
+        Ok(())
     }
 }
 

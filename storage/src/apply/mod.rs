@@ -42,9 +42,10 @@ pub enum Response {
 /// Applies `command`, which the log holds in an entry of `term`. Errors: `LeaseNotFound` for a
 /// finding of an earlier leader's clock, and those of [`apply`].
 pub fn apply_in(txn: &mut WriteTxn, command: Command, term: u64) -> Result<Response, Error> {
-    match lease::holds_in(&command, term) {
-        true => apply(txn, command),
-        false => Err(Error::LeaseNotFound),
+    if lease::holds_in(&command, term) {
+        apply(txn, command)
+    } else {
+        Err(Error::LeaseNotFound)
     }
 }
 

@@ -254,9 +254,10 @@ impl Backup {
 impl<'a> Value<'a> {
     /// `bytes`, or only their length if nothing else matters.
     fn of<W: Write>(bytes: &'a [u8], writer: &Writer<W>) -> Value<'a> {
-        match writer.is_measuring() {
-            true => Value::Length(bytes.len()),
-            false => Value::Bytes(bytes),
+        if writer.is_measuring() {
+            Value::Length(bytes.len())
+        } else {
+            Value::Bytes(bytes)
         }
     }
 }

@@ -68,9 +68,10 @@ impl BackupFile {
         let mut file = self.reader.file();
         let len = file.metadata()?.len();
         let has_hash = len % SECTOR_BYTES == SHA256_BYTES as u64;
-        let content = match has_hash {
-            true => len - SHA256_BYTES as u64,
-            false => len,
+        let content = if has_hash {
+            len - SHA256_BYTES as u64
+        } else {
+            len
         };
         if check == Check::Hash && !has_hash {
             return Err(BackupError::HashMissing);

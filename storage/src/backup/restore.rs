@@ -100,9 +100,10 @@ fn remove(place: &Path, was_there: bool) -> io::Result<()> {
     }
     for entry in fs::read_dir(place)? {
         let entry = entry?;
-        match entry.file_type()?.is_dir() {
-            true => fs::remove_dir_all(entry.path())?,
-            false => fs::remove_file(entry.path())?,
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?
+        } else {
+            fs::remove_file(entry.path())?
         }
     }
     Ok(())
@@ -117,9 +118,10 @@ pub fn check(file: &BackupFile, restoring: &Restoring) -> Result<(), BackupError
     if let Some(wal) = &restoring.wal_dir {
         refuse_used(wal)?;
     }
-    match restoring.without_auth {
-        true => Ok(()),
-        false => refuse_guarded(file),
+    if restoring.without_auth {
+        Ok(())
+    } else {
+        refuse_guarded(file)
     }
 }
 
@@ -186,11 +188,12 @@ fn refuse_used(dir: &Path) -> Result<(), BackupError> {
         Ok(mut entries) => entries.next().is_none(),
         Err(error) => error.kind() == io::ErrorKind::NotFound,
     };
-    match is_free {
-        true => Ok(()),
-        false => Err(BackupError::NotEmpty {
+    if is_free {
+        Ok(())
+    } else {
+        Err(BackupError::NotEmpty {
             path: dir.to_path_buf(),
-        }),
+        })
     }
 }
 

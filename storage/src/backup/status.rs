@@ -117,9 +117,10 @@ impl BackupFile {
     /// from `at`, or from the compacted revision if no key exists at `at`.
     fn kept(&self, at: i64, compacted: i64) -> Result<BTreeSet<(i64, u32)>, BackupError> {
         let seen = self.newest(at)?;
-        let seen = match seen.is_empty() {
-            true => self.newest(compacted)?,
-            false => seen,
+        let seen = if seen.is_empty() {
+            self.newest(compacted)?
+        } else {
+            seen
         };
         let kept = seen.into_values().filter(|(main, _)| *main <= compacted);
         Ok(kept.collect())
@@ -139,9 +140,10 @@ impl BackupFile {
             }
             let kv = KeyValue::decode(value.as_slice());
             let kv = kv.map_err(|_| self.damaged(format!("the record of revision {main}")))?;
-            match tombstone {
-                true => newest.remove(kv.key.as_ref()),
-                false => newest.insert(kv.key.to_vec(), (main, sub)),
+            if tombstone {
+                newest.remove(kv.key.as_ref())
+            } else {
+                newest.insert(kv.key.to_vec(), (main, sub))
             };
         }
         Ok(newest)

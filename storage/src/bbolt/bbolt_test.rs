@@ -15,9 +15,10 @@ fn fill<W: Write>(mut writer: Writer<W>, content: &Content) -> Layout {
     let measures = writer.is_measuring();
     for (name, entries) in content {
         for (key, value) in entries {
-            let value = match measures {
-                true => Value::Length(value.len()),
-                false => Value::Bytes(value),
+            let value = if measures {
+                Value::Length(value.len())
+            } else {
+                Value::Bytes(value)
             };
             writer.put(key, value).unwrap();
         }

@@ -255,9 +255,10 @@ impl DiskView {
             found += piece.ok_or_else(|| self.damaged("the value", rev))?.len() as u64;
             pieces.push((number, row));
         }
-        match found == bytes {
-            true => Ok(pieces),
-            false => Err(self.damaged("the missing value", rev)),
+        if found == bytes {
+            Ok(pieces)
+        } else {
+            Err(self.damaged("the missing value", rev))
         }
     }
 

@@ -105,9 +105,10 @@ pub(super) fn read_history(
         return Ok(slice.end(next));
     }
     // If the slice is full, `pending` may have held more, since it gave no more than was asked for.
-    let next = match slice.is_full() {
-        true => slice.last + 1,
-        false => until + 1,
+    let next = if slice.is_full() {
+        slice.last + 1
+    } else {
+        until + 1
     };
     Ok(slice.end(next))
 }

@@ -119,9 +119,10 @@ impl Leases {
     ) -> Vec<(i64, LeaseFact)> {
         let mut facts = Vec::with_capacity(changes.len());
         for record in changes.values().flatten() {
-            let fact = match self.held.contains_key(&record.id) {
-                true => LeaseFact::Checkpointed,
-                false => LeaseFact::Granted(record.ttl),
+            let fact = if self.held.contains_key(&record.id) {
+                LeaseFact::Checkpointed
+            } else {
+                LeaseFact::Granted(record.ttl)
             };
             facts.push((record.id, fact));
             self.set(*record);

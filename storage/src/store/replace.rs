@@ -84,9 +84,10 @@ impl Arriving {
     }
 
     fn file(&self) -> &FileMedium {
-        match self.has_moved.load(Ordering::Acquire) {
-            true => &self.place,
-            false => &self.arrived,
+        if self.has_moved.load(Ordering::Acquire) {
+            &self.place
+        } else {
+            &self.arrived
         }
     }
 }

@@ -116,9 +116,10 @@ pub(super) fn piece_keys(rev: Rev) -> RangeInclusive<PieceKey> {
 
 /// The length of all pieces but the last of a value of `len` bytes.
 fn piece_bytes(len: usize) -> usize {
-    match len < LARGE_PIECES_VALUE_BYTES_MIN {
-        true => SMALL_PIECE_BYTES,
-        false => LARGE_PIECE_BYTES,
+    if len < LARGE_PIECES_VALUE_BYTES_MIN {
+        SMALL_PIECE_BYTES
+    } else {
+        LARGE_PIECE_BYTES
     }
 }
 

@@ -364,9 +364,10 @@ impl Generator {
             let newest = (self.revision - 20).max(self.compacted);
             self.random.random_range(self.compacted..=newest)
         };
-        let revision = match revision <= self.revision {
-            true => revision.min(self.floor),
-            false => revision,
+        let revision = if revision <= self.revision {
+            revision.min(self.floor)
+        } else {
+            revision
         };
         pb::CompactionRequest {
             revision,

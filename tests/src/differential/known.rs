@@ -416,9 +416,10 @@ fn drop_leases_in(request: &pb::TxnRequest, answer: Option<&mut Value>) -> bool 
     let Some(answer) = answer else {
         return false;
     };
-    let ops = match answer["succeeded"] == true {
-        true => &request.success,
-        false => &request.failure,
+    let ops = if answer["succeeded"] == true {
+        &request.success
+    } else {
+        &request.failure
     };
     let answers = answer.get_mut("responses").and_then(Value::as_array_mut);
     let mut found = false;

@@ -132,9 +132,10 @@ impl Generator {
 
     fn watch_id(&mut self) -> i64 {
         let id = *CHOSEN_IDS.choose(&mut self.random).expect("not empty");
-        match self.abilities.negatives_watched {
-            true => id,
-            false => id.abs(),
+        if self.abilities.negatives_watched {
+            id
+        } else {
+            id.abs()
         }
     }
 

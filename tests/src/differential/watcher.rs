@@ -239,9 +239,10 @@ impl Watcher {
     fn wants(&self, change: &Change) -> bool {
         // An empty key stands for the first key.
         let first = Bytes::from_static(b"\0");
-        let key = match self.request.key.is_empty() {
-            true => &first,
-            false => &self.request.key,
+        let key = if self.request.key.is_empty() {
+            &first
+        } else {
+            &self.request.key
         };
         let end = &self.request.range_end;
         let inside = if end.is_empty() {
@@ -249,9 +250,10 @@ impl Watcher {
         } else {
             change.key >= *key && (end == OPEN_END || change.key < *end)
         };
-        let unwanted = match change.kind == EventType::Put as i32 {
-            true => FilterType::Noput,
-            false => FilterType::Nodelete,
+        let unwanted = if change.kind == EventType::Put as i32 {
+            FilterType::Noput
+        } else {
+            FilterType::Nodelete
         };
         inside && !self.request.filters.contains(&(unwanted as i32))
     }

@@ -185,9 +185,10 @@ impl WatchStream {
         if !watchers.is_empty() {
             came.insert("watchers".to_owned(), Value::Object(watchers));
         }
-        Ok(match came.is_empty() {
-            true => Value::Null,
-            false => Value::Object(came),
+        Ok(if came.is_empty() {
+            Value::Null
+        } else {
+            Value::Object(came)
         })
     }
 

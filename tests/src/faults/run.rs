@@ -127,9 +127,10 @@ impl Run<'_> {
     }
 
     async fn start(&self) -> Nemesis {
-        let mut between = match self.namespaces {
-            true => Between::Wires(Namespaces::make(self.size)),
-            false => Between::Relays(Network::default()),
+        let mut between = if self.namespaces {
+            Between::Wires(Namespaces::make(self.size))
+        } else {
+            Between::Relays(Network::default())
         };
         let (mut members, mut disks, mut clocks) = (Vec::new(), Vec::new(), Vec::new());
         for position in 0..self.size {

@@ -86,9 +86,10 @@ impl States {
                 return Err(format!("that revision is {event:?}: lost or doubled"));
             }
         }
-        let before = match answer.changed {
-            true => self.at(key, revision - 1),
-            false => self.at(key, revision),
+        let before = if answer.changed {
+            self.at(key, revision - 1)
+        } else {
+            self.at(key, revision)
         };
         let told = match answer.seen {
             Seen::Nothing => true,
@@ -106,9 +107,10 @@ impl States {
             Action::Put(..) => answer.changed,
             Action::Get(_) => !answer.changed,
         };
-        match held {
-            true => Ok(()),
-            false => Err(format!("the key was {before:?}: decided wrongly")),
+        if held {
+            Ok(())
+        } else {
+            Err(format!("the key was {before:?}: decided wrongly"))
         }
     }
 }

@@ -225,9 +225,10 @@ fn outcome(operation: &Operation, state: Option<u64>) -> Option<Option<u64>> {
     if answer.map_or(!changed, |answer| answer.changed != changed) {
         return None;
     }
-    match changed {
-        true => Some(operation.action.value()),
-        false => Some(state),
+    if changed {
+        Some(operation.action.value())
+    } else {
+        Some(state)
     }
 }
 

@@ -62,9 +62,10 @@ impl Fan {
     }
 
     fn key(&self, number: usize) -> String {
-        match self.is_one_key {
-            true => "watched".to_owned(),
-            false => format!("watched-{number:06}"),
+        if self.is_one_key {
+            "watched".to_owned()
+        } else {
+            format!("watched-{number:06}")
         }
     }
 
@@ -86,9 +87,10 @@ impl Fan {
 
     /// Events that one request makes.
     fn events_of_request(&self) -> u64 {
-        match self.is_one_key {
-            true => self.all() as u64,
-            false => self.keys_of_request as u64,
+        if self.is_one_key {
+            self.all() as u64
+        } else {
+            self.keys_of_request as u64
         }
     }
 }

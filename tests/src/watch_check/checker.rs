@@ -70,9 +70,10 @@ impl Selection {
         let Some(record) = &event.kv else {
             return false;
         };
-        let is_in_range = match self.range_end.is_empty() {
-            true => record.key == self.key,
-            false => record.key >= self.key && record.key < self.range_end,
+        let is_in_range = if self.range_end.is_empty() {
+            record.key == self.key
+        } else {
+            record.key >= self.key && record.key < self.range_end
         };
         is_in_range && !is_left_out
     }

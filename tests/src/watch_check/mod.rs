@@ -104,9 +104,10 @@ impl Board {
 
     /// Events of revisions up to this one may lack the former record.
     pub fn lacks_old_perhaps(&self) -> i64 {
-        match self.is_etcd {
-            true => i64::MAX,
-            false => self.compacted_perhaps(),
+        if self.is_etcd {
+            i64::MAX
+        } else {
+            self.compacted_perhaps()
         }
     }
 }

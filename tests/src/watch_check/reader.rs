@@ -175,12 +175,11 @@ impl Reader {
 
     /// The request that creates a watcher, with an id that either side chooses.
     fn creation(&mut self, at: usize) -> RequestUnion {
-        let id = match self.random.random() {
-            true => 0,
-            false => {
-                self.next_id += 1;
-                self.next_id
-            }
+        let id = if self.random.random() {
+            0
+        } else {
+            self.next_id += 1;
+            self.next_id
         };
         self.creating.push_back(at);
         let checker = &self.watchers[at].checker;

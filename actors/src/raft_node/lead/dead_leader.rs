@@ -99,9 +99,12 @@ impl Inquiry {
     }
 
     async fn is_dead(&self, patience: Duration) -> bool {
-        let look = async || match self.still_leads() {
-            true => (self.link.knock().await == Knock::Refused).then_some(true),
-            false => Some(false),
+        let look = async || {
+            if self.still_leads() {
+                (self.link.knock().await == Knock::Refused).then_some(true)
+            } else {
+                Some(false)
+            }
         };
         let found = look_until_known(&self.suspect.again, patience, look).await;
         found.unwrap_or(false)

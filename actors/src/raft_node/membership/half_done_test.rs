@@ -89,9 +89,10 @@ impl Transport for Forgetful {
             let is_made = call == Call::ChangeMembers
                 && matches!(wire::answer_in(answer.clone()), Ok(Ok(Change::Done { .. })));
             let is_forgotten = is_made && forgets.swap(false, Ordering::Relaxed);
-            Ok(match is_forgotten {
-                true => wire::answer_out(Ok(Change::Unsure)),
-                false => answer,
+            Ok(if is_forgotten {
+                wire::answer_out(Ok(Change::Unsure))
+            } else {
+                answer
             })
         }
         .boxed()

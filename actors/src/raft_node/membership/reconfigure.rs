@@ -330,9 +330,10 @@ fn raft_change(
         }
         MemberChange::Remove(id) => {
             let id = BTreeSet::from([id.0]);
-            match membership.voter_ids().any(|voter| id.contains(&voter)) {
-                true => RaftChange::RemoveVoters(id),
-                false => RaftChange::RemoveNodes(id),
+            if membership.voter_ids().any(|voter| id.contains(&voter)) {
+                RaftChange::RemoveVoters(id)
+            } else {
+                RaftChange::RemoveNodes(id)
             }
         }
         MemberChange::Update { id, peer_urls } => {

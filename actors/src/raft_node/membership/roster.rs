@@ -101,9 +101,10 @@ impl Roster {
     fn refuse_known_urls(&self, id: u64, urls: &[String]) -> Result<(), Error> {
         let others = self.members.iter().filter(|member| member.id != id);
         let mut known = others.flat_map(|member| &member.peer_urls);
-        match known.any(|url| urls.contains(url)) {
-            true => Err(Error::PeerUrlExists),
-            false => Ok(()),
+        if known.any(|url| urls.contains(url)) {
+            Err(Error::PeerUrlExists)
+        } else {
+            Ok(())
         }
     }
 
@@ -117,9 +118,10 @@ impl Roster {
         }
         // As in etcd 3.7; older ones want every voter connected.
         let connected = self.voters().filter(|member| member.connected).count();
-        match voters == 1 || is_quorum(connected, members) {
-            true => Ok(()),
-            false => Err(Error::UnhealthyCluster),
+        if voters == 1 || is_quorum(connected, members) {
+            Ok(())
+        } else {
+            Err(Error::UnhealthyCluster)
         }
     }
 
@@ -145,9 +147,10 @@ impl Roster {
         }
         let connected = self.voters().filter(|member| member.connected).count();
         let needed = 1 + (self.voters().count() - 1) / 2;
-        match connected.saturating_sub(1) < needed {
-            true => Err(Error::UnhealthyCluster),
-            false => Ok(()),
+        if connected.saturating_sub(1) < needed {
+            Err(Error::UnhealthyCluster)
+        } else {
+            Ok(())
         }
     }
 

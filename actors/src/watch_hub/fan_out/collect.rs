@@ -125,9 +125,10 @@ impl<'a> Collector<'a> {
     /// Adds the former record, unless there was none or it was compacted.
     fn with_former(&mut self, mut event: Event) -> Result<WatchedEvent, Error> {
         if let Some(kv) = &event.kv {
-            let former = match is_creation(&event) {
-                true => None,
-                false => self.former(kv)?,
+            let former = if is_creation(&event) {
+                None
+            } else {
+                self.former(kv)?
             };
             self.with_former_bytes += held_bytes(kv) + former.as_ref().map_or(0, held_bytes);
             event.prev_kv = former;

@@ -197,9 +197,10 @@ impl FanOut {
         let Some(watcher) = stream.watchers.remove(&watch_id) else {
             return false;
         };
-        match self.watchers.get(watcher).is_behind {
-            true => self.leave_behind(watcher),
-            false => self.watchers.unsync(watcher),
+        if self.watchers.get(watcher).is_behind {
+            self.leave_behind(watcher)
+        } else {
+            self.watchers.unsync(watcher)
         }
         self.watchers.remove(watcher);
         if self.streams[number as usize].watchers.is_empty() {

@@ -102,9 +102,10 @@ fn verdict(tally: &Tally, total: Duration, rate: u32, out: &mut dyn Write) -> Re
         writeln!(out, "PASS: Stddev is {deviation:.6}s")?;
     }
     writeln!(out, "{}", if passed { "PASS" } else { "FAIL" })?;
-    match passed {
-        true => Ok(()),
-        false => Err(Failure::new(ERROR, "")),
+    if passed {
+        Ok(())
+    } else {
+        Err(Failure::new(ERROR, ""))
     }
 }
 

@@ -23,9 +23,10 @@ pub(super) fn decode<Q: DeserializeOwned + Default>(body: &[u8]) -> Result<Q, St
     first_value(body)
         .or_else(|error: serde_json::Error| {
             let mut value: Value = first_value(body)?;
-            match strip_nulls(&mut value) {
-                true => serde_json::from_value(value),
-                false => Err(error),
+            if strip_nulls(&mut value) {
+                serde_json::from_value(value)
+            } else {
+                Err(error)
             }
         })
         .map_err(|error| refusal(&error))
@@ -35,9 +36,10 @@ pub(super) fn decode<Q: DeserializeOwned + Default>(body: &[u8]) -> Result<Q, St
 fn refusal(error: &serde_json::Error) -> Status {
     let text = error.to_string();
     // Only txns nest without bound, and this one nests deeper than any that is admitted.
-    match text.starts_with(RECURSION_LIMIT) {
-        true => status::of(Error::TooManyOps),
-        false => Status::invalid_argument(text),
+    if text.starts_with(RECURSION_LIMIT) {
+        status::of(Error::TooManyOps)
+    } else {
+        Status::invalid_argument(text)
     }
 }
 

@@ -143,8 +143,9 @@ async fn read(
             return Err(too_large(bytes, receive_bytes_max));
         }
     }
-    match all.is_empty() {
-        true => Ok(first),
-        false => Ok(all.freeze()),
+    if all.is_empty() {
+        Ok(first)
+    } else {
+        Ok(all.freeze())
     }
 }

@@ -59,9 +59,10 @@ impl Watchers {
         if request.start_revision < 0 {
             return Err(Error::Compacted.text());
         }
-        let key = match request.key.is_empty() {
-            true => Bytes::from_static(FIRST_KEY),
-            false => request.key,
+        let key = if request.key.is_empty() {
+            Bytes::from_static(FIRST_KEY)
+        } else {
+            request.key
         };
         let range = KeyRange::new(key, request.range_end);
         if range.bounds().is_none() {
@@ -95,9 +96,10 @@ impl Watchers {
     /// Zero asks for the next id that is free; ids are not given twice.
     fn id(&mut self, asked: i64) -> Result<i64, &'static str> {
         if asked != 0 {
-            return match self.known.contains_key(&asked) {
-                true => Err(DUPLICATE_ID),
-                false => Ok(asked),
+            return if self.known.contains_key(&asked) {
+                Err(DUPLICATE_ID)
+            } else {
+                Ok(asked)
             };
         }
         while self.known.contains_key(&self.next_id) {

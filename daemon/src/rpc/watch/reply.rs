@@ -91,9 +91,10 @@ impl WatchReply {
         pieces.push(start..range.end);
         let last = pieces.len() - 1;
         let piece = |(number, range): (usize, Range<usize>)| WatchReply {
-            head: match number == last {
-                true => self.head.clone(),
-                false => head.clone(),
+            head: if number == last {
+                self.head.clone()
+            } else {
+                head.clone()
             },
             events: Some((Arc::clone(events), range)),
         };

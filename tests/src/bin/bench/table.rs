@@ -198,9 +198,10 @@ impl Table {
 
     fn judge(&mut self, figure: &str, ratio: f64, bound: Bound) -> String {
         let held = bound.holds(ratio);
-        match held {
-            true => self.met += 1,
-            false => self.missed += 1,
+        if held {
+            self.met += 1
+        } else {
+            self.missed += 1
         }
         let (sign, limit) = match bound {
             Bound::AtLeast(limit) => (">=", limit),
