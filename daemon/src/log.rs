@@ -45,9 +45,10 @@ const OURS: &str = "althing";
 
 /// openraft warns of each message that a member does not answer, a dozen a second for as long as it
 /// is down, and of each that comes too late. That a member cannot be reached, and that it can
-/// again, is logged once by its link; RaftNode tells who leads.
+/// again, is logged once by its link; RaftNode tells who leads. A call that finds raft ended is an
+/// error to openraft, even where the member stops in order; RaftNode tells why it ended.
 const REPEATED: &str = "openraft::core::heartbeat=error,openraft::replication=error,\
-                        openraft::core::raft_core=error,\
+                        openraft::core::raft_core=error,openraft::raft::raft_inner=off,\
                         openraft::engine::handler::replication_handler=error";
 
 /// The filter of a level. A bare level is ours: at `info` and below, libraries log what only their

@@ -118,6 +118,25 @@ async fn a_full_quota_is_told_to_all_members_and_its_alarm_ends_when_space_is_ba
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_with_a_smaller_quota_raises_its_alarm_for_what_the_others_let_in() {
+    let mut cluster = Cluster::start(&althingd(), 3, &STEADY);
+    cluster.member(0).kill();
+    let small = cluster.member(0);
+    small.add_flags(&["--quota-backend-bytes=1MiB"]);
+    cluster.restart(&[0]);
+    let mut grpc = cluster.grpc(1).await;
+    let refused = async || match put(&mut grpc, "k", 200_000).await {
+        Ok(_) => false,
+        Err(status) => status.message() == NO_SPACE,
+    };
+    until(refused, "the alarm").await;
+    let member_id = cluster.status(0).await.header.unwrap().member_id;
+    let alarm = pb::AlarmType::Nospace as i32;
+    let expected = pb::AlarmMember { member_id, alarm };
+    assert_eq!(alarms(&mut grpc, AlarmAction::Get).await, [expected]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_put_too_large_for_what_is_left_is_refused_and_the_others_go_on() {
     let member = Member::start(&althingd(), &["--quota-backend-bytes=2MiB"]);
     let mut grpc = member.grpc().await;

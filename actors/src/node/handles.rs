@@ -328,11 +328,7 @@ impl Handles {
         if alarms.iter().any(is_raised) {
             return Ok(());
         }
-        tracing::warn!(
-            used_bytes,
-            "the store is as large as its quota, so all members refuse what adds to it; delete \
-             keys and compact, and the alarm ends by itself"
-        );
+        upkeep::tell_of_no_space(used_bytes);
         let command = upkeep::set_alarm(me, alarm, true);
         self.propose_own(command).await?.response.map(drop)
     }

@@ -2,7 +2,8 @@
 //! compacts and compares the members.
 //!
 //! ```text
-//!  tick -+- quota: warn when it gets low; end our alarm when there is room again
+//!  tick -+- quota: warn when it gets low; raise our alarm when it is used up, and end it when
+//!        |  there is room again
 //!        |- corruption: as the leader, compare hashes; raise the alarm of those that differ
 //!        '- auto compaction: note the revision; as the leader, propose a Compact
 //! ```
@@ -54,8 +55,8 @@ pub(crate) struct UpkeepSetup {
 pub(crate) struct Upkeep {
     setup: Arc<UpkeepSetup>,
     warning: Warning,
-    /// Whether the end of our alarm is proposed and not answered yet.
-    ending_alarm: bool,
+    /// Whether our alarm, or its end, is proposed and not answered yet.
+    setting_alarm: bool,
     compactor: AutoCompactor,
     /// Whether a compaction is proposed and not answered yet.
     compacting: bool,
@@ -72,7 +73,7 @@ impl Upkeep {
         Upkeep {
             setup,
             warning: Warning::default(),
-            ending_alarm: false,
+            setting_alarm: false,
             compactor: AutoCompactor::new(policy, Instant::now(), revision),
             compacting: false,
             last_comparison: Instant::now(),
@@ -99,32 +100,35 @@ impl Upkeep {
                  --quota-backend-bytes"
             );
         }
-        if self.ending_alarm || !has_room(quota, used) {
+        // A member whose quota is smaller than the others' fills it with what they let in.
+        let (is_full, has_room) = (exceeds(quota, used, 0), has_room(quota, used));
+        if self.setting_alarm || !(is_full || has_room) {
             return;
         }
-        let ours = store.alarms().into_iter().any(|record| {
-            let is_ours = record.member_id == me && record.alarm == AlarmType::Nospace;
-            is_ours && record.clears_itself
-        });
-        if ours {
-            self.end_alarm(used, ctx);
+        let ours = store.alarms().into_iter();
+        let ours = ours.filter(|one| one.member_id == me && one.alarm == AlarmType::Nospace);
+        let ours: Vec<bool> = ours.map(|record| record.clears_itself).collect();
+        if is_full && ours.is_empty() {
+            tell_of_no_space(used);
+            self.set_alarm(true, used, ctx);
+        } else if has_room && ours.contains(&true) {
+            self.set_alarm(false, used, ctx);
         }
     }
 
-    fn end_alarm(&mut self, used_bytes: u64, ctx: &mut Context<Self>) {
-        self.ending_alarm = true;
+    fn set_alarm(&mut self, raised: bool, used_bytes: u64, ctx: &mut Context<Self>) {
+        self.setting_alarm = true;
         let proposer = self.setup.proposer.clone();
-        let ended = async move {
-            let alarm = AlarmType::Nospace;
-            proposer
-                .propose_ungated(&set_alarm(proposer.me, alarm, false))
-                .await
+        let set = async move {
+            let command = set_alarm(proposer.me, AlarmType::Nospace, raised);
+            proposer.propose_ungated(&command).await
         };
-        let noted = wrap_future::<_, Self>(ended).map(move |outcome, upkeep, _| {
-            upkeep.ending_alarm = false;
+        let noted = wrap_future::<_, Self>(set).map(move |outcome, upkeep, _| {
+            upkeep.setting_alarm = false;
             match outcome {
+                Ok(_) if raised => {}
                 Ok(_) => tracing::info!(used_bytes, "the store has room again, its alarm ended"),
-                Err(error) => tracing::debug!(%error, "the alarm of the quota did not end yet"),
+                Err(error) => tracing::debug!(%error, raised, "the quota's alarm is not set yet"),
             }
         });
         ctx.spawn(noted);
@@ -260,6 +264,15 @@ fn compaction(revision: i64) -> Command {
     Command {
         request: Some(command::Request::Compaction(request)),
     }
+}
+
+/// Logs that this member's quota is used up, and its alarm is raised.
+pub(crate) fn tell_of_no_space(used_bytes: u64) {
+    tracing::warn!(
+        used_bytes,
+        "the store is as large as its quota, so all members refuse what adds to it; delete keys \
+         and compact, and the alarm ends by itself"
+    );
 }
 
 /// The command by which a member raises or ends an alarm by itself.
