@@ -97,6 +97,29 @@ const DISCOVERY: &str = "this version discovers members by --discovery-srv only"
 const AUTH: &str = "this version has no authentication";
 const LOGS: &str = "log lines go to standard error; let the service manager keep them";
 
+/// Feature gates that ask for what is always so here, or that only tune etcd's insides.
+const GATES: &[&str] = &[
+    "",
+    "AllAlpha=false",
+    "AllBeta=false",
+    "CompactHashCheck=false",
+    "CompactHashCheck=true",
+    "FastLeaseKeepAlive=false",
+    "FastLeaseKeepAlive=true",
+    "InitialCorruptCheck=false",
+    "InitialCorruptCheck=true",
+    "LeaseCheckpoint=false",
+    "LeaseCheckpoint=true",
+    "LeaseCheckpointPersist=false",
+    "LeaseCheckpointPersist=true",
+    "PriorityRequest=false",
+    "PriorityRequest=true",
+    "SetMemberLocalAddr=false",
+    "StopGRPCServiceOnDefrag=false",
+    "TxnModeWriteWithSharedBuffer=false",
+    "TxnModeWriteWithSharedBuffer=true",
+];
+
 pub(crate) static FOREIGN: &[Foreign] = &[
     // Insides of etcd that have no counterpart.
     tuning("max-wals"),
@@ -182,14 +205,8 @@ pub(crate) static FOREIGN: &[Foreign] = &[
     tuning("experimental-compact-hash-check-time"),
     only(
         "feature-gates",
-        &[
-            "",
-            "InitialCorruptCheck=true",
-            "CompactHashCheck=true",
-            "LeaseCheckpoint=true",
-            "LeaseCheckpointPersist=true",
-        ],
-        "this version has no feature gates",
+        GATES,
+        "this version has no feature gates, and does not do what that one asks for",
     ),
     never(
         "listen-client-http-urls",
