@@ -31,6 +31,7 @@ mod progress;
 mod session;
 mod text;
 mod trust;
+mod words;
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
@@ -53,6 +54,7 @@ pub fn command() -> Command {
 
 /// Runs the command line `line` (program name first) and returns the exit code of the process.
 pub fn run(line: Vec<OsString>, environment: Environment<'_>) -> u8 {
+    let line = words::command_first(&command(), line);
     let failure = match parse(&line) {
         Ok(Some(matches)) => match execute(&matches, &line, environment) {
             Ok(()) => return 0,
