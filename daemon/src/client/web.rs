@@ -8,10 +8,10 @@ use std::time::Duration;
 use actix_http::HttpService;
 use actix_server::GracefulShutdownSignal;
 use actix_service::boxed::{self, BoxService};
-use actix_service::{ServiceFactory, fn_factory, map_config};
+use actix_service::{Service, ServiceFactory, fn_service, map_config};
 use actix_web::body::BoxBody;
 use actix_web::dev::{AppConfig, ServiceRequest, ServiceResponse};
-use actix_web::http::KeepAlive;
+use actix_web::http::{ConnectionType, KeepAlive};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, Error, HttpMessage, HttpRequest, web};
 use althing_actors::client_session::Session;
@@ -108,6 +108,10 @@ pub(super) async fn http1(
     stop: &GracefulShutdownSignal,
 ) -> Result<Http1Service, ()> {
     let (web, stop) = (web.clone(), stop.clone());
+    let answer = fn_service(move |request: actix_http::Request| {
+        let answer = web.call(request);
+        async move { answer.await.map(for_http1) }
+    });
     let factory = HttpService::build()
         .keep_alive(KeepAlive::Timeout(IDLE_TIMEOUT))
         .client_request_timeout(HEAD_TIMEOUT)
@@ -122,6 +126,18 @@ pub(super) async fn http1(
         .on_connect_ext(|conn: &SniffedIo, data| {
             data.insert(conn.session().clone());
         })
-        .h1(fn_factory(move || ready(Ok::<_, ()>(web.clone()))));
+        .h1(answer);
     Ok(boxed::service(factory.new_service(()).await?))
+}
+
+/// Tells HTTP/1.1's implementation what becomes of the connection behind `answer`.
+fn for_http1(mut answer: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
+    // The implementation ends the connection of a client that offered another protocol, and does
+    // not say so: the client's next request would be lost on its way.
+    let has_offer = answer.request().head().connection_type() == ConnectionType::Upgrade;
+    if has_offer {
+        let head = answer.response_mut().head_mut();
+        head.set_connection_type(ConnectionType::Close);
+    }
+    answer
 }

@@ -38,6 +38,31 @@ fn a_connection_is_kept_for_the_next_request() {
 }
 
 #[test]
+fn a_client_that_offers_another_protocol_hears_that_its_connection_ends() {
+    with_port(settings(), |port| async move {
+        let offer = "connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\n\
+            http2-settings: AAMAAABkAAQAAP__";
+        for (address, line, body, status) in [
+            (port.address, "GET /version", "", 200),
+            (port.address, "OPTIONS /version", "", 200),
+            (port.address, "POST /v3/kv/range", "{}", 200),
+            (port.address, "POST /v3/kv/range", "{", 400),
+            (port.address, "GET /no/such/page", "", 404),
+            (port.metrics_address, "GET /metrics", "", 200),
+            (port.metrics_address, "GET /version", "", 404),
+        ] {
+            let length = body.len();
+            let request = format!(
+                "{line} HTTP/1.1\r\nhost: a\r\n{offer}\r\ncontent-length: {length}\r\n\r\n{body}"
+            );
+            let answer = last_answer(address, request.as_bytes()).await;
+            assert_eq!(answer.status, status, "{line}");
+            assert_eq!(answer.header("connection"), Some("close"), "{line}");
+        }
+    });
+}
+
+#[test]
 fn the_version_names_the_contract_and_our_own() {
     with_port(settings(), |port| async move {
         let answer = port.get("/version").await;

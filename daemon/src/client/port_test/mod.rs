@@ -194,7 +194,6 @@ impl Http1Answer {
 
 /// `head` is a request line without its version, and further header lines.
 async fn http1(address: SocketAddr, head: &str, body: &[u8]) -> Http1Answer {
-    let mut io = TcpStream::connect(address).await.unwrap();
     let (line, headers) = head.split_once("\r\n").unwrap_or((head, "host: a"));
     let mut request = Vec::new();
     write!(
@@ -207,7 +206,13 @@ async fn http1(address: SocketAddr, head: &str, body: &[u8]) -> Http1Answer {
     }
     request.extend_from_slice(b"\r\n");
     request.extend_from_slice(body);
-    io.write_all(&request).await.unwrap();
+    last_answer(address, &request).await
+}
+
+/// The answer to a request that is sent as it is, on a connection that the port closes then.
+async fn last_answer(address: SocketAddr, request: &[u8]) -> Http1Answer {
+    let mut io = TcpStream::connect(address).await.unwrap();
+    io.write_all(request).await.unwrap();
     let mut answer = Vec::new();
     io.read_to_end(&mut answer).await.unwrap();
     parse(&String::from_utf8(answer).unwrap())
