@@ -9,9 +9,9 @@ use actix_http::HttpService;
 use actix_server::GracefulShutdownSignal;
 use actix_service::boxed::{self, BoxService};
 use actix_service::{Service, ServiceFactory, fn_service, map_config};
-use actix_web::body::BoxBody;
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{AppConfig, ServiceRequest, ServiceResponse};
-use actix_web::http::{ConnectionType, KeepAlive};
+use actix_web::http::{ConnectionType, KeepAlive, Version};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, Error, HttpMessage, HttpRequest, web};
 use althing_actors::client_session::Session;
@@ -132,11 +132,18 @@ pub(super) async fn http1(
 
 /// Tells HTTP/1.1's implementation what becomes of the connection behind `answer`.
 fn for_http1(mut answer: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
+    let asked = answer.request().head();
     // The implementation ends the connection of a client that offered another protocol, and does
     // not say so: the client's next request would be lost on its way.
-    let has_offer = answer.request().head().connection_type() == ConnectionType::Upgrade;
-    if has_offer {
-        let head = answer.response_mut().head_mut();
+    let has_offer = asked.connection_type() == ConnectionType::Upgrade;
+    // Before HTTP/1.1 there were no chunks: a stream ends where its connection does.
+    let streams = answer.response().body().size() == BodySize::Stream;
+    let has_no_chunks = streams && asked.version < Version::HTTP_11;
+    let head = answer.response_mut().head_mut();
+    if has_no_chunks {
+        head.no_chunking(true);
+    }
+    if has_offer || has_no_chunks {
         head.set_connection_type(ConnectionType::Close);
     }
     answer

@@ -221,6 +221,23 @@ fn a_stream_is_one_object_per_line_and_ends_with_its_error() {
 }
 
 #[test]
+fn a_stream_over_http_1_0_comes_without_chunks_and_ends_with_its_connection() {
+    with_port(settings(), |port| async move {
+        for header in ["host: a", "connection: keep-alive"] {
+            let request = format!(
+                "POST /v3/election/observe HTTP/1.0\r\n{header}\r\ncontent-length: 2\r\n\r\n{{}}"
+            );
+            let answer = last_answer(port.address, request.as_bytes()).await;
+            assert_eq!(answer.status, 200);
+            assert_eq!(answer.header("transfer-encoding"), None);
+            assert_ne!(answer.header("connection"), Some("keep-alive"));
+            let error = r#"{"error":{"code":14,"message":"etcdserver: no leader"}}"#;
+            assert_eq!(answer.body, format!("{{\"result\":{{}}}}\n{error}\n"));
+        }
+    });
+}
+
+#[test]
 fn requests_of_a_watch_may_arrive_one_after_another() {
     with_port(settings(), |port| async move {
         let mut io = port.connect().await;
