@@ -109,13 +109,16 @@ fn refused_stream(status: &Status) -> HttpResponse {
     refusal(status).set_body(body)
 }
 
-/// Sends the JSON values of `payload` as gRPC messages, until either side ends.
+/// Sends the JSON values of `payload` as gRPC messages, until either side ends. A mistake behind
+/// the first value ends them as the body's end does: as an error it would take the place of answers
+/// to the values before it, or not, as chance has it.
 async fn forward<Q: Message + Default + DeserializeOwned>(
     mut payload: web::Payload,
     pieces: Pieces,
     receive_bytes_max: usize,
 ) {
     let mut pending = Pending::default();
+    let mut has_begun = false;
     while let Some(piece) = payload.next().await {
         let Ok(piece) = piece else { return };
         pending.add(&piece);
@@ -126,9 +129,11 @@ async fn forward<Q: Message + Default + DeserializeOwned>(
                     Err(too_large(pending.bytes.len(), receive_bytes_max))
                 }
                 Ok(None) => break,
+                Err(_) if has_begun => return,
                 Err(status) => Err(status),
             };
             let is_last = message.is_err();
+            has_begun = true;
             if pieces.send(message.map(Frame::data)).await.is_err() || is_last {
                 return;
             }

@@ -260,3 +260,58 @@ fn requests_of_a_watch_may_arrive_one_after_another() {
         }
     });
 }
+
+#[test]
+fn a_mistake_behind_the_first_request_of_a_watch_ends_the_requests_alone() {
+    with_port(settings(), |port| async move {
+        let first = r#"{"create_request":{"key":"aw=="}}"#;
+        let mut watches = Vec::new();
+        for rest in [
+            "",
+            "nonsense",
+            "{nonsense}",
+            "12",
+            r#"{"create_request":7}"#,
+        ] {
+            let body = format!("{first}{rest}");
+            let mut io = port.connect().await;
+            let head = "POST /v3/watch HTTP/1.1\r\nhost: a\r\n";
+            let request = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
+            io.write_all(request.as_bytes()).await.unwrap();
+            let mut seen = Vec::new();
+            while !seen.ends_with(b"}\n\r\n") {
+                assert_ne!(io.read_buf(&mut seen).await.unwrap(), 0, "{rest}");
+            }
+            watches.push((rest, io, seen));
+        }
+        let stopping = actix_rt::spawn(port.handle.stop(true));
+        for (rest, mut io, mut seen) in watches {
+            io.read_to_end(&mut seen).await.unwrap();
+            let answer = parse(&String::from_utf8(seen).unwrap());
+            assert_eq!(answer.status, 200, "{rest}");
+            let lines: Vec<_> = answer
+                .body
+                .lines()
+                .filter(|line| line.starts_with('{'))
+                .collect();
+            assert_eq!(lines.len(), 2, "{rest}: {lines:?}");
+            assert!(lines[0].contains(r#""created":true"#), "{rest}: {lines:?}");
+            // The watch was open until the port stopped.
+            let stopped = r#"{"error":{"code":14,"message":"etcdserver: server stopped"}}"#;
+            assert_eq!(lines[1], stopped, "{rest}");
+        }
+        stopping.await.unwrap();
+    });
+}
+
+#[test]
+fn a_watch_whose_first_request_is_none_is_refused() {
+    with_port(settings(), |port| async move {
+        for body in ["nonsense", "12", r#"{"create_request":7}"#] {
+            let answer = port.post("/v3/watch", body).await;
+            assert_eq!(answer.status, 400, "{body}");
+            let start = r#"{"error":{"code":3,"message":""#;
+            assert!(answer.body.starts_with(start), "{}", answer.body);
+        }
+    });
+}
