@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use actix_web::http::Method;
-use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
+use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, UPGRADE};
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::future::LocalBoxFuture;
 use tokio::time::Instant;
@@ -32,6 +32,10 @@ mod stream;
 mod unary;
 
 use refusal::refusal;
+
+/// The refusal of a WebSocket, with what to do instead.
+const NO_WEBSOCKET: &str = "WebSocket is not served: send the requests of a stream as the body of \
+    a POST, one JSON value after the other, and read one JSON value per line";
 
 /// The routes and what they need.
 pub(super) struct Gateway<A> {
@@ -91,6 +95,10 @@ impl<A: Api> Gateway<A> {
         let Some(route) = route else {
             return refusal(&Status::new(Code::NotFound, "Not Found"));
         };
+        // Before anything waits for the body: with this header it has no end for the HTTP library.
+        if asks_for_websocket(request.headers()) {
+            return refusal(&Status::unimplemented(NO_WEBSOCKET));
+        }
         if request.method() != Method::POST {
             return refusal(&Status::new(Code::Unimplemented, "Method Not Allowed"));
         }
@@ -112,6 +120,13 @@ impl<A: Api> Gateway<A> {
         };
         (route.answer)(exchange).await
     }
+}
+
+fn asks_for_websocket(headers: &HeaderMap) -> bool {
+    headers.get_all(UPGRADE).any(|protocol| {
+        let protocol = protocol.as_bytes().trim_ascii();
+        protocol.eq_ignore_ascii_case(b"websocket")
+    })
 }
 
 fn length_of(headers: &HeaderMap) -> Option<usize> {

@@ -315,3 +315,32 @@ fn a_watch_whose_first_request_is_none_is_refused() {
         }
     });
 }
+
+#[test]
+fn a_websocket_is_refused_at_once_with_what_to_do_instead() {
+    with_port(settings(), |port| async move {
+        let watch = r#"{"create_request":{}}"#;
+        for (line, body) in [
+            ("GET /v3/watch", ""),
+            ("GET /v3beta/watch", ""),
+            ("POST /v3/watch", watch),
+            ("POST /v3/kv/range", "{}"),
+        ] {
+            for upgrade in [
+                "connection: Upgrade\r\nupgrade: websocket",
+                "upgrade: WebSocket",
+            ] {
+                let request = format!(
+                    "{line} HTTP/1.1\r\nhost: a\r\n{upgrade}\r\ncontent-length: {}\r\n\r\n{body}",
+                    body.len()
+                );
+                let answer = last_answer(port.address, request.as_bytes()).await;
+                assert_eq!(answer.status, 501, "{line}");
+                assert_eq!(answer.header("connection"), Some("close"), "{line}");
+                for part in [r#""code":12,"#, "WebSocket is not served", "POST"] {
+                    assert!(answer.body.contains(part), "{}", answer.body);
+                }
+            }
+        }
+    });
+}
