@@ -34,3 +34,19 @@ fn an_endpoint_that_accepts_and_says_nothing_does_not_hide_the_one_behind_it() {
     assert_eq!(told(&ctl(&endpoints, &["put", "a", "1"])), "OK\n");
     assert_eq!(told(&ctl(&endpoints, &["get", "a"])), "a\n1\n");
 }
+
+#[test]
+fn an_answer_larger_than_the_client_wants_is_refused_in_etcdctls_words() {
+    let member = Member::start(&althingd(), &[]);
+    let endpoint = member.client_url();
+    told(&ctl(&endpoint, &["put", "a", &"v".repeat(100)]));
+    for line in [&["get", "a"][..], &["member", "list"]] {
+        let limited = [&["--max-recv-bytes=20"][..], line].concat();
+        let output = ctl(&endpoint, &limited);
+        let text = String::from_utf8(output.stderr).unwrap();
+        let start = "Error: rpc error: code = ResourceExhausted desc = grpc: received message \
+                     larger than max (";
+        assert!(text.starts_with(start), "{text}");
+        assert!(text.ends_with(" vs. 20)\n"), "{text}");
+    }
+}
