@@ -44,16 +44,28 @@ pub fn targets(settings: &Settings) -> Result<Vec<Target>, Failure> {
     settings.endpoints.iter().map(target).collect()
 }
 
+/// The scheme of an endpoint in small letters, if it has one, and its address. What stands behind
+/// the port of a URL means nothing to gRPC, and is left out as etcd's clients do.
+pub fn parts(name: &str) -> (Option<String>, &str) {
+    let Some((scheme, rest)) = name.split_once("://") else {
+        return (None, name);
+    };
+    let scheme = scheme.to_ascii_lowercase();
+    let address = match scheme.as_str() {
+        "http" | "https" => rest.split(['/', '?', '#']).next().unwrap_or_default(),
+        _ => rest.trim_end_matches('/'),
+    };
+    (Some(scheme), address)
+}
+
 fn endpoint(
     name: &str,
     settings: &Settings,
     tls: Option<&ClientTlsConfig>,
 ) -> Result<Endpoint, Failure> {
     let refuse = |why: &str| Failure::arguments(format!("endpoint {name:?}: {why}"));
-    let (scheme, address) = match name.split_once("://") {
-        Some((scheme, address)) => (Some(scheme), address.trim_end_matches('/')),
-        None => (None, name),
-    };
+    let (scheme, address) = parts(name);
+    let scheme = scheme.as_deref();
     let secure = match scheme {
         None => tls.is_some() || settings.tls.required,
         Some("http" | "unix") => false,
@@ -159,4 +171,23 @@ pub fn cause(error: &dyn std::error::Error) -> String {
         innermost = source;
     }
     innermost.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_read_as_etcds_clients_read_it() {
+        let cases = [
+            ("a:1", None, "a:1"),
+            ("http://a:1", Some("http"), "a:1"),
+            ("HTTP://a:1/", Some("http"), "a:1"),
+            ("Https://[::1]:1/path?query", Some("https"), "[::1]:1"),
+            ("unix:///a/b", Some("unix"), "/a/b"),
+        ];
+        for (name, scheme, address) in cases {
+            assert_eq!(parts(name), (scheme.map(str::to_owned), address), "{name}");
+        }
+    }
 }

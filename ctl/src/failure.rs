@@ -65,11 +65,23 @@ impl Failure {
         if ApiError::ALL.iter().any(|known| known.text() == text) {
             return Failure::new(ERROR, text);
         }
-        match status.code() {
-            Code::DeadlineExceeded => Failure::deadline(Vec::new()),
-            code => Failure::new(ERROR, rpc_text(code, text)),
+        match (status.code(), too_large(text)) {
+            (Code::DeadlineExceeded, _) => Failure::deadline(Vec::new()),
+            (Code::OutOfRange, Some((size, max))) => {
+                let text = format!("grpc: received message larger than max ({size} vs. {max})");
+                Failure::new(ERROR, rpc_text(Code::ResourceExhausted, &text))
+            }
+            (code, _) => Failure::new(ERROR, rpc_text(code, text)),
         }
     }
+}
+
+/// The size of an answer and the limit, if the gRPC library says that the answer is over it. Other
+/// clients have their own code and words for this, by which scripts know it.
+fn too_large(text: &str) -> Option<(&str, &str)> {
+    let rest = text.strip_prefix("Error, decoded message length too large: found ")?;
+    let (size, rest) = rest.split_once(" bytes, the limit is: ")?;
+    Some((size, rest.strip_suffix(" bytes")?))
 }
 
 impl From<io::Error> for Failure {
@@ -101,6 +113,16 @@ mod tests {
         let known = ApiError::ALL[0].text();
         let failure = Failure::rpc(&Status::new(Code::InvalidArgument, known));
         assert_eq!(failure, Failure::new(ERROR, known));
+    }
+
+    #[test]
+    fn an_answer_over_the_limit_is_refused_in_gos_words() {
+        let text = "Error, decoded message length too large: found 5 bytes, the limit is: 3 bytes";
+        let failure = Failure::rpc(&Status::new(Code::OutOfRange, text));
+        let expected = "grpc: received message larger than max (5 vs. 3)";
+        assert_eq!(failure.text, rpc_text(Code::ResourceExhausted, expected));
+        let other = Failure::rpc(&Status::new(Code::OutOfRange, "other"));
+        assert_eq!(other.text, rpc_text(Code::OutOfRange, "other"));
     }
 
     #[test]

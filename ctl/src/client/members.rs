@@ -10,6 +10,7 @@ use althing_api::etcdserverpb::{
     MemberRemoveRequest, MemberRemoveResponse, MemberUpdateRequest, MemberUpdateResponse,
     MoveLeaderRequest, MoveLeaderResponse, StatusRequest, StatusResponse,
 };
+use tonic::transport::Channel;
 
 use crate::client::{Client, Repeat};
 use crate::failure::Failure;
@@ -23,8 +24,9 @@ impl Client {
         &mut self,
         request: MemberListRequest,
     ) -> Result<MemberListResponse, Failure> {
+        let bytes_max = self.receive_bytes_max;
         self.call(Repeat::Safe, request, |channel, request| async move {
-            ClusterClient::new(channel).member_list(request).await
+            cluster(channel, bytes_max).member_list(request).await
         })
         .await
     }
@@ -37,8 +39,9 @@ impl Client {
         &mut self,
         request: MemberAddRequest,
     ) -> Result<MemberAddResponse, Failure> {
+        let bytes_max = self.receive_bytes_max;
         self.call(Repeat::Never, request, |channel, request| async move {
-            ClusterClient::new(channel).member_add(request).await
+            cluster(channel, bytes_max).member_add(request).await
         })
         .await
     }
@@ -51,8 +54,9 @@ impl Client {
         &mut self,
         request: MemberRemoveRequest,
     ) -> Result<MemberRemoveResponse, Failure> {
+        let bytes_max = self.receive_bytes_max;
         self.call(Repeat::Never, request, |channel, request| async move {
-            ClusterClient::new(channel).member_remove(request).await
+            cluster(channel, bytes_max).member_remove(request).await
         })
         .await
     }
@@ -65,8 +69,9 @@ impl Client {
         &mut self,
         request: MemberUpdateRequest,
     ) -> Result<MemberUpdateResponse, Failure> {
+        let bytes_max = self.receive_bytes_max;
         self.call(Repeat::Never, request, |channel, request| async move {
-            ClusterClient::new(channel).member_update(request).await
+            cluster(channel, bytes_max).member_update(request).await
         })
         .await
     }
@@ -79,8 +84,9 @@ impl Client {
         &mut self,
         request: DowngradeRequest,
     ) -> Result<DowngradeResponse, Failure> {
+        let bytes_max = self.receive_bytes_max;
         self.call(Repeat::Never, request, |channel, request| async move {
-            MaintenanceClient::new(channel).downgrade(request).await
+            maintenance(channel, bytes_max).downgrade(request).await
         })
         .await
     }
@@ -93,8 +99,9 @@ impl Client {
         &mut self,
         request: MemberPromoteRequest,
     ) -> Result<MemberPromoteResponse, Failure> {
+        let bytes_max = self.receive_bytes_max;
         self.call(Repeat::Never, request, |channel, request| async move {
-            ClusterClient::new(channel).member_promote(request).await
+            cluster(channel, bytes_max).member_promote(request).await
         })
         .await
     }
@@ -107,8 +114,9 @@ impl Client {
         &mut self,
         request: MoveLeaderRequest,
     ) -> Result<MoveLeaderResponse, Failure> {
+        let bytes_max = self.receive_bytes_max;
         self.call(Repeat::Never, request, |channel, request| async move {
-            MaintenanceClient::new(channel).move_leader(request).await
+            maintenance(channel, bytes_max).move_leader(request).await
         })
         .await
     }
@@ -118,10 +126,11 @@ impl Client {
     /// # Errors
     /// The server's refusal, or the deadline.
     pub async fn status(&mut self) -> Result<StatusResponse, Failure> {
+        let bytes_max = self.receive_bytes_max;
         self.call(
             Repeat::Safe,
             StatusRequest {},
-            |channel, request| async move { MaintenanceClient::new(channel).status(request).await },
+            |channel, request| async move { maintenance(channel, bytes_max).status(request).await },
         )
         .await
     }
@@ -131,9 +140,10 @@ impl Client {
     /// # Errors
     /// The server's refusal, or the deadline.
     pub async fn hash_kv(&mut self, revision: i64) -> Result<HashKvResponse, Failure> {
+        let bytes_max = self.receive_bytes_max;
         let request = HashKvRequest { revision };
         self.call(Repeat::Safe, request, |channel, request| async move {
-            MaintenanceClient::new(channel).hash_kv(request).await
+            maintenance(channel, bytes_max).hash_kv(request).await
         })
         .await
     }
@@ -143,9 +153,10 @@ impl Client {
     /// # Errors
     /// The server's refusal, or the deadline.
     pub async fn alarms(&mut self) -> Result<AlarmResponse, Failure> {
+        let bytes_max = self.receive_bytes_max;
         let request = AlarmRequest::default();
         self.call(Repeat::Safe, request, |channel, request| async move {
-            MaintenanceClient::new(channel).alarm(request).await
+            maintenance(channel, bytes_max).alarm(request).await
         })
         .await
     }
@@ -155,13 +166,14 @@ impl Client {
     /// # Errors
     /// The server's refusal, or the deadline.
     pub async fn disarm(&mut self, alarm: AlarmMember) -> Result<AlarmResponse, Failure> {
+        let bytes_max = self.receive_bytes_max;
         let request = AlarmRequest {
             action: AlarmAction::Deactivate as i32,
             member_id: alarm.member_id,
             alarm: alarm.alarm,
         };
         self.call(Repeat::Never, request, |channel, request| async move {
-            MaintenanceClient::new(channel).alarm(request).await
+            maintenance(channel, bytes_max).alarm(request).await
         })
         .await
     }
@@ -171,10 +183,19 @@ impl Client {
     /// # Errors
     /// The server's refusal, or the deadline.
     pub async fn defragment(&mut self) -> Result<(), Failure> {
+        let bytes_max = self.receive_bytes_max;
         let request = DefragmentRequest {};
         let done = self.call(Repeat::Never, request, |channel, request| async move {
-            MaintenanceClient::new(channel).defragment(request).await
+            maintenance(channel, bytes_max).defragment(request).await
         });
         done.await.map(drop)
     }
+}
+
+fn cluster(channel: Channel, receive_bytes_max: usize) -> ClusterClient<Channel> {
+    ClusterClient::new(channel).max_decoding_message_size(receive_bytes_max)
+}
+
+fn maintenance(channel: Channel, receive_bytes_max: usize) -> MaintenanceClient<Channel> {
+    MaintenanceClient::new(channel).max_decoding_message_size(receive_bytes_max)
 }

@@ -6,6 +6,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::endpoint::parts;
+
 /// How long a member may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// Largest page of metrics, in bytes.
@@ -25,11 +27,11 @@ pub struct Page {
 /// # Errors
 /// As text: the endpoint needs TLS, or does not answer with metrics.
 pub async fn page(endpoint: &str) -> Result<Page, String> {
-    if endpoint.starts_with("https://") {
+    let (scheme, address) = parts(endpoint);
+    if scheme.as_deref() == Some("https") {
         let why = "metrics are read over plain HTTP; name an http endpoint";
         return Err(format!("{endpoint}: {why}"));
     }
-    let address = endpoint.trim_start_matches("http://").trim_end_matches('/');
     let answer = timeout(ANSWER_MAX, fetch(address)).await;
     let answer = answer
         .map_err(|_| format!("{endpoint}: no answer"))?

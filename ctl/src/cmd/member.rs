@@ -247,15 +247,23 @@ fn peer_urls(values: Values<'_>) -> Result<Vec<String>, Failure> {
 
 fn judge(url: &str) -> Result<(), String> {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    match scheme {
+    match scheme.to_ascii_lowercase().as_str() {
         "http" | "https" => {
-            let host = rest.split('/').next().unwrap_or_default();
-            if !host.contains(':') {
+            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+            let (authority, behind) = rest.split_at(end);
+            let (host, port) = split_port(authority);
+            if !port.bytes().skip(1).all(|digit| digit.is_ascii_digit()) {
+                let (url, port) = (quote(url.as_bytes()), quote(port.as_bytes()));
+                return Err(format!("parse {url}: invalid port {port} after host"));
+            }
+            // Only brackets allow colons in a host.
+            let is_bracketed = host.starts_with('[') && host.ends_with(']');
+            if port.is_empty() || (host.contains(':') && !is_bracketed) {
                 return Err(format!(
                     "URL address does not have the form \"host:port\": {url}"
                 ));
             }
-            if rest.contains('/') {
+            if behind.starts_with('/') {
                 Err(format!("URL must not contain a path: {url}"))
             } else {
                 Ok(())
@@ -266,6 +274,13 @@ fn judge(url: &str) -> Result<(), String> {
             "URL scheme must be http, https, unix, or unixs: {url}"
         )),
     }
+}
+
+/// Splits the port off, with the colon before it; what stands in brackets is an address.
+fn split_port(authority: &str) -> (&str, &str) {
+    let address_end = authority.rfind(']').map_or(0, |bracket| bracket + 1);
+    let colon = authority[address_end..].rfind(':');
+    authority.split_at(colon.map_or(authority.len(), |colon| address_end + colon))
 }
 
 #[cfg(test)]
@@ -315,11 +330,28 @@ mod tests {
                 "http://a",
                 "URL address does not have the form \"host:port\": http://a",
             ),
+            (
+                "http://[::1]",
+                "URL address does not have the form \"host:port\": http://[::1]",
+            ),
+            (
+                "http://::1:2",
+                "URL address does not have the form \"host:port\": http://::1:2",
+            ),
+            (
+                "http://a:b:c",
+                "parse \"http://a:b:c\": invalid port \":c\" after host",
+            ),
+            (
+                "HTTPS://[::1]:x",
+                "parse \"HTTPS://[::1]:x\": invalid port \":x\" after host",
+            ),
         ];
         for (url, text) in refusals {
             assert_eq!(judge(url), Err(text.to_owned()));
         }
-        assert_eq!(judge("http://a:1"), Ok(()));
-        assert_eq!(judge("unix://a"), Ok(()));
+        for url in ["http://a:1", "HTTP://a:1", "https://[::1]:1", "unix://a"] {
+            assert_eq!(judge(url), Ok(()));
+        }
     }
 }
