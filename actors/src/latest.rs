@@ -133,11 +133,6 @@ impl<T> Receiver<T> {
         value
     }
 
-    /// Marks the current value as seen.
-    pub(crate) fn mark_unchanged(&mut self) {
-        self.seen = self.shared.version.load(Ordering::Acquire);
-    }
-
     /// Waits for a value that this receiver has not seen. Dropping the future loses nothing.
     pub(crate) async fn changed(&mut self) -> Result<(), Closed> {
         loop {

@@ -6,15 +6,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use althing_actors::node::{Handles, Node, RaftTuning};
+use althing_actors::peer_link::Call;
 use althing_actors::testing::{
     DEADLINE, Loopback, ManualClock, find, one_member, one_of, start_alone, until,
 };
-use althing_api::commandpb::{Command, LeaseGrant, LeaseRevoke, command};
+use althing_api::commandpb::{Command, LeaseGrant, LeaseRevoke, SetAlarm, command};
 use althing_api::error::Error;
-use althing_api::etcdserverpb::{PutRequest, RangeRequest};
+use althing_api::etcdserverpb::{AlarmType, PutRequest, RangeRequest};
 use althing_api::id::MemberId;
+use althing_api::peerpb::{LeaseAnswer, LeaseQuestion, lease_answer::Outcome};
 use althing_storage::data_dir::DataDir;
 use futures_util::future::join_all;
+use prost::Message;
 use tempfile::TempDir;
 
 fn secs(seconds: u64) -> Duration {
@@ -117,6 +120,31 @@ async fn a_renewal_that_comes_too_late_is_answered_when_the_lease_has_ended() {
 }
 
 #[actix::test]
+async fn another_member_that_renews_an_expired_lease_is_told_at_once_that_it_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = ManualClock::default();
+    let (_node, handles) = start(dir.path(), &clock).await;
+    grant(&handles, 1, 10).await;
+    // The members of a cluster marked corrupt end no lease.
+    let alarm = SetAlarm {
+        member_id: handles.status().member_id.0,
+        alarm: AlarmType::Corrupt.into(),
+        raised: true,
+        clears_itself: false,
+    };
+    apply(&handles, command::Request::SetAlarm(alarm))
+        .await
+        .unwrap();
+    clock.advance(secs(10));
+    let question = LeaseQuestion { id: 1 }.encode_to_vec();
+    let asking = handles.inbound().call(Call::KeepLease, question.into());
+    let answer = tokio::time::timeout(DEADLINE, asking).await;
+    let answer = answer.expect("nothing is waited for").unwrap();
+    let outcome = LeaseAnswer::decode(answer).unwrap().outcome;
+    assert_eq!(outcome, Some(Outcome::Ending(10)), "of this generation");
+}
+
+#[actix::test]
 async fn a_lease_that_expired_while_the_member_was_down_lives_its_time_again() {
     let dir = tempfile::tempdir().unwrap();
     let (node, handles) = start(dir.path(), &ManualClock::default()).await;
@@ -215,16 +243,38 @@ async fn three(network: &Loopback, clock: &ManualClock) -> Vec<(Node, Handles, T
     members
 }
 
-#[actix::test]
-async fn no_lease_ends_for_the_time_in_which_no_quorum_heard_the_leader() {
-    let (network, clock) = (Loopback::default(), ManualClock::default());
-    let members = three(&network, &clock).await;
-    let id = find("they agree", || {
+/// The leader, once all agree on it.
+async fn leader_of(members: &[(Node, Handles, TempDir)]) -> MemberId {
+    let leader = find("they agree", || {
         let leaders: Vec<MemberId> = members.iter().map(|one| one.1.leader()).collect();
         let leader = leaders[0];
         (leader != MemberId(0) && leaders.iter().all(|one| *one == leader)).then_some(leader)
     });
-    let id = id.await;
+    leader.await
+}
+
+#[actix::test]
+async fn a_renewal_that_comes_too_late_is_answered_when_the_member_asked_knows_of_the_end() {
+    let (network, clock) = (Loopback::default(), ManualClock::default());
+    let members = three(&network, &clock).await;
+    let id = leader_of(&members).await;
+    let leader = &members[id.0 as usize - 1].1;
+    grant(leader, 1, 10).await;
+    put(leader, "k", 1).await.unwrap();
+    let follower = members.iter().find(|one| one.1.status().member_id != id);
+    let follower = &follower.unwrap().1;
+    assert_eq!(follower.keep_lease_alive(1).await, Ok(Some(10)));
+    clock.advance(secs(10));
+    let renewed = tokio::time::timeout(DEADLINE, follower.keep_lease_alive(1)).await;
+    assert_eq!(renewed.expect("the lease ends"), Ok(None));
+    assert!(leader.store().lease(1).is_none() && !exists(leader, "k"));
+}
+
+#[actix::test]
+async fn no_lease_ends_for_the_time_in_which_no_quorum_heard_the_leader() {
+    let (network, clock) = (Loopback::default(), ManualClock::default());
+    let members = three(&network, &clock).await;
+    let id = leader_of(&members).await;
     let leader = &members[id.0 as usize - 1].1;
     grant(leader, 1, 60).await;
     put(leader, "k", 1).await.unwrap();

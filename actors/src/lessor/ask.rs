@@ -8,11 +8,11 @@ use althing_api::commandpb::{Command, LeaseCheckpoint, LeaseRemaining, command};
 use althing_api::error::Error;
 use althing_storage::store::LeaseRecord;
 
-use super::clock::{KeptAlive, LeaseClock, LeaseTime};
+use super::clock::{KeptAlive, LeaseClock, LeaseState, LeaseTime};
 use crate::peer_link::{Call, lease};
 use crate::raft_node::{LiveTuning, Proposer};
 
-/// Pause between two checks whether this member counts by now.
+/// Pause before this member looks again whether it counts, or asks the one that does again.
 const LEAD_POLL: Duration = Duration::from_millis(50);
 
 /// Answers questions about leases. Cheap to clone.
@@ -52,7 +52,9 @@ impl LeaseKeeper {
     }
 
     /// Asks the leading member, this one or another, until it answers; the caller's timeout bounds
-    /// how often. Asking twice does no harm.
+    /// how often. Asking twice does no harm. The end of an expired lease is waited for here: the
+    /// leader has but so many places for the calls of another member, and those are for leases
+    /// that can be renewed.
     async fn ask_who_counts(&self, call: Call, id: i64) -> Result<Option<LeaseTime>, Error> {
         loop {
             let progress = &self.proposer.progress;
@@ -70,32 +72,51 @@ impl LeaseKeeper {
                     }
                 }
             };
-            match answer {
+            let ending = match answer {
+                Ok(LeaseState::Lives(time)) => return Ok(Some(time)),
+                Ok(LeaseState::Unknown) => return Ok(None),
+                Ok(LeaseState::Ending(generation)) => Some(generation),
                 // That member does not lead any more, or stops.
-                Err(Error::NoLeader | Error::Stopped) if asked.leader != self.me => {}
-                Err(Error::NoLeader) => {}
-                answer => return answer,
-            }
+                Err(Error::NoLeader) => None,
+                Err(Error::Stopped) if asked.leader != self.me => None,
+                // A refusal would end the stream of all the client's leases.
+                Err(Error::TooManyRequests) => None,
+                Err(error) => return Err(error),
+            };
+            let pause = async {
+                if let Some(generation) = ending {
+                    // The next leader lets it live on.
+                    let ended = self.until_ended(id, generation);
+                    progress.while_leads(asked, ended).await;
+                }
+                // Also if it ended: this member may not have heard yet that it was granted.
+                tokio::time::sleep(LEAD_POLL).await;
+            };
             tokio::select! {
                 biased;
                 () = self.proposer.proposals.closed() => return Err(Error::Stopped),
-                () = tokio::time::sleep(LEAD_POLL) => {}
+                () = pause => {}
             }
         }
     }
 
-    /// Renews a lease if this member counts. Errors: `NoLeader` if another one leads.
-    pub(crate) async fn renew_here(&self, id: i64) -> Result<Option<LeaseTime>, Error> {
-        let ttl = self.renew(id).await?;
-        Ok(ttl.map(|ttl| LeaseTime {
-            granted: ttl,
-            remaining: ttl,
-        }))
+    /// Waits until this generation of a lease is not in this member's store.
+    async fn until_ended(&self, id: i64, generation: u64) {
+        let mut applied = self.proposer.progress.applied_batches();
+        loop {
+            let lease = self.proposer.store.lease(id);
+            if lease.is_none_or(|lease| lease.generation != generation) {
+                return;
+            }
+            let changed = applied.changed().await;
+            changed.expect("progress outlives who asks it");
+        }
     }
 
-    async fn renew(&self, id: i64) -> Result<Option<i64>, Error> {
+    /// Renews a lease if this member counts. Waits for no lease to end. Errors: `NoLeader` if
+    /// another one leads.
+    pub(crate) async fn renew_here(&self, id: i64) -> Result<LeaseState, Error> {
         let store = &self.proposer.store;
-        let mut applied = self.proposer.progress.applied_batches();
         let mut caught_up = false;
         loop {
             // A leader that lost its quorum goes on calling itself one, and another may count.
@@ -104,22 +125,21 @@ impl LeaseKeeper {
                 self.wait_for_lead().await?;
                 continue;
             }
-            applied.mark_unchanged();
             match self.clock.keep_alive(store, id) {
                 KeptAlive::Renewed(ttl) => {
                     self.proposer.metrics.lease.renewed();
-                    return Ok(Some(ttl));
+                    return Ok(LeaseState::Lives(LeaseTime {
+                        granted: ttl,
+                        remaining: ttl,
+                    }));
                 }
-                KeptAlive::Unknown if caught_up => return Ok(None),
+                KeptAlive::Unknown if caught_up => return Ok(LeaseState::Unknown),
                 KeptAlive::Unknown => {
                     // Another member may have granted it a moment ago.
                     self.proposer.read_index().await?;
                     caught_up = true;
                 }
-                KeptAlive::Expired => {
-                    let changed = applied.changed().await;
-                    changed.expect("progress outlives who asks it");
-                }
+                KeptAlive::Expired(generation) => return Ok(LeaseState::Ending(generation)),
                 KeptAlive::Shortened(lease) => self.take_back(&lease).await?,
                 KeptAlive::NotLeading => self.wait_for_lead().await?,
             }
@@ -127,11 +147,11 @@ impl LeaseKeeper {
     }
 
     /// How long a lease still lives, if this member counts. Errors: as for `renew_here`.
-    pub(crate) async fn time_here(&self, id: i64) -> Result<Option<LeaseTime>, Error> {
+    pub(crate) async fn time_here(&self, id: i64) -> Result<LeaseState, Error> {
         self.proposer.read_index().await?;
         loop {
             match self.clock.time_of(&self.proposer.store, id) {
-                Some(time) => return Ok(time),
+                Some(time) => return Ok(time.map_or(LeaseState::Unknown, LeaseState::Lives)),
                 None => self.wait_for_lead().await?,
             }
         }

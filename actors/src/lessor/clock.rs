@@ -77,8 +77,8 @@ pub(super) enum KeptAlive {
     Renewed(i64),
     /// The lease does not exist.
     Unknown,
-    /// Its time is over, and its end is on its way.
-    Expired,
+    /// Its time is over, and the end of this generation is on its way.
+    Expired(u64),
     /// The log knows of a shorter time, which must be taken back first.
     Shortened(LeaseRecord),
     /// Another member counts, or none does yet.
@@ -92,6 +92,17 @@ pub struct LeaseTime {
     pub granted: i64,
     /// What is left, in whole seconds.
     pub remaining: i64,
+}
+
+/// What the member that counts says of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LeaseState {
+    /// It lives this long; after a renewal, its whole time.
+    Lives(LeaseTime),
+    /// Its time is over, and the end of this generation is on its way.
+    Ending(u64),
+    /// It does not exist.
+    Unknown,
 }
 
 impl LeaseClock {
@@ -201,7 +212,7 @@ impl LeaseClock {
         };
         match deadlines.expiry.renew(&lease, self.now()) {
             Renewal::Renewed => KeptAlive::Renewed(lease.ttl),
-            Renewal::Expired => KeptAlive::Expired,
+            Renewal::Expired => KeptAlive::Expired(lease.generation),
             Renewal::Shortened => KeptAlive::Shortened(lease),
         }
     }

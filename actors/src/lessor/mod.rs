@@ -31,7 +31,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 
 pub(crate) use self::ask::LeaseKeeper;
-pub(crate) use self::clock::LeaseClock;
+pub(crate) use self::clock::{LeaseClock, LeaseState};
 pub use self::clock::{Clock, LeaseTime};
 use self::expiry::{Due, Expired, Left, Limits};
 pub(crate) use self::message::{LeaderChanged, LeasesChanged};

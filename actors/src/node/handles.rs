@@ -280,14 +280,14 @@ impl Handles {
     }
 
     /// Renews a lease and returns its time to live in seconds, or `None` if it does not exist. For
-    /// an expired lease this waits until it has ended. Errors: `NoLeader`, `Stopped`, and those of
-    /// a proposal.
+    /// an expired lease this waits until it has ended; where too much is under way, until there is
+    /// room. Errors: `Stopped`, and those of a proposal.
     pub async fn keep_lease_alive(&self, id: i64) -> Result<Option<i64>, Error> {
         self.0.leases.keep_alive(id).await
     }
 
-    /// How long a lease still lives, or `None` if it does not exist. Errors: those of
-    /// [`Handles::read_index`].
+    /// How long a lease still lives, or `None` if it does not exist. Waits and errors: as for
+    /// [`Handles::keep_lease_alive`].
     pub async fn lease_time(&self, id: i64) -> Result<Option<LeaseTime>, Error> {
         self.0.leases.time_to_live(id).await
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::wire::{WireError, error_in};
-use crate::lessor::LeaseTime;
+use crate::lessor::{LeaseState, LeaseTime};
 
 pub(crate) fn question_out(id: i64) -> Bytes {
     peerpb::LeaseQuestion { id }.encode_to_vec().into()
@@ -16,25 +16,27 @@ pub(crate) fn question_in(bytes: Bytes) -> Result<i64, WireError> {
     Ok(peerpb::LeaseQuestion::decode(bytes)?.id)
 }
 
-pub(crate) fn answer_out(answer: Result<Option<LeaseTime>, Error>) -> Bytes {
+pub(crate) fn answer_out(answer: Result<LeaseState, Error>) -> Bytes {
     let outcome = Some(match answer {
-        Ok(Some(LeaseTime { granted, remaining })) => {
+        Ok(LeaseState::Lives(LeaseTime { granted, remaining })) => {
             Outcome::Time(peerpb::LeaseTime { granted, remaining })
         }
-        Ok(None) => Outcome::Unknown(peerpb::Empty {}),
+        Ok(LeaseState::Ending(generation)) => Outcome::Ending(generation),
+        Ok(LeaseState::Unknown) => Outcome::Unknown(peerpb::Empty {}),
         Err(error) => Outcome::Error(error.text().to_owned()),
     });
     peerpb::LeaseAnswer { outcome }.encode_to_vec().into()
 }
 
-pub(crate) fn answer_in(bytes: Bytes) -> Result<Result<Option<LeaseTime>, Error>, WireError> {
+pub(crate) fn answer_in(bytes: Bytes) -> Result<Result<LeaseState, Error>, WireError> {
     let answer = peerpb::LeaseAnswer::decode(bytes)?;
     Ok(
         match answer.outcome.ok_or(WireError::Field("an outcome"))? {
             Outcome::Time(peerpb::LeaseTime { granted, remaining }) => {
-                Ok(Some(LeaseTime { granted, remaining }))
+                Ok(LeaseState::Lives(LeaseTime { granted, remaining }))
             }
-            Outcome::Unknown(_) => Ok(None),
+            Outcome::Ending(generation) => Ok(LeaseState::Ending(generation)),
+            Outcome::Unknown(_) => Ok(LeaseState::Unknown),
             Outcome::Error(text) => Err(error_in(&text)),
         },
     )
@@ -51,7 +53,13 @@ mod tests {
             granted: 10,
             remaining: 3,
         };
-        for answer in [Ok(Some(time)), Ok(None), Err(Error::NoLeader)] {
+        let answers = [
+            Ok(LeaseState::Lives(time)),
+            Ok(LeaseState::Ending(7)),
+            Ok(LeaseState::Unknown),
+            Err(Error::NoLeader),
+        ];
+        for answer in answers {
             assert_eq!(answer_in(answer_out(answer)).unwrap(), answer);
         }
         assert!(answer_in(Bytes::new()).is_err());

@@ -117,6 +117,7 @@ async fn deliver(way: Way, deliver: Deliver, place: Place) {
             () = reply.closed(), if place.is_some() => place = None,
         }
     };
+    let is_late = answer.is_err();
     let answer = answer.unwrap_or_else(|_| {
         let text = "no answer in time".to_owned();
         Err(LinkError::Lost(text))
@@ -131,6 +132,8 @@ async fn deliver(way: Way, deliver: Deliver, place: Place) {
             }
             way.health.succeeded();
         }
+        // The member may be there, and have to wait itself for what a client asks.
+        Err(_) if is_late && !call.is_of_raft() => way.health.metrics().send_failed(),
         Err(error) => way.health.failed(error),
     }
     // A caller that no longer waits needs no answer.
@@ -298,17 +301,35 @@ mod tests {
         }
     }
 
-    #[actix::test]
-    async fn a_call_that_is_given_up_takes_no_place_from_the_next_one() {
+    fn way_to_silence() -> Way {
         let metrics = Arc::new(Metrics::new().peer(1, 2));
-        let way = Way {
+        Way {
             peer: Peer {
                 id: althing_api::id::MemberId(2),
                 urls: Vec::new(),
             },
             transport: Arc::new(Silent),
             health: Arc::new(Health::new(2, metrics, Departure::default())),
-        };
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_member_is_silent_if_it_answers_raft_too_late_and_not_if_a_client_has_to_wait() {
+        for (call, is_silent) in [(Call::KeepLease, false), (Call::Heartbeat, true)] {
+            let way = way_to_silence();
+            way.health.succeeded();
+            let place = Place::take(&Arc::default(), 1).unwrap();
+            let (reply, answer) = oneshot::channel();
+            let body = Bytes::new();
+            deliver(way.clone(), Deliver { call, body, reply }, place).await;
+            assert!(matches!(answer.await, Ok(Err(LinkError::Lost(_)))));
+            assert_eq!(way.health.silence().is_some(), is_silent, "{call:?}");
+        }
+    }
+
+    #[actix::test]
+    async fn a_call_that_is_given_up_takes_no_place_from_the_next_one() {
+        let way = way_to_silence();
         let calls = Arc::default();
         let place = Place::take(&calls, 1).unwrap();
         assert!(Place::take(&calls, 1).is_none(), "the only one is taken");

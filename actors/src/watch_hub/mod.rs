@@ -65,6 +65,8 @@ pub(crate) struct WatchHub {
     metrics: WatchMetrics,
     /// Whether a `CatchUp` is on its way.
     catches_up: bool,
+    /// Whether those that are held up will try again.
+    reads_again: bool,
     _death_watch: DeathWatch,
 }
 
@@ -81,6 +83,7 @@ impl WatchHub {
             attention,
             metrics,
             catches_up: false,
+            reads_again: false,
             _death_watch: watch,
         }
     }
@@ -98,6 +101,17 @@ impl WatchHub {
         if self.fan_out.has_work() && !self.catches_up {
             self.catches_up = true;
             ctx.notify(CatchUp);
+        }
+        if let Some(error) = self.fan_out.held_up()
+            && !self.reads_again
+        {
+            tracing::warn!(%error, "watchers wait: a former record that they want cannot be read");
+            self.reads_again = true;
+            ctx.run_later(READ_AGAIN, |hub, ctx| {
+                hub.reads_again = false;
+                hub.fan_out.read_again();
+                hub.settle(ctx);
+            });
         }
         let metrics = &self.metrics;
         metrics.streams.set(self.fan_out.stream_count() as i64);

@@ -122,6 +122,15 @@ struct Shared {
     waiting_events: IntGauge,
 }
 
+/// Counted when both ends are gone: the hub may add something after the reader has left.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let notices = &self.queue.get_mut().notices;
+        let left = notices.iter().map(|(notice, _)| notice.events());
+        self.waiting_events.sub(left.sum());
+    }
+}
+
 /// The hub's end. Dropping it ends the stream once the queue is empty.
 #[derive(Debug)]
 pub(crate) struct Outlet(Arc<Shared>);
@@ -199,14 +208,6 @@ impl Inlet {
     }
 }
 
-impl Drop for Inlet {
-    fn drop(&mut self) {
-        let queue = self.0.queue.lock();
-        let left = queue.notices.iter().map(|(notice, _)| notice.events());
-        self.0.waiting_events.sub(left.sum());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::task::Waker;
@@ -260,22 +261,26 @@ mod tests {
     }
 
     #[test]
-    fn events_count_as_waiting_until_they_are_taken_or_the_reader_is_gone() {
+    fn events_count_as_waiting_until_they_are_taken_or_both_ends_are_gone() {
         let gauge = gauge();
         let (outlet, inlet) = outlet(gauge.clone());
         let event = Arc::new(WatchedEvent::new(althing_api::mvccpb::Event::default()));
         let events: Events = Arc::from([Arc::clone(&event), event]);
+        let notice = Notice::Events(Deliveries {
+            revision: None,
+            to: vec![(0, events)],
+        });
         for _ in 0..2 {
-            outlet.push(Notice::Events(Deliveries {
-                revision: None,
-                to: vec![(0, Arc::clone(&events))],
-            }));
+            outlet.push(notice.clone());
         }
         assert_eq!(gauge.get(), 4);
         let mut cx = Context::from_waker(Waker::noop());
         assert!(inlet.poll_next(&mut cx).is_ready());
         assert_eq!(gauge.get(), 2);
         drop(inlet);
+        // The hub does not know yet.
+        outlet.push(notice);
+        drop(outlet);
         assert_eq!(gauge.get(), 0);
     }
 }

@@ -49,6 +49,8 @@ pub(super) struct Watcher {
     /// behind.
     pub(super) position: u32,
     pub(super) is_behind: bool,
+    /// Whether it is behind and wants a former record that cannot be read now.
+    pub(super) is_held_up: bool,
     /// Whether it was asked to begin at `next`, which was still to come.
     pub(super) awaits_start: bool,
     pub(super) watch_id: i64,
@@ -146,6 +148,7 @@ impl Watchers {
             group,
             position: 0,
             is_behind: false,
+            is_held_up: false,
             awaits_start: false,
             watch_id,
             next,

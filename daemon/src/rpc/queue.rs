@@ -23,6 +23,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tonic::{Code, Request, Status};
 
 use super::Rpc;
+use crate::spans;
 
 /// Lifetime, in seconds, of a lease that the server grants because the caller brought none. Nobody
 /// keeps it alive.
@@ -47,7 +48,10 @@ pub(super) struct Place {
 /// What the txn that queued up found.
 pub(super) struct Entered {
     pub place: Place,
-    /// The record that this lease had in the queue already; none was written then.
+    /// The revision of the txn. Whoever comes to the place, also again, writes its record, so that
+    /// an earlier caller that goes away does not take it from a later one.
+    pub claimed: i64,
+    /// The record that this lease had in the queue already.
     pub former: Option<KeyValue>,
     /// Whether nobody stands before the place.
     pub is_head: bool,
@@ -65,8 +69,30 @@ impl Queue {
         }
     }
 
-    /// Queues up under `lease`, unless a key of that lease stands in the queue.
+    /// Queues up under `lease`, unless a key of that lease stands in the queue. A caller that goes
+    /// away before it has the answer leaves no place behind that it did not have before.
     pub async fn enter(&self, lease: i64, value: Bytes) -> Result<Entered, Status> {
+        let queue = self.clone();
+        let entering = async move {
+            let entered = queue.find_or_take(lease, value).await?;
+            let is_new = entered.former.is_none();
+            // Dropped with what this task returns, if nobody takes it.
+            let waiting = || Waiting::new(&queue.rpc, &entered.place, entered.claimed);
+            let untaken = is_new.then(waiting);
+            Ok::<_, Status>((entered, untaken))
+        };
+        // In a task of its own: once proposed, the txn takes effect with or without its caller.
+        let entering = tokio::spawn(spans::carried(entering)).await;
+        // It panicked, or the member ends.
+        let entering = entering.map_err(|_| Status::unknown(Error::Stopped.text()))?;
+        let (entered, untaken) = entering?;
+        if let Some(taken) = untaken {
+            taken.keep();
+        }
+        Ok(entered)
+    }
+
+    async fn find_or_take(&self, lease: i64, value: Bytes) -> Result<Entered, Status> {
         let key = key_of(&self.prefix, lease);
         let put = PutRequest {
             key: key.clone(),
@@ -74,25 +100,30 @@ impl Queue {
             lease,
             ..PutRequest::default()
         };
-        let get = RangeRequest {
+        let claim = PutRequest {
             key: key.clone(),
-            ..RangeRequest::default()
+            ignore_value: true,
+            ignore_lease: true,
+            prev_kv: true,
+            ..PutRequest::default()
         };
         let head = op(Op::RequestRange(self.by_creation(SortOrder::Ascend, 0)));
-        let mut txn = if_created_at(&key, 0, Op::RequestPut(put));
+        let absent = TargetUnion::CreateRevision(0);
+        let mut txn = if_equal(&key, absent, Op::RequestPut(put));
         txn.success.push(head.clone());
-        txn.failure = vec![op(Op::RequestRange(get)), head];
+        txn.failure = vec![op(Op::RequestPut(claim)), head];
         let answer = self.rpc.txn(Request::new(txn)).await;
         let answer = answer.map_err(unmapped)?.into_inner();
         let former = record(&answer, 0);
-        let written = answer.header.map_or(0, |header| header.revision);
-        let create_revision = former.as_ref().map_or(written, |kv| kv.create_revision);
+        let claimed = answer.header.map_or(0, |header| header.revision);
+        let create_revision = former.as_ref().map_or(claimed, |kv| kv.create_revision);
         let is_head = record(&answer, 1).is_some_and(|head| head.key == key);
         Ok(Entered {
             place: Place {
                 key,
                 create_revision,
             },
+            claimed,
             former,
             is_head,
             header: answer.header,
@@ -163,18 +194,15 @@ impl Rpc {
     /// Runs `then` if `place` is still in its queue; otherwise changes nothing. The answer says
     /// which.
     pub(super) async fn if_held(&self, place: &Place, then: Op) -> Result<TxnResponse, Status> {
-        let txn = if_created_at(&place.key, place.create_revision, then);
+        let created = TargetUnion::CreateRevision(place.create_revision);
+        let txn = if_equal(&place.key, created, then);
         let answer = self.txn(Request::new(txn)).await;
         Ok(answer.map_err(unmapped)?.into_inner())
     }
 
     /// Leaves the queue, if `place` is still in it.
     pub(super) async fn leave(&self, place: &Place) -> Result<TxnResponse, Status> {
-        let delete = DeleteRangeRequest {
-            key: place.key.clone(),
-            ..DeleteRangeRequest::default()
-        };
-        self.if_held(place, Op::RequestDeleteRange(delete)).await
+        self.if_held(place, deletion_of(&place.key)).await
     }
 
     /// Waits until `key` is deleted at or after `revision`.
@@ -204,38 +232,52 @@ impl Rpc {
 }
 
 /// A place that is left when this value is dropped: the caller went away or its deadline passed
-/// while it waited, and nobody would ever release what it got.
+/// while it queued up or waited, and nobody would ever release what it got.
 pub(super) struct Waiting {
     rpc: Rpc,
-    place: Option<Place>,
+    claim: Option<Claim>,
+}
+
+/// A place as its last caller wrote it.
+#[derive(Clone, Debug)]
+struct Claim {
+    key: Bytes,
+    mod_revision: i64,
 }
 
 impl Waiting {
-    pub fn new(rpc: &Rpc, place: Place) -> Waiting {
+    /// Waits at `place`, which this caller wrote last at the revision `claimed`.
+    pub fn new(rpc: &Rpc, place: &Place, claimed: i64) -> Waiting {
         Waiting {
             rpc: rpc.clone(),
-            place: Some(place),
+            claim: Some(Claim {
+                key: place.key.clone(),
+                mod_revision: claimed,
+            }),
         }
     }
 
     /// Passes `outcome` on; after a failure, the place is left before the caller hears of it.
     pub async fn settled<T>(mut self, outcome: Result<T, Status>) -> Result<T, Status> {
-        if let (Err(_), Some(place)) = (&outcome, &self.place) {
-            leave(&self.rpc, place).await;
+        if let (Err(_), Some(claim)) = (&outcome, &self.claim) {
+            leave(&self.rpc, claim).await;
         }
-        self.place = None;
+        self.claim = None;
         outcome
     }
 
     /// Lets the place outlive this value, whatever the outcome.
     pub fn keep(mut self) {
-        self.place = None;
+        self.claim = None;
     }
 }
 
-async fn leave(rpc: &Rpc, place: &Place) {
-    if let Err(status) = rpc.leave(place).await {
-        let key = String::from_utf8_lossy(&place.key);
+/// Leaves the place of a caller that is gone, unless another one came to it meanwhile.
+async fn leave(rpc: &Rpc, claim: &Claim) {
+    let unchanged = TargetUnion::ModRevision(claim.mod_revision);
+    let txn = if_equal(&claim.key, unchanged, deletion_of(&claim.key));
+    if let Err(status) = rpc.txn(Request::new(txn)).await {
+        let key = String::from_utf8_lossy(&claim.key);
         let error = status.message();
         tracing::warn!(%key, error, "cannot leave a queue; its lease will");
     }
@@ -243,13 +285,13 @@ async fn leave(rpc: &Rpc, place: &Place) {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let Some(place) = self.place.take() else {
+        let Some(claim) = self.claim.take() else {
             return;
         };
         // Without a runtime the member is ending, and the lease will free the place.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let rpc = self.rpc.clone();
-            runtime.spawn(async move { leave(&rpc, &place).await });
+            runtime.spawn(async move { leave(&rpc, &claim).await });
         }
     }
 }
@@ -267,25 +309,37 @@ fn op(request: Op) -> RequestOp {
     }
 }
 
-/// `then` only if `key` exists since `revision`; 0: only if it does not exist.
-fn if_created_at(key: &Bytes, revision: i64, then: Op) -> TxnRequest {
+fn deletion_of(key: &Bytes) -> Op {
+    Op::RequestDeleteRange(DeleteRangeRequest {
+        key: key.clone(),
+        ..DeleteRangeRequest::default()
+    })
+}
+
+/// `then` only if the create or mod revision of `key` is this one; 0: only if it does not exist.
+fn if_equal(key: &Bytes, revision: TargetUnion, then: Op) -> TxnRequest {
+    let target = match revision {
+        TargetUnion::ModRevision(_) => CompareTarget::Mod,
+        _ => CompareTarget::Create,
+    };
     TxnRequest {
         compare: vec![Compare {
             result: CompareResult::Equal.into(),
-            target: CompareTarget::Create.into(),
+            target: target.into(),
             key: key.clone(),
             range_end: Bytes::new(),
-            target_union: Some(TargetUnion::CreateRevision(revision)),
+            target_union: Some(revision),
         }],
         success: vec![op(then)],
         failure: Vec::new(),
     }
 }
 
-/// The first record that the range at `position` of a txn found.
+/// The first record that the range at `position` of a txn found, or that a put replaced.
 fn record(answer: &TxnResponse, position: usize) -> Option<KeyValue> {
     match answer.responses.get(position)?.response.as_ref()? {
         response_op::Response::ResponseRange(range) => range.kvs.first().cloned(),
+        response_op::Response::ResponsePut(put) => put.prev_kv.clone(),
         _ => None,
     }
 }

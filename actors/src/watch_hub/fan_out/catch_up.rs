@@ -13,8 +13,8 @@ use super::{FanOut, SLICE, from, revision_of};
 
 impl FanOut {
     /// Lets one stream catch up by one slice of history, and with it every watcher that the slice
-    /// concerns. Errors: the store cannot be read; those who do not want what cannot be read have
-    /// caught up all the same.
+    /// concerns. Those who want a former record that cannot be read are held up, and out of the
+    /// way of all others. Errors: history cannot be read.
     pub(in crate::watch_hub) fn step(&mut self) -> Result<(), Error> {
         self.clear_queue();
         let Some(first) = self.queue.pop_front() else {
@@ -25,8 +25,9 @@ impl FanOut {
         let view = self.store.read();
         self.end_compacted(view.compacted_revision());
         let behind = self.streams[first as usize].behind.iter();
-        let next = behind.map(|watcher| self.watchers.get(*watcher).next);
-        let mut outcome = Ok(());
+        let behind = behind.map(|watcher| self.watchers.get(*watcher));
+        let next = behind.filter(|entry| !entry.is_held_up);
+        let next = next.map(|entry| entry.next);
         if let Some(start) = next.min() {
             let (slice, by_group) = match self.read(&view, start) {
                 // A compaction came in between: the next step sees it.
@@ -36,22 +37,41 @@ impl FanOut {
             for number in self.queue.clone() {
                 self.catch_up(number, &by_group, start..slice.next, view.revision());
             }
-            outcome = by_group
-                .held_up()
-                .values()
-                .next()
-                .map_or(Ok(()), |error| Err(*error));
         }
         self.clear_queue();
-        outcome
+        Ok(())
+    }
+
+    /// Why some watchers are held up, if any are.
+    pub(in crate::watch_hub) fn held_up(&self) -> Option<Error> {
+        self.held_up
+    }
+
+    /// Lets those who were held up try again.
+    pub(in crate::watch_hub) fn read_again(&mut self) {
+        self.held_up = None;
+        let mut streams = Vec::new();
+        for (number, stream) in &self.streams {
+            for watcher in &stream.behind {
+                let entry = self.watchers.get_mut(*watcher);
+                if std::mem::take(&mut entry.is_held_up) {
+                    streams.push(number as u32);
+                }
+            }
+        }
+        for number in streams {
+            self.line_up(number);
+        }
     }
 
     /// Removes the streams that have nothing to catch up with, or no room for it.
     fn clear_queue(&mut self) {
-        let streams = &mut self.streams;
+        let (streams, watchers) = (&mut self.streams, &self.watchers);
         self.queue.retain(|number| {
             let stream = &mut streams[*number as usize];
-            stream.is_queued = !stream.is_blocked && !stream.behind.is_empty();
+            let mut behind = stream.behind.iter();
+            let goes_on = behind.any(|watcher| !watchers.get(*watcher).is_held_up);
+            stream.is_queued = goes_on && !stream.is_blocked;
             stream.is_queued
         });
     }
@@ -81,7 +101,9 @@ impl FanOut {
         let mut active: HashSet<u32> = HashSet::new();
         for number in &self.queue {
             let behind = self.streams[*number as usize].behind.iter();
-            active.extend(behind.map(|watcher| self.watchers.get(*watcher).group));
+            let behind = behind.map(|watcher| self.watchers.get(*watcher));
+            let behind = behind.filter(|entry| !entry.is_held_up);
+            active.extend(behind.map(|entry| entry.group));
         }
         let active_groups = |key: &[u8]| {
             let mut groups = Vec::new();
@@ -125,7 +147,15 @@ impl FanOut {
         let mut deliveries = Vec::new();
         for watcher in self.streams[number as usize].behind.clone() {
             let entry = self.watchers.get_mut(watcher);
-            if !read.contains(&entry.next) || by_group.held_up().contains_key(&entry.group) {
+            if entry.is_held_up || !read.contains(&entry.next) {
+                continue;
+            }
+            if let Some(held_up) = by_group.held_up().get(&entry.group) {
+                // Of those that are further, the next step may tell.
+                if entry.next <= held_up.revision {
+                    entry.is_held_up = true;
+                    self.held_up = Some(held_up.error);
+                }
                 continue;
             }
             if let Some(events) = by_group.get(entry.group) {

@@ -20,7 +20,16 @@ const WITH_FORMER_BYTES_MAX: usize = 512 << 10;
 #[derive(Debug)]
 pub(super) struct ByGroup {
     told: Vec<(u32, Events)>,
-    held_up: BTreeMap<u32, Error>,
+    held_up: BTreeMap<u32, HeldUp>,
+}
+
+/// What a group cannot be told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HeldUp {
+    /// The first change whose former record cannot be read.
+    pub(super) revision: i64,
+    /// Why.
+    pub(super) error: Error,
 }
 
 impl ByGroup {
@@ -34,9 +43,9 @@ impl ByGroup {
         self.told.iter().map(|(group, events)| (*group, events))
     }
 
-    /// Groups that are told nothing, because a former record that they want cannot be read: and
-    /// why. Nobody else waits for it.
-    pub(super) fn held_up(&self) -> &BTreeMap<u32, Error> {
+    /// Groups that are told nothing, because a former record that they want cannot be read. Nobody
+    /// else waits for it.
+    pub(super) fn held_up(&self) -> &BTreeMap<u32, HeldUp> {
         &self.held_up
     }
 }
@@ -51,7 +60,7 @@ pub(super) struct Collector<'a> {
     view: Option<ReadView>,
     /// Events for groups, in the order of the events.
     told: Vec<(u32, Arc<WatchedEvent>)>,
-    held_up: BTreeMap<u32, Error>,
+    held_up: BTreeMap<u32, HeldUp>,
     with_former_bytes: usize,
     /// The revision of the last event.
     revision: i64,
@@ -91,9 +100,11 @@ impl<'a> Collector<'a> {
             match self.with_former(event.clone()) {
                 Ok(event) => with_former = Some(Arc::new(event)),
                 Err(error) => {
-                    let groups = groups.iter().filter(|(_, prev_kv)| *prev_kv);
-                    self.held_up
-                        .extend(groups.map(|(group, _)| (*group, error)));
+                    let revision = self.revision;
+                    for (group, _) in groups.iter().filter(|(_, prev_kv)| *prev_kv) {
+                        let held_up = self.held_up.entry(*group);
+                        held_up.or_insert(HeldUp { revision, error });
+                    }
                 }
             }
         }

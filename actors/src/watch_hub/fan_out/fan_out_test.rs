@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
 
-use althing_api::error::Error;
 use althing_api::mvccpb::Event;
 use althing_api::range::KeyRange;
 use althing_storage::entry::LogId;
@@ -314,40 +313,6 @@ fn former_records_come_in_slices_however_the_hub_hears_of_the_deletions() {
         assert!(seen.iter().copied().eq(expected), "{way}: {seen:?}");
         assert_eq!(notices, 8, "{way}");
     }
-}
-
-#[test]
-fn a_former_record_that_cannot_be_read_holds_up_only_those_who_want_it() {
-    let mut world = World::new();
-    // Neither in the index nor in redb's cache.
-    drop(world.put_value("k", 8 << 20));
-    world.store.checkpoint(LogId::MAX, 50).unwrap();
-    world.damage_values();
-    (1..=3).for_each(|stream| world.open(stream));
-    let former = WatchOptions {
-        prev_kv: true,
-        ..WatchOptions::default()
-    };
-    world.watch_range(1, 0, KeyRange::One("k".into()), 0, former);
-    world.watch(1, 1, "k", 0);
-    world.watch_range(2, 0, KeyRange::One("other".into()), 0, former);
-    world.put("k");
-    world.put("other");
-    // Behind as well, but it wants no former record.
-    world.watch(3, 0, "other", 4);
-    for _ in 0..3 {
-        assert_eq!(world.fan_out.step(), Err(Error::Corrupt));
-    }
-    let first = [Told::Created(0), Told::Created(1), Told::Events(1, vec![3])];
-    assert_eq!(world.read(1), first);
-    for stream in [2, 3] {
-        let told = [Told::Created(0), Told::Events(0, vec![4])];
-        assert_eq!(world.read(stream), told);
-    }
-    // Nobody expects a record that is compacted.
-    world.compact(3);
-    world.settle();
-    assert_eq!(world.read(1), [Told::Events(0, vec![3])]);
 }
 
 #[test]

@@ -13,6 +13,8 @@ mod catch_up;
 mod collect;
 #[cfg(test)]
 mod fan_out_test;
+#[cfg(test)]
+mod held_up_test;
 mod progress;
 #[cfg(test)]
 mod simulation_test;
@@ -77,6 +79,8 @@ pub(super) struct FanOut {
     /// Streams with room and with watchers behind, each once.
     queue: VecDeque<u32>,
     behind: usize,
+    /// Why some of those behind are held up, and so not waited for in the queue.
+    held_up: Option<Error>,
     /// Streams with questions, each once.
     awaiting_progress: Vec<u32>,
     /// Events delivered since the last call of `take_delivered`.
@@ -96,6 +100,7 @@ impl FanOut {
             has_missed: false,
             queue: VecDeque::new(),
             behind: 0,
+            held_up: None,
             awaiting_progress: Vec::new(),
             delivered: 0,
         }
@@ -215,6 +220,7 @@ impl FanOut {
         let number = entry.stream;
         let stream = &mut self.streams[number as usize];
         (entry.is_behind, entry.next, entry.awaits_start) = (true, next, false);
+        entry.is_held_up = false;
         entry.position = stream.behind.len() as u32;
         stream.behind.push(watcher);
         self.behind += 1;
