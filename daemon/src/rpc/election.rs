@@ -29,16 +29,17 @@ impl Election for Rpc {
         let lease = self.lease_or_own(request.lease).await?;
         let queue = Queue::new(self, &request.name);
         let entered = queue.enter(lease, request.value.clone()).await?;
-        let (place, mut claimed) = (entered.place, entered.claimed);
+        let place = entered.place;
         // A caller that stood in the queue already may bring another value.
         if entered.former.is_some_and(|kv| kv.value != request.value) {
             // As in etcd, a caller that goes away meanwhile, and may lead, keeps its place.
             let proclaimed = self.proclaim_at(&place, lease, request.value).await;
-            let proclaimed = Waiting::new(self, &place, claimed).settled(proclaimed);
-            claimed = proclaimed.await?.map_or(claimed, |header| header.revision);
+            Waiting::new(self, place.clone())
+                .settled(proclaimed)
+                .await?;
         }
         if !entered.is_head {
-            let waiting = Waiting::new(self, &place, claimed);
+            let waiting = Waiting::new(self, place.clone());
             let led = queue.reach_the_head(&place).await;
             // As in etcd, only a caller that goes away gives up its place.
             waiting.keep();

@@ -26,7 +26,7 @@ impl Lock for Rpc {
             // It may have been ours before: it stays ours, whatever becomes of this call.
             entered.header
         } else {
-            let waiting = Waiting::new(self, &place, entered.claimed);
+            let waiting = Waiting::new(self, place.clone());
             let held = self.hold_from(&queue, &place).await;
             Some(waiting.settled(held).await?)
         };

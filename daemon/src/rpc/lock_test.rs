@@ -69,24 +69,6 @@ fn who_gives_up_while_it_queues_up_leaves_no_place_behind() {
 }
 
 #[test]
-fn a_place_is_not_left_for_a_caller_that_is_gone_once_another_came_to_it() {
-    actix_rt::System::new().block_on(async {
-        let temp = tempfile::tempdir().unwrap();
-        let (_node, _handles, rpc) = services(&temp).await;
-        let queue = Queue::new(&rpc, b"lock");
-        let gone = queue.enter(1, Bytes::new()).await.unwrap();
-        let again = queue.enter(1, Bytes::new()).await.unwrap();
-        assert_eq!(again.place.create_revision, gone.place.create_revision);
-        let timed_out = || Err::<(), _>(Status::deadline_exceeded("gone"));
-        for (caller, is_left) in [(gone, false), (again, true)] {
-            let waiting = Waiting::new(&rpc, &caller.place, caller.claimed);
-            waiting.settled(timed_out()).await.unwrap_err();
-            assert_eq!(queue.head().await.unwrap().0.is_none(), is_left);
-        }
-    });
-}
-
-#[test]
 fn who_waits_for_a_lock_or_to_lead_goes_on_when_the_watch_hub_dies() {
     actix_rt::System::new().block_on(async {
         let temp = tempfile::tempdir().unwrap();

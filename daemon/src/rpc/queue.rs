@@ -48,10 +48,7 @@ pub(super) struct Place {
 /// What the txn that queued up found.
 pub(super) struct Entered {
     pub place: Place,
-    /// The revision of the txn. Whoever comes to the place, also again, writes its record, so that
-    /// an earlier caller that goes away does not take it from a later one.
-    pub claimed: i64,
-    /// The record that this lease had in the queue already.
+    /// The record that this lease had in the queue already; none was written then.
     pub former: Option<KeyValue>,
     /// Whether nobody stands before the place.
     pub is_head: bool,
@@ -77,8 +74,7 @@ impl Queue {
             let entered = queue.find_or_take(lease, value).await?;
             let is_new = entered.former.is_none();
             // Dropped with what this task returns, if nobody takes it.
-            let waiting = || Waiting::new(&queue.rpc, &entered.place, entered.claimed);
-            let untaken = is_new.then(waiting);
+            let untaken = is_new.then(|| Waiting::new(&queue.rpc, entered.place.clone()));
             Ok::<_, Status>((entered, untaken))
         };
         // In a task of its own: once proposed, the txn takes effect with or without its caller.
@@ -100,30 +96,25 @@ impl Queue {
             lease,
             ..PutRequest::default()
         };
-        let claim = PutRequest {
+        let get = RangeRequest {
             key: key.clone(),
-            ignore_value: true,
-            ignore_lease: true,
-            prev_kv: true,
-            ..PutRequest::default()
+            ..RangeRequest::default()
         };
         let head = op(Op::RequestRange(self.by_creation(SortOrder::Ascend, 0)));
-        let absent = TargetUnion::CreateRevision(0);
-        let mut txn = if_equal(&key, absent, Op::RequestPut(put));
+        let mut txn = if_created_at(&key, 0, Op::RequestPut(put));
         txn.success.push(head.clone());
-        txn.failure = vec![op(Op::RequestPut(claim)), head];
+        txn.failure = vec![op(Op::RequestRange(get)), head];
         let answer = self.rpc.txn(Request::new(txn)).await;
         let answer = answer.map_err(unmapped)?.into_inner();
         let former = record(&answer, 0);
-        let claimed = answer.header.map_or(0, |header| header.revision);
-        let create_revision = former.as_ref().map_or(claimed, |kv| kv.create_revision);
+        let written = answer.header.map_or(0, |header| header.revision);
+        let create_revision = former.as_ref().map_or(written, |kv| kv.create_revision);
         let is_head = record(&answer, 1).is_some_and(|head| head.key == key);
         Ok(Entered {
             place: Place {
                 key,
                 create_revision,
             },
-            claimed,
             former,
             is_head,
             header: answer.header,
@@ -194,15 +185,18 @@ impl Rpc {
     /// Runs `then` if `place` is still in its queue; otherwise changes nothing. The answer says
     /// which.
     pub(super) async fn if_held(&self, place: &Place, then: Op) -> Result<TxnResponse, Status> {
-        let created = TargetUnion::CreateRevision(place.create_revision);
-        let txn = if_equal(&place.key, created, then);
+        let txn = if_created_at(&place.key, place.create_revision, then);
         let answer = self.txn(Request::new(txn)).await;
         Ok(answer.map_err(unmapped)?.into_inner())
     }
 
     /// Leaves the queue, if `place` is still in it.
     pub(super) async fn leave(&self, place: &Place) -> Result<TxnResponse, Status> {
-        self.if_held(place, deletion_of(&place.key)).await
+        let delete = DeleteRangeRequest {
+            key: place.key.clone(),
+            ..DeleteRangeRequest::default()
+        };
+        self.if_held(place, Op::RequestDeleteRange(delete)).await
     }
 
     /// Waits until `key` is deleted at or after `revision`.
@@ -235,49 +229,35 @@ impl Rpc {
 /// while it queued up or waited, and nobody would ever release what it got.
 pub(super) struct Waiting {
     rpc: Rpc,
-    claim: Option<Claim>,
-}
-
-/// A place as its last caller wrote it.
-#[derive(Clone, Debug)]
-struct Claim {
-    key: Bytes,
-    mod_revision: i64,
+    place: Option<Place>,
 }
 
 impl Waiting {
-    /// Waits at `place`, which this caller wrote last at the revision `claimed`.
-    pub fn new(rpc: &Rpc, place: &Place, claimed: i64) -> Waiting {
+    pub fn new(rpc: &Rpc, place: Place) -> Waiting {
         Waiting {
             rpc: rpc.clone(),
-            claim: Some(Claim {
-                key: place.key.clone(),
-                mod_revision: claimed,
-            }),
+            place: Some(place),
         }
     }
 
     /// Passes `outcome` on; after a failure, the place is left before the caller hears of it.
     pub async fn settled<T>(mut self, outcome: Result<T, Status>) -> Result<T, Status> {
-        if let (Err(_), Some(claim)) = (&outcome, &self.claim) {
-            leave(&self.rpc, claim).await;
+        if let (Err(_), Some(place)) = (&outcome, &self.place) {
+            leave(&self.rpc, place).await;
         }
-        self.claim = None;
+        self.place = None;
         outcome
     }
 
     /// Lets the place outlive this value, whatever the outcome.
     pub fn keep(mut self) {
-        self.claim = None;
+        self.place = None;
     }
 }
 
-/// Leaves the place of a caller that is gone, unless another one came to it meanwhile.
-async fn leave(rpc: &Rpc, claim: &Claim) {
-    let unchanged = TargetUnion::ModRevision(claim.mod_revision);
-    let txn = if_equal(&claim.key, unchanged, deletion_of(&claim.key));
-    if let Err(status) = rpc.txn(Request::new(txn)).await {
-        let key = String::from_utf8_lossy(&claim.key);
+async fn leave(rpc: &Rpc, place: &Place) {
+    if let Err(status) = rpc.leave(place).await {
+        let key = String::from_utf8_lossy(&place.key);
         let error = status.message();
         tracing::warn!(%key, error, "cannot leave a queue; its lease will");
     }
@@ -285,13 +265,13 @@ async fn leave(rpc: &Rpc, claim: &Claim) {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let Some(claim) = self.claim.take() else {
+        let Some(place) = self.place.take() else {
             return;
         };
         // Without a runtime the member is ending, and the lease will free the place.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let rpc = self.rpc.clone();
-            runtime.spawn(async move { leave(&rpc, &claim).await });
+            runtime.spawn(async move { leave(&rpc, &place).await });
         }
     }
 }
@@ -309,37 +289,25 @@ fn op(request: Op) -> RequestOp {
     }
 }
 
-fn deletion_of(key: &Bytes) -> Op {
-    Op::RequestDeleteRange(DeleteRangeRequest {
-        key: key.clone(),
-        ..DeleteRangeRequest::default()
-    })
-}
-
-/// `then` only if the create or mod revision of `key` is this one; 0: only if it does not exist.
-fn if_equal(key: &Bytes, revision: TargetUnion, then: Op) -> TxnRequest {
-    let target = match revision {
-        TargetUnion::ModRevision(_) => CompareTarget::Mod,
-        _ => CompareTarget::Create,
-    };
+/// `then` only if `key` exists since `revision`; 0: only if it does not exist.
+fn if_created_at(key: &Bytes, revision: i64, then: Op) -> TxnRequest {
     TxnRequest {
         compare: vec![Compare {
             result: CompareResult::Equal.into(),
-            target: target.into(),
+            target: CompareTarget::Create.into(),
             key: key.clone(),
             range_end: Bytes::new(),
-            target_union: Some(revision),
+            target_union: Some(TargetUnion::CreateRevision(revision)),
         }],
         success: vec![op(then)],
         failure: Vec::new(),
     }
 }
 
-/// The first record that the range at `position` of a txn found, or that a put replaced.
+/// The first record that the range at `position` of a txn found.
 fn record(answer: &TxnResponse, position: usize) -> Option<KeyValue> {
     match answer.responses.get(position)?.response.as_ref()? {
         response_op::Response::ResponseRange(range) => range.kvs.first().cloned(),
-        response_op::Response::ResponsePut(put) => put.prev_kv.clone(),
         _ => None,
     }
 }
