@@ -1,6 +1,5 @@
 //! Callers that wait for a lock, or to lead, beside a node whose watch hub dies.
 
-use althing_actors::node::{Handles, Node};
 use althing_actors::testing::{DEADLINE, end_watch_hub, one_member, start_alone, until};
 use althing_api::etcdserverpb::LeaseGrantRequest;
 use althing_api::etcdserverpb::lease_server::Lease;
@@ -8,9 +7,7 @@ use althing_api::v3electionpb::election_server::Election;
 use althing_api::v3electionpb::{CampaignRequest, ResignRequest};
 use althing_conf::Config;
 use althing_storage::data_dir::DataDir;
-use futures_util::FutureExt;
 use prometheus::TextEncoder;
-use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::*;
@@ -33,46 +30,20 @@ async fn campaign(rpc: Rpc, lease: i64) -> ResignRequest {
     ResignRequest { leader }
 }
 
-/// Services of a node of its own, with leases 1 to 4.
-async fn services(temp: &TempDir) -> (Node, Handles, Rpc) {
-    let dir = DataDir::open(temp.path()).unwrap();
-    let (node, handles) = start_alone(dir, one_member()).await.unwrap();
-    let unused = temp.path().join("unused").into_os_string();
-    let args = ["althingd".into(), "--data-dir".into(), unused];
-    let config = Config::load(args, std::iter::empty()).unwrap().config;
-    let rpc = Rpc::new(handles.clone(), Live::new(Settings::of(&config))).unwrap();
-    for id in 1..=4 {
-        let request = LeaseGrantRequest { ttl: 600, id };
-        rpc.lease_grant(Request::new(request)).await.unwrap();
-    }
-    (node, handles, rpc)
-}
-
-#[test]
-fn who_gives_up_while_it_queues_up_leaves_no_place_behind() {
-    actix_rt::System::new().block_on(async {
-        let temp = tempfile::tempdir().unwrap();
-        let (_node, handles, rpc) = services(&temp).await;
-        let revision = || handles.store().revisions().current;
-        let before = revision();
-        let asked_once = lock(rpc.clone(), 1).now_or_never();
-        assert!(asked_once.is_none(), "its txn is under way");
-        let asked_once = campaign(rpc.clone(), 2).now_or_never();
-        assert!(asked_once.is_none(), "its txn is under way");
-        until("both came and went", || revision() == before + 4).await;
-        for (name, lease) in [("lock", 3), ("election", 4)] {
-            let queue = Queue::new(&rpc, name.as_bytes());
-            let entered = queue.enter(lease, Bytes::new()).await.unwrap();
-            assert!(entered.is_head, "nobody stands in the queue of {name}");
-        }
-    });
-}
-
 #[test]
 fn who_waits_for_a_lock_or_to_lead_goes_on_when_the_watch_hub_dies() {
     actix_rt::System::new().block_on(async {
         let temp = tempfile::tempdir().unwrap();
-        let (_node, handles, rpc) = services(&temp).await;
+        let dir = DataDir::open(temp.path()).unwrap();
+        let (_node, handles) = start_alone(dir, one_member()).await.unwrap();
+        let unused = temp.path().join("unused").into_os_string();
+        let args = ["althingd".into(), "--data-dir".into(), unused];
+        let config = Config::load(args, std::iter::empty()).unwrap().config;
+        let rpc = Rpc::new(handles.clone(), Live::new(Settings::of(&config))).unwrap();
+        for id in 1..=4 {
+            let request = LeaseGrantRequest { ttl: 600, id };
+            rpc.lease_grant(Request::new(request)).await.unwrap();
+        }
         let (held, leads) = (lock(rpc.clone(), 1).await, campaign(rpc.clone(), 2).await);
         let waits = actix_rt::spawn(lock(rpc.clone(), 3));
         let campaigns = actix_rt::spawn(campaign(rpc.clone(), 4));

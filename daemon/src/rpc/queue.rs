@@ -23,7 +23,6 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tonic::{Code, Request, Status};
 
 use super::Rpc;
-use crate::spans;
 
 /// Lifetime, in seconds, of a lease that the server grants because the caller brought none. Nobody
 /// keeps it alive.
@@ -66,29 +65,8 @@ impl Queue {
         }
     }
 
-    /// Queues up under `lease`, unless a key of that lease stands in the queue. A caller that goes
-    /// away before it has the answer leaves no place behind that it did not have before.
+    /// Queues up under `lease`, unless a key of that lease stands in the queue.
     pub async fn enter(&self, lease: i64, value: Bytes) -> Result<Entered, Status> {
-        let queue = self.clone();
-        let entering = async move {
-            let entered = queue.find_or_take(lease, value).await?;
-            let is_new = entered.former.is_none();
-            // Dropped with what this task returns, if nobody takes it.
-            let untaken = is_new.then(|| Waiting::new(&queue.rpc, entered.place.clone()));
-            Ok::<_, Status>((entered, untaken))
-        };
-        // In a task of its own: once proposed, the txn takes effect with or without its caller.
-        let entering = tokio::spawn(spans::carried(entering)).await;
-        // It panicked, or the member ends.
-        let entering = entering.map_err(|_| Status::unknown(Error::Stopped.text()))?;
-        let (entered, untaken) = entering?;
-        if let Some(taken) = untaken {
-            taken.keep();
-        }
-        Ok(entered)
-    }
-
-    async fn find_or_take(&self, lease: i64, value: Bytes) -> Result<Entered, Status> {
         let key = key_of(&self.prefix, lease);
         let put = PutRequest {
             key: key.clone(),
@@ -226,7 +204,7 @@ impl Rpc {
 }
 
 /// A place that is left when this value is dropped: the caller went away or its deadline passed
-/// while it queued up or waited, and nobody would ever release what it got.
+/// while it waited, and nobody would ever release what it got.
 pub(super) struct Waiting {
     rpc: Rpc,
     place: Option<Place>,

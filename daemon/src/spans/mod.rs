@@ -18,11 +18,11 @@ use althing_conf::config::Trace;
 #[cfg(not(feature = "otel"))]
 pub use none::Export;
 #[cfg(not(feature = "otel"))]
-pub(crate) use none::{CallSpan, below, carried};
+pub(crate) use none::{CallSpan, below};
 #[cfg(feature = "otel")]
 pub use otlp::Export;
 #[cfg(feature = "otel")]
-pub(crate) use otlp::{CallSpan, below, carried};
+pub(crate) use otlp::{CallSpan, below};
 
 /// Why spans cannot be exported.
 #[derive(Debug, thiserror::Error)]

@@ -37,10 +37,6 @@ impl CallSpan {
     pub(crate) fn end(&mut self, _code: Code) {}
 }
 
-pub(crate) fn carried<F: Future>(work: F) -> F {
-    work
-}
-
 pub(crate) fn below<F: Future>(_name: &'static str, work: F) -> F {
     work
 }

@@ -172,11 +172,6 @@ fn is_fault(code: Code) -> bool {
     )
 }
 
-/// Makes the spans that `work` begins, in whatever task, belong to the call that this is part of.
-pub(crate) fn carried<F: Future>(work: F) -> WithContext<F> {
-    work.with_current_context()
-}
-
 /// Does `work` in a span of its own, if it belongs to a call that is exported.
 pub(crate) async fn below<F: Future>(name: &'static str, work: F) -> F::Output {
     let parent = Context::current();
