@@ -192,7 +192,7 @@ impl RaftNode {
             },
             (None, Some(leader)) if leader != self.setup.me => LeaderEvidence::Follows {
                 leader,
-                heard: self.heard.ago(),
+                heard: self.heard.ago(&metrics.vote),
             },
             (None, _) => LeaderEvidence::Alone,
         };

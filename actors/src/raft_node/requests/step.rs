@@ -5,7 +5,6 @@ use std::sync::Arc;
 use actix::{Context, Handler};
 use bytes::Bytes;
 use futures_util::FutureExt;
-use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{Infallible, RaftError};
 use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
 
@@ -31,9 +30,7 @@ async fn step(raft: RaftHandle, message: FromPeer, heard: Arc<Heard>) -> Result<
     match message {
         FromPeer::Append(request) => {
             // Stamped now and not with the answer, which a full disk delays.
-            if request.vote >= raft.server_metrics().borrow_watched().vote {
-                heard.stamp();
-            }
+            heard.stamp(request.vote);
             let answer = raft.append_entries(request).await.map_err(stopped)?;
             Ok(wire::append_answer_out(&answer))
         }
