@@ -197,6 +197,8 @@ impl RaftNode {
             (None, _) => LeaderEvidence::Alone,
         };
         let leader = leader_view::leader(self.setup.me, evidence, self.tuning().election_timeout);
+        let unheard_in = self.leads.filter(|_| leader == 0).map(|(term, _)| term);
+        self.setup.progress.lead_unheard(unheard_in);
         let term = metrics.vote.leader_id.term;
         if !self.setup.progress.lead(term, leader) {
             return;

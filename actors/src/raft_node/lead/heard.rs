@@ -5,6 +5,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::peer_link::wire::FromLeader;
 use crate::raft_node::types::RaftVote;
 
 /// Stamped by the messages of leaders as they arrive; read by RaftNode.
@@ -19,8 +20,16 @@ struct Stamp {
 }
 
 impl Heard {
+    /// Notes a message that arrives now. A leader that says itself that it is none, since no quorum
+    /// hears it, is not heard: raft has it go on probing, while etcd's would have stepped down.
+    pub(in crate::raft_node) fn note(&self, message: &FromLeader) {
+        if !message.is_unheard {
+            self.stamp(message.request.vote);
+        }
+    }
+
     /// Notes that the leader by `vote` is heard now. One whose vote is smaller was succeeded.
-    pub(in crate::raft_node) fn stamp(&self, vote: RaftVote) {
+    fn stamp(&self, vote: RaftVote) {
         let mut last = self.0.lock();
         if last.is_none_or(|stamp| vote >= stamp.vote) {
             let at = Instant::now();
@@ -42,6 +51,7 @@ impl Heard {
 #[cfg(test)]
 mod tests {
     use althing_storage::entry::Vote;
+    use openraft::raft::AppendEntriesRequest;
 
     use super::*;
     use crate::raft_node::types::to_raft_vote;
@@ -63,6 +73,26 @@ mod tests {
         assert_eq!(heard.ago(&leader_of(1)), Some(Duration::from_secs(3)));
         heard.stamp(leader_of(1));
         assert_eq!(heard.ago(&leader_of(1)), Some(Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_says_that_no_quorum_hears_it_is_not_heard() {
+        let heartbeat = |is_unheard| FromLeader {
+            request: AppendEntriesRequest {
+                vote: leader_of(1),
+                prev_log_id: None,
+                entries: Vec::new(),
+                leader_commit: None,
+            },
+            is_unheard,
+        };
+        let heard = Heard::default();
+        heard.note(&heartbeat(true));
+        assert_eq!(heard.ago(&leader_of(1)), None);
+        heard.note(&heartbeat(false));
+        tokio::time::advance(Duration::from_secs(3)).await;
+        heard.note(&heartbeat(true));
+        assert_eq!(heard.ago(&leader_of(1)), Some(Duration::from_secs(3)));
     }
 
     #[tokio::test(start_paused = true)]
