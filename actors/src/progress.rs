@@ -32,6 +32,8 @@ pub(crate) struct Progress {
     led_since: Mutex<Option<Instant>>,
     /// When RaftNode last saw who leads.
     seen: Mutex<Option<Instant>>,
+    /// The term in which this member leads unheard by a quorum; zero: none.
+    unheard_in: AtomicU64,
 }
 
 impl Default for Progress {
@@ -46,6 +48,7 @@ impl Default for Progress {
             leaders: latest::Sender::new(TermLeader::default()),
             led_since: Mutex::new(None),
             seen: Mutex::new(None),
+            unheard_in: AtomicU64::new(0),
         }
     }
 }
@@ -86,6 +89,17 @@ impl Progress {
             *known != former
         });
         changed
+    }
+
+    /// Notes the term in which this member leads without being heard by a quorum, if it does.
+    pub(crate) fn lead_unheard(&self, term: Option<u64>) {
+        self.unheard_in.store(term.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Whether this member, which leads in `term`, counts as no leader, since no quorum hears it.
+    /// Not known of a lead that RaftNode has not seen yet, which counts.
+    pub(crate) fn is_unheard_in(&self, term: u64) -> bool {
+        self.unheard_in.load(Ordering::Relaxed) == term
     }
 
     /// Zero when nothing was committed.
@@ -220,6 +234,16 @@ mod tests {
         assert!(!progress.is_seen_within(span));
         progress.lead(1, 7);
         assert!(progress.is_seen_within(span));
+    }
+
+    #[test]
+    fn a_lead_that_is_new_counts_until_it_is_seen_to_be_unheard() {
+        let progress = Progress::default();
+        assert!(!progress.is_unheard_in(3));
+        progress.lead_unheard(Some(3));
+        assert!(progress.is_unheard_in(3) && !progress.is_unheard_in(4));
+        progress.lead_unheard(None);
+        assert!(!progress.is_unheard_in(3));
     }
 
     #[test]

@@ -102,14 +102,17 @@ struct Picture {
     leads: bool,
     /// Name or id of the leader, if that is another member.
     leader: Option<String>,
+    /// Voters that answer, and all of them: none if the member has not heard from its cluster.
     heard: usize,
+    voters: usize,
+    /// All members, those without a vote included.
     members: usize,
 }
 
 impl Picture {
     fn of(handles: &Handles) -> Picture {
         let status = handles.status();
-        let (heard, members) = handles.members_heard();
+        let (heard, voters) = handles.voters_heard();
         let other = status.leader != MemberId(0) && status.leader != status.member_id;
         let named = status.members.iter().find(|m| m.id == status.leader);
         let name = named.map(|member| member.name.clone());
@@ -118,21 +121,23 @@ impl Picture {
             leads: status.leader == status.member_id,
             leader: other.then(|| leader.unwrap_or_else(|| status.leader.to_string())),
             heard,
-            members,
+            voters,
+            members: status.members.len().max(voters),
         }
     }
 
     fn text(&self) -> String {
-        let Picture { heard, members, .. } = *self;
-        let needed = members / 2 + 1;
+        let Picture { heard, voters, .. } = *self;
+        let needed = voters / 2 + 1;
         match &self.leader {
-            _ if self.leads && members == 1 => "serving, the only member".to_owned(),
-            _ if self.leads => format!("serving, leads; {heard} of {members} members answer"),
-            Some(leader) => format!("serving, follows {leader}, one of {members} members"),
+            _ if self.leads && voters == 1 => "serving, the only member".to_owned(),
+            _ if self.leads => format!("serving, leads; {heard} of {voters} members answer"),
+            Some(leader) => format!("serving, follows {leader}, one of {} members", self.members),
+            None if voters == 0 => "waiting to hear from its cluster".to_owned(),
             None if heard < needed => {
-                format!("waiting for {needed} of {members} members; {heard} answer")
+                format!("waiting for {needed} of {voters} members; {heard} answer")
             }
-            None => format!("waiting for a leader; {heard} of {members} members answer"),
+            None => format!("waiting for a leader; {heard} of {voters} members answer"),
         }
     }
 }
@@ -141,13 +146,14 @@ impl Picture {
 mod tests {
     use super::*;
 
-    fn text(leads: bool, leader: Option<&str>, heard: usize, members: usize) -> String {
+    fn text(leads: bool, leader: Option<&str>, heard: usize, voters: usize) -> String {
         let leader = leader.map(str::to_owned);
         let picture = Picture {
             leads,
             leader,
             heard,
-            members,
+            voters,
+            members: voters + 1,
         };
         picture.text()
     }
@@ -160,10 +166,12 @@ mod tests {
             "serving, leads; 2 of 3 members answer"
         );
         let follows = text(false, Some("m2"), 2, 3);
-        assert_eq!(follows, "serving, follows m2, one of 3 members");
+        assert_eq!(follows, "serving, follows m2, one of 4 members");
         let waits = text(false, None, 1, 3);
         assert_eq!(waits, "waiting for 2 of 3 members; 1 answer");
         let elects = text(false, None, 2, 3);
         assert_eq!(elects, "waiting for a leader; 2 of 3 members answer");
+        let joins = text(false, None, 0, 0);
+        assert_eq!(joins, "waiting to hear from its cluster");
     }
 }

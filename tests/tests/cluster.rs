@@ -212,6 +212,30 @@ async fn without_a_quorum_writes_and_reads_fail_as_with_etcd_and_old_data_is_ser
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_still_hears_a_leader_without_its_quorum_says_that_there_is_none() {
+    let mut cluster = Cluster::start(&althingd(), 5, &[]);
+    put_at_last(&cluster, 0, "k").await;
+    let leader = cluster.leader_of(&[0, 1, 2, 3, 4]).await;
+    let others = cluster.positions_without(&[leader]);
+    let (follower, lost) = (others[0], &others[1..]);
+    for position in lost {
+        cluster.member(*position).kill();
+    }
+    for position in [leader, follower] {
+        let is_missed = async || cluster.status(position).await.leader == 0;
+        until(is_missed, "the leader is missed").await;
+    }
+    // It waits for longer than raft of a leader without a quorum is quiet between its probes.
+    let refused = put(&mut cluster.grpc(follower).await, "k", "w").await;
+    assert_eq!(refused.unwrap_err().code(), Code::Unavailable);
+    let printed = cluster.members()[follower].process().printed();
+    let (_, since) = printed.rsplit_once("lost the leader").unwrap();
+    assert!(!since.contains("leader changed"), "{since}");
+    cluster.restart(lost);
+    cluster.leader_of(&[0, 1, 2, 3, 4]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_stops_in_order_hands_its_lead_over() {
     let mut cluster = Cluster::start(&althingd(), 3, &STEADY);
     let leader = cluster.leader_of(&[0, 1, 2]).await;

@@ -158,14 +158,12 @@ impl Handles {
         beat.map_err(|_| Error::Stopped)
     }
 
-    /// How many voters are in touch with this member, itself included, and how many there are.
-    pub fn members_heard(&self) -> (usize, usize) {
-        let now = Instant::now();
-        let me = self.0.member_id.0;
-        let mut others = self.0.membership.voters();
-        others.retain(|id| *id != me);
-        let heard = self.0.proposer.links.active_since(&others, now);
-        (heard + 1, others.len() + 1)
+    /// How many voters are in touch with this member, itself included if it is one, and how many
+    /// there are: none if it has not heard from its cluster yet.
+    pub fn voters_heard(&self) -> (usize, usize) {
+        let (now, links) = (Instant::now(), &self.0.proposer.links);
+        let active = |others: &[u64]| links.active_since(others, now);
+        self.0.membership.voters_heard(self.0.member_id.0, active)
     }
 
     /// The other members that do not answer, and why.
@@ -245,7 +243,7 @@ impl Handles {
         let is_promotion = matches!(change, MemberChange::Promote(_));
         // Like etcd, which looks at its connections before it asks the log.
         if matches!(change, MemberChange::Add { .. }) && self.leader() == MemberId(0) {
-            let (heard, voters) = self.members_heard();
+            let (heard, voters) = self.voters_heard();
             if heard <= voters / 2 {
                 return Err(Error::UnhealthyCluster);
             }

@@ -99,18 +99,30 @@ fn entry_in(entry: peerpb::Entry) -> Result<Entry, WireError> {
     Entry::received(stored).ok_or(WireError::Field("a membership"))
 }
 
-pub(crate) fn append_out(request: AppendEntriesRequest<Types>) -> Bytes {
+/// Entries of a leader, or a heartbeat, with what it says of its lead.
+pub(crate) struct FromLeader {
+    pub(crate) request: AppendEntriesRequest<Types>,
+    /// No quorum hears it, so that it does not count as the leader.
+    pub(crate) is_unheard: bool,
+}
+
+pub(crate) fn append_out(sent: FromLeader) -> Bytes {
+    let FromLeader {
+        request,
+        is_unheard,
+    } = sent;
     let message = peerpb::AppendRequest {
         vote: Some(vote_out(&request.vote)),
         previous: raft_id_out(request.prev_log_id.as_ref()),
         committed: raft_id_out(request.leader_commit.as_ref()),
         entries: request.entries.into_iter().map(entry_out).collect(),
+        unheard: is_unheard,
     };
     message.encode_to_vec().into()
 }
 
 /// Decodes entries, which must follow one another without a hole, or the log would have one.
-pub(crate) fn append_in(bytes: Bytes) -> Result<AppendEntriesRequest<Types>, WireError> {
+pub(crate) fn append_in(bytes: Bytes) -> Result<FromLeader, WireError> {
     let message = peerpb::AppendRequest::decode(bytes)?;
     let before = message.previous.as_ref().map(|id| id.index);
     let first = before.map_or(0, |index| index.saturating_add(1));
@@ -122,11 +134,15 @@ pub(crate) fn append_in(bytes: Bytes) -> Result<AppendEntriesRequest<Types>, Wir
         }
         entries.push(entry);
     }
-    Ok(AppendEntriesRequest {
+    let request = AppendEntriesRequest {
         vote: vote_in(message.vote.as_ref())?,
         prev_log_id: raft_id_in(message.previous.as_ref()),
         entries,
         leader_commit: raft_id_in(message.committed.as_ref()),
+    };
+    Ok(FromLeader {
+        request,
+        is_unheard: message.unheard,
     })
 }
 

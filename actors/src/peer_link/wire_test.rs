@@ -22,8 +22,8 @@ fn entry(index: u64, kind: EntryKind, payload: &'static [u8]) -> Entry {
     })
 }
 
-fn append() -> AppendEntriesRequest<Types> {
-    AppendEntriesRequest {
+fn append() -> FromLeader {
+    let request = AppendEntriesRequest {
         vote: vote(2, u64::MAX, true),
         prev_log_id: Some(id(1, 4)),
         entries: vec![
@@ -31,17 +31,37 @@ fn append() -> AppendEntriesRequest<Types> {
             entry(6, EntryKind::Command, b"put"),
         ],
         leader_commit: Some(id(1, 3)),
+    };
+    FromLeader {
+        request,
+        is_unheard: false,
     }
 }
 
 #[test]
 fn an_append_arrives_as_it_was_sent() {
-    let sent = append();
-    let received = append_in(append_out(sent.clone())).expect("our own bytes");
+    let received = append_in(append_out(append())).expect("our own bytes");
+    assert!(!received.is_unheard);
+    let (received, sent) = (received.request, append().request);
     assert_eq!(received.vote, sent.vote);
     assert_eq!(received.prev_log_id, sent.prev_log_id);
     assert_eq!(received.entries, sent.entries);
     assert_eq!(received.leader_commit, sent.leader_commit);
+}
+
+#[test]
+fn a_leader_that_no_quorum_hears_says_so_and_one_that_does_not_know_the_word_is_heard() {
+    let unheard = FromLeader {
+        is_unheard: true,
+        ..append()
+    };
+    assert!(append_in(append_out(unheard)).unwrap().is_unheard);
+    let vote = Some(vote_out(&vote(2, 1, true)));
+    let older = peerpb::AppendRequest {
+        vote,
+        ..Default::default()
+    };
+    assert!(!append_in(older.encode_to_vec().into()).unwrap().is_unheard);
 }
 
 #[test]
@@ -112,10 +132,10 @@ fn read_indexes_and_snapshot_votes_arrive_as_they_were_given() {
 #[test]
 fn entries_with_a_hole_or_without_a_meaning_are_refused() {
     let mut hole = append();
-    hole.entries.remove(0);
+    hole.request.entries.remove(0);
     assert!(append_in(append_out(hole)).is_err());
     let mut damaged = append();
-    damaged.entries[1] = entry(6, EntryKind::Membership, b"\xff\xff");
+    damaged.request.entries[1] = entry(6, EntryKind::Membership, b"\xff\xff");
     assert!(append_in(append_out(damaged)).is_err());
     let without_vote = peerpb::AppendRequest::default();
     assert!(append_in(without_vote.encode_to_vec().into()).is_err());

@@ -25,6 +25,7 @@
 //! openraft's names appear in this folder and in `peer_link/wire.rs` only.
 
 mod adapters;
+mod held_up;
 mod lead;
 pub(crate) mod membership;
 mod message;
@@ -52,6 +53,7 @@ pub(crate) use self::adapters::log_store::LogStoreSetup;
 pub use self::adapters::state_machine::StateMachine;
 pub(crate) use self::adapters::types;
 use self::adapters::{clock, core_queue};
+use self::held_up::HeldUp;
 use self::lead::dead_leader::Suspect;
 use self::lead::heard::Heard;
 use self::lead::leader_view::LeaderEvidence;
@@ -114,6 +116,7 @@ pub(crate) struct RaftNode {
     /// The leader suspected dead.
     suspected: Option<Suspect>,
     stall: Stall,
+    held_up: HeldUp,
     changes: Changes,
     retention: Retention,
     /// The timer that calls `look`.
@@ -134,6 +137,7 @@ impl RaftNode {
             membership: Arc::default(),
             suspected: None,
             stall: Stall::default(),
+            held_up: HeldUp::default(),
             changes: Changes::default(),
             retention: Retention::default(),
             looks: None,
@@ -192,11 +196,13 @@ impl RaftNode {
             },
             (None, Some(leader)) if leader != self.setup.me => LeaderEvidence::Follows {
                 leader,
-                heard: self.heard.ago(),
+                heard: self.heard.ago(&metrics.vote),
             },
             (None, _) => LeaderEvidence::Alone,
         };
         let leader = leader_view::leader(self.setup.me, evidence, self.tuning().election_timeout);
+        let unheard_in = self.leads.filter(|_| leader == 0).map(|(term, _)| term);
+        self.setup.progress.lead_unheard(unheard_in);
         let term = metrics.vote.leader_id.term;
         if !self.setup.progress.lead(term, leader) {
             return;
@@ -211,10 +217,11 @@ impl RaftNode {
         }
     }
 
-    /// Looks whether the leader is still heard. A leader also shows that it lives, and looks
-    /// whether its disk lets it lead and whether a change is left to make. A sole voter hears no
-    /// others and has nobody to hand over to.
+    /// Looks whether the core answers and whether the leader is still heard. A leader also shows
+    /// that it lives, and looks whether its disk lets it lead and whether a change is left to make.
+    /// A sole voter hears no others and has nobody to hand over to.
     fn look(&mut self, ctx: &mut Context<Self>) {
+        self.look_at_the_core(ctx);
         self.beat();
         let metrics = self.raft.server_metrics().borrow_watched().clone();
         if !self.leads_alone(&metrics) {

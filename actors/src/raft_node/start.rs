@@ -56,7 +56,10 @@ async fn start_here(setup: RaftSetup) -> Result<StartedRaft, String> {
     let config = config(setup.cluster_name).map_err(|error| error.to_string())?;
     clock::set_election_timeout(setup.node.tuning.get().election_timeout);
     let held = setup.log_store.last_index();
-    let network = Network { links: setup.links };
+    let network = Network {
+        links: setup.links,
+        progress: Arc::clone(&setup.node.progress),
+    };
     let raft: RaftHandle = Raft::build(me, config, network, setup.log_store, setup.state_machine)
         .await
         .map_err(|error| error.to_string())?;

@@ -70,9 +70,9 @@ impl RaftNode {
         }
     }
 
-    /// As leader, sends a heartbeat.
+    /// As leader, sends a heartbeat. A core that is held up would send all of them afterwards.
     pub(super) fn beat(&self) {
-        if self.leads.is_some() {
+        if self.leads.is_some() && !self.held_up.is_known() {
             let trigger = self.raft.trigger();
             post(trigger.heartbeat());
         }

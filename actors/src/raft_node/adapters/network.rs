@@ -24,20 +24,23 @@ use openraft::{AnyError, OptionalSend};
 
 use super::clock;
 use super::types::{PeerNode, RaftLogId, RaftVote, Snapshot, Types, to_raft_log_id};
-use crate::peer_link::wire::{self, WireError};
+use crate::peer_link::wire::{self, FromLeader, WireError};
 use crate::peer_link::{Call, Link, LinkError, Links, Pipe, waits};
+use crate::progress::Progress;
 use crate::snapshotter::SnapshotData;
 
 /// Makes the client of each other member.
 #[derive(Clone, Debug)]
 pub(crate) struct Network {
     pub(crate) links: Arc<Links>,
+    pub(crate) progress: Arc<Progress>,
 }
 
 /// One other member, as one of openraft's tasks reaches it.
 #[derive(Clone, Debug)]
 pub(crate) struct PeerClient {
     link: Link,
+    progress: Arc<Progress>,
     acknowledged: Acknowledged,
     /// Whether it sends one message at a time and waits for the answer, as a call.
     is_for_heartbeats: bool,
@@ -49,6 +52,7 @@ impl RaftNetworkFactory<Types> for Network {
     async fn new_client(&mut self, member: u64, node: &PeerNode) -> PeerClient {
         PeerClient {
             link: self.links.reach(member, &node.peer_urls),
+            progress: Arc::clone(&self.progress),
             acknowledged: Acknowledged::default(),
             is_for_heartbeats: false,
         }
@@ -72,6 +76,16 @@ impl PeerClient {
         let answer = self.link.call(call, body).await.map_err(failed)?;
         read(answer).map_err(unreadable)
     }
+}
+
+/// What a leader sends: it goes on probing after its quorum is lost, which etcd's does not, and the
+/// others must not take that for a leader's life.
+fn append_out(request: AppendEntriesRequest<Types>, progress: &Progress) -> Bytes {
+    let is_unheard = progress.is_unheard_in(request.vote.leader_id.term);
+    wire::append_out(FromLeader {
+        request,
+        is_unheard,
+    })
 }
 
 /// Raft retries at once after a lost connection, and after a while if the member is unreachable.
@@ -210,7 +224,7 @@ impl RaftNetworkV2<Types> for PeerClient {
         _: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
         let previous = request.prev_log_id;
-        let body = wire::append_out(request);
+        let body = append_out(request, &self.progress);
         // raft has a heartbeat begin where the member is known to match.
         self.acknowledged.reach(previous);
         let answer = append_answer(self.link.call(Call::Heartbeat, body).await, previous);
@@ -233,7 +247,8 @@ impl RaftNetworkV2<Types> for PeerClient {
         if self.is_for_heartbeats {
             return stream_append_sequential(self, input, option);
         }
-        let (link, acknowledged) = (self.link.clone(), self.acknowledged.clone());
+        let (link, progress) = (self.link.clone(), Arc::clone(&self.progress));
+        let acknowledged = self.acknowledged.clone();
         let mut sent = Sent::default();
         let under_way = input.map(move |request| {
             let previous = request.prev_log_id;
@@ -244,7 +259,7 @@ impl RaftNetworkV2<Types> for PeerClient {
             let last = last.or(previous);
             let is_repeated = sent.next(last);
             // Sent now, not when the future is polled: this keeps the order.
-            let answer = link.send(Pipe::Append, wire::append_out(request));
+            let answer = link.send(Pipe::Append, append_out(request, &progress));
             let (member, acknowledged) = (link.member(), acknowledged.clone());
             async move {
                 let answer = append_answer(answer.await, previous);
@@ -395,6 +410,7 @@ mod tests {
         });
         let client = PeerClient {
             link: links.reach(2, &[]),
+            progress: Arc::default(),
             acknowledged: Acknowledged::default(),
             is_for_heartbeats: false,
         };
@@ -415,6 +431,25 @@ mod tests {
             entries: Vec::new(),
             leader_commit: last,
         }
+    }
+
+    #[actix::test]
+    async fn a_leader_that_no_quorum_hears_tells_those_that_it_still_reaches() {
+        let (mut client, mut asked, _to) = client();
+        let progress = Arc::clone(&client.progress);
+        let option = RPCOption::new(std::time::Duration::from_secs(60));
+        let input = stream::iter([Some(1), Some(2), None]).map(move |unheard_in| {
+            progress.lead_unheard(unheard_in);
+            commits()
+        });
+        let mut answers = client.stream_append(input, option).await.unwrap();
+        assert!(answers.next().now_or_never().is_none());
+        let mut told = Vec::new();
+        for _ in 0..3 {
+            let sent = asked.recv().await.unwrap();
+            told.push(wire::append_in(sent).unwrap().is_unheard);
+        }
+        assert_eq!(told, [true, false, false], "it leads in the first term");
     }
 
     #[actix::test]

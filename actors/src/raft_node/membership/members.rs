@@ -29,10 +29,16 @@ impl PublishedMembership {
         learners(newest.membership()).contains(&id)
     }
 
-    /// The ids that have a vote by raft's newest configuration, even before anything is applied.
-    pub(crate) fn voters(&self) -> Vec<u64> {
+    /// How many voters are in touch with `me`, itself included if it is one, and how many there are
+    /// by raft's newest configuration, even before anything is applied. `active` counts those of
+    /// the others that are.
+    pub(crate) fn voters_heard(&self, me: u64, active: impl Fn(&[u64]) -> usize) -> (usize, usize) {
         let newest = Arc::clone(&self.newest.read());
-        newest.membership().voter_ids().collect()
+        let mut others: Vec<u64> = newest.membership().voter_ids().collect();
+        let voters = others.len();
+        others.retain(|id| *id != me);
+        let own = voters - others.len();
+        (own + active(&others), voters)
     }
 
     /// Whether `me` and the other voters that `active` counts form a quorum.
@@ -98,6 +104,21 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn who_has_no_vote_is_not_counted_among_the_voters_that_are_heard() {
+        let published = PublishedMembership::default();
+        assert_eq!(
+            published.voters_heard(1, |others| others.len()),
+            (0, 0),
+            "it knows nobody"
+        );
+        let nodes: BTreeMap<u64, PeerNode> = (1..=4).map(|id| (id, PeerNode::default())).collect();
+        let membership = Membership::new(vec![BTreeSet::from([1, 2, 3])], nodes).unwrap();
+        published.publish(Arc::new(StoredMembership::new(None, membership)));
+        assert_eq!(published.voters_heard(1, |_| 1), (2, 3));
+        assert_eq!(published.voters_heard(4, |_| 1), (1, 3), "a learner");
+    }
 
     #[test]
     fn a_member_has_no_name_before_it_publishes_itself_and_joins_as_a_voter() {

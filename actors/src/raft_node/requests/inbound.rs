@@ -135,7 +135,7 @@ impl Inbound {
     pub fn send(&self, pipe: Pipe, body: Bytes) -> BoxFuture<'static, Result<Bytes, Refusal>> {
         match pipe {
             Pipe::Append => match wire::append_in(body) {
-                Ok(request) => self.step(FromPeer::Append(request)).boxed(),
+                Ok(sent) => self.step(FromPeer::Append(sent)).boxed(),
                 Err(error) => std::future::ready(Err(error.into())).boxed(),
             },
             Pipe::Propose => {

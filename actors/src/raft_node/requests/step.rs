@@ -5,12 +5,11 @@ use std::sync::Arc;
 use actix::{Context, Handler};
 use bytes::Bytes;
 use futures_util::FutureExt;
-use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{Infallible, RaftError};
-use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
+use openraft::raft::{TransferLeaderRequest, VoteRequest};
 
 use super::inbound::Refusal;
-use crate::peer_link::wire;
+use crate::peer_link::wire::{self, FromLeader};
 use crate::raft_node::RaftNode;
 use crate::raft_node::lead::heard::Heard;
 use crate::raft_node::message::Step;
@@ -18,7 +17,7 @@ use crate::raft_node::types::{RaftHandle, RaftVote, Snapshot, Types};
 
 /// A message of another member, decoded.
 pub(crate) enum FromPeer {
-    Append(AppendEntriesRequest<Types>),
+    Append(FromLeader),
     Vote(VoteRequest<Types>),
     PreVote(VoteRequest<Types>),
     HandOver(TransferLeaderRequest<Types>),
@@ -29,11 +28,10 @@ pub(crate) enum FromPeer {
 /// polled in the order of their arrival reach it in that order.
 async fn step(raft: RaftHandle, message: FromPeer, heard: Arc<Heard>) -> Result<Bytes, Refusal> {
     match message {
-        FromPeer::Append(request) => {
-            // Stamped now and not with the answer, which a full disk delays.
-            if request.vote >= raft.server_metrics().borrow_watched().vote {
-                heard.stamp();
-            }
+        FromPeer::Append(sent) => {
+            // Noted now and not with the answer, which a full disk delays.
+            heard.note(&sent);
+            let request = sent.request;
             let answer = raft.append_entries(request).await.map_err(stopped)?;
             Ok(wire::append_answer_out(&answer))
         }
