@@ -228,7 +228,7 @@ async fn who_still_hears_a_leader_without_its_quorum_says_that_there_is_none() {
     // It waits for longer than raft of a leader without a quorum is quiet between its probes.
     let refused = put(&mut cluster.grpc(follower).await, "k", "w").await;
     assert_eq!(refused.unwrap_err().code(), Code::Unavailable);
-    let printed = cluster.members()[follower].process().printed();
+    let printed = cluster.member(follower).process().printed();
     let (_, since) = printed.rsplit_once("lost the leader").unwrap();
     assert!(!since.contains("leader changed"), "{since}");
     cluster.restart(lost);
