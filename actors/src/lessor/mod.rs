@@ -31,8 +31,8 @@ use futures_util::StreamExt;
 use futures_util::stream;
 
 pub(crate) use self::ask::LeaseKeeper;
-pub(crate) use self::clock::{LeaseClock, LeaseState};
 pub use self::clock::{Clock, LeaseTime};
+pub(crate) use self::clock::{LeaseClock, LeaseState};
 use self::expiry::{Due, Expired, Left, Limits};
 pub(crate) use self::message::{LeaderChanged, LeasesChanged};
 pub(crate) use self::metrics::LeaseMetrics;
