@@ -16,6 +16,14 @@ use crate::world::World;
 /// The longest time that a leader is left with one other member, in milliseconds; several election
 /// timeouts.
 const STRANDED_MAX_MS: u64 = 2_000;
+/// Heartbeat intervals of a member that is tuned anew.
+const HEARTBEATS: [Duration; 4] = [
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(50),
+    SLOWEST_HEARTBEAT,
+];
+const SLOWEST_HEARTBEAT: Duration = Duration::from_millis(100);
 /// Reads of that member meanwhile, and how long each waits.
 const STRANDED_READS: u64 = 8;
 const STRANDED_PATIENCE: Duration = Duration::from_millis(500);
@@ -124,7 +132,11 @@ fn stop(world: &Rc<World>, machine: Rc<Machine>) {
 
 /// Reloads one member's tuning: the others know nothing of it.
 fn retune(world: &Rc<World>, machine: &Rc<Machine>) {
-    let heartbeat = Duration::from_millis([10, 25, 50, 100][world.roll(3) as usize]);
+    let heartbeat = HEARTBEATS[world.roll(3) as usize];
+    tune(world, machine, heartbeat);
+}
+
+fn tune(world: &Rc<World>, machine: &Rc<Machine>, heartbeat: Duration) {
     let snapshot_count = [10, 30, 100, 10_000][world.roll(3) as usize];
     world.network.note(("retune", heartbeat, snapshot_count));
     machine.retune(heartbeat, snapshot_count);
@@ -169,7 +181,8 @@ fn strand(world: &Rc<World>) {
     let other = world.any_machine();
     part(world, &[leader.number, other.number]);
     if world.roll(1) == 0 {
-        retune(world, &other);
+        // It waits for its leader for longer than the others do.
+        tune(world, &other, SLOWEST_HEARTBEAT);
     }
     for _ in 0..STRANDED_READS {
         let other = Rc::clone(&other);
