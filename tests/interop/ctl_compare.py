@@ -58,6 +58,7 @@ class Player:
         self.etcdctl = options.etcdctl
         self.programs = {"etcdctl": options.etcdctl, "althingctl": options.althingctl}
         self.here = options.endpoint
+        self.is_althingd = os.path.basename(options.server or "") == "althingd"
         self.number = 0
 
     @staticmethod
